@@ -1,0 +1,62 @@
+"""GraSP: pruning before training by gradient flow (Wang, Zhang and Grosse, ICLR 2020)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from baselines.snip import chunk_gradients
+from dwfbench.method import Method, Start, option
+from dwfbench.sparsity import evaluating, prunable, top_k_masks
+
+
+@torch.enable_grad()
+def scores(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    temperature: float = 200.0,
+    *,
+    batch_size: int | None = None,
+    training_mode: bool = False,
+) -> dict[str, Tensor]:
+    """w * (H g) by parameter name, without absolute value; the weights with the LARGEST scores are kept.
+
+    Wang et al. 2020, section 4: S(-w) = -w * (H g) is to first order the change of the gradient's squared
+    norm when w is removed, and their algorithm 1 removes the weights with the highest S. g and H are the
+    gradient and Hessian of the mean cross-entropy of logits / temperature over `inputs` (N, ...) and class
+    `targets` (N,). `batch_size` and `training_mode` as in `baselines.snip.scores`.
+    """
+    weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
+    leaves = list(weights.values())
+    gradient = product = [torch.zeros_like(w) for w in leaves]
+    batch = {"batch_size": batch_size, "temperature": temperature}
+    with evaluating(model, batch_norm_training=training_mode):
+        for grads in chunk_gradients(model, weights, inputs, targets, **batch):
+            gradient = [total + part for total, part in zip(gradient, grads, strict=True)]
+        for grads in chunk_gradients(model, weights, inputs, targets, create_graph=True, **batch):
+            # d/dw of <g, dL/dw> with g held constant is the Hessian times g.
+            along = sum((g * d).sum() for g, d in zip(gradient, grads, strict=True))
+            parts = torch.autograd.grad(along, leaves, materialize_grads=True)
+            product = [total + part for total, part in zip(product, parts, strict=True)]
+    return {name: w.detach() * hg for (name, w), hg in zip(weights.items(), product, strict=True)}
+
+
+@dataclass(frozen=True)
+class Grasp(Method):
+    """Prunes the initial network by ``scores`` of one class-balanced batch, then trains what is left."""
+
+    name: ClassVar[str] = "grasp"
+    knob: ClassVar[str] = "compression"
+    summary: ClassVar[str] = "at initialisation, keep the largest w * Hg: what gradient flow needs"
+    source: ClassVar[str] = "Wang, Zhang and Grosse, ICLR 2020, arXiv 2002.07376"
+
+    samples_per_class: int = option(10, "samples of each class in the scoring batch", low=1)
+    temperature: float = option(200.0, "divisor of the logits", low=0, open=True)
+    bn_training: bool = option(False, "BatchNorm in training mode while scoring; changes two thirds of the mask")
+
+    def initial_masks(self, start: Start) -> dict[str, Tensor]:
+        inputs, targets = start.batch(self.samples_per_class)
+        found = scores(start.network, inputs, targets, self.temperature, training_mode=self.bn_training)
+        return top_k_masks(found, start.compression)

@@ -1,0 +1,40 @@
+"""L1 regularisation of the plain weights (the lasso; Tibshirani 1996), by subgradient or by proximal steps.
+
+Subgradient: strength * sign(w) joins the gradient; weights end near zero, not at it, so a threshold ends the
+run. Proximal (``--proximal``): after every step, soft-thresholding, which gives exact zeros.
+
+The trap: under momentum m a constant gradient g moves a weight by lr * g / (1 - m) a step. The soft threshold
+must be lr * strength / (1 - m) too, or the proximal form would solve the lasso with (1 - m) times the
+strength.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dwfbench.method import Method, option
+
+
+@dataclass(frozen=True)
+class L1(Method):
+    """Minimises L(w) + strength * ||w||_1 over plain weights."""
+
+    name: ClassVar[str] = "l1"
+    knob: ClassVar[str] = "strength"
+    summary: ClassVar[str] = "L1 penalty on plain weights by subgradient, then a threshold; or proximal steps"
+    source: ClassVar[str] = "Tibshirani, J. R. Stat. Soc. B 1996; Daubechies et al. 2004 for the proximal step"
+    decays: ClassVar[bool] = False
+
+    proximal: bool = option(False, "soft-threshold after every step instead of a subgradient")
+    threshold: float = option(1e-3, "final threshold on |w|", low=0)
+
+    def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor | None:
+        return None if self.proximal else strength * tensor.sign()
+
+    def project(self, tensor: Tensor, strength: Tensor, rate: Tensor) -> Tensor | None:
+        return tensor.sign() * (tensor.abs() - rate * strength).clamp_min(0) if self.proximal else None
+
+    def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+        return {name: torch.where(weight.abs() < self.threshold, 0, weight) for name, weight in weights.items()}

@@ -1,0 +1,67 @@
+"""Magnitude pruning (Han et al., NeurIPS 2015): keep the largest absolute weights of all layers together."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from dwfbench.errors import UsageError
+from dwfbench.method import Method, Phase, Start, option
+from dwfbench.sparsity import prunable, top_k_masks
+
+
+def masks(model: nn.Module, compression: float) -> dict[str, Tensor]:
+    """Masks by parameter name that keep the largest abs(w); counts and errors as in `top_k_masks`."""
+    return _largest(prunable(model), compression)
+
+
+@dataclass(frozen=True)
+class Magnitude(Method):
+    """Trains dense, prunes globally by abs(w), and fine-tunes under the mask, all inside one epoch budget.
+
+    ``--finetune-epochs 0`` prunes after the last epoch (one-shot, as in the DWF paper); ``--at init`` prunes the
+    initial network instead, which is another, weaker baseline and is labelled so.
+    """
+
+    name: ClassVar[str] = "magnitude"
+    knob: ClassVar[str] = "compression"
+    summary: ClassVar[str] = "train dense, keep the largest |w|, fine-tune within the same epoch budget"
+    source: ClassVar[str] = "Han, Pool, Tran and Dally, NeurIPS 2015, arXiv 1506.02626"
+
+    at: str = option("trained", "which network is pruned", choices=("trained", "init"))
+    finetune_epochs: int | None = option(None, "epochs after pruning (none: a third of all, 0: one-shot)", low=0)
+    finetune_lr: float = option(1.0, "peak of fine-tuning's own cosine, as a multiple of lr", low=0, open=True)
+
+    def label(self) -> str:
+        if self.at == "init":
+            return "magnitude (at init)"
+        return "magnitude (one-shot)" if self.finetune_epochs == 0 else super().label()
+
+    def check(self, spec) -> None:
+        if self.at == "init" and (self.finetune_epochs is not None or self.finetune_lr != 1.0):
+            raise UsageError("--at init prunes before training, so it takes no --finetune-epochs or --finetune-lr.")
+        if self.finetune_epochs is not None and self.finetune_epochs >= spec.epochs:
+            raise UsageError(
+                f"--finetune-epochs {self.finetune_epochs} leaves nothing of the {spec.epochs} epochs to train with."
+            )
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        tuning = epochs // 3 if self.finetune_epochs is None else self.finetune_epochs
+        if self.at == "init" or tuning == 0:
+            return (Phase(epochs),)
+        return Phase(epochs - tuning), Phase(tuning, self.finetune_lr)
+
+    def initial_masks(self, start: Start) -> dict[str, Tensor] | None:
+        return masks(start.network, start.compression) if self.at == "init" else None
+
+    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+        return _largest(weights, compression)
+
+    def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+        """The one-shot form prunes here; under a mask the kept weights already are the largest."""
+        kept = _largest(weights, compression)
+        return {name: weight * kept[name] for name, weight in weights.items()}
+
+
+def _largest(weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
+    return top_k_masks({name: weight.detach().abs() for name, weight in weights.items()}, compression)

@@ -1,0 +1,82 @@
+"""SNIP: single-shot pruning by connection sensitivity (Lee, Ajanthan and Torr, ICLR 2019)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dwfbench.errors import UsageError
+from dwfbench.method import Method, Start, option
+from dwfbench.sparsity import evaluating, prunable, top_k_masks
+
+
+def chunk_gradients(
+    model: nn.Module,
+    weights: dict[str, Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    batch_size: int | None = None,
+    temperature: float = 1.0,
+    create_graph: bool = False,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Gradients with respect to `weights`, one tuple a chunk of the batch; their sum is the whole batch's.
+
+    The loss is the mean cross-entropy over the whole batch of logits / temperature. `weights` (leaves that
+    require a gradient) and copies of the buffers stand in for the model's own, which stay as they are. Raises
+    UsageError for an empty batch.
+    """
+    if len(inputs) == 0:
+        raise UsageError("the scoring batch is empty; give at least one sample")
+    state = {**weights, **{name: b.clone() for name, b in model.named_buffers()}}
+    size = batch_size or len(inputs)
+    for x, y in zip(inputs.split(size), targets.split(size), strict=True):
+        logits = functional_call(model, state, (x,)) / temperature
+        loss = F.cross_entropy(logits, y, reduction="sum") / len(inputs)
+        yield torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
+
+
+@torch.enable_grad()
+def scores(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    batch_size: int | None = None,
+    training_mode: bool = False,
+) -> dict[str, Tensor]:
+    """abs(w * dL/dw) by parameter name, L the mean cross-entropy over `inputs` (N, ...), `targets` (N,).
+
+    Lee et al. 2019, section 4, without the common denominator, which changes no ranking. The gradient is
+    summed over chunks of `batch_size` samples (None: one chunk) before the absolute value, so the chunks do
+    not matter; with `training_mode`, BatchNorm layers use each chunk's own statistics, and they do. All else
+    is in eval mode, in the model's own precision. Raises UsageError for an empty batch.
+    """
+    weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
+    total = [torch.zeros_like(w) for w in weights.values()]
+    with evaluating(model, batch_norm_training=training_mode):
+        for grads in chunk_gradients(model, weights, inputs, targets, batch_size=batch_size):
+            total = [t + g for t, g in zip(total, grads, strict=True)]
+    return {name: (w.detach() * g).abs() for (name, w), g in zip(weights.items(), total, strict=True)}
+
+
+@dataclass(frozen=True)
+class Snip(Method):
+    """Prunes the initial network by ``scores`` of one class-balanced batch, then trains what is left."""
+
+    name: ClassVar[str] = "snip"
+    knob: ClassVar[str] = "compression"
+    summary: ClassVar[str] = "at initialisation, keep the largest |w * dL/dw|"
+    source: ClassVar[str] = "Lee, Ajanthan and Torr, ICLR 2019, arXiv 1810.02340"
+
+    samples_per_class: int = option(10, "samples of each class in the scoring batch", low=1)
+    bn_training: bool = option(False, "BatchNorm in training mode while scoring")
+
+    def initial_masks(self, start: Start) -> dict[str, Tensor]:
+        inputs, targets = start.batch(self.samples_per_class)
+        found = scores(start.network, inputs, targets, training_mode=self.bn_training)
+        return top_k_masks(found, start.compression)

@@ -1,0 +1,32 @@
+"""spred: L1 by redundant parametrization (Ziyin and Wang, ICML 2023, arXiv 2210.01212).
+
+w = u * v with L2 decay on both factors has the minima of the lasso, like DWF at depth 2. The two differ only
+in initialisation: here each factor is drawn as the layer's ordinary initialiser would draw the weight, so the
+products start small (standard deviation sigma^2). The trap: started so, deep networks learn late or not at
+all.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dwfbench.dwf import FactorMethod
+
+
+@dataclass(frozen=True)
+class Spred(FactorMethod):
+    """Minimises L(u * v) + (strength / 2) (||u||^2 + ||v||^2), i.e. L(w) + strength * ||w||_1."""
+
+    name: ClassVar[str] = "spred"
+    summary: ClassVar[str] = "two factors, each with the layer's ordinary initialisation, L2 decay on both"
+    source: ClassVar[str] = "Ziyin and Wang, ICML 2023, arXiv 2210.01212"
+
+    def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """The seed's own initial weights, and a second draw of the same standard deviation."""
+        second = {
+            name: (torch.randn(weight.shape, generator=generator) * weight.std(correction=0).cpu()).to(weight)
+            for name, weight in weights.items()
+        }
+        return {name: torch.stack([weight, second[name]]) for name, weight in weights.items()}

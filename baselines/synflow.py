@@ -1,0 +1,94 @@
+"""SynFlow: pruning without data by iteratively conserving synaptic flow (Tanaka et al., NeurIPS 2020)."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from dwfbench.errors import UsageError
+from dwfbench.method import Method, Start, option
+from dwfbench.sparsity import WEIGHTED, evaluating, prunable, top_k_masks
+
+
+class _Rescaled(TorchFunctionMode):
+    """Divides the output of every linear and convolution call by its own largest value, held constant."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in WEIGHTED:
+            largest = out.detach().amax()
+            out = out / largest.where(largest > 0, 1.0)
+        return out
+
+
+def scores(
+    model: nn.Module, input_shape: Sequence[int], masks: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """abs(w * dR/dw) by parameter name, in float64, for the model with `masks` (by name) applied.
+
+    Tanaka et al. 2020, section 5: R is the sum of the outputs for an input of ones of shape `input_shape`
+    (one sample, no batch axis), in eval mode, with every weight, normalisation parameter and statistic in
+    absolute value and every bias zero. Where R leaves the range of float64, each layer's output is rescaled
+    by a positive constant: in a network without shortcuts that multiplies all scores by one common factor;
+    across shortcuts it changes the balance between paths, which is why it is the last resort.
+    """
+    leaves = {name: w.detach().abs().double() for name, w in prunable(model).items()}
+    if masks is not None:
+        leaves = {name: w * masks[name] for name, w in leaves.items()}
+    for w in leaves.values():
+        w.requires_grad_()
+    state = {
+        name: torch.zeros_like(p, dtype=torch.float64)
+        if name.rpartition(".")[2].endswith("bias")
+        else p.detach().abs().double()
+        for name, p in model.named_parameters()
+    }
+    state |= {n: b.abs().double() if b.is_floating_point() else b.clone() for n, b in model.named_buffers()}
+    device = next(model.parameters()).device
+    for rescaling in (nullcontext(), _Rescaled()):
+        with torch.enable_grad(), evaluating(model), rescaling:
+            ones = torch.ones(1, *input_shape, dtype=torch.float64, device=device)
+            flow = functional_call(model, {**state, **leaves}, (ones,)).sum()
+            grads = torch.autograd.grad(flow, list(leaves.values()), materialize_grads=True)
+        result = {name: (w.detach() * g).abs() for (name, w), g in zip(leaves.items(), grads, strict=True)}
+        total = sum(s.sum() for s in result.values())
+        if total.isfinite() and total > 0:
+            break
+    return result
+
+
+def masks(model: nn.Module, input_shape: Sequence[int], compression: float, rounds: int = 100) -> dict[str, Tensor]:
+    """Boolean masks by parameter name after `rounds` of scoring and pruning (Tanaka et al., algorithm 1).
+
+    After round k the compression ratio is compression^(k / rounds); what is pruned stays pruned, and the last
+    masks keep exactly `kept(N, compression)` weights. Raises UsageError as `top_k_masks` does, and for less
+    than one round.
+    """
+    if rounds < 1:
+        raise UsageError(f"SynFlow needs at least 1 round, not {rounds}")
+    keep = {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable(model).items()}
+    for k in range(1, rounds + 1):
+        # A pruned weight scores below every other, also below those whose flow has become zero.
+        ranked = {name: s.where(keep[name], -1.0) for name, s in scores(model, input_shape, keep).items()}
+        keep = top_k_masks(ranked, compression ** (k / rounds))
+    return keep
+
+
+@dataclass(frozen=True)
+class Synflow(Method):
+    """Prunes the initial network by ``masks``, without any data, then trains what is left."""
+
+    name: ClassVar[str] = "synflow"
+    knob: ClassVar[str] = "compression"
+    summary: ClassVar[str] = "at initialisation and without data, iteratively keep the largest synaptic flow"
+    source: ClassVar[str] = "Tanaka, Kunin, Yamins and Ganguli, NeurIPS 2020, arXiv 2006.05467"
+
+    rounds: int = option(100, "pruning rounds", low=1)
+
+    def initial_masks(self, start: Start) -> dict[str, Tensor]:
+        return masks(start.network, start.input_shape, start.compression, self.rounds)

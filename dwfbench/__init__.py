@@ -1,0 +1,26 @@
+"""dwfbench: Deep Weight Factorization and pruning baselines, compared at equal budgets.
+
+The library face puts DWF on any ``nn.Module``: ``factorize``, ``param_groups``, ``collapse``, ``misalignment``,
+``sparsity_report``. Names are loaded when first used, so that the command line starts without torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "factorize": "dwfbench.factorization",
+    "param_groups": "dwfbench.factorization",
+    "collapse": "dwfbench.factorization",
+    "misalignment": "dwfbench.factorization",
+    "decay_budget": "dwfbench.factorization",
+    "sparsity_report": "dwfbench.sparsity",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dwfbench' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

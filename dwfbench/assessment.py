@@ -1,0 +1,145 @@
+"""From a trained lane to its record: accuracy on the test set, compression, layers, paths, MACs, provenance.
+
+The test set is looked at here and nowhere else, once a run, after the last epoch.
+"""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dwfbench
+from dwfbench import models
+from dwfbench.data import Dataset
+from dwfbench.factorization import FLOAT32_EPSILON
+from dwfbench.method import Method
+from dwfbench.sparsity import compression_ratio, count, sparsity_report
+from dwfbench.spec import SCHEMA, RunSpec
+from dwfbench.training import Trained, evaluate
+
+THRESHOLDS = (FLOAT32_EPSILON, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+"""Further cuts at which every run is counted and tested, so that a reader can apply another paper's."""
+
+
+def describe(spec: RunSpec, method: Method) -> dict[str, Any]:
+    """The fields of a record that are known before training."""
+    options = {name: getattr(method, name) for name in method.__dataclass_fields__}
+    return {
+        "schema": SCHEMA,
+        "id": spec.id,
+        "label": method.label(),
+        "knob": method.knob,
+        "spec": {**spec.to_dict(), "options": options},
+    }
+
+
+def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """The results of a record (DESIGN "Record fields") and the final state dict; None for a lane that diverged.
+
+    ``test_accuracy`` belongs to the last epoch after sparsification, ``dense_equivalent_accuracy`` to the same
+    network before it. Accuracies are fractions.
+    """
+    if trained.status != "ok":
+        return {"status": trained.status, "error": trained.error}, None
+    network = models.build(trained.spec.model, data.input_shape, data.classes, trained.spec.seed)
+    network.to(data.train.images.device)
+    final = {**trained.state, **trained.sparse}
+
+    def test(state: dict[str, Tensor]) -> tuple[float, float | None]:
+        accuracy, loss = evaluate(network, {name: value[None] for name, value in state.items()}, data.test, data)
+        return accuracy[0], loss[0]
+
+    accuracy, loss = test(final)
+    (val_accuracy,), _ = evaluate(network, {name: value[None] for name, value in final.items()}, data.val, data)
+    network.load_state_dict(final, strict=False)  # not strict: a network may register buffers as not persistent
+    report = sparsity_report(network, data.input_shape)
+    if report["nnz"] == 0:
+        return {
+            "status": "diverged",
+            "error": "no weight survived the final threshold: the network is dead",
+        }, None
+
+    thresholds, previous = [], None
+    for threshold in THRESHOLDS:
+        cut = {name: torch.where(w.abs() < threshold, 0, w) for name, w in trained.sparse.items()}
+        nnz = sum(layer["nnz"] for layer in count(cut))
+        if previous is None or nnz != previous["nnz"]:
+            previous = {
+                "nnz": nnz,
+                "compression": compression_ratio(report["numel"], nnz) if nnz else None,
+                "test_accuracy": test({**final, **cut})[0],
+            }
+        thresholds.append({"threshold": threshold, **previous})
+
+    results = {
+        "status": "ok",
+        "test_accuracy": accuracy,
+        "test_loss": loss,
+        "dense_equivalent_accuracy": test(trained.state)[0],
+        "val_accuracy": val_accuracy,
+        **report,
+        "thresholds": thresholds,
+    }
+    return results, final
+
+
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """Provenance of a process: versions, source, device. Nothing in it changes a run's identity."""
+    packages = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
+    commit, dirty = source_state()
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "dwfbench": dwfbench.__version__,
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "device": str(device.type),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "threads": threads,
+    }
+
+
+@functools.cache
+def source_state() -> tuple[str | None, bool | None]:
+    """Commit of the dwfbench that runs, and whether its sources differ from it; None outside a checkout of it."""
+    root = Path(dwfbench.__file__).parent.parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not git("ls-files", "dwfbench/__init__.py"):
+        return None, None
+    changes = git("status", "--porcelain", "--", "dwfbench", "baselines", "pyproject.toml")
+    return git("rev-parse", "HEAD"), bool(changes) if changes is not None else None
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak: of the device's allocator on CUDA, of the whole process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    scale = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

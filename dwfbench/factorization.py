@@ -1,0 +1,263 @@
+"""Deep Weight Factorization: the mathematics, and the functions that put it on any ``nn.Module``.
+
+Kolb, Weber, Bischl, Ruegamer, "Deep Weight Factorization: Sparse Learning Through the Lens of Artificial
+Symmetries", ICLR 2025, arXiv 2502.02496. A weight tensor w is trained as an elementwise product of D factors,
+
+    L(w_1 * ... * w_D) + (strength / D) * sum_d ||w_d||^2,
+
+which has the minima of L(w) + strength * ||w||_{2/D}^{2/D}: by the inequality of the means, sum_d w_d^2 >=
+D |w|^(2/D), with equality for balanced factors. D = 2 is the lasso; D > 2 is non-convex.
+
+Throughout, ``factors`` is one tensor of shape (D, *shape of w); row d holds w_{d+1}.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from dwfbench.errors import UsageError
+
+FLOAT32_EPSILON = 1.19e-7
+"""Below this absolute value a collapsed weight counts as zero (Algorithm 2): float32's machine epsilon."""
+
+FACTORIZABLE = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+# ---------------------------------------------------------------- the mathematics, on tensors
+
+
+def product(factors: Tensor) -> Tensor:
+    """The weight of its factors: (D, *shape) -> (*shape).
+
+    Multiplied one by one: the backward pass of ``torch.prod`` divides by its inputs or takes a slow path at zeros.
+    """
+    weight, *others = factors.unbind(0)
+    for factor in others:
+        weight = weight * factor
+    return weight
+
+
+def balanced_factors(weight: Tensor, depth: int) -> Tensor:
+    """Factors of equal magnitude |w|^(1/D) whose product is ``weight``; the first carries the sign.
+
+    They minimise sum_d ||w_d||^2 among all factorisations of ``weight``. Shape (D, *weight.shape).
+    """
+    magnitude = weight.abs().pow(1.0 / depth)
+    return torch.stack([magnitude.copysign(weight), *[magnitude] * (depth - 1)])
+
+
+def truncation(sigma: float, depth: int, min_abs: float) -> tuple[float, float, float]:
+    """Scale and bounds of one factor in Algorithm 1: (sigma^(1/D), eps^(1/D), min(1, (2 sigma)^(1/D))).
+
+    Raises UsageError unless 0 < sigma, 2 <= depth and 0 <= min_abs < min(1, 2 sigma): otherwise no value passes.
+    """
+    if depth < 2:
+        raise UsageError(f"A factorization needs a depth of at least 2, not {depth}.")
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise UsageError(f"The standard deviation of the weights must be positive and finite, not {sigma}.")
+    if not 0 <= min_abs < min(1.0, 2 * sigma):
+        raise UsageError(
+            f"min_abs = {min_abs:g} leaves no value to draw: it must be at least 0 and below 2 sigma = "
+            f"{2 * sigma:g} (and below 1); a quarter of sigma, {sigma / 4:g}, is a safe choice."
+        )
+    return sigma ** (1 / depth), min_abs ** (1 / depth), min(1.0, (2 * sigma) ** (1 / depth))
+
+
+def draw_factors(
+    shape: tuple[int, ...],
+    sigma: float,
+    depth: int,
+    *,
+    min_abs: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Algorithm 1 of the paper: factors of matched variance, truncated in absolute value. Shape (D, *shape), CPU.
+
+    Every element follows N(0, sigma^(2/D)) conditioned on eps^(1/D) < |value| < min(1, (2 sigma)^(1/D)), so that
+    eps < |w| < 2 sigma. The paper redraws until the value fits; here the same distribution is drawn at once
+    through the inverse of the normal's distribution function, so the draw ends at any depth.
+
+    Raises UsageError for min_abs >= 2 sigma (see ``truncation``).
+    """
+    scale, low, high = truncation(sigma, depth, min_abs)
+    uniform = torch.rand((depth, *shape), generator=generator, dtype=torch.float64)
+    sign = torch.randint(0, 2, (depth, *shape), generator=generator).double() * 2 - 1
+    p_low, p_high = (torch.special.ndtr(torch.tensor(x / scale, dtype=torch.float64)) for x in (low, high))
+    magnitude = scale * torch.special.ndtri(p_low + (p_high - p_low) * uniform)
+    return (sign * magnitude.clamp(low, high)).float()
+
+
+def product_std(sigma: float, depth: int, min_abs: float) -> float:
+    """Standard deviation of the product of ``depth`` factors drawn by Algorithm 1, in closed form.
+
+    The second moment of a truncated normal to the power D; about 0.5 to 0.85 sigma for usual layers.
+    """
+    scale, low, high = truncation(sigma, depth, min_abs)
+    a, b = low / scale, high / scale
+    density_a, density_b = (math.exp(-x * x / 2) / math.sqrt(2 * math.pi) for x in (a, b))
+    mass = (math.erf(b / math.sqrt(2)) - math.erf(a / math.sqrt(2))) / 2
+    second_moment = scale**2 * (1 - (b * density_b - a * density_a) / mass)
+    return second_moment ** (depth / 2)
+
+
+def capped_min_abs(min_abs: float, sigma: float) -> float:
+    """The truncation that a layer really uses: eps, but at most sigma / 4, so that wide layers can be drawn."""
+    return min(min_abs, sigma / 4)
+
+
+def misalignment_of(factors: Tensor) -> Tensor:
+    """(1/D) sum_d ||w_d||^2 - ||w||_{2/D}^{2/D} >= 0 of one tensor (section 4.2): zero iff balanced. Scalar."""
+    depth = factors.shape[0]
+    excess = factors.double().square().mean(0) - product(factors.double()).abs().pow(2 / depth)
+    return excess.sum().clamp_min(0).float()
+
+
+def decay_budget(strength: float, rate_sum: float, momentum: float) -> float:
+    """strength * sum of learning rates / (1 - momentum): how far decay alone can shrink a weight.
+
+    A weight without gradient ends at |w_0| exp(-2 budget), at every depth. From 0.05 to below 1.19e-7 takes 6.5.
+    """
+    return strength * rate_sum / (1 - momentum)
+
+
+def budget_to_reach_zero(weight: float = 0.05, threshold: float = FLOAT32_EPSILON) -> float:
+    """The decay budget after which a gradient-free weight of this size counts as zero (6.5 for 0.05)."""
+    return math.log(weight / threshold) / 2
+
+
+# ---------------------------------------------------------------- on any module
+
+
+class Product(nn.Module):
+    """Parametrization of a weight as the product of its factors (parameters ``original0`` ... ``original{D-1}``)."""
+
+    def __init__(self, depth: int):
+        super().__init__()
+        self.depth = depth
+
+    def forward(self, *factors: Tensor) -> Tensor:
+        return product(torch.stack(factors))
+
+    def right_inverse(self, weight: Tensor) -> list[Tensor]:
+        return list(balanced_factors(weight, self.depth).unbind(0))
+
+
+def factorize(
+    model: nn.Module,
+    depth: int,
+    *,
+    min_abs: float = 3e-3,
+    generator: torch.Generator | None = None,
+    keep_weights: bool = False,
+    rescale: bool = False,
+) -> nn.Module:
+    """Replace every Linear and Conv weight by a product of ``depth`` factors, in place; returns the model.
+
+    New factors are drawn by Algorithm 1 with sigma the standard deviation of the weights that the module holds,
+    i.e. what its ordinary initialiser gave, and eps = min(min_abs, sigma / 4). ``keep_weights`` factorises the
+    present values instead, with balanced factors; ``rescale`` multiplies fresh factors so that the product's
+    standard deviation is sigma rather than 0.5-0.85 of it. Biases and normalisation parameters stay as they are.
+
+    Train with ``torch.optim.SGD(param_groups(model, strength))`` and end with ``collapse``.
+
+    Raises UsageError for depth < 2, a negative min_abs, an already factorised model, a weight that cannot be
+    drawn (constant, hence without a standard deviation) and a model without Linear or Conv layers.
+    """
+    if depth < 2:
+        raise UsageError(f"A factorization needs a depth of at least 2, not {depth}.")
+    if any(True for _ in _products(model)):
+        raise UsageError("The model is factorized already; collapse it first.")
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, FACTORIZABLE)]
+    if not layers:
+        raise UsageError("The model has no Linear or Conv layer to factorize.")
+    drawn: dict[int, nn.Module] = {}
+    for name, layer in layers:
+        weight = layer.weight
+        tied = drawn.get(id(weight))
+        if tied is not None:
+            raise UsageError(
+                f"The weight of layer {name} is shared with another layer; tied weights are not factorized."
+            )
+        drawn[id(weight)] = layer
+        fresh = None if keep_weights else initial_factors(name, weight, depth, min_abs, generator, rescale)
+        parametrize.register_parametrization(layer, "weight", Product(depth))
+        if fresh is not None:
+            with torch.no_grad():
+                for factor, value in zip(_factors(layer), fresh, strict=True):
+                    factor.copy_(value)
+    return model
+
+
+def initial_factors(
+    name: str,
+    weight: Tensor,
+    depth: int,
+    min_abs: float,
+    generator: torch.Generator | None,
+    rescale: bool = False,
+) -> Tensor:
+    """Fresh factors for a freshly initialised weight, on its device: ``draw_factors`` with its measured sigma."""
+    sigma = float(weight.detach().double().std(correction=0))
+    if not sigma > 0:
+        raise UsageError(
+            f"The weight {name} is constant, so no standard deviation can be matched; initialise it first."
+        )
+    eps = capped_min_abs(min_abs, sigma)
+    factors = draw_factors(tuple(weight.shape), sigma, depth, min_abs=eps, generator=generator)
+    if rescale:
+        factors *= (sigma / product_std(sigma, depth, eps)) ** (1 / depth)
+    return factors.to(weight.device, weight.dtype)
+
+
+def param_groups(model: nn.Module, strength: float) -> list[dict]:
+    """Groups for an SGD optimiser: weight decay 2 * strength / depth on factors, none on anything else.
+
+    PyTorch adds ``weight_decay * w`` to the gradient, so this is the gradient of (strength / D) sum_d ||w_d||^2.
+    Use SGD: AdamW's decoupled decay inverts the effect of depth. Raises UsageError when nothing is factorized or
+    the strength is negative.
+    """
+    if not strength >= 0:
+        raise UsageError(f"The strength must not be negative, but it is {strength}.")
+    by_depth: dict[int, list[Tensor]] = {}
+    for layer, parametrization in _products(model):
+        by_depth.setdefault(parametrization.depth, []).extend(_factors(layer))
+    if not by_depth:
+        raise UsageError("The model is not factorized; call factorize(model, depth) first.")
+    factors = {id(factor) for group in by_depth.values() for factor in group}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in factors]
+    groups = [{"params": group, "weight_decay": 2 * strength / depth} for depth, group in by_depth.items()]
+    return [*groups, {"params": rest, "weight_decay": 0.0}] if rest else groups
+
+
+def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
+    """Make a factorized model plain again, in place: weights are the products, |w| < threshold becomes 0.
+
+    The end of Algorithm 2. Returns the model; layers that are not factorized are left alone.
+    """
+    for layer, _ in list(_products(model)):
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        with torch.no_grad():
+            layer.weight[layer.weight.abs() < threshold] = 0
+    return model
+
+
+def misalignment(model: nn.Module) -> float:
+    """Sum of ``misalignment_of`` over all factorized weights: 0 iff every weight's factors are balanced."""
+    with torch.no_grad():
+        return sum(float(misalignment_of(torch.stack(_factors(layer)))) for layer, _ in _products(model))
+
+
+def _products(model: nn.Module) -> Iterator[tuple[nn.Module, Product]]:
+    for layer in model.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            chain = layer.parametrizations["weight"]
+            if isinstance(chain[0], Product):
+                yield layer, chain[0]
+
+
+def _factors(layer: nn.Module) -> list[Tensor]:
+    chain = layer.parametrizations["weight"]
+    return [getattr(chain, f"original{index}") for index in range(chain[0].depth)]

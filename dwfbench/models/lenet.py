@@ -1,0 +1,68 @@
+"""The two LeNets of the pruning literature, initialised as in He et al. 2015 with zero biases."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dwfbench.errors import UsageError
+
+
+def init_kaiming(model: nn.Module) -> None:
+    """Draw the weights of every Linear and Conv2d in `model` from N(0, 2 / fan-in); biases become zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class LeNet300100(nn.Module):
+    """Fully connected, 300 and 100 hidden units with ReLU; 266,200 weights for 1x28x28 and 10 classes.
+
+    Maps images (N, C, H, W) of the `input_shape` (C, H, W) to logits (N, classes).
+    """
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int):
+        super().__init__()
+        channels, height, width = input_shape
+        self.fc1 = nn.Linear(channels * height * width, 300)
+        self.fc2 = nn.Linear(300, 100)
+        self.fc3 = nn.Linear(100, classes)
+        init_kaiming(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.fc1(x.flatten(1)))
+        x = F.relu(self.fc2(x))
+        return self.fc3(x)
+
+
+class LeNet5(nn.Module):
+    """Two 5x5 convolutions (20 and 50 filters, max-pooled by 2) and 500 hidden units.
+
+    430,500 weights for 1x28x28 and 10 classes. Caffe's variant, the one that pruning papers mean since Han et
+    al. 2015, not the LeNet-5 of 1998. As in Caffe the only ReLU follows `fc1`. Maps images (N, C, H, W) of
+    the `input_shape` (C, H, W) to logits (N, classes). Without padding a side below 28 would soon be used up,
+    so inputs with such a side are padded by 2 in both convolutions. Raises UsageError for a side below 8.
+    """
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int):
+        super().__init__()
+        channels, height, width = input_shape
+        if min(height, width) < 8:
+            raise UsageError(f"lenet-5 needs images of at least 8x8 pixels, not {height}x{width}; use lenet-300-100")
+        padding = 2 if min(height, width) < 28 else 0
+
+        def pooled(side: int) -> int:
+            return (side + 2 * padding - 4) // 2
+
+        features = 50 * pooled(pooled(height)) * pooled(pooled(width))
+        self.conv1 = nn.Conv2d(channels, 20, 5, padding=padding)
+        self.conv2 = nn.Conv2d(20, 50, 5, padding=padding)
+        self.fc1 = nn.Linear(features, 500)
+        self.fc2 = nn.Linear(500, classes)
+        init_kaiming(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.conv1(x), 2)
+        x = F.max_pool2d(self.conv2(x), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc2(x)

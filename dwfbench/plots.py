@@ -1,0 +1,334 @@
+"""Figures of the frames in `curves`: accuracy versus compression, density per layer, dynamics of training.
+
+Every function takes a frame and writes one file, its format given by the ending (.png, .svg or .pdf),
+parent folders included; equal frames give equal files. Each raises UsageError for another ending or for a
+frame without rows.
+A method has the same colour and marker in every figure; depths of DWF are shades of one blue, dark to light;
+variants of a method differ in line style.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from dwfbench import curves
+from dwfbench.errors import UsageError
+
+# Okabe and Ito's colours, completed by Tol's; told apart with any colour vision, and by the marker in print.
+STYLES = {
+    "dwf": ("#0b3d91", "o"),
+    "spred": ("#cc79a7", "P"),
+    "l1": ("#e69f00", "s"),
+    "magnitude": ("#d55e00", "^"),
+    "synflow": ("#000000", "X"),
+    "snip": ("#009e73", "D"),
+    "grasp": ("#882255", "v"),
+    "random": ("#999933", "*"),
+    "dense": ("#777777", ""),
+}
+SPARE = [("#44aa99", "h"), ("#aa4499", "<"), ("#8c564b", ">"), ("#f0e442", "d"), ("#661100", "p")]
+DEPTH_COLOURS = ["#0b3d91", "#2f7fd0", "#6db6ea", "#abd9f5"]  # D = 2, 3, 4, deeper
+LINES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
+SHADES = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)))  # without pale yellow
+BELOW = {"marker": 11, "markersize": 5, "linestyle": ""}  # an arrow down to the lower edge
+TICKS = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 2.8,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "dwfbench",
+    "pdf.fonttype": 42,
+}
+NO_DATES = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def accuracy(frame: pd.DataFrame, path: str | Path) -> None:
+    """Test accuracy (%) versus CR of a `curves.frame`, a panel per data set and model: a line through the
+    mean over seeds with its band, small markers for the runs. Runs far below the rest are marked by arrows on
+    the lower edge.
+    """
+    with _figure(frame, path) as figure:
+        panels = list(frame.groupby(curves.PANEL))
+        columns = min(len(panels), 3)
+        rows = -(-len(panels) // columns)
+        figure.set_size_inches(3.9 * columns + 1.7, 3.2 * rows)
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        styles, means = _styles(frame), curves.bands(frame)
+        below = 0
+        for axis, (panel, runs) in zip(axes, panels, strict=False):
+            _accuracy_panel(axis, runs, _of(means, curves.PANEL, panel), styles)
+            axis.set_title(_title(panel, runs))
+            below += (runs["accuracy"] < axis.get_ylim()[0]).sum()
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+        if below:
+            handles.append(Line2D([], [], color="#777777", label="below the axis", **BELOW))
+        figure.legend(handles=handles, loc="outside right center")
+
+
+def layers(frame: pd.DataFrame, path: str | Path) -> None:
+    """Density of each layer versus CR of a `curves.layers` frame, both axes logarithmic: a panel per method,
+    a line per layer from input (dark) to output (light), averaged over seeds. The dashed line is the density
+    of the whole network; arrows on the lower edge are layers without any weight.
+    """
+    frame = frame[frame["method"] != "dense"]
+    with _figure(frame, path) as figure:
+        panels = list(curves.mean_layers(frame).groupby(curves.PANEL))
+        rows = [-(-means["label"].nunique() // 4) for _, means in panels]
+        columns = max(min(means["label"].nunique(), 4) for _, means in panels)
+        figure.set_size_inches(2.0 * columns + 1.7, 1.8 * sum(rows) + 0.5 * len(panels))
+        parts = figure.subfigures(len(panels), 1, height_ratios=rows, squeeze=False)[:, 0]
+        for part, (panel, means), height in zip(parts, panels, rows, strict=True):
+            part.suptitle(_title(panel, _of(frame, curves.PANEL, panel)), fontsize=9)
+            _layers_part(part, means, height, columns)
+
+
+def dynamics(frame: pd.DataFrame, path: str | Path, labels: list[str] | None = None) -> None:
+    """CR, validation accuracy (%) and misalignment over the epochs, of a `curves.dynamics` frame: a row per
+    curve, a line per run, coloured by its strength or target compression. Shown are the curves `labels`, by
+    default those turned by a strength (all, if there are none). Without any misalignment its column is left
+    out.
+    """
+    if labels is None:
+        labels = list(frame.loc[frame["knob"] == "strength", "label"]) or list(frame["label"])
+    frame = frame[frame["label"].isin(labels)]
+    with _figure(frame, path) as figure:
+        order = list(_styles(frame))
+        rows = sorted(frame.groupby(curves.KEYS), key=lambda row: (*row[0][:2], order.index(row[0][2])))
+        quantities = {"compression": "compression ratio", "val_accuracy": "validation accuracy (%)"}
+        if frame["misalignment"].notna().any():
+            quantities["misalignment"] = "misalignment"
+        figure.set_size_inches(2.7 * len(quantities) + 1.2, 1.9 * len(rows) + 0.3)
+        axes = figure.subplots(len(rows), len(quantities), squeeze=False, sharex="row")
+        for line, ((*panel, label), runs) in zip(axes, rows, strict=True):
+            _dynamics_row(line, runs, quantities)
+            line[0].set_title(f"{label} ({', '.join(panel)})", loc="left")
+        for axis in axes[-1]:
+            axis.set_xlabel("epoch")
+
+
+@contextmanager
+def _figure(frame: pd.DataFrame, path: str | Path) -> Iterator[Figure]:
+    """An empty figure that is written to `path` at the end."""
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in NO_DATES:
+        raise UsageError(f"A figure cannot be written as '{path.name}': end its name in .png, .svg or .pdf.")
+    if frame.empty:
+        raise UsageError("There is nothing to plot: no finished run matches.")
+    # From the defaults: a user's matplotlibrc must not change the figures.
+    with matplotlib.rc_context(matplotlib.rcParamsDefault | RC):
+        figure = Figure(layout="constrained")
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata=NO_DATES[ending])
+
+
+def _styles(frame: pd.DataFrame) -> dict[str, dict]:
+    """Line2D properties of every label, in the order of the legend: the canonical order of the methods, dense
+    last.
+    """
+    known = dict.fromkeys(["method", "depth", "label"])
+    rows = frame[[name for name in known if name in frame]].drop_duplicates()
+    unknown = sorted(set(rows["method"]) - set(STYLES))
+    looks = STYLES | {method: SPARE[i % len(SPARE)] for i, method in enumerate(unknown)}
+    order = [*list(STYLES)[:-1], *unknown, "dense"]
+    keyed = sorted(rows.itertuples(), key=lambda row: (order.index(row.method), _depth(row), row.label))
+    styles, variants = {}, {}
+    for row in keyed:
+        colour, marker = looks[row.method]
+        depth = _depth(row)
+        if row.method == "dwf" and depth:
+            colour = DEPTH_COLOURS[min(max(depth - 2, 0), len(DEPTH_COLOURS) - 1)]
+        variant = variants.setdefault((row.method, depth), {}).setdefault(row.label, len(variants[row.method, depth]))
+        styles[row.label] = {
+            "color": colour,
+            "marker": marker,
+            "markerfacecolor": "white" if variant % 2 else colour,
+            "linestyle": (0, (5, 2.5)) if row.method == "dense" else LINES[variant % len(LINES)],
+        }
+    return styles
+
+
+def _depth(row: tuple) -> int:
+    depth = getattr(row, "depth", np.nan)
+    return 0 if np.isnan(depth) else int(depth)
+
+
+# --- accuracy -----------------------------------------------------------------------------------------------
+
+
+def _accuracy_panel(axis: Axes, runs: pd.DataFrame, means: pd.DataFrame, styles: dict[str, dict]) -> None:
+    dense = set(runs.loc[runs["method"] == "dense", "label"])
+    bottom, top = _limits(runs, means)
+    for label in reversed([label for label in styles if label in set(runs["label"])]):
+        style, mean = styles[label], means[means["label"] == label]
+        line = {name: style[name] for name in ("color", "linestyle")}
+        if label in dense:
+            axis.axhline(runs.loc[runs["label"] == label, "accuracy"].mean(), zorder=1, **line)
+            continue
+        axis.fill_between(mean["compression"], mean["lower"], mean["upper"], color=style["color"], alpha=0.13, lw=0)
+        axis.plot(mean["compression"], mean["accuracy"], zorder=3, **line)
+        _points(axis, runs[runs["label"] == label], style, bottom)
+    axis.set_ylim(bottom, top)
+    _cr_axis(axis, runs.loc[~runs["label"].isin(dense), "compression"])
+    axis.set_xlabel("compression ratio")
+    axis.set_ylabel("test accuracy (%)")
+
+
+def _points(axis: Axes, runs: pd.DataFrame, style: dict, bottom: float) -> None:
+    """A marker for every run; an arrow on the lower edge for every run below it."""
+    marker = {name: style[name] for name in ("color", "marker", "markerfacecolor")}
+    axis.plot(
+        runs["compression"],
+        runs["accuracy"],
+        linestyle="",
+        zorder=4,
+        markersize=3.4,
+        markeredgewidth=0.7,
+        **marker,
+    )
+    _edge_arrows(axis, runs.loc[runs["accuracy"] < bottom, "compression"], style["color"])
+
+
+def _edge_arrows(axis: Axes, compressions: pd.Series, colour: str | tuple) -> None:
+    transform = axis.get_xaxis_transform()
+    options = {
+        "color": colour,
+        "clip_on": False,
+        "zorder": 5,
+        "in_layout": False,
+    }  # no room is needed for them
+    axis.plot(compressions, np.full(len(compressions), 0.015), transform=transform, **BELOW, **options)
+
+
+def _limits(runs: pd.DataFrame, means: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the accuracy axis: everything, unless the worst quarter of the runs would squeeze the others
+    flat; never more than 25 points, or differences of one point could not be seen.
+    """
+    lowest, quarter, best = runs["accuracy"].min(), runs["accuracy"].quantile(0.25), runs["accuracy"].max()
+    bottom = max(lowest, best - min(2.5 * (best - quarter), 25))
+    top = max(best, means["upper"].clip(upper=100).max()) if means["upper"].notna().any() else best
+    margin = 0.04 * (top - bottom) or 0.5
+    return bottom - margin, top + margin
+
+
+# --- layers -------------------------------------------------------------------------------------------------
+
+
+def _layers_part(part: SubFigure, means: pd.DataFrame, rows: int, columns: int) -> None:
+    axes = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    names = means.sort_values("position").drop_duplicates("position")["layer"]
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
+    labels = list(_styles(means))
+    for axis, label in zip(axes.flat, labels, strict=False):
+        curve = means[means["label"] == label].sort_values("compression")
+        for colour, (_, layer) in zip(colours, curve.groupby("position"), strict=False):
+            density = layer["density"].where(layer["density"] > 0)
+            axis.plot(layer["compression"], 100 * density, color=colour, marker=".")
+            _edge_arrows(axis, layer.loc[layer["density"] == 0, "compression"], colour)
+        whole = curve["compression"].drop_duplicates()
+        axis.plot(whole, 100 / whole, color="#777777", linestyle=LINES[1], linewidth=1, zorder=1)
+        axis.set_title(label)
+    for position, axis in enumerate(axes.flat):
+        axis.tick_params(labelbottom=position + columns >= len(labels))  # the lowest panel of every column
+        if position >= len(labels):
+            axis.set_axis_off()
+    axes[0, 0].set_yscale("log")
+    axes[0, 0].yaxis.set_major_formatter(FuncFormatter(_plain))
+    _cr_axis(axes[0, 0], means["compression"], most=5)
+    part.supxlabel("compression ratio", fontsize=8.5)
+    part.supylabel("density of the layer (%)", fontsize=8.5)
+    handles = [
+        Line2D([], [], color=colour, label=name, marker=".") for colour, name in zip(colours, names, strict=True)
+    ]
+    handles.append(Line2D([], [], color="#777777", linestyle=LINES[1], linewidth=1, label="whole network"))
+    part.legend(handles=handles, loc="outside right center")
+
+
+# --- dynamics -----------------------------------------------------------------------------------------------
+
+
+def _dynamics_row(axes: np.ndarray, runs: pd.DataFrame, quantities: dict[str, str]) -> None:
+    knobs = runs["knob_value"].dropna()
+    norm = LogNorm(knobs.min(), knobs.max()) if (knobs > 0).all() and knobs.nunique() > 1 else None
+    for axis, (quantity, name) in zip(axes, quantities.items(), strict=True):
+        axis.set_ylabel(name)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if runs[quantity].isna().all():
+            axis.set_axis_off()
+            axis.text(0.5, 0.5, f"no {name}", ha="center", va="center", color="#777777", transform=axis.transAxes)
+            continue
+        for (value, _), run in runs.groupby(["knob_value", "seed"], dropna=False):
+            marker = "." if len(run) == 1 else ""
+            colour = SHADES(norm(value) if norm else 0.6)
+            axis.plot(run["epoch"], run[quantity], color=colour, linewidth=0.9, marker=marker)
+        if quantity != "val_accuracy":
+            axis.set_yscale("log")
+        if quantity == "compression":
+            axis.yaxis.set_major_formatter(FuncFormatter(_plain))
+    if norm:
+        bar = axes[-1].figure.colorbar(ScalarMappable(norm, SHADES), ax=list(axes), pad=0.01, aspect=14)
+        bar.set_label("strength λ" if runs["knob"].iloc[0] == "strength" else "target compression")
+
+
+# --- shared -------------------------------------------------------------------------------------------------
+
+
+def _of(frame: pd.DataFrame, columns: list[str], values: tuple) -> pd.DataFrame:
+    return frame[(frame[columns] == list(values)).all(axis=1)]
+
+
+def _title(panel: tuple, runs: pd.DataFrame) -> str:
+    """ "mnist, lenet-300-100 (60 epochs, 3 seeds)", with ranges where curves differ."""
+    parts = []
+    if "epochs" in runs:
+        parts.append(_count(runs["epochs"].min(), runs["epochs"].max(), "epoch"))
+    seeds = runs.groupby("label")["seed"].nunique()
+    parts.append(_count(seeds.min(), seeds.max(), "seed"))
+    return f"{', '.join(panel)} ({', '.join(parts)})"
+
+
+def _count(low: float, high: float, noun: str) -> str:
+    return f"{low:g} {noun}{'s' if low != 1 else ''}" if low == high else f"{low:g}-{high:g} {noun}s"
+
+
+def _cr_axis(axis: Axes, compressions: pd.Series, most: int = 9) -> None:
+    """A logarithmic axis with at most `most` plain numbers."""
+    if compressions.empty:
+        return
+    low, high = compressions.min() / 1.15, compressions.max() * 1.15
+    axis.set_xlim(low, high)
+    axis.set_xscale("log")
+    ticks = [tick for tick in TICKS if low <= tick <= high] or [compressions.iloc[0]]
+    axis.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // most)]))
+    axis.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _plain(value: float, _position: int) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

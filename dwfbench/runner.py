@@ -1,0 +1,332 @@
+"""A curve -> runs -> groups of lanes: what is to be trained, skipping what is stored, and training it.
+
+Settings come in layers, later ones win: the defaults of RunSpec, the recipe of the model and data set, a config
+file, the command line; within recipe and config, the table of a method wins over the general keys.
+"""
+
+import datetime
+import importlib.util
+import itertools
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from dwfbench import assessment, data, method, models, schedule, spec, training
+from dwfbench.errors import UsageError
+from dwfbench.method import Method
+from dwfbench.sparsity import prunable
+from dwfbench.spec import RunSpec
+from dwfbench.store import Store
+
+DEFAULT_POINTS = 7
+COMPRESSION_RANGE = (2.0, 300.0)
+COMPILE_STEPS = 20_000
+"""Steps x lanes of a group from which compiling pays: it costs about ten seconds and saves about a millisecond each."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The runs of one method with one set of options. ``reach`` is sum of learning rates / (1 - momentum)."""
+
+    method: Method
+    specs: tuple[RunSpec, ...]
+    reach: float
+
+    def budget(self, one: RunSpec) -> float | None:
+        """Decay budget of a run of a method that works by decay, else None."""
+        return one.strength * self.reach if one.strength is not None else None
+
+
+class Progress(Protocol):
+    """What the runner tells of its progress; ``dwfbench.progress`` shows it."""
+
+    def curve(self, curve: Curve, pending: int) -> None: ...
+    def epoch(self, epoch: int, lanes: list[training.Trained]) -> None: ...
+    def run(self, record: Mapping[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+# ---------------------------------------------------------------- planning
+
+
+def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any:
+    """A setting that is not a method's own (model, dataset, methods, ...), from the last layer that has it."""
+    found = [layer[name] for layer in layers if layer.get(name) is not None]
+    return found[-1] if found else default
+
+
+def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
+    """The curves that settings ask for.
+
+    ``layers`` are recipe and config (as ``spec.read_toml`` gives them), ``flags`` the command line: fields of
+    RunSpec, CURVE_KEYS, ``methods`` and options of methods, which may be lists (every combination is a curve).
+    Raises UsageError for unknown names, options that no chosen method has, values out of range and budgets
+    without a step.
+    """
+    names = as_list(general([*layers, flags], "methods", ["dwf"]))
+    kinds = {name: method.load(name) for name in names}
+    check_options(kinds, layers, flags)
+    curves = []
+    for name, kind in kinds.items():
+        options = [item.name for item in fields(kind)]
+        swept = {}
+        for layer in [*(layer.get("method", {}).get(name, {}) for layer in layers), flags]:
+            swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
+        for values in itertools.product(*swept.values()):
+            chosen = method.create(name, dict(zip(swept, values, strict=True)))
+            curves.append(curve(chosen, settings_of(chosen, layers, flags), dataset))
+    return curves
+
+
+def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
+    """UsageError for a key that nothing reads, naming the nearest that something does."""
+    shared = [*spec.settings(), *spec.CURVE_KEYS, "methods"]
+    own = {item.name for kind in kinds.values() for item in fields(kind)}
+    for key in flags:
+        if key not in shared and key not in own:
+            chosen = ", ".join(kinds)
+            flag = key.replace("_", "-")
+            raise UsageError(
+                f"--{flag} is neither a flag of run nor an option of {chosen}{spec.nearest(key, [*shared, *own])}"
+            )
+    knobs = {kind.knob for kind in kinds.values()}
+    for key in ("strength", "compression"):
+        if flags.get(key) is not None and key not in knobs:
+            raise UsageError(f"--{key} is not the knob of {', '.join(kinds)}; see `dwfbench list methods`.")
+    for layer in layers:
+        for name, table in layer.get("method", {}).items():
+            allowed = [*shared, *(item.name for item in fields(method.load(name))), "when"]
+            for key in itertools.chain(table, *table.get("when", [])):
+                if key not in allowed:
+                    raise UsageError(f"[method.{name}]: unknown key {key!r}{spec.nearest(key, allowed)}")
+
+
+def settings_of(chosen: Method, layers: Iterable[Mapping[str, Any]], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """All layers merged for one method. ``[[method.NAME.when]]`` tables count when their options match."""
+    options = {item.name: getattr(chosen, item.name) for item in fields(chosen)}
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        table = layer.get("method", {}).get(chosen.name, {})
+        merged |= {key: value for key, value in layer.items() if key != "method"} | table
+        for when in table.get("when", []):
+            if all(options[key] == value for key, value in when.items() if key in options):
+                merged |= when
+    merged |= {key: value for key, value in flags.items() if value is not None}
+    if flags.get("points") is not None:  # asking for points asks for a grid, whatever a recipe lists
+        merged |= {key: flags.get(key) for key in ("strength", "compression")}
+    return merged
+
+
+def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) -> Curve:
+    """One curve from merged settings: the seeds times the knob values."""
+    shared = {key: settings[key] for key in spec.settings() if settings.get(key) is not None}
+    shared |= {"method": chosen.name, "options": chosen.changed(), "dataset": dataset.name}
+    if not chosen.decays:
+        shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
+    base = RunSpec(**shared)
+    chosen.check(base)
+    steps = training.steps_in_epoch(len(dataset.train.labels), base.batch_size)
+    phases = chosen.phases(base.epochs)
+    if sum(phase.epochs for phase in phases) != base.epochs:
+        raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
+    reach = schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs) / (1 - base.momentum)
+    knobs = knob_values(chosen, settings, reach)
+    seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
+    specs = [
+        replace(base, seed=seed, **{chosen.knob: value} if chosen.knob else {}) for seed in seeds for value in knobs
+    ]
+    return Curve(chosen, tuple({one.id: one for one in specs}.values()), reach)
+
+
+def knob_values(chosen: Method, settings: Mapping[str, Any], reach: float) -> list[float | None]:
+    """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm."""
+    if chosen.knob is None:
+        return [None]
+    if settings.get(chosen.knob) is not None:
+        return as_list(settings[chosen.knob])
+    if chosen.knob == "strength":
+        span = settings.get("strength_range") or chosen.strength_range(reach)
+    else:
+        span = settings.get("compression_range") or COMPRESSION_RANGE
+    low, high = (float(edge) for edge in pair(span, f"{chosen.knob}_range"))
+    points = whole(settings, "points", DEFAULT_POINTS)
+    fractions = [index / (points - 1) for index in range(points)] if points > 1 else [0.5]
+    # Three digits: readable, and the same identity on every machine.
+    return [float(f"{math.exp(math.log(low) + f * (math.log(high) - math.log(low))):.3g}") for f in fractions]
+
+
+def pair(span: Any, name: str) -> tuple[Any, Any]:
+    span = as_list(span)
+    if len(span) != 2 or not all(isinstance(edge, (int, float)) for edge in span) or not 0 < span[0] < span[1]:
+        raise UsageError(f"{name} must be two positive numbers, the smaller first, not {span}.")
+    return tuple(span)
+
+
+def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
+    value = settings.get(name)
+    value = default if value is None else value
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    return value
+
+
+def as_list(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+# ---------------------------------------------------------------- executing
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how to train: nothing here changes a result beyond rounding."""
+
+    device: torch.device
+    threads: int
+    lanes: int | None = None  # None: chosen by ``choose_lanes``
+    compile: bool | None = None  # None: chosen by ``worth_compiling``
+    save_model: bool = False
+    argv: tuple[str, ...] = ()
+
+
+def pending(curve: Curve, store: Store, force: bool) -> list[RunSpec]:
+    """Runs without a good record (all of them with ``force``), seeds together."""
+    return [one for one in curve.specs if force or store.status(one.id) != "ok"]
+
+
+def execute(
+    curves: list[Curve],
+    dataset: data.Dataset,
+    store: Store,
+    engine: Engine,
+    progress: Progress,
+    force: bool = False,
+) -> dict[str, str]:
+    """Train what is missing and store every run as soon as it is done; status by run id.
+
+    A group that raises (out of memory, a bug in a plug-in) is split and tried again lane by lane; what still fails
+    is stored as failed, and the next run goes on. UsageError and KeyboardInterrupt pass through; stored runs stay.
+    """
+    outcome: dict[str, str] = {}
+    provenance = {
+        **assessment.environment(engine.device, engine.threads),
+        "argv": list(engine.argv),
+        "data_checksum": dataset.checksum,
+    }
+    for one_curve in curves:
+        runs = pending(one_curve, store, force)
+        progress.curve(one_curve, len(runs))
+        if not runs:
+            continue
+        lanes = engine.lanes or choose_lanes(one_curve, dataset, engine.device, len(runs))
+        for first in range(0, len(runs), lanes):
+            group = runs[first : first + lanes]
+            for record in train_group(group, one_curve.method, dataset, store, engine, provenance, progress):
+                outcome[record["id"]] = record["status"]
+                progress.run(record)
+    return outcome
+
+
+def train_group(group, chosen: Method, dataset, store: Store, engine: Engine, provenance, progress) -> Iterable[dict]:
+    """Train a group and store its records, split in halves when it fails as a whole."""
+    started, clock = now(), time.perf_counter()
+    if engine.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(engine.device)
+    compiled = worth_compiling(group, dataset, engine.device) if engine.compile is None else engine.compile
+    try:
+        trained = training.train(group, chosen, dataset, compile=compiled, on_epoch=progress.epoch)
+        results = [assessment.assess(lane, chosen, dataset) for lane in trained]
+    except UsageError:
+        raise
+    except Exception as error:
+        if len(group) > 1:
+            progress.note(f"A group of {len(group)} runs failed ({first_line(error)}); trying its halves.")
+            middle = len(group) // 2
+            for half in (group[:middle], group[middle:]):
+                yield from train_group(half, chosen, dataset, store, engine, provenance, progress)
+            return
+        trained = [training.Trained(group[0])]
+        results = [({"status": "failed", "error": f"{type(error).__name__}: {first_line(error)}"}, None)]
+    seconds = (time.perf_counter() - clock) / len(group)
+    for lane, (result, state) in zip(trained, results, strict=True):
+        record = {
+            **assessment.describe(lane.spec, chosen),
+            **result,
+            "seconds": seconds,
+            "overhead_seconds": lane.overhead_seconds,
+            "peak_memory_bytes": assessment.peak_memory(engine.device),
+            "provenance": {
+                **provenance,
+                "lanes": len(group),
+                "precision": lane.spec.precision,
+                "compiled": compiled,
+                "started": started,
+                "ended": now(),
+            },
+        }
+        store.write(record, lane.history, state if engine.save_model else None)
+        yield record
+
+
+def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, runs: int) -> int:
+    """How many runs to train at once.
+
+    On a CPU, vmapped convolutions become grouped ones and cost two to four times more, so networks with
+    convolutions go alone; networks of Linear layers gain while a step is overhead rather than arithmetic. On CUDA as
+    many as fit into half of the free memory, estimated at the factors, momentum, gradients and activations a lane.
+    Networks with dropout go alone: their random numbers would depend on the group.
+    """
+    one = curve.specs[0]
+    network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed)
+    if any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in network.modules()):
+        return 1
+    if device.type == "cpu":
+        convolutions = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in network.modules())
+        return 1 if convolutions else min(8, runs)
+    weights = {name: value.detach() for name, value in prunable(network).items()}
+    trained = curve.method.reparametrize(weights, torch.Generator().manual_seed(0))
+    copies = 4 * sum(value.numel() * value.element_size() for value in trained.values())
+    activations = 64 * one.batch_size * math.prod(dataset.input_shape) * 4
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(runs, 64, int(free / 2 / (copies + activations))))
+
+
+def worth_compiling(group: list[RunSpec], dataset: data.Dataset, device: torch.device) -> bool:
+    """Whether a group's steps repay the compiler's start, given that there is a compiler at all."""
+    steps = group[0].epochs * training.steps_in_epoch(len(dataset.train.labels), group[0].batch_size)
+    if device.type == "cpu":
+        found = any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
+    else:
+        found = importlib.util.find_spec("triton") is not None
+    return found and steps * len(group) >= COMPILE_STEPS
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def budget_note(curve: Curve) -> str | None:
+    """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay."""
+    floor = curve.method.smallest_budget
+    if floor is None:
+        return None
+    small = [one for one in curve.specs if curve.budget(one) < floor]
+    if not small:
+        return None
+    least = min(curve.budget(one) for one in small)
+    return (
+        f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
+        f"{least:.2g} in {len(small)} of {len(curve.specs)} runs; below {floor:.2g} weights without gradient do not get "
+        "to exact zeros. Take a larger strength or learning rate, or more epochs."
+    )

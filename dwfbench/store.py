@@ -1,0 +1,152 @@
+"""Run records on disk: ``runs/<id>/`` for finished runs, ``failed/<id>/`` for those that diverged or failed.
+
+A folder holds ``run.json`` (the record), ``history.csv`` and, if asked, ``model.safetensors``. Every file is written
+under a temporary name beside its place and renamed, ``run.json`` last: a run exists once its ``run.json`` does, and
+no crash leaves half of one. Reading executes nothing (JSON, CSV, safetensors).
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dwfbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RUN_ID = re.compile(r"[0-9a-f]{12}")
+HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "lr", "seconds")
+REQUIRED = ("id", "status", "spec", "label", "knob")
+
+
+class Store:
+    """The records of one results folder. Raises UsageError when the folder cannot be written or is no folder."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        self.damaged: list[str] = []
+
+    def prepare(self) -> None:
+        """Create the folder and try a write, before any training: a night's results need a place."""
+        try:
+            (self.folder / "runs").mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe-{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"The results folder {self.folder} cannot be written ({error.strerror or error}); "
+                "choose another one with --results."
+            ) from None
+
+    def status(self, run_id: str) -> str | None:
+        """ "ok", "diverged", "failed", or None when there is no readable record."""
+        for place in ("runs", "failed"):
+            record = self._read(self.folder / place / run_id)
+            if record is not None:
+                return record["status"]
+        return None
+
+    def write(
+        self, record: Mapping[str, Any], history: list[dict], state: "Mapping[str, Tensor] | None" = None
+    ) -> None:
+        """Store a run. A good record is never replaced by that of a failed attempt: those have a folder of their own."""
+        ok = record["status"] == "ok"
+        folder = self.folder / ("runs" if ok else "failed") / record["id"]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            replace(folder / "history.csv", _csv(history).encode())
+            if state is not None:
+                from safetensors.torch import save
+
+                replace(
+                    folder / "model.safetensors",
+                    save({name: value.contiguous() for name, value in state.items()}),
+                )
+            replace(folder / "run.json", (json.dumps(finite(record), indent=1, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            raise UsageError(
+                f"The run {record['id']} cannot be stored in {folder} ({error.strerror or error}); "
+                "make room or choose another place with --results, then start again: stored runs are kept."
+            ) from None
+
+    def load(self, history: bool = False) -> list[dict]:
+        """All records, finished ones first, in the order of their ids; a failure is left out once its run is ok.
+
+        ``history`` adds the rows of history.csv under that key. Unreadable records are listed in ``damaged``, one
+        sentence each, and skipped.
+        """
+        self.damaged = []
+        records: dict[str, dict] = {}
+        for place in ("runs", "failed"):
+            for folder in sorted((self.folder / place).glob("*/")):
+                if not RUN_ID.fullmatch(folder.name) or folder.name in records:
+                    continue
+                record = self._read(folder)
+                if record is None:
+                    continue
+                if history:
+                    record["history"] = _rows(folder / "history.csv")
+                records[folder.name] = record
+        return list(records.values())
+
+    def _read(self, folder: Path) -> dict | None:
+        path = folder / "run.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self.damaged.append(f"{path} is not a readable record ({error}); run the same command again to replace it.")
+            return None
+        if not isinstance(record, dict) or any(key not in record for key in REQUIRED) or record["id"] != folder.name:
+            self.damaged.append(f"{path} is not a record of this run; run the same command again to replace it.")
+            return None
+        return record
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is either wholly there or not: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity or NaN: they become null."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(history: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY, lineterminator="\n")
+    writer.writeheader()
+    for row in history:
+        writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()})
+    return text.getvalue()
+
+
+def _rows(path: Path) -> list[dict]:
+    """History as numbers; blanks are None. A missing or damaged history is empty: the record counts without it."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [{key: float(v) if v else None for key, v in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error):
+        return []
+    return [{**row, "epoch": int(row["epoch"])} for row in rows if row.get("epoch") is not None]
