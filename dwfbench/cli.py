@@ -102,6 +102,9 @@ def run(
     compression: Annotated[str | None, typer.Option(help="target compression ratios, separated by commas")] = None,
     points: Annotated[int | None, typer.Option(help="number of knob values, log-spaced over the useful range")] = None,
     strength_range: Annotated[str | None, typer.Option(help="lowest,highest strength for --points")] = None,
+    strength_max: Annotated[
+        float | None, typer.Option(help="highest strength for --points, from the decay budget up")
+    ] = None,
     compression_range: Annotated[str | None, typer.Option(help="lowest,highest compression for --points")] = None,
     seed: Annotated[str | None, typer.Option(help="seeds, separated by commas")] = None,
     seeds: Annotated[int | None, typer.Option(help="number of seeds, counted from 0 [default: 1]")] = None,
@@ -126,6 +129,7 @@ def run(
         "compression": numbers(compression, "compression"),
         "points": points,
         "strength_range": numbers(strength_range, "strength-range"),
+        "strength_max": strength_max,
         "compression_range": numbers(compression_range, "compression-range"),
         "seed": numbers(seed, "seed"),
         "seeds": seeds,
@@ -259,7 +263,7 @@ def plan_table(curves: list, store, force: bool) -> str:
     rows = [["id", "method", "knob", "seed", "epochs", "lr", "decay budget", "stored"]]
     for curve in curves:
         for one in curve.specs:
-            budget = curve.budget(one) if curve.method.smallest_budget else None
+            budget = curve.budget(one)
             knob = f"{curve.method.knob} {one.knob:.4g}" if curve.method.knob else "-"
             stored = store.status(one.id) or "no"
             rows.append(

@@ -19,12 +19,10 @@ class FactorMethod(Method):
 
     knob: ClassVar[str] = "strength"
     decays: ClassVar[bool] = False
-    smallest_budget: ClassVar[float] = budget_to_reach_zero()
 
-    def strength_range(self, reach: float) -> tuple[float, float]:
-        """From the decay budget below which no weight without gradient gets to zero, to ten times it."""
-        low = self.smallest_budget / reach
-        return low, 10 * low
+    def needed_budget(self, weights: dict[str, Tensor]) -> float:
+        typical = torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median()
+        return budget_to_reach_zero(float(typical))
 
     def effective(self, trainable: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: product(factors) for name, factors in trainable.items()}

@@ -51,7 +51,6 @@ class Method:
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
     decays: ClassVar[bool] = True  # whether RunSpec.weight_decay applies; False for methods with a penalty
-    smallest_budget: ClassVar[float | None] = None  # strength * reach that zeros need, for methods that decay factors
 
     def __post_init__(self):
         for item in fields(self):
@@ -81,9 +80,12 @@ class Method:
         """How the epoch budget is spent; each phase has a cosine of its own. The epochs must add up to ``epochs``."""
         return (Phase(epochs),)
 
-    def strength_range(self, reach: float) -> tuple[float, float]:
-        """Lowest and highest useful strength when a recipe names none; ``reach`` as in ``runner.Curve``."""
-        return 1e-5, 1e-3
+    def needed_budget(self, weights: dict[str, Tensor]) -> float | None:
+        """Decay budget (``factorization.decay_budget``) at which half of the initial ``weights`` would decay to zero.
+
+        The lower end of the default strengths. None for methods that do not work by decay.
+        """
+        return None
 
     # -- (a) before training
 

@@ -27,21 +27,28 @@ from dwfbench.store import Store
 
 DEFAULT_POINTS = 7
 COMPRESSION_RANGE = (2.0, 300.0)
+STRENGTH_RANGE = (1e-5, 1e-3)
+"""Strengths of methods that do not work by decay, where a recipe names none."""
 COMPILE_STEPS = 20_000
 """Steps x lanes of a group from which compiling pays: it costs about ten seconds and saves about a millisecond each."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of one method with one set of options. ``reach`` is sum of learning rates / (1 - momentum)."""
+    """The runs of one method with one set of options.
+
+    ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
+    ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay.
+    """
 
     method: Method
     specs: tuple[RunSpec, ...]
     reach: float
+    needed: float | None
 
     def budget(self, one: RunSpec) -> float | None:
         """Decay budget of a run of a method that works by decay, else None."""
-        return one.strength * self.reach if one.strength is not None else None
+        return None if self.needed is None else one.strength * self.reach
 
 
 class Progress(Protocol):
@@ -137,22 +144,36 @@ def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) ->
     if sum(phase.epochs for phase in phases) != base.epochs:
         raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
     reach = schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs) / (1 - base.momentum)
-    knobs = knob_values(chosen, settings, reach)
+    needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
+    knobs = knob_values(chosen, settings, None if needed is None else needed / reach)
     seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
     specs = [
         replace(base, seed=seed, **{chosen.knob: value} if chosen.knob else {}) for seed in seeds for value in knobs
     ]
-    return Curve(chosen, tuple({one.id: one for one in specs}.values()), reach)
+    return Curve(chosen, tuple({one.id: one for one in specs}.values()), reach, needed)
 
 
-def knob_values(chosen: Method, settings: Mapping[str, Any], reach: float) -> list[float | None]:
-    """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm."""
+def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dict[str, torch.Tensor]:
+    """The effective weights with which the method would start (of one seed; only their size is of interest)."""
+    network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed)
+    weights = {name: value.detach() for name, value in prunable(network).items()}
+    return chosen.effective(chosen.reparametrize(weights, torch.Generator().manual_seed(base.seed)))
+
+
+def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | None) -> list[float | None]:
+    """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm.
+
+    ``lowest`` is the strength whose decay budget brings half of the weights to zero; the default strengths go from
+    there to the recipe's ``strength_max``, or to four times it.
+    """
     if chosen.knob is None:
         return [None]
     if settings.get(chosen.knob) is not None:
         return as_list(settings[chosen.knob])
     if chosen.knob == "strength":
-        span = settings.get("strength_range") or chosen.strength_range(reach)
+        floor = lowest or STRENGTH_RANGE[0]
+        top = settings.get("strength_max") or (4 * floor if lowest else STRENGTH_RANGE[1])
+        span = settings.get("strength_range") or (floor, max(top, 2 * floor))
     else:
         span = settings.get("compression_range") or COMPRESSION_RANGE
     low, high = (float(edge) for edge in pair(span, f"{chosen.knob}_range"))
@@ -318,15 +339,11 @@ def first_line(error: BaseException) -> str:
 
 def budget_note(curve: Curve) -> str | None:
     """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay."""
-    floor = curve.method.smallest_budget
-    if floor is None:
-        return None
-    small = [one for one in curve.specs if curve.budget(one) < floor]
+    small = [one for one in curve.specs if curve.needed is not None and curve.budget(one) < 0.99 * curve.needed]
     if not small:
         return None
-    least = min(curve.budget(one) for one in small)
     return (
         f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
-        f"{least:.2g} in {len(small)} of {len(curve.specs)} runs; below {floor:.2g} weights without gradient do not get "
-        "to exact zeros. Take a larger strength or learning rate, or more epochs."
+        f"{min(map(curve.budget, small)):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} most "
+        "weights without gradient do not get to exact zeros. Take a larger strength or learning rate, or more epochs."
     )

@@ -179,7 +179,7 @@ _IDENTITY = frozenset(
     relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardtanh hardswish hardsigmoid sigmoid
     tanh softplus softsign log_sigmoid logsigmoid tanhshrink softshrink hardshrink threshold
     softmax softmin log_softmax
-    clamp clip clamp_min clamp_max abs neg negative exp log log1p sqrt square pow""".split()
+    clamp clip clamp_min clamp_max abs neg negative exp log log1p sqrt square pow""".split()  # noqa: SIM905
 )
 _ARITHMETIC = frozenset(prefix + name for name in ("add", "sub", "mul", "div", "truediv") for prefix in ("", "r")) | {
     "subtract",
@@ -293,10 +293,11 @@ def live(
     weights = prunable(model) if weights is None else weights
     flow = torch.ones(1, *input_shape, device=next(model.parameters()).device, requires_grad=True)
     present = {name: (w.detach() != 0).to(flow).requires_grad_() for name, w in weights.items()}
-    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    constants = {name: p.detach() for name, p in model.named_parameters()}
+    constants |= {name: b.clone() for name, b in model.named_buffers()}
     with torch.enable_grad(), evaluating(model), _Flow():
         # The model gets a view of the input, which it may change in place.
-        out = functional_call(model, {**present, **buffers}, (flow.clone(),))
+        out = functional_call(model, constants | present, (flow.clone(),))
     if not (out.requires_grad and (out > 0).any()):
         return False, {name: torch.zeros_like(w, dtype=torch.bool) for name, w in present.items()}
     grads = torch.autograd.grad(out.sum(), list(present.values()), materialize_grads=True)

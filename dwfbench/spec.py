@@ -164,7 +164,16 @@ OWN = ("method", "options", "seed", "strength", "compression")
 DATA_KEYS = ("val_fraction", "split_seed", "image_size")
 """Settings that choose the data; with model and dataset they are the same for all methods of a command."""
 
-CURVE_KEYS = ("seed", "seeds", "strength", "compression", "points", "strength_range", "compression_range")
+CURVE_KEYS = (
+    "seed",
+    "seeds",
+    "strength",
+    "compression",
+    "points",
+    "strength_range",
+    "strength_max",
+    "compression_range",
+)
 """What a recipe, config file or command line may say about a curve, beside the fields of RunSpec."""
 
 

@@ -42,11 +42,11 @@ def test_lenet5_says_when_images_are_too_small():
         models.build("lenet-5", (1, 7, 28), 10, seed=0)
 
 
-def test_lenet5_is_caffes_without_relu_after_the_convolutions():
+def test_lenet5_is_caffes_with_a_relu_after_every_hidden_layer():
     model = models.build("lenet-5", (1, 28, 28), 10, seed=0)
     x = torch.randn(3, 1, 28, 28)
     pool, relu = nn.MaxPool2d(2), nn.ReLU()
-    layers = (model.conv1, pool, model.conv2, pool, nn.Flatten(), model.fc1, relu, model.fc2)
+    layers = (model.conv1, relu, pool, model.conv2, relu, pool, nn.Flatten(), model.fc1, relu, model.fc2)
     assert torch.equal(model(x), nn.Sequential(*layers)(x))
 
 

@@ -39,7 +39,8 @@ class LeNet5(nn.Module):
     """Two 5x5 convolutions (20 and 50 filters, max-pooled by 2) and 500 hidden units.
 
     430,500 weights for 1x28x28 and 10 classes. Caffe's variant, the one that pruning papers mean since Han et
-    al. 2015, not the LeNet-5 of 1998. As in Caffe the only ReLU follows `fc1`. Maps images (N, C, H, W) of
+    al. 2015, not the LeNet-5 of 1998. Unlike Caffe's, every hidden layer has
+    a ReLU, for which the initialisation is made. Maps images (N, C, H, W) of
     the `input_shape` (C, H, W) to logits (N, classes). Without padding a side below 28 would soon be used up,
     so inputs with such a side are padded by 2 in both convolutions. Raises UsageError for a side below 8.
     """
@@ -62,7 +63,7 @@ class LeNet5(nn.Module):
         init_kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(self.conv1(x), 2)
-        x = F.max_pool2d(self.conv2(x), 2)
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc2(x)
