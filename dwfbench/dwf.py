@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dwfbench.factorization import budget_to_reach_zero, initial_factors, misalignment_of, product
+from dwfbench.factorization import DEFAULT_MIN_ABS, budget_to_reach_zero, initial_factors, misalignment_of, product
 from dwfbench.method import Method, option
 
 
@@ -44,7 +44,7 @@ class Dwf(FactorMethod):
     source: ClassVar[str] = "Kolb, Weber, Bischl, Ruegamer, ICLR 2025, arXiv 2502.02496"
 
     depth: int = option(3, "number of factors D", low=2)
-    min_abs: float = option(3e-3, "smallest initial |weight|, at most sigma / 4 of the layer", low=0)
+    min_abs: float = option(DEFAULT_MIN_ABS, "smallest initial |weight|, at most sigma / 4 of the layer", low=0)
     rescale_init: bool = option(False, "scale fresh factors so that the weights' deviation is sigma exactly")
 
     def label(self) -> str:

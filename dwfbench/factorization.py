@@ -24,6 +24,9 @@ from dwfbench.errors import UsageError
 FLOAT32_EPSILON = 1.19e-7
 """Below this absolute value a collapsed weight counts as zero (Algorithm 2): float32's machine epsilon."""
 
+DEFAULT_MIN_ABS = 3e-3
+"""Our eps of Algorithm 1; the paper's own could not be confirmed."""
+
 FACTORIZABLE = (nn.Linear, nn.modules.conv._ConvNd)
 
 
@@ -106,7 +109,13 @@ def product_std(sigma: float, depth: int, min_abs: float) -> float:
 
 
 def capped_min_abs(min_abs: float, sigma: float) -> float:
-    """The truncation that a layer really uses: eps, but at most sigma / 4, so that wide layers can be drawn."""
+    """The truncation that a layer really uses: eps, but at most sigma / 4, so that wide layers can be drawn.
+
+    Raises UsageError for a min_abs that was raised above the default to 2 sigma or more: that is a mistake, while
+    the default must do for layers of any width.
+    """
+    if min_abs > DEFAULT_MIN_ABS:
+        truncation(sigma, 2, min_abs)
     return min(min_abs, sigma / 4)
 
 
@@ -151,7 +160,7 @@ def factorize(
     model: nn.Module,
     depth: int,
     *,
-    min_abs: float = 3e-3,
+    min_abs: float = DEFAULT_MIN_ABS,
     generator: torch.Generator | None = None,
     keep_weights: bool = False,
     rescale: bool = False,
@@ -166,7 +175,7 @@ def factorize(
 
     Train with ``torch.optim.SGD(param_groups(model, strength))`` and end with ``collapse``.
 
-    Raises UsageError for depth < 2, a negative min_abs, an already factorised model, a weight that cannot be
+    Raises UsageError for depth < 2, a negative min_abs, one raised to 2 sigma or more, an already factorised model, a weight that cannot be
     drawn (constant, hence without a standard deviation), a weight that is tied or computed by something else, and
     a model without Linear or Conv layers. A refused model is left as it was.
     """

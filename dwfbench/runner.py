@@ -344,6 +344,6 @@ def budget_note(curve: Curve) -> str | None:
         return None
     return (
         f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
-        f"{min(map(curve.budget, small)):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} most "
-        "weights without gradient do not get to exact zeros. Take a larger strength or learning rate, or more epochs."
+        f"{min(map(curve.budget, small)):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} "
+        "most weights without gradient do not reach zero. Take a larger strength or learning rate, or more epochs."
     )

@@ -56,7 +56,7 @@ class Store:
     def write(
         self, record: Mapping[str, Any], history: list[dict], state: "Mapping[str, Tensor] | None" = None
     ) -> None:
-        """Store a run. A good record is never replaced by that of a failed attempt: those have a folder of their own."""
+        """Store a run. A failed attempt never replaces a good record: failures have a folder of their own."""
         ok = record["status"] == "ok"
         folder = self.folder / ("runs" if ok else "failed") / record["id"]
         try:

@@ -528,3 +528,12 @@ def test_spred_starts_from_two_ordinary_draws():
     assert second.std().item() == pytest.approx(0.05, rel=0.02)
     correlation = torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()
     assert abs(correlation) < 0.02
+
+
+def test_factorize_refuses_a_raised_min_abs_that_leaves_no_value_and_caps_the_default():
+    wide = nn.Linear(1000, 50, bias=False)
+    nn.init.normal_(wide.weight, std=1e-3)
+    with pytest.raises(UsageError, match="2 sigma"):
+        dwfbench.factorize(wide, 3, min_abs=0.01)
+    dwfbench.factorize(wide, 3)
+    assert 0.2e-3 < wide.weight.abs().min() < 0.5e-3
