@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ THRESHOLDS = (FLOAT32_EPSILON, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 def describe(spec: RunSpec, method: Method) -> dict[str, Any]:
     """The fields of a record that are known before training."""
-    options = {name: getattr(method, name) for name in method.__dataclass_fields__}
+    options = {item.name: getattr(method, item.name) for item in fields(method)}
     return {
         "schema": SCHEMA,
         "id": spec.id,

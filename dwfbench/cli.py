@@ -252,7 +252,7 @@ def hardware(device: str, threads: int | None):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         place = torch.device(device)
-        torch.zeros(1, device=place)
+        torch.zeros(1, device=place).item()  # the device that only pretends (meta) fails here
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"The device {device!r} cannot be used ({reason}); try --device cpu.") from None
@@ -434,14 +434,21 @@ def list_methods() -> list[dict]:
         except UsageError as error:
             message(str(error))
             continue
-        options = {item.name.replace("_", "-"): (item.default, item.metadata["help"]) for item in fields(kind)}
         rows.append(
             {
                 "name": name,
                 "knob": kind.knob or "none",
                 "summary": kind.summary,
                 "source": kind.source,
-                "options": [{"flag": f"--{k}", "default": d, "help": h} for k, (d, h) in options.items()],
+                "options": [
+                    {
+                        "flag": f"--{item.name.replace('_', '-')}",
+                        "default": item.default,
+                        "help": item.metadata["help"],
+                        "choices": list(item.metadata["choices"]),
+                    }
+                    for item in fields(kind)
+                ],
             }
         )
     return rows
@@ -476,7 +483,8 @@ def described(rows: list[dict]) -> str:
         lines.append(f"{row['name']:<{width}}  {row['summary']}{knob} ({row['source']})")
         for item in row.get("options", ()):
             default = "none" if item["default"] is None else item["default"]
-            lines.append(f"{'':<{width}}    {item['flag']} {item['help']} [default: {default}]")
+            choices = f" ({', '.join(item['choices'])})" if item["choices"] else ""
+            lines.append(f"{'':<{width}}    {item['flag']}: {item['help']}{choices} [default: {default}]")
     return "\n".join(lines)
 
 

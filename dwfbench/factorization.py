@@ -175,9 +175,9 @@ def factorize(
 
     Train with ``torch.optim.SGD(param_groups(model, strength))`` and end with ``collapse``.
 
-    Raises UsageError for depth < 2, a negative min_abs, one raised to 2 sigma or more, an already factorised model, a weight that cannot be
-    drawn (constant, hence without a standard deviation), a weight that is tied or computed by something else, and
-    a model without Linear or Conv layers. A refused model is left as it was.
+    Raises UsageError for depth < 2, a negative min_abs or one raised to 2 sigma or more, an already factorised
+    model, a weight that cannot be drawn (constant, hence without a standard deviation), a weight that is tied or
+    computed by something else, and a model without Linear or Conv layers. A refused model is left as it was.
     """
     if depth < 2:
         raise UsageError(f"A factorization needs a depth of at least 2, not {depth}.")

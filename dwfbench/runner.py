@@ -104,9 +104,10 @@ def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], 
                 f"--{flag} is neither a flag of run nor an option of {chosen}{spec.nearest(key, [*shared, *own])}"
             )
     knobs = {kind.knob for kind in kinds.values()}
-    for key in ("strength", "compression"):
-        if flags.get(key) is not None and key not in knobs:
-            raise UsageError(f"--{key} is not the knob of {', '.join(kinds)}; see `dwfbench list methods`.")
+    for key in ("strength", "strength_range", "strength_max", "compression", "compression_range"):
+        knob = key.partition("_")[0]
+        if flags.get(key) is not None and knob not in knobs:
+            raise UsageError(f"--{knob} is not the knob of {', '.join(kinds)}; see `dwfbench list methods`.")
     for layer in layers:
         for name, table in layer.get("method", {}).items():
             allowed = [*shared, *(item.name for item in fields(method.load(name))), "when"]
@@ -121,14 +122,28 @@ def settings_of(chosen: Method, layers: Iterable[Mapping[str, Any]], flags: Mapp
     merged: dict[str, Any] = {}
     for layer in layers:
         table = layer.get("method", {}).get(chosen.name, {})
-        merged |= {key: value for key, value in layer.items() if key != "method"} | table
+        merged = over(merged, {key: value for key, value in layer.items() if key != "method"})
+        merged = over(merged, table)
         for when in table.get("when", []):
             if all(options[key] == value for key, value in when.items() if key in options):
-                merged |= when
-    merged |= {key: value for key, value in flags.items() if value is not None}
-    if flags.get("points") is not None:  # asking for points asks for a grid, whatever a recipe lists
-        merged |= {key: flags.get(key) for key in ("strength", "compression")}
-    return merged
+                merged = over(merged, when)
+    return over(merged, {key: value for key, value in flags.items() if value is not None})
+
+
+DISPLACES = {
+    "seeds": ("seed",),
+    "points": ("strength", "compression"),
+    "strength_range": ("strength",),
+    "strength_max": ("strength", "strength_range"),
+    "compression_range": ("compression",),
+}
+"""What a lower layer says in another way: asking for points asks for a grid, whatever a recipe lists."""
+
+
+def over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Two layers merged; the upper wins, also over what it displaces."""
+    displaced = {other for key in upper for other in DISPLACES.get(key, ())}
+    return {key: value for key, value in lower.items() if key not in displaced} | dict(upper)
 
 
 def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) -> Curve:
@@ -172,7 +187,11 @@ def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | Non
         return as_list(settings[chosen.knob])
     if chosen.knob == "strength":
         floor = lowest or STRENGTH_RANGE[0]
-        top = settings.get("strength_max") or (4 * floor if lowest else STRENGTH_RANGE[1])
+        top = settings.get("strength_max")
+        if top is None:
+            top = 4 * floor if lowest else STRENGTH_RANGE[1]
+        if not isinstance(top, (int, float)) or not 0 < top < math.inf:
+            raise UsageError(f"strength_max must be a positive number, not {top!r}.")
         span = settings.get("strength_range") or (floor, max(top, 2 * floor))
     else:
         span = settings.get("compression_range") or COMPRESSION_RANGE
@@ -199,7 +218,10 @@ def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def as_list(value: Any) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not values:
+        raise UsageError("A list of values is empty; leave its key out, or name at least one.")
+    return values
 
 
 # ---------------------------------------------------------------- executing

@@ -5,6 +5,7 @@ normalisation parameters are never pruned. Nothing here changes the network, its
 random generator.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from dwfbench.errors import UsageError
+from dwfbench.factorization import collapse
 
 CONVOLUTIONS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))
 WEIGHTED = CONVOLUTIONS | {"linear"}  # names of the torch functions through which prunable weights act
@@ -87,8 +90,10 @@ def sparsity_report(
     the prunable weights; `compression_all` over all parameters, where the others (biases, normalisation)
     count as stored in full even where they happen to be zero. With `input_shape`, the shape of one sample
     without the batch axis, the report also has `connected`, `effective_compression`, `macs_dense` and
-    `macs_sparse`.
+    `macs_sparse`. A factorized model is reported as if it were collapsed now.
     """
+    if any(is_parametrized(module, "weight") for module in model.modules()):
+        model = collapse(copy.deepcopy(model))
     weights = prunable(model) if weights is None else weights
     layers = count(weights)
     numel, nnz = (sum(layer[key] for layer in layers) for key in ("numel", "nnz"))

@@ -43,7 +43,7 @@ class RunSpec:
     seed: int = setting(0, "seed of initial weights, batches and masks", low=0, high=2**31 - 1)
     strength: float | None = setting(None, "strength lambda of the penalty (dwf, spred, l1)", low=0)
     compression: float | None = setting(None, "target compression ratio numel / nnz (the pruners)", low=1)
-    epochs: int = setting(100, "epochs, fine-tuning included", low=1)
+    epochs: int = setting(100, "epochs, fine-tuning included", low=1, high=100_000)
     batch_size: int = setting(128, "samples a step; an epoch's incomplete last batch is dropped", low=1)
     lr: float = setting(0.1, "peak learning rate of SGD", low=0, open=True)
     momentum: float = setting(0.9, "momentum of SGD", low=0, high=0.999)
@@ -183,8 +183,9 @@ CURVE_KEYS = (
 def read_toml(path: Path) -> dict[str, Any]:
     """A recipe or config file: fields of RunSpec and CURVE_KEYS, and a table ``[method.NAME]`` a method.
 
-    Keys may be written with dashes. Raises UsageError for a file that cannot be read or parsed and for unknown
-    top-level keys, naming the nearest known one. (Keys of method tables are checked against the method later.)
+    Keys may be written with dashes. Raises UsageError for a file that cannot be read or parsed, for a value of the
+    wrong type and for unknown top-level keys, naming the nearest known one. (Keys of method tables are checked
+    against the method later.)
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -197,13 +198,21 @@ def read_toml(path: Path) -> dict[str, Any]:
     for key in content:
         if key not in known:
             raise UsageError(f"{path}: unknown key {key!r}{nearest(key, known)}")
+        if key in settings():
+            content[key] = coerce(settings()[key], content[key])
+    methods = content.get("methods", [])
+    if not isinstance(methods, (str, list)) or not all(isinstance(name, str) for name in methods):
+        raise UsageError(f"{path}: methods must be a list of names.")
     tables = content.get("method", {})
     shared = ("model", "dataset", "methods", *DATA_KEYS)
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise UsageError(f"{path}: write methods as tables, [method.dwf], and choose them with methods = [...].")
     for name, table in tables.items():
+        whens = table.get("when", [])
+        if not isinstance(whens, list) or not all(isinstance(when, dict) for when in whens):
+            raise UsageError(f"{path}: write [[method.{name}.when]], in double brackets.")
         for key in shared:
-            if key in table:
+            if any(key in part for part in (table, *whens)):
                 raise UsageError(f"{path}: {key} is the same for all methods; move it out of [method.{name}].")
     return content
 

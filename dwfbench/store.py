@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "lr", "seconds")
-REQUIRED = ("id", "status", "spec", "label", "knob")
+REQUIRED = ("id", "status", "spec", "label", "knob", "seconds")
+STATUSES = ("ok", "diverged", "failed")
 
 
 class Store:
@@ -102,13 +103,24 @@ class Store:
             record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            self.damaged.append(f"{path} is not a readable record ({error}); run the same command again to replace it.")
+        except (OSError, ValueError, RecursionError) as error:
+            self.damaged.append(f"{path} is not a readable record ({error}); `dwfbench run` trains it again.")
             return None
-        if not isinstance(record, dict) or any(key not in record for key in REQUIRED) or record["id"] != folder.name:
-            self.damaged.append(f"{path} is not a record of this run; run the same command again to replace it.")
+        if not _is_record(record, folder.name):
+            self.damaged.append(f"{path} is not a record of this run; `dwfbench run` trains it again.")
             return None
         return record
+
+
+def _is_record(content: Any, run_id: str) -> bool:
+    """Whether JSON has the fields that every reader relies on, and is the record of this run."""
+    return (
+        isinstance(content, dict)
+        and all(key in content for key in REQUIRED)
+        and content["id"] == run_id
+        and content["status"] in STATUSES
+        and isinstance(content["spec"], dict)
+    )
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -7,11 +7,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import torch_pruning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from dwfbench.errors import UsageError
+from dwfbench.factorization import factorize
 from dwfbench.sparsity import (
     compression_ratio,
     count,
@@ -180,6 +182,28 @@ def test_conv_macs_match_explicit_loops(stride, padding, dilation, groups):
         loops(torch.ones_like(conv.weight), *args),
         loops(conv.weight, *args),
     )
+
+
+def test_dense_macs_are_those_torch_pruning_counts():
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(6, 8, 3, groups=2, dilation=2, bias=False),
+        nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 5, bias=False),
+    )
+    counted, _ = torch_pruning.utils.count_ops_and_params(net, torch.ones(1, 3, 16, 16))
+    assert macs(net, (3, 16, 16))[0] == counted
+
+
+def test_a_factorized_model_is_reported_as_if_collapsed():
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        net[0].weight[0] = 0
+    factorize(net, 3, keep_weights=True)
+    report = sparsity_report(net, (4,))
+    assert (report["numel"], report["nnz"], report["compression_all"]) == (18, 14, 23 / 19)
+    assert [layer["name"] for layer in report["layers"]] == ["0.weight", "2.weight"]
+    assert len(list(net.parameters())) == 3 * 2 + 2  # and it stays factorized
 
 
 def test_macs_of_other_layers_by_hand():

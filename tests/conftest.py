@@ -1,0 +1,73 @@
+"""What the tests of the command line share: calls in this process, and one small results folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+SMALL = ("--epochs", "2", "--batch-size", "128", "--compile", "off", "--threads", "1", "--device", "cpu")
+EVERYTHING = (
+    *("--method", "dwf,spred,l1,magnitude,random,snip,grasp,synflow,dense"),
+    *("--depth", "2,3", "--proximal", "--distribution", "uniform,erk", "--finetune-epochs", "0"),
+    *("--points", "2", "--strength-range", "1e-5,1e-3"),
+)
+
+
+@pytest.fixture(scope="session")
+def call():
+    """``dwfbench WORDS`` in this process; the result has exit_code, stdout and stderr."""
+    from dwfbench.cli import app
+
+    def call(*words):
+        try:
+            return CliRunner().invoke(app, [str(word) for word in words])
+        finally:
+            if torch := sys.modules.get("torch"):
+                torch.set_flush_denormal(False)  # `run` sets it for its process, which here is that of all tests
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def run(call):
+    """``dwfbench run --results FOLDER WORDS`` at two epochs."""
+    return lambda folder, *words: call("run", *SMALL, "--results", folder, *words)
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Start ``dwfbench WORDS`` by its console script, in a process of its own."""
+
+    def start(*words):
+        script = Path(sys.executable).with_name("dwfbench")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [script, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained(start, tmp_path_factory):
+    """A results folder with a curve of every method, and what the command that made it said."""
+    folder = tmp_path_factory.mktemp("trained") / "results"
+    process = start("run", *SMALL, "--results", folder, *EVERYTHING)
+    stdout, stderr = process.communicate(timeout=300)
+    return folder, process.returncode, stdout, stderr
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from dwfbench import data
+
+    return data.load("digits")
+
+
+@pytest.fixture
+def snapshot():
+    """The content of every file below a folder, by path."""
+    return lambda folder: {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
