@@ -32,6 +32,7 @@ OK, SOME_FAILED, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 
 Results = Annotated[Path, typer.Option("--results", help="folder of the run records")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Cut = Annotated[float | None, typer.Option(help="count weights below this as zero, as recorded [default: as trained]")]
 Listed = Annotated[str | None, typer.Option(help="only these, separated by commas")]
 
 
@@ -304,8 +305,11 @@ def aligned(rows: list[list[str]]) -> str:
 # ---------------------------------------------------------------- compare, plot
 
 
-def stored_records(results: Path, dataset, model, method, history: bool = False) -> list[dict]:
-    """Records that pass the filters; damaged ones are named on stderr."""
+def stored_records(results: Path, dataset, model, threshold: float | None = None, history: bool = False) -> list[dict]:
+    """Records that pass the filters; damaged ones are named on stderr.
+
+    Commands filter by method later: labels and the dense reference come from all methods' runs.
+    """
     from dwfbench import curves
     from dwfbench.store import Store
 
@@ -317,7 +321,8 @@ def stored_records(results: Path, dataset, model, method, history: bool = False)
     records = store.load(history)
     for sentence in store.damaged:
         message(sentence)
-    return curves.filter_records(records, names(dataset), names(model), names(method))
+    records = curves.filter_records(records, names(dataset), names(model))
+    return records if threshold is None else curves.counted_at(records, threshold)
 
 
 def nothing(results: Path) -> int:
@@ -338,6 +343,7 @@ def compare(
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
+    threshold: Cut = None,
     format: Annotated[str, typer.Option(help="table, markdown, latex, csv or json")] = "table",
     debug: Debug = False,
 ) -> int:
@@ -353,8 +359,7 @@ def compare(
         raise UsageError("--tolerance takes values from 0 to 100.")
     if span is not None and not (len(span) == 2 and 1 <= span[0] < span[1]):
         raise UsageError("--area takes two compression ratios, the smaller first.")
-    # Filtering by method comes later: the dense reference must be found even when it is not shown.
-    records = stored_records(results, dataset, model, None)
+    records = stored_records(results, dataset, model, threshold)
     low, high = span or (None, None)
     table = curves.compare(records, ratios, tolerances, relative, method=names(method), low=low, high=high)
     if table.empty:
@@ -376,6 +381,7 @@ def plot(
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
+    threshold: Cut = None,
     debug: Debug = False,
 ) -> int:
     """Draw accuracy against compression, the density of layers, or the dynamics of training."""
@@ -384,9 +390,13 @@ def plot(
         raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
     from dwfbench import curves, plots
 
-    records = stored_records(results, dataset, model, method, history=kind == "dynamics")
+    if threshold is not None and kind != "accuracy":
+        raise UsageError(f"--threshold recounts the accuracy plot only, not {kind}.")
+    records = stored_records(results, dataset, model, threshold, history=kind == "dynamics")
     make = {"accuracy": curves.frame, "layers": curves.layers, "dynamics": curves.dynamics}[kind]
     frame = make(records)
+    if method is not None:
+        frame = frame[frame["method"].isin(names(method))]
     if frame.empty:
         return nothing(results)
     path = output or results / f"{kind}.png"

@@ -75,6 +75,25 @@ def filter_records(
     return [record for record in records if matches(record)]
 
 
+def counted_at(records: Iterable[dict], threshold: float) -> list[dict]:
+    """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
+
+    What was counted at training's end stays in the other fields. Raises UsageError for a threshold at which the
+    runs were not assessed, naming those at which they were.
+    """
+    recounted = []
+    for record in records:
+        if record["status"] == "ok":
+            found = {cut["threshold"]: cut for cut in record["thresholds"]}
+            if threshold not in found:
+                known = ", ".join(f"{value:g}" for value in found)
+                raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
+            cut = found[threshold]
+            record = {**record, "compression": cut["compression"], "test_accuracy": cut["test_accuracy"]}
+        recounted.append(record)
+    return recounted
+
+
 def frame(records: Iterable[dict]) -> pd.DataFrame:
     """One row per usable run: status ok, with a finite compression and accuracy. A run given twice is one
     row.

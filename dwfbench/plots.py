@@ -289,6 +289,8 @@ def _dynamics_row(axes: np.ndarray, runs: pd.DataFrame, quantities: dict[str, st
             axis.plot(run["epoch"], run[quantity], color=colour, linewidth=0.9, marker=marker)
         if quantity != "val_accuracy":
             axis.set_yscale("log")
+        if quantity == "misalignment":  # what lies below is rounding
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], 1e-12))
         if quantity == "compression":
             axis.yaxis.set_major_formatter(FuncFormatter(_plain))
     if norm:

@@ -218,6 +218,21 @@ def test_compare_shows_only_what_is_asked_for(trained, call):
     assert "grasp" not in result.stdout
 
 
+def test_compare_and_plot_count_at_a_recorded_threshold(trained, call, tmp_path):
+    def dense_at_one(*words):
+        rows = json.loads(call("compare", "--results", trained[0], "--format", "json", "--at", "1", *words).stdout)
+        return next(row["CR 1"] for row in rows if row["Method"] == "dense")
+
+    assert dense_at_one() is not None
+    assert dense_at_one("--threshold", "0.01") is None  # with its small weights cut, the dense network is past CR 1
+    path = tmp_path / "cut.png"
+    assert call("plot", "--results", trained[0], "--output", path, "--threshold", "0.01").exit_code == 0
+    for words in [("compare", "--threshold", "0.5"), ("plot", "layers", "--threshold", "0.01")]:
+        result = call(*words, "--results", trained[0])
+        assert result.exit_code == 2
+        assert "threshold" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("kind", "ending", "magic"),
     [("accuracy", "png", b"\x89PNG"), ("layers", "svg", b"<?xml"), ("dynamics", "pdf", b"%PDF")],
