@@ -80,7 +80,7 @@ def with_settings(command: Callable) -> Callable:
         # Everything but switches is read as text: RunSpec itself checks and converts, with one kind of message.
         kind = bool if item.type is bool else str
         default = "none" if item.default is None else item.default
-        info = typer.Option(help=f"{item.metadata['help']} [RunSpec default: {default}]", show_default=False)
+        info = typer.Option(help=f"{item.metadata['help']} [without a recipe: {default}]", show_default=False)
         annotation = Annotated[kind | None, info]
         made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     command.__signature__ = signature.replace(parameters=[*own, *made])

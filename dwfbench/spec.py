@@ -51,10 +51,10 @@ class RunSpec:
     weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0)
     clip_norm: float = setting(0.0, "clip each run's gradient to this norm (0: off)", low=0)
-    precision: str = setting("float32", "arithmetic of forward and backward", choices=PRECISIONS)
+    precision: str = setting("float32", "arithmetic of forward and backward: float32 or bfloat16", choices=PRECISIONS)
     val_fraction: float = setting(0.1, "part of the training data kept for validation", low=0, high=0.5)
     split_seed: int = setting(0, "seed of the train/validation split", low=0)
-    image_size: int | None = setting(None, "side to which the images of a folder are resized", low=1)
+    image_size: int | None = setting(None, "resize all images to squares of this side", low=1)
 
     def __post_init__(self):
         for item in fields(self):

@@ -72,6 +72,7 @@ def train(
     spec = specs[0]
     device = data.train.images.device
     lanes = [Trained(one) for one in specs]
+    torch.manual_seed(spec.seed)  # for networks with randomness of their own, such as dropout
     networks = [models.build(spec.model, data.input_shape, data.classes, one.seed).to(device) for one in specs]
     network = networks[0]
     group = Group(specs, method, networks, data, lanes)
@@ -142,11 +143,11 @@ def make_step(network: nn.Module, method: Method, group: "Group", spec: RunSpec,
                 if scale is not None:
                     gradient = gradient * along(scale, gradient)
                 if name in group.trained_weights:
-                    decay = method.penalty_gradient(value, along(strength, value))
                     if method.decays:
-                        decay = spec.weight_decay * value
-                    if decay is not None:
-                        gradient = gradient + decay
+                        gradient = gradient + spec.weight_decay * value
+                    penalty = method.penalty_gradient(value, along(strength, value))
+                    if penalty is not None:
+                        gradient = gradient + penalty
                 velocity = group.velocity[name].mul_(momentum).add_(gradient)
                 update = gradient + momentum * velocity if spec.nesterov else velocity
                 value.sub_(along(rate, value) * update)

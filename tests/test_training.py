@@ -41,6 +41,11 @@ class NormNet(nn.Sequential):
         super().__init__(nn.Conv2d(shape[0], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, classes))
 
 
+class DropNet(nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(nn.Flatten(), nn.Linear(math.prod(shape), 8), nn.Dropout(0.5), nn.Linear(8, classes))
+
+
 TINY, NORM = f"{__name__}:Net", f"{__name__}:NormNet"
 
 
@@ -160,6 +165,12 @@ def test_same_command_gives_the_same_numbers_and_another_seed_others():
     first, again, other = (run(spec("dwf", strength=1e-2, seed=seed))[0] for seed in (0, 0, 1))
     assert all(torch.equal(first.state[name], again.state[name]) for name in first.state)
     assert any(not torch.equal(first.state[name], other.state[name]) for name in first.state)
+
+
+def test_dropout_is_repeatable():
+    class_path = f"{__name__}:DropNet"
+    first, again = (run(spec(model=class_path))[0] for _ in "ab")
+    assert all(torch.equal(first.state[name], again.state[name]) for name in first.state)
 
 
 def test_runs_of_one_seed_share_initial_weights_and_batches_across_methods():
