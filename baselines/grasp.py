@@ -56,6 +56,9 @@ class Grasp(Method):
     temperature: float = option(200.0, "divisor of the logits", low=0, open=True)
     bn_training: bool = option(False, "BatchNorm in training mode while scoring; changes two thirds of the mask")
 
+    def check(self, spec, data) -> None:
+        data.balanced_batch(self.samples_per_class, torch.Generator())  # refuses a class with too few samples
+
     def initial_masks(self, start: Start) -> dict[str, Tensor]:
         inputs, targets = start.batch(self.samples_per_class)
         found = scores(start.network, inputs, targets, self.temperature, training_mode=self.bn_training)

@@ -37,7 +37,7 @@ class Magnitude(Method):
             return "magnitude (at init)"
         return "magnitude (one-shot)" if self.finetune_epochs == 0 else super().label()
 
-    def check(self, spec) -> None:
+    def check(self, spec, data) -> None:
         if self.at == "init" and (self.finetune_epochs is not None or self.finetune_lr != 1.0):
             raise UsageError("--at init prunes before training, so it takes no --finetune-epochs or --finetune-lr.")
         if self.finetune_epochs is not None and self.finetune_epochs >= spec.epochs:

@@ -76,6 +76,9 @@ class Snip(Method):
     samples_per_class: int = option(10, "samples of each class in the scoring batch", low=1)
     bn_training: bool = option(False, "BatchNorm in training mode while scoring")
 
+    def check(self, spec, data) -> None:
+        data.balanced_batch(self.samples_per_class, torch.Generator())  # refuses a class with too few samples
+
     def initial_masks(self, start: Start) -> dict[str, Tensor]:
         inputs, targets = start.batch(self.samples_per_class)
         found = scores(start.network, inputs, targets, training_mode=self.bn_training)

@@ -21,6 +21,8 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str):
+    if name in ("factorization", "sparsity"):
+        return import_module(f"dwfbench.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'dwfbench' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -59,6 +59,8 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
     (val_accuracy,), _ = evaluate(network, {name: value[None] for name, value in final.items()}, data.val, data)
     network.load_state_dict(final, strict=False)  # not strict: a network may register buffers as not persistent
     report = sparsity_report(network, data.input_shape)
+    if loss is None:
+        return {"status": "diverged", "error": "the loss of the trained network is infinite or NaN"}, None
     if report["nnz"] == 0:
         return {
             "status": "diverged",

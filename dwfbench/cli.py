@@ -8,8 +8,11 @@ our own do.
 import functools
 import inspect
 import json
+import logging
+import math
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,12 +58,12 @@ def guarded(command: Callable) -> Callable:
             code = OK
         except UsageError as error:
             if kwargs.get("debug"):
-                raise
+                traceback.print_exc()
             message(f"Error: {error}")
             code = USAGE
         except Exception as error:
             if kwargs.get("debug"):
-                raise
+                traceback.print_exc()
             message(f"Error: {type(error).__name__}: {error} (an unexpected failure; --debug shows where).")
             code = SOME_FAILED
         raise typer.Exit(code or OK)
@@ -204,6 +207,8 @@ def numbers(text: str | None, flag: str) -> list[float] | None:
         return None
     try:
         values = [float(part) for part in text.split(",")]
+        if not all(map(math.isfinite, values)):
+            raise ValueError
     except ValueError:
         raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
     return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
@@ -248,6 +253,8 @@ def hardware(device: str, threads: int | None):
     if not 1 <= threads <= cores:
         raise UsageError(f"--threads must be between 1 and the {cores} cores of this machine, not {threads}.")
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
     torch.set_flush_denormal(True)  # weights on their way to zero become denormal, which is slow
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -397,6 +404,8 @@ def plot(
     frame = make(records)
     if method is not None:
         frame = frame[frame["method"].isin(names(method))]
+    if kind == "layers":  # a dense network's layers are dense
+        frame = frame[frame["method"] != "dense"]
     if frame.empty:
         return nothing(results)
     path = output or results / f"{kind}.png"

@@ -10,12 +10,14 @@ Empty input gives empty frames with the same columns.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, fields
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 from dwfbench.errors import UsageError
+from dwfbench.spec import RunSpec
 
 AT = (2, 5, 10, 30, 100, 300)
 TOLERANCES = (1, 5, 10)
@@ -56,6 +58,9 @@ DYNAMICS = [*KEYS, "method", "depth", "seed", "knob", "knob_value", *HISTORY]
 # --- records -> tidy frames ---------------------------------------------------------------------------------
 
 
+DEFAULTS = {item.name: item.default for item in fields(RunSpec) if item.default is not MISSING}
+
+
 def filter_records(
     records: Iterable[dict],
     dataset: Sequence[str] | None = None,
@@ -69,7 +74,11 @@ def filter_records(
     wanted = {"dataset": dataset, "model": model, "method": method}
 
     def matches(record: dict) -> bool:
-        in_spec = all(names is None or record["spec"][field] in names for field, names in wanted.items())
+        # A folder's data set is called name@checksum; its name alone is enough to ask for it.
+        in_spec = all(
+            names is None or record["spec"][field] in names or record["spec"][field].partition("@")[0] in names
+            for field, names in wanted.items()
+        )
         return in_spec and (label is None or record["label"] in label)
 
     return [record for record in records if matches(record)]
@@ -78,18 +87,21 @@ def filter_records(
 def counted_at(records: Iterable[dict], threshold: float) -> list[dict]:
     """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
 
+    Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
     What was counted at training's end stays in the other fields. Raises UsageError for a threshold at which the
     runs were not assessed, naming those at which they were.
     """
     recounted = []
     for record in records:
-        if record["status"] == "ok":
+        if record["status"] == "ok" and record["spec"]["method"] != "dense":
             found = {cut["threshold"]: cut for cut in record["thresholds"]}
             if threshold not in found:
                 known = ", ".join(f"{value:g}" for value in found)
                 raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
             cut = found[threshold]
-            record = {**record, "compression": cut["compression"], "test_accuracy": cut["test_accuracy"]}
+            status = "emptied" if cut["compression"] is None else "ok"
+            changed = {"status": status, "compression": cut["compression"], "test_accuracy": cut["test_accuracy"]}
+            record = record | changed
         recounted.append(record)
     return recounted
 
@@ -157,7 +169,8 @@ def dynamics(records: Iterable[dict]) -> pd.DataFrame:
 
 
 def _by_id(records: Iterable[dict]) -> dict[str, dict]:
-    return {record["id"]: record for record in records}
+    """Records by id, the last of one id. A field of RunSpec that a record does not know has its default: as before."""
+    return {record["id"]: record | {"spec": DEFAULTS | record["spec"]} for record in records}
 
 
 def _runs(records: Iterable[dict]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
 from dwfbench.factorization import FLOAT32_EPSILON
 from dwfbench.schedule import Phase
@@ -73,8 +74,11 @@ class Method:
             item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name) != item.default
         }
 
-    def check(self, spec: RunSpec) -> None:
-        """Raise UsageError if the options do not fit the run (e.g. more fine-tuning epochs than epochs)."""
+    def check(self, spec: RunSpec, data: Dataset) -> None:
+        """Raise UsageError if the options do not fit the run or its data (e.g. more fine-tuning than epochs).
+
+        Asked when a command is planned, so that nothing has been trained in vain.
+        """
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         """How the epoch budget is spent; each phase has a cosine of its own. The epochs must add up to ``epochs``."""
@@ -96,7 +100,10 @@ class Method:
     # -- (b) what is trained
 
     def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """The trainable tensors that stand for the initial dense ``weights``: any names, any shapes."""
+        """The trainable tensors that stand for the initial dense ``weights``: any names, any shapes.
+
+        A tensor that is masked has its weight's name and shape, or further axes in front of that shape.
+        """
         return weights
 
     def effective(self, trainable: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -153,15 +153,15 @@ def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) ->
     if not chosen.decays:
         shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
     base = RunSpec(**shared)
-    chosen.check(base)
+    chosen.check(base, dataset)
     steps = training.steps_in_epoch(len(dataset.train.labels), base.batch_size)
     phases = chosen.phases(base.epochs)
     if sum(phase.epochs for phase in phases) != base.epochs:
         raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
     reach = schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs) / (1 - base.momentum)
+    seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
     needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
     knobs = knob_values(chosen, settings, None if needed is None else needed / reach)
-    seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
     specs = [
         replace(base, seed=seed, **{chosen.knob: value} if chosen.knob else {}) for seed in seeds for value in knobs
     ]
@@ -192,7 +192,13 @@ def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | Non
             top = 4 * floor if lowest else STRENGTH_RANGE[1]
         if not isinstance(top, (int, float)) or not 0 < top < math.inf:
             raise UsageError(f"strength_max must be a positive number, not {top!r}.")
-        span = settings.get("strength_range") or (floor, max(top, 2 * floor))
+        if not settings.get("strength_range") and top <= floor:
+            raise UsageError(
+                f"Strengths of {chosen.label()} would go up to {top:g} (strength_max), but so few or small steps decay "
+                f"half of the weights to zero only from {floor:.3g} on: train longer, or give --strength or "
+                "--strength-range."
+            )
+        span = settings.get("strength_range") or (floor, top)
     else:
         span = settings.get("compression_range") or COMPRESSION_RANGE
     low, high = (float(edge) for edge in pair(span, f"{chosen.knob}_range"))
@@ -239,9 +245,22 @@ class Engine:
     argv: tuple[str, ...] = ()
 
 
-def pending(curve: Curve, store: Store, force: bool) -> list[RunSpec]:
-    """Runs without a good record (all of them with ``force``), seeds together."""
-    return [one for one in curve.specs if force or store.status(one.id) != "ok"]
+def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> list[RunSpec]:
+    """Runs without a good record (all of them with ``force``).
+
+    Raises UsageError for a stored run of other data under the same name: the two would look like one experiment.
+    """
+    missing = []
+    for one in curve.specs:
+        record = store.read(one.id)
+        if record is None or record["status"] != "ok" or force:
+            missing.append(one)
+        elif record.get("provenance", {}).get("data_checksum", dataset.checksum) != dataset.checksum:
+            raise UsageError(
+                f"{store.folder} holds the run {one.id} of other data named {dataset.name} (its checksum differs); "
+                "choose another folder with --results, or train it again with --force."
+            )
+    return missing
 
 
 def execute(
@@ -264,7 +283,7 @@ def execute(
         "data_checksum": dataset.checksum,
     }
     for one_curve in curves:
-        runs = pending(one_curve, store, force)
+        runs = pending(one_curve, store, dataset, force)
         progress.curve(one_curve, len(runs))
         if not runs:
             continue
@@ -284,7 +303,16 @@ def train_group(group, chosen: Method, dataset, store: Store, engine: Engine, pr
         torch.cuda.reset_peak_memory_stats(engine.device)
     compiled = worth_compiling(group, dataset, engine.device) if engine.compile is None else engine.compile
     try:
-        trained = training.train(group, chosen, dataset, compile=compiled, on_epoch=progress.epoch)
+        try:
+            trained = training.train(group, chosen, dataset, compile=compiled, on_epoch=progress.epoch)
+        except UsageError:
+            raise
+        except Exception as error:
+            if not compiled or engine.compile:  # only what we chose ourselves is taken back
+                raise
+            progress.note(f"The compiled step failed ({first_line(error)}); training without the compiler.")
+            compiled = False
+            trained = training.train(group, chosen, dataset, on_epoch=progress.epoch)
         results = [assessment.assess(lane, chosen, dataset) for lane in trained]
     except UsageError:
         raise

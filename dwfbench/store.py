@@ -46,13 +46,15 @@ class Store:
                 "choose another one with --results."
             ) from None
 
+    def read(self, run_id: str) -> dict | None:
+        """The record of a run, a finished one before a failed one; None when there is no readable record."""
+        found = (self._read(self.folder / place / run_id) for place in ("runs", "failed"))
+        return next((record for record in found if record is not None), None)
+
     def status(self, run_id: str) -> str | None:
-        """ "ok", "diverged", "failed", or None when there is no readable record."""
-        for place in ("runs", "failed"):
-            record = self._read(self.folder / place / run_id)
-            if record is not None:
-                return record["status"]
-        return None
+        """The status of a run's record: ok, diverged or failed; None when there is no readable record."""
+        record = self.read(run_id)
+        return record and record["status"]
 
     def write(
         self, record: Mapping[str, Any], history: list[dict], state: "Mapping[str, Tensor] | None" = None

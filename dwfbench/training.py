@@ -78,6 +78,7 @@ def train(
     group = Group(specs, method, networks, data, lanes)
     step = make_step(network, method, group, spec, data)
     if compile:
+        torch.compiler.reset()  # groups share the step's code, and eight variants of it are the compiler's limit
         step = torch.compile(step, fullgraph=True, dynamic=False)
 
     steps_per_epoch = steps_in_epoch(len(data.train.labels), spec.batch_size)
@@ -233,17 +234,22 @@ class Group:
         """At a phase's end: let the method prune every lane."""
         started = time.perf_counter()
         state = self.state()
-        masks = [
-            self.method.masks_after(phase, {name: state[name][i] for name in self.weight_names}, spec.compression)
-            for i, spec in enumerate(self.specs)
-        ]
-        if masks[0] is not None:
+        masks = []
+        for index, lane in enumerate(lanes):
+            weights = {name: state[name][index] for name in self.weight_names}
+            if lane.status == "ok":
+                masks.append(self.method.masks_after(phase, weights, lane.spec.compression))
+            else:  # there is nothing to choose from among the NaNs of a lane that ended
+                masks.append({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
+        if all(mask is not None for mask in masks):
             self._apply(masks)
         for lane in lanes:
             lane.overhead_seconds += (time.perf_counter() - started) / self.size
 
     def _apply(self, masks: list[Tensors]) -> None:
         for name, mask in stack(masks).items():
+            if name not in self.params:
+                raise UsageError(f"{self.method.name} masks {name}, but trains no tensor of that name.")
             value = self.params[name]
             inner = [1] * (value.dim() - mask.dim())  # e.g. the factors' axis, when a method has factors and masks
             self.masks[name] = mask.view(self.size, *inner, *mask.shape[1:]).to(value.device, value.dtype)
@@ -259,7 +265,8 @@ class Group:
         state = self.state()
         with torch.no_grad():
             nonzero = sum((state[name].abs() >= FLOAT32_EPSILON).flatten(1).sum(1) for name in self.weight_names)
-            finite = torch.isfinite(loss)
+            values = [value for value in state.values() if value.is_floating_point()]
+            finite = torch.isfinite(loss) & torch.stack([v.isfinite().flatten(1).all(1) for v in values]).all(0)
             own = {name: self.params[name] for name in self.trained_weights}
             apart = self.method.misalignment(squeeze(own)) is not None
             distance = vmap(self.method.misalignment)(own) if apart else torch.full_like(loss, math.nan)
@@ -271,19 +278,14 @@ class Group:
                 continue
             loss_value, is_finite, alive, misaligned, lr = row
             if not is_finite:
-                lane.status, lane.error = (
-                    "diverged",
-                    f"the training loss became {loss_value} in epoch {epoch}",
-                )
+                what = "a weight" if math.isfinite(loss_value) else "the training loss"
+                lane.status, lane.error = "diverged", f"{what} became infinite or NaN in epoch {epoch}"
             elif alive == 0:
-                lane.status, lane.error = (
-                    "diverged",
-                    f"all weights were zero after epoch {epoch}: the network is dead",
-                )
+                lane.status, lane.error = "diverged", f"all weights vanished by epoch {epoch}: the network is dead"
             lane.history.append(
                 {
                     "epoch": epoch,
-                    "train_loss": loss_value if is_finite else None,
+                    "train_loss": loss_value if math.isfinite(loss_value) else None,
                     "val_accuracy": acc,
                     "compression": numel / alive if alive else None,
                     "misalignment": misaligned if apart and math.isfinite(misaligned) else None,

@@ -93,6 +93,17 @@ def test_shared_labels_are_told_apart_by_what_differs():
     assert labels(record(2, 90), record(4, 90, seed=1)) == ["snip", "snip"]
 
 
+def test_a_record_without_a_later_field_belongs_to_the_same_curve():
+    older, newer = record(2, 90), record(4, 89, image_size=None, nesterov=False)
+    assert curves.frame([older, newer])["curve"].nunique() == 1
+    assert set(curves.frame([older, newer])["label"]) == {"snip"}
+
+
+def test_a_folder_is_found_by_its_name():
+    runs = [record(2, 90, dataset="flowers@0123456789ab"), record(2, 90, dataset="mnist")]
+    assert curves.filter_records(runs, dataset=["flowers"]) == runs[:1]
+
+
 def test_filters_take_lists():
     runs = [record(2, 90), record(2, 90, method="grasp", label="grasp"), record(2, 90, dataset="kmnist")]
     assert len(curves.filter_records(runs, dataset=["mnist"])) == 2
@@ -106,6 +117,9 @@ def test_runs_are_recounted_at_a_recorded_threshold():
         {"threshold": 1e-3, "compression": 50.0, "test_accuracy": 0.8, "nnz": 1},
     ]
     good, bad = record(2.0, 90.0) | {"thresholds": cuts}, record(None, None, status="failed")
+    whole, gone = dense(95), record(9, 50) | {"thresholds": [cuts[1] | {"compression": None}]}
+    assert curves.counted_at([whole], 1e-3) == [whole]
+    assert curves.counted_at([gone], 1e-3)[0]["status"] == "emptied"
     again = curves.counted_at([good, bad], 1e-3)
     assert [(r["compression"], r["test_accuracy"]) for r in again] == [(50.0, 0.8), (None, None)]
     assert good["compression"] == 2.0

@@ -1,6 +1,7 @@
 """Planning curves from layers of settings, and training them in groups of lanes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -230,10 +231,49 @@ def test_a_failing_lane_alone_is_recorded_as_failed(digits, tmp_path, monkeypatc
     assert {record["status"] for record in store.load()} == {"ok"}
 
 
-def test_a_usage_error_within_training_ends_the_command(digits, tmp_path):
-    curves = plan(digits, methods="snip", compression=2, samples_per_class=100_000, **SHORT)
+@pytest.mark.parametrize("name", ["snip", "grasp"])
+def test_a_class_too_small_for_scoring_is_refused_before_anything_is_trained(digits, name):
     with pytest.raises(UsageError, match="samples per class"):
-        runner.execute(curves, digits, Store(tmp_path), CPU, Listener())
+        plan(digits, methods=["dense", name], compression=2, samples_per_class=100_000, **SHORT)
+
+
+def test_a_usage_error_within_training_ends_the_command(digits, tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise UsageError("no")
+
+    monkeypatch.setattr(runner.training, "train", refuse)
+    with pytest.raises(UsageError, match="no"):
+        runner.execute(plan(digits, methods="dense", **SHORT), digits, Store(tmp_path), CPU, Listener())
+
+
+def test_a_compiler_that_fails_is_done_without_unless_it_was_asked_for(digits, tmp_path, monkeypatch):
+    real = runner.training.train
+
+    def broken(specs, chosen, dataset, *, compile=False, on_epoch):
+        if compile:
+            raise RuntimeError("no compiler")
+        return real(specs, chosen, dataset, on_epoch=on_epoch)
+
+    monkeypatch.setattr(runner.training, "train", broken)
+    monkeypatch.setattr(runner, "worth_compiling", lambda *_: True)
+    curves, listener = plan(digits, methods="dense", **SHORT), Listener()
+    auto, asked = replace(CPU, compile=None), replace(CPU, compile=True)
+    assert list(runner.execute(curves, digits, Store(tmp_path / "auto"), auto, listener).values()) == ["ok"]
+    assert Store(tmp_path / "auto").load()[0]["provenance"]["compiled"] is False
+    assert list(runner.execute(curves, digits, Store(tmp_path / "on"), asked, listener).values()) == ["failed"]
+
+
+def test_runs_of_other_data_under_the_same_name_are_not_taken_for_these(digits, tmp_path):
+    curves = plan(digits, methods="dense", **SHORT)
+    runner.execute(curves, digits, Store(tmp_path), CPU, Listener())
+    other = replace(digits, checksum="another")
+    with pytest.raises(UsageError, match="other data named digits"):
+        runner.execute(curves, other, Store(tmp_path), CPU, Listener())
+
+
+def test_a_budget_too_small_for_the_highest_strength_is_refused_with_both_numbers(digits):
+    with pytest.raises(UsageError, match=r"up to 0\.01 .* only from 0\.\d+ on"):
+        plan(digits, methods="dwf", strength_max=0.01, **SHORT)
 
 
 def test_a_diverging_lane_leaves_its_neighbours_as_they_are_alone(digits, tmp_path):
@@ -250,4 +290,4 @@ def test_a_diverging_lane_leaves_its_neighbours_as_they_are_alone(digits, tmp_pa
 def test_settings_of_a_recipe_are_read_as_it_says_them(digits):
     layer = spec.read_toml(spec.recipe_path("lenet-300-100-digits"))
     curves = plan(digits, layer, depth=["2", "3", "4"])
-    assert [knobs(curve)[-1] for curve in curves] == [0.005, 0.003, 0.002]
+    assert [knobs(curve)[-1] for curve in curves] == [0.005, 0.003, 0.0035]

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dwfbench import models, training
+from dwfbench.assessment import assess
 from dwfbench.data import Dataset, Split
 from dwfbench.errors import UsageError
 from dwfbench.method import create
@@ -138,12 +139,42 @@ def test_a_diverging_neighbour_changes_nothing():
     bad = dataclasses.replace(good, lr=1e4)
     alone, (mine, neighbour) = run(good, dataclasses.replace(good, strength=1e-2))[0], run(good, bad)
     assert neighbour.status == "diverged"
-    assert "loss became" in neighbour.error
+    assert "loss became infinite or NaN" in neighbour.error
     assert neighbour.state == {}
     assert mine.status == "ok"
     assert [row["train_loss"] for row in mine.history] == [row["train_loss"] for row in alone.history]
     for name, value in alone.state.items():
         assert torch.equal(mine.state[name], value)
+
+
+def test_a_lane_that_ended_does_not_keep_magnitude_from_pruning_its_neighbour():
+    good = spec("magnitude", compression=4.0, epochs=6)
+    (alone,), (mine, neighbour) = run(good), run(good, dataclasses.replace(good, lr=1e30))
+    assert (mine.status, neighbour.status) == ("ok", "diverged")
+    for name, value in alone.sparse.items():
+        torch.testing.assert_close(mine.sparse[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_that_overflow_in_the_last_step_are_a_divergence():
+    (lane,) = run(spec(lr=1e10, weight_decay=1e35, epochs=1, batch_size=60))
+    assert lane.status == "diverged"
+    assert "a weight became infinite or NaN" in lane.error
+
+
+def test_a_network_whose_logits_overflow_is_no_result():
+    one, data = spec(lr=1e38, epochs=1, batch_size=60), tiny_data()
+    (lane,) = run(one, data=data)
+    record, state = assess(lane, create("dense", {}), data)
+    assert (record["status"], state) == ("diverged", None)
+
+
+def test_more_variants_of_the_step_than_the_compiler_keeps(monkeypatch):
+    """One process trains many curves; dynamo gives up on a function after eight variants unless it is reset."""
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, **options: compile(step, backend="eager", **options))
+    for size in range(1, 11):
+        lanes = run(*[spec(lr=0.01 * (1 + i), epochs=1) for i in range(size)], compile=True)
+        assert [lane.status for lane in lanes] == ["ok"] * size
 
 
 def test_a_diverged_lane_has_no_later_history_and_a_group_of_them_ends():
