@@ -8,7 +8,10 @@ import sys
 import time
 
 import pytest
+import torch
 from conftest import EVERYTHING, SMALL
+from PIL import Image
+from torch import nn
 
 from dwfbench import method, spec
 from dwfbench.store import Store
@@ -396,3 +399,55 @@ def test_an_unexpected_failure_is_one_sentence_and_a_traceback_with_debug(call, 
     debugged = call("list", "models", "--debug")
     assert debugged.exit_code == 1
     assert "Traceback" in debugged.stderr
+
+
+# ---------------------------------------------------------------- the user's own data and network
+
+
+class OwnNet(nn.Sequential):
+    """A network of the user's, with convolution and batch norm."""
+
+    def __init__(self, input_shape, classes):
+        super().__init__(
+            nn.Conv2d(input_shape[0], 4, 3, stride=2),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.LazyLinear(classes),
+        )
+        self(torch.zeros(2, *input_shape))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """An image folder with two classes of 8x8 pictures: dark and bright."""
+    folder = tmp_path / "my pictures"
+    for part, count in (("train", 20), ("val", 5)):
+        for shade, name in ((40, "dark"), (200, "bright")):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (8, 8), shade + number).save(folder / part / name / f"{number}.png")
+    return folder
+
+
+def test_own_images_and_own_network_go_through_every_command(call, run, pictures, tmp_path):
+    results = tmp_path / "results"
+    words = ("--dataset", pictures, "--model", f"{__name__}:OwnNet", "--batch-size", "8", "--epochs", "4")
+    done = run(
+        results, *words, "--method", "dwf,snip,dense", "--strength", "1e-3", "--compression", "2", "--save-model"
+    )
+    assert done.exit_code == 0, done.stderr
+    assert len(list(results.glob("runs/*/model.safetensors"))) == 3
+    table = call("compare", "--results", results, "--dataset", "my pictures", "--format", "json")
+    assert {row["Method"] for row in json.loads(table.stdout)} == {"dwf D=3", "snip", "dense"}
+    assert call("plot", "--results", results).exit_code == 0
+    (pictures / "train" / "dark" / "0.png").write_bytes(b"no picture")
+    broken = run(results, *words, "--method", "dense")
+    assert broken.exit_code == 2
+    assert "0.png" in broken.stderr
+    assert broken.stderr.count("\n") == 1
+
+
+def test_layers_of_dense_runs_alone_are_nothing_to_plot(run, call, tmp_path):
+    assert run(tmp_path, "--method", "dense").exit_code == 0
+    assert call("plot", "layers", "--results", tmp_path).exit_code == 3
