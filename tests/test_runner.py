@@ -290,4 +290,4 @@ def test_a_diverging_lane_leaves_its_neighbours_as_they_are_alone(digits, tmp_pa
 def test_settings_of_a_recipe_are_read_as_it_says_them(digits):
     layer = spec.read_toml(spec.recipe_path("lenet-300-100-digits"))
     curves = plan(digits, layer, depth=["2", "3", "4"])
-    assert [knobs(curve)[-1] for curve in curves] == [0.005, 0.003, 0.0035]
+    assert [knobs(curve)[-1] for curve in curves] == [0.005, 0.004, 0.0035]
