@@ -20,6 +20,7 @@ from torch import nn
 
 from dwfbench import assessment, data, method, models, schedule, spec, training
 from dwfbench.errors import UsageError
+from dwfbench.factorization import decay_budget
 from dwfbench.method import Method
 from dwfbench.sparsity import prunable
 from dwfbench.spec import RunSpec
@@ -80,7 +81,7 @@ def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: dat
     names = as_list(general([*layers, flags], "methods", ["dwf"]))
     kinds = {name: method.load(name) for name in names}
     check_options(kinds, layers, flags)
-    curves = []
+    curves: dict[Method, Curve] = {}  # a value that is listed twice is one curve
     for name, kind in kinds.items():
         options = [item.name for item in fields(kind)]
         swept = {}
@@ -88,8 +89,8 @@ def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: dat
             swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
         for values in itertools.product(*swept.values()):
             chosen = method.create(name, dict(zip(swept, values, strict=True)))
-            curves.append(curve(chosen, settings_of(chosen, layers, flags), dataset))
-    return curves
+            curves[chosen] = curve(chosen, settings_of(chosen, layers, flags), dataset)
+    return list(curves.values())
 
 
 def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
@@ -158,7 +159,7 @@ def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) ->
     phases = chosen.phases(base.epochs)
     if sum(phase.epochs for phase in phases) != base.epochs:
         raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
-    reach = schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs) / (1 - base.momentum)
+    reach = decay_budget(1.0, schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs), base.momentum)
     seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
     needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
     knobs = knob_values(chosen, settings, None if needed is None else needed / reach)
@@ -282,8 +283,8 @@ def execute(
         "argv": list(engine.argv),
         "data_checksum": dataset.checksum,
     }
-    for one_curve in curves:
-        runs = pending(one_curve, store, dataset, force)
+    todo = [(one_curve, pending(one_curve, store, dataset, force)) for one_curve in curves]  # refuses before training
+    for one_curve, runs in todo:
         progress.curve(one_curve, len(runs))
         if not runs:
             continue
@@ -301,18 +302,9 @@ def train_group(group, chosen: Method, dataset, store: Store, engine: Engine, pr
     started, clock = now(), time.perf_counter()
     if engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(engine.device)
-    compiled = worth_compiling(group, dataset, engine.device) if engine.compile is None else engine.compile
+    compiled = bool(engine.compile)
     try:
-        try:
-            trained = training.train(group, chosen, dataset, compile=compiled, on_epoch=progress.epoch)
-        except UsageError:
-            raise
-        except Exception as error:
-            if not compiled or engine.compile:  # only what we chose ourselves is taken back
-                raise
-            progress.note(f"The compiled step failed ({first_line(error)}); training without the compiler.")
-            compiled = False
-            trained = training.train(group, chosen, dataset, on_epoch=progress.epoch)
+        trained, compiled = train_lanes(group, chosen, dataset, engine, progress)
         results = [assessment.assess(lane, chosen, dataset) for lane in trained]
     except UsageError:
         raise
@@ -344,6 +336,20 @@ def train_group(group, chosen: Method, dataset, store: Store, engine: Engine, pr
         }
         store.write(record, lane.history, state if engine.save_model else None)
         yield record
+
+
+def train_lanes(group, chosen: Method, dataset, engine: Engine, progress) -> tuple[list[training.Trained], bool]:
+    """The trained lanes, and whether the step was compiled: a compiler that nobody asked for may fail."""
+    compiled = worth_compiling(group, dataset, engine.device) if engine.compile is None else engine.compile
+    try:
+        return training.train(group, chosen, dataset, compile=compiled, on_epoch=progress.epoch), compiled
+    except UsageError:
+        raise
+    except Exception as error:
+        if not compiled or engine.compile:
+            raise
+        progress.note(f"The compiled step failed ({first_line(error)}); training without the compiler.")
+        return training.train(group, chosen, dataset, on_epoch=progress.epoch), False
 
 
 def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, runs: int) -> int:

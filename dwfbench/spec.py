@@ -141,11 +141,9 @@ def _boolean(value: Any) -> bool:
         "off": False,
         "0": False,
     }
-    return words[value.lower()] if isinstance(value, str) and value.lower() in words else _refuse()
-
-
-def _refuse():
-    raise ValueError
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError
+    return words[value.lower()]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

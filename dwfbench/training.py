@@ -182,7 +182,6 @@ class Group:
         lanes: list[Trained],
     ):
         self.method, self.network, self.size = method, networks[0], len(specs)
-        self.specs = specs
         device = data.train.images.device
         self.strength = torch.tensor([one.strength or 0.0 for one in specs], device=device)
         params, buffers, masks = [], [], []

@@ -269,6 +269,14 @@ def test_runs_of_other_data_under_the_same_name_are_not_taken_for_these(digits, 
     other = replace(digits, checksum="another")
     with pytest.raises(UsageError, match="other data named digits"):
         runner.execute(curves, other, Store(tmp_path), CPU, Listener())
+    before = plan(digits, methods="random", compression=2, **SHORT)
+    with pytest.raises(UsageError, match="other data named digits"):
+        runner.execute([*before, *curves], other, Store(tmp_path), CPU, Listener())
+    assert [record["spec"]["method"] for record in Store(tmp_path).load()] == ["dense"]  # refused before training
+
+
+def test_a_value_listed_twice_is_one_curve(digits):
+    assert len(plan(digits, methods="dwf", depth=["3", "3", "2"], strength=1e-3, **SHORT)) == 2
 
 
 def test_a_budget_too_small_for_the_highest_strength_is_refused_with_both_numbers(digits):
