@@ -89,9 +89,11 @@ def test_lanes_compute_what_each_network_computes_alone(name):
 
 
 def test_names_are_checked_without_building():
-    for name in (*NAMES, "some.module:Thing"):
+    for name in (*models.MODELS, "some.module:Thing"):
         models.check(name)
-    with pytest.raises(UsageError, match=r"did you mean lenet-5.*lenet-300-100, lenet-5 .*module:callable"):
+    with pytest.raises(
+        UsageError, match=r"did you mean lenet-5.*lenet-300-100, lenet-5, .*resnet-20 .*module:callable"
+    ):
         models.check("LeNet5")
     for name in ("", ":", "a:", ":b", "a b:c", "a..b:c"):
         with pytest.raises(UsageError, match="unknown model"):
@@ -99,7 +101,8 @@ def test_names_are_checked_without_building():
 
 
 def test_describe_lists_every_network():
-    assert [row["name"] for row in models.describe()] == list(NAMES)
+    vggs = ("vgg-16", "vgg-16-512", "vgg-19", "vgg-19-512")
+    assert [row["name"] for row in models.describe()] == [*NAMES, *vggs, "resnet-18", "resnet-20"]
     assert all(row["summary"] and row["source"] for row in models.describe())
 
 

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 
 from dwfbench.errors import UsageError
 from dwfbench.models.lenet import LeNet5, LeNet300100
+from dwfbench.models.resnet import resnet18, resnet20
+from dwfbench.models.vgg import vgg
 
 
 class Entry(NamedTuple):
@@ -32,6 +35,36 @@ MODELS = {
         LeNet5,
         "two convolutions and one hidden layer, Caffe's variant; 430,500 weights at 1x28x28",
         "Jia et al. 2014 (Caffe); Han, Pool, Tran and Dally 2015",
+    ),
+    "vgg-16": Entry(
+        partial(vgg, depth=16),
+        "13 convolutions with batch norm and one linear layer; 14,715,584 weights at 3x32x32",
+        "Simonyan and Zisserman 2015 (D); OpenLTH's form for CIFAR",
+    ),
+    "vgg-16-512": Entry(
+        partial(vgg, depth=16, hidden=512),
+        "vgg-16 with a hidden layer of 512 units; 14,977,728 weights at 3x32x32",
+        "Zagoruyko 2015; Li, Kadav, Durdanovic, Samet and Graf 2017",
+    ),
+    "vgg-19": Entry(
+        partial(vgg, depth=19),
+        "16 convolutions with batch norm and one linear layer; 20,024,000 weights at 3x32x32",
+        "Simonyan and Zisserman 2015 (E); OpenLTH's form for CIFAR",
+    ),
+    "vgg-19-512": Entry(
+        partial(vgg, depth=19, hidden=512),
+        "vgg-19 with a hidden layer of 512 units; 20,286,144 weights at 3x32x32",
+        "Zagoruyko 2015; Li, Kadav, Durdanovic, Samet and Graf 2017",
+    ),
+    "resnet-18": Entry(
+        resnet18,
+        "8 basic blocks, 64 to 512 wide, 3x3 stem, projection shortcuts; 11,164,352 weights at 3x32x32",
+        "He, Zhang, Ren and Sun 2016; stem as in SynFlow's repository",
+    ),
+    "resnet-20": Entry(
+        resnet20,
+        "9 basic blocks, 16 to 64 wide, shortcuts without weights; 268,336 weights at 3x32x32",
+        "He, Zhang, Ren and Sun 2016, section 4.2, option A",
     ),
 }
 
