@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dwfbench import data
-from dwfbench.data import DataError, Dataset, Split, load, read_idx
+from dwfbench.data import DataError, Dataset, Split, load
 from dwfbench.errors import UsageError
+from dwfbench.sources import idx as idx_files
+from dwfbench.sources.idx import read_idx
 
+NAMES = ["digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "tiny-imagenet"]
 STEMS = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -110,7 +113,7 @@ def test_read_idx_names_the_file_and_the_damage(tmp_path, content, complaint):
 
 
 def test_read_idx_unpacks_no_more_than_its_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_IDX_BYTES", 1000)
+    monkeypatch.setattr(idx_files, "MAX_IDX_BYTES", 1000)
     (tmp_path / "bomb").write_bytes(gzip.compress(bytes(10_000_000)))
     with pytest.raises(DataError, match="more than 1,000 bytes"):
         read_idx(tmp_path / "bomb", 3)
@@ -338,7 +341,7 @@ def test_unknown_names_get_the_nearest_and_the_list():
 
 
 def test_describe_lists_the_named_sets():
-    assert [row["name"] for row in data.describe()] == ["digits", "mnist", "fashion-mnist", "kmnist"]
+    assert [row["name"] for row in data.describe()] == NAMES
     assert all(row["summary"] and row["source"] for row in data.describe())
 
 
