@@ -170,7 +170,12 @@ def dynamics(records: Iterable[dict]) -> pd.DataFrame:
 
 def _by_id(records: Iterable[dict]) -> dict[str, dict]:
     """Records by id, the last of one id. A field of RunSpec that a record does not know has its default: as before."""
-    return {record["id"]: record | {"spec": DEFAULTS | record["spec"]} for record in records}
+
+    def whole(record: dict) -> dict:
+        spec = record["spec"]
+        return record if spec.keys() >= DEFAULTS.keys() else record | {"spec": DEFAULTS | spec}
+
+    return {record["id"]: whole(record) for record in records}
 
 
 def _runs(records: Iterable[dict]) -> pd.DataFrame:
@@ -194,7 +199,7 @@ def _row(record: dict, key: str, label: str) -> dict:
         **{name: spec.get(name) for name in ("method", "dataset", "model", "seed", "epochs")},
         "curve": key,
         "label": label,
-        "depth": _flat(spec).get("depth"),
+        "depth": (spec.get("options") or {}).get("depth"),
         "knob": knob,
         "knob_value": spec.get(knob) if knob else None,
         "accuracy": _percent(record.get("test_accuracy")),
@@ -225,7 +230,9 @@ def _labels(records: list[dict], keys: list[str]) -> dict[str, str]:
     groups: dict[tuple, dict[str, dict]] = {}
     for record, key in zip(records, keys, strict=True):
         spec = record["spec"]
-        groups.setdefault((spec.get("dataset"), spec.get("model"), record["label"]), {}).setdefault(key, _flat(spec))
+        specs = groups.setdefault((spec.get("dataset"), spec.get("model"), record["label"]), {})
+        if key not in specs:
+            specs[key] = _flat(spec)
     return {key: name for (*_, label), specs in groups.items() for key, name in _distinguish(label, specs).items()}
 
 

@@ -6,12 +6,14 @@ no crash leaves half of one. Reading executes nothing (JSON, CSV, safetensors).
 """
 
 import csv
+import gc
 import io
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,18 @@ RUN_ID = re.compile(r"[0-9a-f]{12}")
 HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "lr", "seconds")
 REQUIRED = ("id", "status", "spec", "label", "knob", "seconds")
 STATUSES = ("ok", "diverged", "failed")
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector: it would search thousands of records, which have no cycles, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Store:
@@ -79,6 +93,7 @@ class Store:
                 "make room or choose another place with --results, then start again: stored runs are kept."
             ) from None
 
+    @uncollected()
     def load(self, history: bool = False) -> list[dict]:
         """All records, finished ones first, in the order of their ids; a failure is left out once its run is ok.
 
@@ -88,22 +103,20 @@ class Store:
         self.damaged = []
         records: dict[str, dict] = {}
         for place in ("runs", "failed"):
-            for folder in sorted((self.folder / place).glob("*/")):
-                if not RUN_ID.fullmatch(folder.name) or folder.name in records:
-                    continue
-                record = self._read(folder)
-                if record is None:
+            for run_id in sorted(filter(RUN_ID.fullmatch, _names(self.folder / place))):
+                folder = self.folder / place / run_id
+                if run_id in records or (record := self._read(folder)) is None:
                     continue
                 if history:
                     record["history"] = _rows(folder / "history.csv")
-                records[folder.name] = record
+                records[run_id] = record
         return list(records.values())
 
     def _read(self, folder: Path) -> dict | None:
         path = folder / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
             self.damaged.append(f"{path} is not a readable record ({error}); `dwfbench run` trains it again.")
@@ -112,6 +125,14 @@ class Store:
             self.damaged.append(f"{path} is not a record of this run; `dwfbench run` trains it again.")
             return None
         return record
+
+
+def _names(folder: Path) -> list[str]:
+    """Names in a folder; a missing one holds nothing."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _is_record(content: Any, run_id: str) -> bool:
