@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from baselines.snip import chunk_gradients
 from dwfbench.method import Method, Start, option
-from dwfbench.sparsity import evaluating, prunable, top_k_masks
+from dwfbench.sparsity import evaluating, prunable
 
 
 @torch.enable_grad()
@@ -59,7 +59,6 @@ class Grasp(Method):
     def check(self, spec, data) -> None:
         data.balanced_batch(self.samples_per_class, torch.Generator())  # refuses a class with too few samples
 
-    def initial_masks(self, start: Start) -> dict[str, Tensor]:
+    def scores(self, start: Start) -> dict[str, Tensor]:
         inputs, targets = start.batch(self.samples_per_class)
-        found = scores(start.network, inputs, targets, self.temperature, training_mode=self.bn_training)
-        return top_k_masks(found, start.compression)
+        return scores(start.network, inputs, targets, self.temperature, training_mode=self.bn_training)

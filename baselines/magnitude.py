@@ -12,7 +12,11 @@ from dwfbench.sparsity import prunable, top_k_masks
 
 def masks(model: nn.Module, compression: float) -> dict[str, Tensor]:
     """Masks by parameter name that keep the largest abs(w); counts and errors as in `top_k_masks`."""
-    return _largest(prunable(model), compression)
+    return top_k_masks(magnitudes(prunable(model)), compression)
+
+
+def magnitudes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.detach().abs() for name, weight in weights.items()}
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,17 @@ class Magnitude(Method):
             return (Phase(epochs),)
         return Phase(epochs - tuning), Phase(tuning, self.finetune_lr)
 
-    def initial_masks(self, start: Start) -> dict[str, Tensor] | None:
-        return masks(start.network, start.compression) if self.at == "init" else None
+    def shared_epochs(self, epochs: int) -> int:
+        """Up to the pruning, the compression plays no part."""
+        return 0 if self.at == "init" else self.phases(epochs)[0].epochs
+
+    def scores(self, start: Start) -> dict[str, Tensor] | None:
+        return magnitudes(prunable(start.network)) if self.at == "init" else None
 
     def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
-        return _largest(weights, compression)
+        return top_k_masks(magnitudes(weights), compression)
 
     def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
         """The one-shot form prunes here; under a mask the kept weights already are the largest."""
-        kept = _largest(weights, compression)
+        kept = top_k_masks(magnitudes(weights), compression)
         return {name: weight * kept[name] for name, weight in weights.items()}
-
-
-def _largest(weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
-    return top_k_masks({name: weight.detach().abs() for name, weight in weights.items()}, compression)

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from dwfbench.errors import UsageError
 from dwfbench.method import Method, Start, option
-from dwfbench.sparsity import evaluating, prunable, top_k_masks
+from dwfbench.sparsity import evaluating, prunable
 
 
 def chunk_gradients(
@@ -79,7 +79,6 @@ class Snip(Method):
     def check(self, spec, data) -> None:
         data.balanced_batch(self.samples_per_class, torch.Generator())  # refuses a class with too few samples
 
-    def initial_masks(self, start: Start) -> dict[str, Tensor]:
+    def scores(self, start: Start) -> dict[str, Tensor]:
         inputs, targets = start.batch(self.samples_per_class)
-        found = scores(start.network, inputs, targets, training_mode=self.bn_training)
-        return top_k_masks(found, start.compression)
+        return scores(start.network, inputs, targets, training_mode=self.bn_training)

@@ -6,6 +6,7 @@ products start small (standard deviation sigma^2). The trap: started so, deep ne
 all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,10 +24,11 @@ class Spred(FactorMethod):
     summary: ClassVar[str] = "two factors, each with the layer's ordinary initialisation, L2 decay on both"
     source: ClassVar[str] = "Ziyin and Wang, ICML 2023, arXiv 2210.01212"
 
-    def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    depth: ClassVar[int] = 2
+
+    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
         """The seed's own initial weights, and a second draw of the same standard deviation."""
-        second = {
-            name: (torch.randn(weight.shape, generator=generator) * weight.std(correction=0).cpu()).to(weight)
+        return {
+            name: (weight, (torch.randn(weight.shape, generator=generator) * weight.std(correction=0).cpu()).to(weight))
             for name, weight in weights.items()
         }
-        return {name: torch.stack([weight, second[name]]) for name, weight in weights.items()}

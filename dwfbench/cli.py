@@ -8,7 +8,6 @@ our own do.
 import functools
 import inspect
 import json
-import logging
 import math
 import os
 import sys
@@ -119,7 +118,9 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
     lanes: Annotated[str, typer.Option(help="runs trained at once: auto or a number")] = "auto",
+    jobs: Annotated[int, typer.Option(help="worker processes, which share the threads; for many runs on a CPU")] = 1,
     compile: Annotated[str, typer.Option(help="compile the training step: auto, on, off")] = "auto",
+    eval_every: Annotated[int, typer.Option(min=1, help="epochs between two rows of a run's history")] = 1,
     save_model: Annotated[bool, typer.Option("--save-model", help="store the sparse networks as safetensors")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be trained")] = False,
     force: Annotated[bool, typer.Option("--force", help="train stored runs again")] = False,
@@ -148,36 +149,38 @@ def run(
         raise UsageError(f"--compile must be auto, on or off, not {compile!r}.")
     layers = [spec.read_toml(config)] if config else []
 
-    from dwfbench import data, models, runner
+    from dwfbench import data, models, planning, runner, workers
     from dwfbench.progress import Reporter
     from dwfbench.store import Store
 
-    place, thread_count = hardware(device, threads)
-    model = runner.general([*layers, flags], "model", None)
-    dataset_name = runner.general([*layers, flags], "dataset", None)
+    place, thread_count = hardware(device, threads, jobs)
+    model = planning.general([*layers, flags], "model", None)
+    dataset_name = planning.general([*layers, flags], "dataset", None)
     layers = [spec.base_recipe(recipe, model, dataset_name), *layers]
     layers[0] = {key: value for key, value in layers[0].items() if key != "title"}
     everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, flags]
-    models.check(runner.general(everything, "model", None))
+    models.check(planning.general(everything, "model", None))
     dataset = data.load(
-        runner.general(everything, "dataset", None),
+        planning.general(everything, "dataset", None),
         data_dir=data_dir,
-        **{key: runner.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
+        **{key: planning.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
     ).to(place)
-    curves = runner.plan(layers, flags, dataset)
+    curves = planning.plan(layers, flags, dataset)
     store = Store(results)
     if dry_run:
         typer.echo(plan_table(curves, store, force))
         return OK
     for curve in curves:
-        if note := runner.budget_note(curve):
+        if note := planning.budget_note(curve):
             message(note)
     store.prepare()
-    engine = runner.Engine(
+    engine = workers.Engine(
         place,
         thread_count,
         lane_count,
         None if compile == "auto" else compile == "on",
+        jobs,
+        eval_every,
         save_model,
         ("dwfbench", *sys.argv[1:]),
     )
@@ -244,18 +247,19 @@ def leftover(words: list[str]) -> dict[str, Any]:
     return found
 
 
-def hardware(device: str, threads: int | None):
-    """The torch device and the number of threads, both checked and set."""
+def hardware(device: str, threads: int | None, jobs: int):
+    """The torch device and the number of threads of all processes together, checked and set."""
     import torch
+
+    from dwfbench.workers import set_arithmetic
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = cores if threads is None else threads
     if not 1 <= threads <= cores:
         raise UsageError(f"--threads must be between 1 and the {cores} cores of this machine, not {threads}.")
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
-    torch.set_flush_denormal(True)  # weights on their way to zero become denormal, which is slow
+    if not 1 <= jobs <= threads:
+        raise UsageError(f"--jobs must be between 1 and the {threads} threads that they share, not {jobs}.")
+    set_arithmetic(threads // jobs)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,9 +1,10 @@
 """Deep Weight Factorization as a method: ``factorization.py`` behind the Method contract.
 
-Per weight tensor the trainable tensor is the stack of its factors, shape (D, *shape). Algorithm 1 draws it, plain
-L2 decay of 2 * strength / D acts on it, and collapse plus the float32 threshold (Algorithm 2) end the run.
+Per weight tensor there are D trainable factors of its shape. Algorithm 1 draws them, plain L2 decay of
+2 * strength / D acts on them, and collapse plus the float32 threshold (Algorithm 2) end the run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,24 +16,44 @@ from dwfbench.method import Method, option
 
 
 class FactorMethod(Method):
-    """What methods that train a product of factors share: (strength / D) sum_d ||w_d||^2 on stacked factors."""
+    """What methods that train a product of factors share: (strength / D) sum_d ||w_d||^2.
+
+    The factors of a weight are trainable tensors of its shape, named ``fc1.weight.0`` ... ``fc1.weight.{D-1}``: apart
+    rather than stacked, so that the compiler can fuse a step's work on all of them into one pass over memory.
+    """
 
     knob: ClassVar[str] = "strength"
     decays: ClassVar[bool] = False
+    depth: int
+
+    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
+        """The D initial factors of every weight."""
+        raise NotImplementedError
 
     def needed_budget(self, weights: dict[str, Tensor]) -> float:
         typical = torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median()
         return budget_to_reach_zero(float(typical))
 
+    def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        initial = self.factors(weights, generator)
+        return {f"{name}.{d}": factor for name, factors in initial.items() for d, factor in enumerate(factors)}
+
     def effective(self, trainable: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: product(factors) for name, factors in trainable.items()}
+        return {name: product(factors) for name, factors in factors_by_weight(trainable).items()}
 
     def misalignment(self, trainable: dict[str, Tensor]) -> Tensor:
-        return torch.stack([misalignment_of(factors) for factors in trainable.values()]).sum()
+        return sum(misalignment_of(factors) for factors in factors_by_weight(trainable).values())
 
     def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor:
-        # Tensors have a lane axis in front here, so the factors' axis is the second.
-        return 2 * strength / tensor.shape[1] * tensor
+        return 2 * strength / self.depth * tensor
+
+
+def factors_by_weight(trainable: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+    """The factors ``fc1.weight.0``, ``fc1.weight.1``, ... under ``fc1.weight``."""
+    factors: dict[str, list[Tensor]] = {}
+    for name, factor in trainable.items():
+        factors.setdefault(name.rpartition(".")[0], []).append(factor)
+    return factors
 
 
 @dataclass(frozen=True)
@@ -52,7 +73,7 @@ class Dwf(FactorMethod):
         words = [f"D={self.depth}", *(f"{key.replace('_', ' ')}={value}" for key, value in rest.items())]
         return f"dwf {', '.join(words)}"
 
-    def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
         return {
             name: initial_factors(name, weight, self.depth, self.min_abs, generator, self.rescale_init)
             for name, weight in weights.items()

@@ -11,9 +11,10 @@ D |w|^(2/D), with equality for balanced factors. D = 2 is the lasso; D > 2 is no
 Throughout, ``factors`` is one tensor of shape (D, *shape of w); row d holds w_{d+1}.
 """
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +34,12 @@ FACTORIZABLE = (nn.Linear, nn.modules.conv._ConvNd)
 # ---------------------------------------------------------------- the mathematics, on tensors
 
 
-def product(factors: Tensor) -> Tensor:
-    """The weight of its factors: (D, *shape) -> (*shape).
+def product(factors: Tensor | Iterable[Tensor]) -> Tensor:
+    """The weight of its D factors, stacked to (D, *shape) or one by one: (*shape).
 
     Multiplied one by one: the backward pass of ``torch.prod`` divides by its inputs or takes a slow path at zeros.
     """
-    weight, *others = factors.unbind(0)
-    for factor in others:
-        weight = weight * factor
-    return weight
+    return functools.reduce(torch.mul, factors)
 
 
 def balanced_factors(weight: Tensor, depth: int) -> Tensor:
@@ -87,11 +85,21 @@ def draw_factors(
     Raises UsageError for min_abs >= 2 sigma (see ``truncation``).
     """
     scale, low, high = truncation(sigma, depth, min_abs)
-    uniform = torch.rand((depth, *shape), generator=generator, dtype=torch.float64)
-    sign = torch.randint(0, 2, (depth, *shape), generator=generator).double() * 2 - 1
     p_low, p_high = (torch.special.ndtr(torch.tensor(x / scale, dtype=torch.float64)) for x in (low, high))
-    magnitude = scale * torch.special.ndtri(p_low + (p_high - p_low) * uniform)
-    return (sign * magnitude.clamp(low, high)).float()
+    # The stream of random numbers holds all magnitudes, then all signs. A second generator, run ahead to the signs,
+    # lets one factor at a time be drawn: the float64 temporaries of all of them would be ten times the factors.
+    magnitudes = generator or torch.default_generator
+    signs = torch.Generator().set_state(magnitudes.get_state())
+    for _ in range(depth):
+        torch.rand(shape, generator=signs, dtype=torch.float64)
+    factors = torch.empty(depth, *shape)
+    for factor in factors:
+        uniform = torch.rand(shape, generator=magnitudes, dtype=torch.float64)
+        magnitude = scale * torch.special.ndtri(p_low + (p_high - p_low) * uniform)
+        sign = torch.randint(0, 2, shape, generator=signs, dtype=torch.int8) * 2 - 1
+        factor.copy_(magnitude.clamp_(low, high).mul_(sign))
+    magnitudes.set_state(signs.get_state())
+    return factors
 
 
 def product_std(sigma: float, depth: int, min_abs: float) -> float:
@@ -119,10 +127,17 @@ def capped_min_abs(min_abs: float, sigma: float) -> float:
     return min(min_abs, sigma / 4)
 
 
-def misalignment_of(factors: Tensor) -> Tensor:
-    """(1/D) sum_d ||w_d||^2 - ||w||_{2/D}^{2/D} >= 0 of one tensor (section 4.2): zero iff balanced. Scalar."""
-    depth = factors.shape[0]
-    excess = factors.double().square().mean(0) - product(factors.double()).abs().pow(2 / depth)
+def misalignment_of(factors: Tensor | Sequence[Tensor]) -> Tensor:
+    """(1/D) sum_d ||w_d||^2 - ||w||_{2/D}^{2/D} >= 0 of one weight (section 4.2): zero iff balanced. Scalar.
+
+    In float64, in which one factor at a time is held.
+    """
+    squares, weight = (fill(factors[0], dtype=torch.float64) for fill in (torch.zeros_like, torch.ones_like))
+    for factor in factors:
+        wide = factor.double()
+        squares += wide * wide
+        weight *= wide
+    excess = squares / len(factors) - weight.abs_().pow_(2 / len(factors))
     return excess.sum().clamp_min(0).float()
 
 
@@ -150,7 +165,7 @@ class Product(nn.Module):
         self.depth = depth
 
     def forward(self, *factors: Tensor) -> Tensor:
-        return product(torch.stack(factors))
+        return product(factors)
 
     def right_inverse(self, weight: Tensor) -> list[Tensor]:
         return list(balanced_factors(weight, self.depth).unbind(0))
@@ -270,7 +285,7 @@ def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
 def misalignment(model: nn.Module) -> float:
     """Sum of ``misalignment_of`` over all factorized weights: 0 iff every weight's factors are balanced."""
     with torch.no_grad():
-        return sum(float(misalignment_of(torch.stack(_factors(layer)))) for layer, _ in _products(model))
+        return sum(float(misalignment_of(_factors(layer))) for layer, _ in _products(model))
 
 
 def _products(model: nn.Module) -> Iterator[tuple[nn.Module, Product]]:

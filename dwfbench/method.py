@@ -21,6 +21,7 @@ from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
 from dwfbench.factorization import FLOAT32_EPSILON
 from dwfbench.schedule import Phase
+from dwfbench.sparsity import top_k_masks
 from dwfbench.spec import RunSpec, coerce, nearest, setting
 
 __all__ = ["Method", "Phase", "Start", "create", "known", "option"]
@@ -91,18 +92,29 @@ class Method:
         """
         return None
 
+    def shared_epochs(self, epochs: int) -> int:
+        """How many of the first epochs the knob plays no part in: the runs of a seed share them.
+
+        Either 0, all of them, or the epochs of the first phases.
+        """
+        return 0
+
     # -- (a) before training
 
-    def initial_masks(self, start: Start) -> dict[str, Tensor] | None:
-        """Boolean masks (True: kept) from the initial network, or None for no mask."""
+    def scores(self, start: Start) -> dict[str, Tensor] | None:
+        """Scores of the initial weights, the larger the better kept; asked once a seed, for all compressions."""
         return None
+
+    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+        """Boolean masks (True: kept) from the initial network and its ``scores``, or None for no mask."""
+        return None if scores is None else top_k_masks(scores, start.compression)
 
     # -- (b) what is trained
 
     def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """The trainable tensors that stand for the initial dense ``weights``: any names, any shapes.
 
-        A tensor that is masked has its weight's name and shape, or further axes in front of that shape.
+        A tensor that is masked has its weight's name and shape.
         """
         return weights
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -18,12 +20,26 @@ PLAIN_INTERVAL = 30.0
 """Seconds between two progress lines where there is no terminal."""
 
 
+@dataclass
+class Curve:
+    """What is known of a curve in training; ``progress`` counts runs, with fractions for epochs."""
+
+    task: TaskID
+    runs: int
+    epochs: int
+    done: int = 0
+    progress: float = 0.0
+    started: float | None = None
+
+
 class Reporter:
     """Shows what ``runner.execute`` tells, curve by curve; a context manager around the work."""
 
     def __init__(self):
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
+        self.curves: dict[str, Curve] = {}
+        self.told = time.monotonic()
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -43,37 +59,30 @@ class Reporter:
     def __exit__(self, *exception):
         self.bars.stop()
 
-    def curve(self, curve, pending: int) -> None:
-        """A curve begins, with so many runs to train; the others are stored."""
-        self.label, self.runs, self.done = curve.method.label(), pending, 0
-        self.epochs = curve.specs[0].epochs
-        stored = len(curve.specs) - pending
-        if stored:
-            self.note(f"{self.label}: {stored} of {len(curve.specs)} runs are stored already.")
+    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None:
+        """A curve of so many runs, of which some are to be trained; the others are stored."""
+        if pending < runs:
+            self.note(f"{label}: {runs - pending} of {runs} runs are stored already.")
         if pending:
-            self.task = self.bars.add_task(self.label, total=pending, detail="")
-            self.started = self.told = time.monotonic()
+            task = self.bars.add_task(label, total=pending, detail="", start=False)
+            self.curves[label] = Curve(task, pending, epochs)
 
-    def epoch(self, epoch: int, lanes: list) -> None:
-        """An epoch of a group of lanes is over; shown is the lane in the middle of the group."""
-        last = lanes[len(lanes) // 2].history[-1]
-        parts = [f"epoch {epoch}/{self.epochs}", f"lanes {len(lanes)}"]
+    def epoch(self, label: str, lanes: list, epochs: int) -> None:
+        """So many epochs of a group of lanes are over; shown is the lane in the middle of the group."""
+        curve, last = self.begun(label), lanes[len(lanes) // 2].history[-1]
+        parts = [f"epoch {last['epoch']}/{curve.epochs}", f"lanes {len(lanes)}"]
         if last["val_accuracy"] is not None:
             parts.append(f"val {100 * last['val_accuracy']:.1f} %")
         if last["compression"] is not None:
             parts.append(f"CR {last['compression']:.3g}")
-        detail = ", ".join(parts)
-        progress = self.done + len(lanes) * epoch / self.epochs
-        self.bars.update(self.task, completed=progress, detail=detail)
-        if not self.live and time.monotonic() - self.told > PLAIN_INTERVAL:
-            self.told = time.monotonic()
-            left = (self.told - self.started) * (self.runs / progress - 1)
-            self.note(f"{self.label}: runs {self.done}/{self.runs}, {detail}, about {left:.0f} s left")
+        curve.progress = min(curve.progress + len(lanes) * epochs / curve.epochs, curve.runs)
+        self.show(label, ", ".join(parts))
 
     def run(self, record: Mapping[str, Any]) -> None:
         """A run is stored."""
-        self.done += 1
-        self.bars.update(self.task, completed=self.done)
+        curve = self.begun(record["label"])
+        curve.done += 1
+        curve.progress = max(curve.progress, curve.done)
         spec = record["spec"]
         knob = f", {record['knob']} {spec[record['knob']]:.3g}" if record["knob"] else ""
         name = f"{record['label']}{knob}, seed {spec['seed']}"
@@ -81,6 +90,22 @@ class Reporter:
             self.note(f"{name}: {record['status']}: {record['error']} (run {record['id']})")
         elif not self.live:
             self.note(f"{name}: {100 * record['test_accuracy']:.2f} % at CR {record['compression']:.4g}")
+        self.show(record["label"])
+
+    def begun(self, label: str) -> "Curve":
+        curve = self.curves[label]
+        if curve.started is None:
+            curve.started = self.told = time.monotonic()
+            self.bars.start_task(curve.task)
+        return curve
+
+    def show(self, label: str, detail: str = "") -> None:
+        curve = self.curves[label]
+        self.bars.update(curve.task, completed=curve.progress, **({"detail": detail} if detail else {}))
+        if not self.live and detail and time.monotonic() - self.told > PLAIN_INTERVAL:
+            self.told = time.monotonic()
+            left = (self.told - curve.started) * (curve.runs / curve.progress - 1)
+            self.note(f"{label}: runs {curve.done}/{curve.runs}, {detail}, about {left:.0f} s left")
 
     def note(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, markup=False)

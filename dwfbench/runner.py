@@ -1,249 +1,21 @@
-"""A curve -> runs -> groups of lanes: what is to be trained, skipping what is stored, and training it.
+"""Curves -> tasks -> records: skips what is stored, trains what is not, and stores every run as it ends."""
 
-Settings come in layers, later ones win: the defaults of RunSpec, the recipe of the model and data set, a config
-file, the command line; within recipe and config, the table of a method wins over the general keys.
-"""
-
-import datetime
-import importlib.util
 import itertools
 import math
-import os
-import shutil
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from dwfbench import assessment, data, method, models, schedule, spec, training
+from dwfbench import compiler, data, models, training, workers
 from dwfbench.errors import UsageError
-from dwfbench.factorization import decay_budget
-from dwfbench.method import Method
+from dwfbench.planning import Curve
 from dwfbench.sparsity import prunable
 from dwfbench.spec import RunSpec
 from dwfbench.store import Store
+from dwfbench.workers import Engine, Progress, Task, Worker
 
-DEFAULT_POINTS = 7
-COMPRESSION_RANGE = (2.0, 300.0)
-STRENGTH_RANGE = (1e-5, 1e-3)
-"""Strengths of methods that do not work by decay, where a recipe names none."""
-COMPILE_STEPS = 20_000
-"""Steps x lanes of a group from which compiling pays: it costs about ten seconds and saves about a millisecond each."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The runs of one method with one set of options.
-
-    ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
-    ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay.
-    """
-
-    method: Method
-    specs: tuple[RunSpec, ...]
-    reach: float
-    needed: float | None
-
-    def budget(self, one: RunSpec) -> float | None:
-        """Decay budget of a run of a method that works by decay, else None."""
-        return None if self.needed is None else one.strength * self.reach
-
-
-class Progress(Protocol):
-    """What the runner tells of its progress; ``dwfbench.progress`` shows it."""
-
-    def curve(self, curve: Curve, pending: int) -> None: ...
-    def epoch(self, epoch: int, lanes: list[training.Trained]) -> None: ...
-    def run(self, record: Mapping[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-# ---------------------------------------------------------------- planning
-
-
-def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any:
-    """A setting that is not a method's own (model, dataset, methods, ...), from the last layer that has it."""
-    found = [layer[name] for layer in layers if layer.get(name) is not None]
-    return found[-1] if found else default
-
-
-def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
-    """The curves that settings ask for.
-
-    ``layers`` are recipe and config (as ``spec.read_toml`` gives them), ``flags`` the command line: fields of
-    RunSpec, CURVE_KEYS, ``methods`` and options of methods, which may be lists (every combination is a curve).
-    Raises UsageError for unknown names, options that no chosen method has, values out of range and budgets
-    without a step.
-    """
-    names = as_list(general([*layers, flags], "methods", ["dwf"]))
-    kinds = {name: method.load(name) for name in names}
-    check_options(kinds, layers, flags)
-    curves: dict[Method, Curve] = {}  # a value that is listed twice is one curve
-    for name, kind in kinds.items():
-        options = [item.name for item in fields(kind)]
-        swept = {}
-        for layer in [*(layer.get("method", {}).get(name, {}) for layer in layers), flags]:
-            swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
-        for values in itertools.product(*swept.values()):
-            chosen = method.create(name, dict(zip(swept, values, strict=True)))
-            curves[chosen] = curve(chosen, settings_of(chosen, layers, flags), dataset)
-    return list(curves.values())
-
-
-def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
-    """UsageError for a key that nothing reads, naming the nearest that something does."""
-    shared = [*spec.settings(), *spec.CURVE_KEYS, "methods"]
-    own = {item.name for kind in kinds.values() for item in fields(kind)}
-    for key in flags:
-        if key not in shared and key not in own:
-            chosen = ", ".join(kinds)
-            flag = key.replace("_", "-")
-            raise UsageError(
-                f"--{flag} is neither a flag of run nor an option of {chosen}{spec.nearest(key, [*shared, *own])}"
-            )
-    knobs = {kind.knob for kind in kinds.values()}
-    for key in ("strength", "strength_range", "strength_max", "compression", "compression_range"):
-        knob = key.partition("_")[0]
-        if flags.get(key) is not None and knob not in knobs:
-            raise UsageError(f"--{knob} is not the knob of {', '.join(kinds)}; see `dwfbench list methods`.")
-    for layer in layers:
-        for name, table in layer.get("method", {}).items():
-            allowed = [*shared, *(item.name for item in fields(method.load(name))), "when"]
-            for key in itertools.chain(table, *table.get("when", [])):
-                if key not in allowed:
-                    raise UsageError(f"[method.{name}]: unknown key {key!r}{spec.nearest(key, allowed)}")
-
-
-def settings_of(chosen: Method, layers: Iterable[Mapping[str, Any]], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """All layers merged for one method. ``[[method.NAME.when]]`` tables count when their options match."""
-    options = {item.name: getattr(chosen, item.name) for item in fields(chosen)}
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        table = layer.get("method", {}).get(chosen.name, {})
-        merged = over(merged, {key: value for key, value in layer.items() if key != "method"})
-        merged = over(merged, table)
-        for when in table.get("when", []):
-            if all(options[key] == value for key, value in when.items() if key in options):
-                merged = over(merged, when)
-    return over(merged, {key: value for key, value in flags.items() if value is not None})
-
-
-DISPLACES = {
-    "seeds": ("seed",),
-    "points": ("strength", "compression"),
-    "strength_range": ("strength",),
-    "strength_max": ("strength", "strength_range"),
-    "compression_range": ("compression",),
-}
-"""What a lower layer says in another way: asking for points asks for a grid, whatever a recipe lists."""
-
-
-def over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Two layers merged; the upper wins, also over what it displaces."""
-    displaced = {other for key in upper for other in DISPLACES.get(key, ())}
-    return {key: value for key, value in lower.items() if key not in displaced} | dict(upper)
-
-
-def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) -> Curve:
-    """One curve from merged settings: the seeds times the knob values."""
-    shared = {key: settings[key] for key in spec.settings() if settings.get(key) is not None}
-    shared |= {"method": chosen.name, "options": chosen.changed(), "dataset": dataset.name}
-    if not chosen.decays:
-        shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
-    base = RunSpec(**shared)
-    chosen.check(base, dataset)
-    steps = training.steps_in_epoch(len(dataset.train.labels), base.batch_size)
-    phases = chosen.phases(base.epochs)
-    if sum(phase.epochs for phase in phases) != base.epochs:
-        raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
-    reach = decay_budget(1.0, schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs), base.momentum)
-    seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
-    needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
-    knobs = knob_values(chosen, settings, None if needed is None else needed / reach)
-    specs = [
-        replace(base, seed=seed, **{chosen.knob: value} if chosen.knob else {}) for seed in seeds for value in knobs
-    ]
-    return Curve(chosen, tuple({one.id: one for one in specs}.values()), reach, needed)
-
-
-def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dict[str, torch.Tensor]:
-    """The effective weights with which the method would start (of one seed; only their size is of interest)."""
-    network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed)
-    weights = {name: value.detach() for name, value in prunable(network).items()}
-    return chosen.effective(chosen.reparametrize(weights, torch.Generator().manual_seed(base.seed)))
-
-
-def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | None) -> list[float | None]:
-    """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm.
-
-    ``lowest`` is the strength whose decay budget brings half of the weights to zero; the default strengths go from
-    there to the recipe's ``strength_max``, or to four times it.
-    """
-    if chosen.knob is None:
-        return [None]
-    if settings.get(chosen.knob) is not None:
-        return as_list(settings[chosen.knob])
-    if chosen.knob == "strength":
-        floor = lowest or STRENGTH_RANGE[0]
-        top = settings.get("strength_max")
-        if top is None:
-            top = 4 * floor if lowest else STRENGTH_RANGE[1]
-        if not isinstance(top, (int, float)) or not 0 < top < math.inf:
-            raise UsageError(f"strength_max must be a positive number, not {top!r}.")
-        if not settings.get("strength_range") and top <= floor:
-            raise UsageError(
-                f"Strengths of {chosen.label()} would go up to {top:g} (strength_max), but so few or small steps decay "
-                f"half of the weights to zero only from {floor:.3g} on: train longer, or give --strength or "
-                "--strength-range."
-            )
-        span = settings.get("strength_range") or (floor, top)
-    else:
-        span = settings.get("compression_range") or COMPRESSION_RANGE
-    low, high = (float(edge) for edge in pair(span, f"{chosen.knob}_range"))
-    points = whole(settings, "points", DEFAULT_POINTS)
-    fractions = [index / (points - 1) for index in range(points)] if points > 1 else [0.5]
-    # Three digits: readable, and the same identity on every machine.
-    return [float(f"{math.exp(math.log(low) + f * (math.log(high) - math.log(low))):.3g}") for f in fractions]
-
-
-def pair(span: Any, name: str) -> tuple[Any, Any]:
-    span = as_list(span)
-    if len(span) != 2 or not all(isinstance(edge, (int, float)) for edge in span) or not 0 < span[0] < span[1]:
-        raise UsageError(f"{name} must be two positive numbers, the smaller first, not {span}.")
-    return tuple(span)
-
-
-def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
-    value = settings.get(name)
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    return value
-
-
-def as_list(value: Any) -> list:
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
-    if not values:
-        raise UsageError("A list of values is empty; leave its key out, or name at least one.")
-    return values
-
-
-# ---------------------------------------------------------------- executing
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where and how to train: nothing here changes a result beyond rounding."""
-
-    device: torch.device
-    threads: int
-    lanes: int | None = None  # None: chosen by ``choose_lanes``
-    compile: bool | None = None  # None: chosen by ``worth_compiling``
-    save_model: bool = False
-    argv: tuple[str, ...] = ()
+COMPILE_STEPS = 5_000
+"""Steps of a curve from which compiling pays: it costs about ten seconds and saves two milliseconds or more a step."""
 
 
 def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> list[RunSpec]:
@@ -274,99 +46,62 @@ def execute(
 ) -> dict[str, str]:
     """Train what is missing and store every run as soon as it is done; status by run id.
 
-    A group that raises (out of memory, a bug in a plug-in) is split and tried again lane by lane; what still fails
-    is stored as failed, and the next run goes on. UsageError and KeyboardInterrupt pass through; stored runs stay.
+    What fails (out of memory, a bug in a plug-in) is tried again in smaller groups, then stored as failed, and the
+    next run goes on. UsageError and KeyboardInterrupt pass through; stored runs stay.
     """
-    outcome: dict[str, str] = {}
-    provenance = {
-        **assessment.environment(engine.device, engine.threads),
-        "argv": list(engine.argv),
-        "data_checksum": dataset.checksum,
-    }
     todo = [(one_curve, pending(one_curve, store, dataset, force)) for one_curve in curves]  # refuses before training
+    tasks = []
     for one_curve, runs in todo:
-        progress.curve(one_curve, len(runs))
-        if not runs:
-            continue
-        lanes = engine.lanes or choose_lanes(one_curve, dataset, engine.device, len(runs))
-        for first in range(0, len(runs), lanes):
-            group = runs[first : first + lanes]
-            for record in train_group(group, one_curve.method, dataset, store, engine, provenance, progress):
-                outcome[record["id"]] = record["status"]
-                progress.run(record)
+        label, epochs = one_curve.method.label(), one_curve.specs[0].epochs
+        progress.curve(label, len(one_curve.specs), len(runs), epochs)
+        if runs:
+            tasks += divide(one_curve, runs, dataset, engine)
+    if engine.jobs > 1 and len(tasks) > 1:
+        results = workers.train(tasks, dataset, engine, progress)
+    else:
+        worker = Worker(dataset, engine)
+        results = itertools.chain.from_iterable(worker.train(task, progress) for task in tasks)
+    outcome: dict[str, str] = {}
+    for result in results:
+        store.write(result.record, result.history, result.state if engine.save_model else None)
+        outcome[result.record["id"]] = result.record["status"]
+        progress.run(result.record)
     return outcome
 
 
-def train_group(group, chosen: Method, dataset, store: Store, engine: Engine, provenance, progress) -> Iterable[dict]:
-    """Train a group and store its records, split in halves when it fails as a whole."""
-    started, clock = now(), time.perf_counter()
-    if engine.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(engine.device)
-    compiled = bool(engine.compile)
-    try:
-        trained, compiled = train_lanes(group, chosen, dataset, engine, progress)
-        results = [assessment.assess(lane, chosen, dataset) for lane in trained]
-    except UsageError:
-        raise
-    except Exception as error:
-        if len(group) > 1:
-            progress.note(f"A group of {len(group)} runs failed ({first_line(error)}); trying its halves.")
-            middle = len(group) // 2
-            for half in (group[:middle], group[middle:]):
-                yield from train_group(half, chosen, dataset, store, engine, provenance, progress)
-            return
-        trained = [training.Trained(group[0])]
-        results = [({"status": "failed", "error": f"{type(error).__name__}: {first_line(error)}"}, None)]
-    seconds = (time.perf_counter() - clock) / len(group)
-    for lane, (result, state) in zip(trained, results, strict=True):
-        record = {
-            **assessment.describe(lane.spec, chosen),
-            **result,
-            "seconds": seconds,
-            "overhead_seconds": lane.overhead_seconds,
-            "peak_memory_bytes": assessment.peak_memory(engine.device),
-            "provenance": {
-                **provenance,
-                "lanes": len(group),
-                "precision": lane.spec.precision,
-                "compiled": compiled,
-                "started": started,
-                "ended": now(),
-            },
-        }
-        store.write(record, lane.history, state if engine.save_model else None)
-        yield record
+def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Engine) -> list[Task]:
+    """The runs of a curve as tasks; runs that share epochs stay together.
+
+    What depends on their number depends on the whole curve, so that a resumed command gives the numbers of an
+    uninterrupted one.
+    """
+    compile = worth_compiling(curve, dataset, engine.device) if engine.compile is None else engine.compile
+    lanes = engine.lanes or choose_lanes(curve, dataset, engine.device, compile)
+    if not curve.method.shared_epochs(curve.specs[0].epochs):
+        groups = [runs[first : first + lanes] for first in range(0, len(runs), lanes)]
+    elif lanes > 1:
+        groups = [runs]
+    else:
+        groups = [list(family) for _, family in itertools.groupby(runs, key=lambda one: one.seed)]
+    return [Task(curve.method, tuple(group), lanes, compile) for group in groups]
 
 
-def train_lanes(group, chosen: Method, dataset, engine: Engine, progress) -> tuple[list[training.Trained], bool]:
-    """The trained lanes, and whether the step was compiled: a compiler that nobody asked for may fail."""
-    compiled = worth_compiling(group, dataset, engine.device) if engine.compile is None else engine.compile
-    try:
-        return training.train(group, chosen, dataset, compile=compiled, on_epoch=progress.epoch), compiled
-    except UsageError:
-        raise
-    except Exception as error:
-        if not compiled or engine.compile:
-            raise
-        progress.note(f"The compiled step failed ({first_line(error)}); training without the compiler.")
-        return training.train(group, chosen, dataset, on_epoch=progress.epoch), False
-
-
-def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, runs: int) -> int:
+def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, compile: bool) -> int:
     """How many runs to train at once.
 
-    On a CPU, vmapped convolutions become grouped ones and cost two to four times more, so networks with
-    convolutions go alone; networks of Linear layers gain while a step is overhead rather than arithmetic. On CUDA as
-    many as fit into half of the free memory, estimated at the factors, momentum, gradients and activations a lane.
+    On a CPU one: a compiled step of one lane already is little more than its matrix products, whose operands then
+    stay in the cache. Only without the compiler, where a step of a small network is mostly overhead, eight lanes pay,
+    and not for convolutions, which vmap turns into grouped ones at two to four times the cost. On CUDA as many as
+    fit into half of the free memory, estimated at the factors, momentum, gradients and activations of a lane.
     Networks with dropout go alone: their random numbers would depend on the group.
     """
-    one = curve.specs[0]
+    one, runs = curve.specs[0], len(curve.specs)
     network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed)
     if any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in network.modules()):
         return 1
     if device.type == "cpu":
         convolutions = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in network.modules())
-        return 1 if convolutions else min(8, runs)
+        return 1 if compile or convolutions else min(8, runs)
     weights = {name: value.detach() for name, value in prunable(network).items()}
     trained = curve.method.reparametrize(weights, torch.Generator().manual_seed(0))
     copies = 4 * sum(value.numel() * value.element_size() for value in trained.values())
@@ -375,31 +110,8 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, runs
     return max(1, min(runs, 64, int(free / 2 / (copies + activations))))
 
 
-def worth_compiling(group: list[RunSpec], dataset: data.Dataset, device: torch.device) -> bool:
-    """Whether a group's steps repay the compiler's start, given that there is a compiler at all."""
-    steps = group[0].epochs * training.steps_in_epoch(len(dataset.train.labels), group[0].batch_size)
-    if device.type == "cpu":
-        found = any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
-    else:
-        found = importlib.util.find_spec("triton") is not None
-    return found and steps * len(group) >= COMPILE_STEPS
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def budget_note(curve: Curve) -> str | None:
-    """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay."""
-    small = [one for one in curve.specs if curve.needed is not None and curve.budget(one) < 0.99 * curve.needed]
-    if not small:
-        return None
-    return (
-        f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
-        f"{min(map(curve.budget, small)):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} "
-        "most weights without gradient do not reach zero. Take a larger strength or learning rate, or more epochs."
-    )
+def worth_compiling(curve: Curve, dataset: data.Dataset, device: torch.device) -> bool:
+    """Whether the steps of a curve repay the compiler's start, given that there is a compiler at all."""
+    one = curve.specs[0]
+    steps = one.epochs * training.steps_in_epoch(len(dataset.train), one.batch_size)
+    return steps * len(curve.specs) >= COMPILE_STEPS and compiler.available(device)

@@ -21,11 +21,17 @@ SCHEMA = 1
 """Version of the record and of the identity; it changes only when old records would be misread."""
 
 PRECISIONS = ("float32", "bfloat16")
+SHORT_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
-def setting(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, open: bool = False, choices=()):
-    """A dataclass field with its help text and its range (``open``: the bounds themselves are excluded)."""
-    meta = {"help": help, "low": low, "high": high, "open": open, "choices": tuple(choices)}
+def setting(
+    default: Any, help: str, *, low=-math.inf, high=math.inf, open: bool = False, choices=(), short: Mapping = {}
+):
+    """A dataclass field with its help text and its range (``open``: the bounds themselves are excluded).
+
+    ``short`` are other spellings of choices.
+    """
+    meta = {"help": help, "low": low, "high": high, "open": open, "choices": tuple(choices), "short": short}
     return field(default=default, metadata=meta)
 
 
@@ -51,7 +57,9 @@ class RunSpec:
     weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0)
     clip_norm: float = setting(0.0, "clip each run's gradient to this norm (0: off)", low=0)
-    precision: str = setting("float32", "arithmetic of forward and backward: float32 or bfloat16", choices=PRECISIONS)
+    precision: str = setting(
+        "float32", "arithmetic of forward and backward: float32 or bf16", choices=PRECISIONS, short=SHORT_PRECISIONS
+    )
     val_fraction: float = setting(0.1, "part of the training data kept for validation", low=0, high=0.5)
     split_seed: int = setting(0, "seed of the train/validation split", low=0)
     image_size: int | None = setting(None, "resize all images to squares of this side", low=1)
@@ -123,6 +131,7 @@ def coerce(item, value: Any) -> Any:
             edge = "above" if meta["open"] else "at least"
             bounds = [f"{edge} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
             raise UsageError(f"{name} must be {' and '.join(bounds) or 'finite'}, not {value:g}.")
+    value = meta.get("short", {}).get(value, value) if isinstance(value, str) else value
     if meta.get("choices") and value not in meta["choices"]:
         raise UsageError(f"{name} must be one of {', '.join(meta['choices'])}, not {value!r}.")
     return value

@@ -1,24 +1,27 @@
 """The shared trainer: one loop for every method. It knows tensors, not files.
 
-A *group* of L >= 1 runs (lanes) of one method, model, data set and budget is trained at once. Every trainable tensor
-has a leading lane axis, and so have learning rates, strengths and masks; lanes never mix, so a lane that turns into
-NaN leaves its neighbours alone. With L = 1 the network is called directly, with L > 1 through ``torch.func.vmap``.
+A *group* of L >= 1 runs (lanes) of one method, model, data set and budget is trained at once. Every tensor of its
+state has a leading lane axis, and so have learning rates, strengths and masks; lanes never mix, so a lane that turns
+into NaN leaves its neighbours alone. With L = 1 the network is called directly, with L > 1 through
+``torch.func.vmap``.
 
-Reading order: ``train`` is the loop, ``make_step`` is one step of SGD.
+Reading order: ``Trainer.train`` is a curve's work, ``Trainer.advance`` the loop over epochs, ``make_step`` one step
+of SGD.
 """
 
 import hashlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from dwfbench import models, schedule
+from dwfbench import compiler, models, schedule
 from dwfbench.data import Dataset, Split
 from dwfbench.errors import UsageError
 from dwfbench.factorization import FLOAT32_EPSILON
@@ -38,7 +41,9 @@ class Trained:
 
     ``state`` is the network's state dict after the last step, weights already effective (products of factors);
     ``sparse`` holds the same weights after the method's final sparsification. Both are empty for a lane that
-    diverged. ``overhead_seconds`` is the time spent on scores and masks.
+    diverged. ``overhead_seconds`` is the time spent on scores and masks. ``seconds``, which includes it, is what the
+    run took: its share of a group's time, and in full what it has in common with other runs (``Method.shared_epochs``).
+    ``lanes`` is the size of its group.
     """
 
     spec: RunSpec
@@ -47,260 +52,350 @@ class Trained:
     state: Tensors = field(default_factory=dict)
     sparse: Tensors = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
     overhead_seconds: float = 0.0
+    lanes: int = 1
 
 
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """The seed's own stream of random numbers for one purpose, so that no use disturbs another."""
-    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+class State(NamedTuple):
+    """The tensors of a group, each (L, ...): all that a step reads and writes, in place.
+
+    ``weights`` are what the method trains in place of the prunable weights, ``others`` the network's other parameters;
+    ``velocity`` is momentum's, by the names of both (none without momentum), and ``masks`` are 0 or 1, for some or none
+    of the ``weights``.
+    """
+
+    weights: Tensors
+    others: Tensors
+    buffers: Tensors
+    velocity: Tensors
+    masks: Tensors
+    strength: Tensor
 
 
-def train(
-    specs: list[RunSpec],
-    method: Method,
-    data: Dataset,
-    *,
-    compile: bool = False,
-    on_epoch: Callable[[int, list[Trained]], None] = lambda epoch, lanes: None,
-) -> list[Trained]:
-    """Train a group of runs that differ in seed, knob and learning rate only; one ``Trained`` a run, in order.
+@dataclass
+class Group:
+    """Lanes in training: their runs, their tensors, and where they stand.
 
-    ``data`` lies on the device to train on. ``on_epoch(epoch, lanes)`` is called after every epoch.
+    ``orders`` are the generators of the batches by seed, ``epoch`` counts whole epochs, ``loss_sum`` (L,) adds up over
+    the ``steps`` since the last row of the history, which was written at the time ``since``.
+    """
+
+    lanes: list[Trained]
+    state: State
+    orders: dict[int, torch.Generator]
+    epoch: int = 0
+    loss_sum: Tensor | float = 0.0
+    steps: int = 0
+    since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        return [lane.spec for lane in self.lanes]
+
+
+class Epoch(NamedTuple):
+    """One epoch of the schedule: multiples of the learning rate, one a step, and the phase that begins with it."""
+
+    rates: list[float]
+    begins: int | None
+
+
+class Trainer:
+    """Trains the runs of one curve, which differ in seed, knob and learning rate only, in groups of any size.
+
+    The step is made, and with ``compile`` compiled, once. ``data`` lies on the device to train on. The history has a
+    row every ``eval_every`` epochs and one for the last.
     Raises UsageError when the training part is smaller than a batch or the network has nothing to prune.
     """
-    spec = specs[0]
-    device = data.train.images.device
-    lanes = [Trained(one) for one in specs]
-    torch.manual_seed(spec.seed)  # for networks with randomness of their own, such as dropout
-    networks = [models.build(spec.model, data.input_shape, data.classes, one.seed).to(device) for one in specs]
-    network = networks[0]
-    group = Group(specs, method, networks, data, lanes)
-    step = make_step(network, method, group, spec, data)
-    if compile:
-        torch.compiler.reset()  # groups share the step's code, and eight variants of it are the compiler's limit
-        step = torch.compile(step, fullgraph=True, dynamic=False)
 
-    steps_per_epoch = steps_in_epoch(len(data.train.labels), spec.batch_size)
-    phases = method.phases(spec.epochs)
-    orders = {one.seed: generator(one.seed, "batches") for one in specs}
-    base_rate = torch.tensor([one.lr for one in specs], device=device)
+    def __init__(self, spec: RunSpec, method: Method, data: Dataset, *, compile: bool = False, eval_every: int = 1):
+        self.spec, self.method, self.data, self.eval_every = spec, method, data, eval_every
+        self.device = data.train.images.device
+        self.network = self.build(spec.seed)
+        if not prunable(self.network):
+            raise UsageError(f"The model {spec.model} has no Linear or Conv weight, so there is nothing to prune.")
+        self.step = make_step(self.network, method, spec, data)
+        if compile:
+            self.step = compiler.compiled(self.step, self.device)
+        self.scores: dict[int, tuple[Tensors | None, float]] = {}  # by seed, with the seconds that they took
+        steps = steps_in_epoch(len(data.train), spec.batch_size)
+        phases = schedule.factors(method.phases(spec.epochs), steps, spec.warmup_epochs)
+        self.epochs = [
+            Epoch(rates[first : first + steps], number if first == 0 else None)
+            for number, rates in enumerate(phases)
+            for first in range(0, len(rates), steps)
+        ]
 
-    epoch = 0
-    for number, rate_factors in enumerate(schedule.factors(phases, steps_per_epoch, spec.warmup_epochs)):
-        rates = torch.tensor(rate_factors, device=device)[:, None] * base_rate  # (steps of the phase, L)
-        if number > 0:
-            group.set_masks(number - 1, lanes)
-        group.reset_velocity()
-        for first in range(0, len(rates), steps_per_epoch):
-            epoch += 1
-            started = time.perf_counter()
-            network.train()
-            batches = shuffled(len(data.train.labels), spec.batch_size, steps_per_epoch, specs, orders, device)
-            loss_sum = torch.zeros(len(specs), device=device)
-            for index, rate in zip(batches, rates[first : first + steps_per_epoch], strict=True):
-                loss_sum += step(data.train.images[index], data.train.labels[index], rate)
-            group.record(epoch, loss_sum / steps_per_epoch, rates[first], data, lanes, started)
-            on_epoch(epoch, lanes)
-            if all(lane.status != "ok" for lane in lanes):
-                return lanes
-    group.finish(lanes)
-    return lanes
+    def build(self, seed: int) -> nn.Module:
+        return models.build(self.spec.model, self.data.input_shape, self.data.classes, seed).to(self.device)
 
-
-def make_step(network: nn.Module, method: Method, group: "Group", spec: RunSpec, data: Dataset) -> Callable:
-    """One step of SGD for all lanes: images (B, ...) or (L, B, ...), labels alike, rate (L,) -> losses (L,).
-
-    It is one function without control flow on data, so that torch.compile can fuse factor products, their
-    gradients, decay, momentum and masks.
-    """
-    device_type = data.train.images.device.type
-    mixed = spec.precision == "bfloat16"
-    momentum, strength = spec.momentum, group.strength
-
-    def lane_loss(params: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
-        buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
-        with torch.autocast(device_type, torch.bfloat16, enabled=mixed):
-            logits = functional_call(network, {**group.network_weights(params), **buffers}, (images,))
-        return cross_entropy(logits.float(), labels), buffers
-
-    def total_loss(params: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
-        # The sum over lanes has every lane's own gradient, because no lane depends on another's tensors.
-        if group.size == 1:
-            loss, new = lane_loss(squeeze(params), squeeze(buffers), images, labels)
-            return loss, (loss.detach()[None], {name: value[None] for name, value in new.items()})
-        axis = 0 if labels.dim() == 2 else None  # batches differ between lanes only if their seeds do
-        mapped = vmap(lane_loss, in_dims=(0, 0, axis, axis), randomness="different")
-        losses, new = mapped(params, buffers, images, labels)
-        return losses.sum(), (losses.detach(), new)
-
-    def step(images: Tensor, labels: Tensor, rate: Tensor) -> Tensor:
-        images = data.normalize(images)
-        gradients, (losses, buffers) = grad(total_loss, has_aux=True)(group.params, group.buffers, images, labels)
-        with torch.no_grad():
-            scale = clip_factors(gradients, spec.clip_norm) if spec.clip_norm else None
-            for name, value in group.params.items():
-                gradient = gradients[name]
-                if scale is not None:
-                    gradient = gradient * along(scale, gradient)
-                if name in group.trained_weights:
-                    if method.decays:
-                        gradient = gradient + spec.weight_decay * value
-                    penalty = method.penalty_gradient(value, along(strength, value))
-                    if penalty is not None:
-                        gradient = gradient + penalty
-                velocity = group.velocity[name].mul_(momentum).add_(gradient)
-                update = gradient + momentum * velocity if spec.nesterov else velocity
-                value.sub_(along(rate, value) * update)
-                if name in group.trained_weights:
-                    moved = method.project(value, along(strength, value), along(rate, value) / (1 - momentum))
-                    if moved is not None:
-                        value.copy_(moved)
-                if name in group.masks:  # momentum too, or a pruned weight would come back
-                    value.mul_(group.masks[name])
-                    velocity.mul_(group.masks[name])
-            for name, value in buffers.items():
-                group.buffers[name].copy_(value)
-        return losses
-
-    return step
-
-
-class Group:
-    """The tensors of a group of lanes, each with a leading lane axis L, and what happens to them between steps.
-
-    ``params`` are all trainable tensors by name: those that the method made of the prunable weights
-    (``trained_weights``) and the other parameters, which are the network's own.
-    """
-
-    def __init__(
+    def train(
         self,
         specs: list[RunSpec],
-        method: Method,
-        networks: list[nn.Module],
-        data: Dataset,
-        lanes: list[Trained],
-    ):
-        self.method, self.network, self.size = method, networks[0], len(specs)
-        device = data.train.images.device
-        self.strength = torch.tensor([one.strength or 0.0 for one in specs], device=device)
-        params, buffers, masks = [], [], []
-        for spec, network, lane in zip(specs, networks, lanes, strict=True):
-            random = generator(spec.seed, f"method:{method.name}")
-            started = time.perf_counter()
-            masks.append(method.initial_masks(self._start(spec, network, data, random)))
-            lane.overhead_seconds += time.perf_counter() - started
-            weights = {name: weight.detach() for name, weight in prunable(network).items()}
-            if not weights:
-                raise UsageError(f"The model {spec.model} has no Linear or Conv weight, so there is nothing to prune.")
-            trained = method.reparametrize(weights, random)
-            others = {name: value.detach() for name, value in network.named_parameters() if name not in weights}
-            params.append({**trained, **others})
+        lanes: int | None = None,
+        on_epoch: Callable[[list[Trained], int], None] = lambda lanes, epochs: None,
+    ) -> Iterator[Trained]:
+        """Train the runs, ``lanes`` at once (all if None), and yield each as it ends.
+
+        Epochs in which a method's knob plays no part are trained once for all runs that differ in nothing else.
+        ``on_epoch(lanes, epochs)`` is called with every row of the history: the runs that it belongs to, and the
+        number of epochs since the last one.
+        """
+        lanes = lanes or len(specs)
+        shared = self.method.shared_epochs(self.spec.epochs)
+        if not shared:
+            for chunk in chunks(specs, lanes):
+                group = self.start(chunk)
+                self.advance(group, len(self.epochs), on_epoch)
+                yield from self.finish(group)
+            return
+        families: dict[str, list[RunSpec]] = {}
+        for one in specs:
+            families.setdefault(replace(one, strength=None, compression=None).id, []).append(one)
+        for members in chunks(list(families.values()), lanes):
+            trunk = self.start([family[0] for family in members])
+            runs = [(index, one) for index, family in enumerate(members) for one in family]
+            self.advance(trunk, shared, lambda seen, epochs, runs=runs: on_epoch(seen[:1] * len(runs), epochs))
+            for chunk in chunks(runs, lanes):
+                group = self.branch(trunk, chunk)
+                self.advance(group, len(self.epochs), on_epoch)
+                yield from self.finish(group)
+
+    def start(self, specs: list[RunSpec]) -> Group:
+        """A group before its first step: initial networks, scores and masks, the method's own tensors."""
+        torch.manual_seed(specs[0].seed)  # for networks with randomness of their own, such as dropout
+        lanes = [Trained(one, lanes=len(specs)) for one in specs]
+        weights, others, buffers, masks = [], [], [], []
+        for lane in lanes:
+            seed = lane.spec.seed
+            network = self.build(seed)
+            masks.append(self.initial_masks(network, lane))
+            dense = {name: weight.detach() for name, weight in prunable(network).items()}
+            weights.append(self.method.reparametrize(dense, self.randomness(seed)))
+            others.append({name: value.detach() for name, value in network.named_parameters() if name not in dense})
             buffers.append(dict(network.named_buffers()))
-        self.weight_names, self.trained_weights = frozenset(weights), frozenset(trained)
-        self.params = stack(params)
-        self.buffers = stack(buffers)
-        self.masks: Tensors = {}
+        trained, rest = stack(weights), stack(others)
+        moving = {**trained, **rest} if self.spec.momentum else {}
+        velocity = {name: torch.zeros_like(value) for name, value in moving.items()}
+        strength = torch.tensor([one.strength or 0.0 for one in specs], device=self.device)
+        state = State(trained, rest, stack(buffers), velocity, {}, strength)
+        orders = {one.seed: generator(one.seed, "batches") for one in specs}
+        group = Group(lanes, state, orders)
         if masks[0] is not None:
-            self._apply(masks)
-        self.velocity = {name: torch.zeros_like(value) for name, value in self.params.items()}
+            self.apply(masks, group)
+        return group
 
-    @staticmethod
-    def _start(spec: RunSpec, network: nn.Module, data: Dataset, random: torch.Generator) -> Start:
+    def randomness(self, seed: int) -> torch.Generator:
+        return generator(seed, f"method:{self.method.name}")
+
+    def initial_masks(self, network: nn.Module, lane: Trained) -> Tensors | None:
+        """The method's masks before training; its scores are computed once a seed."""
+        seed = lane.spec.seed
+        started = time.perf_counter()
+
         def batch(per_class: int) -> tuple[Tensor, Tensor]:
-            return data.balanced_batch(per_class, generator(spec.seed, "scores"))
+            return self.data.balanced_batch(per_class, generator(seed, "scores"))
 
-        return Start(network, data.input_shape, spec.compression, batch, random)
+        start = Start(network, self.data.input_shape, lane.spec.compression, batch, self.randomness(seed))
+        if seed not in self.scores:
+            found = self.method.scores(start)
+            # Those of one seed only are kept: they are as large as the network.
+            self.scores = {seed: (found, time.perf_counter() - started)}
+            started = time.perf_counter()
+        scores, seconds = self.scores[seed]
+        masks = self.method.initial_masks(start, scores)
+        lane.overhead_seconds += seconds + time.perf_counter() - started
+        lane.seconds += lane.overhead_seconds
+        return masks
 
-    def network_weights(self, params: Tensors) -> Tensors:
-        """Parameters that the network is called with: the method's effective weights and the others."""
-        own = {name: value for name, value in params.items() if name in self.trained_weights}
-        others = {name: value for name, value in params.items() if name not in self.trained_weights}
-        return {**others, **self.method.effective(own)}
+    def branch(self, trunk: Group, runs: list[tuple[int, RunSpec]]) -> Group:
+        """A group that goes on from lanes of another, for (index of the lane, run) each."""
+        torch.manual_seed(runs[0][1].seed)
+        index = torch.tensor([lane for lane, _ in runs], device=self.device)
+        parts = [{name: value[index] for name, value in part.items()} for part in trunk.state[:-1]]
+        strength = torch.tensor([one.strength or 0.0 for _, one in runs], device=self.device)
+        lanes = [
+            replace(trunk.lanes[lane], spec=one, history=list(trunk.lanes[lane].history), lanes=len(runs))
+            for lane, one in runs
+        ]
+        orders = {one.seed: clone(trunk.orders[one.seed]) for _, one in runs}
+        return Group(lanes, State(*parts, strength), orders, trunk.epoch)
 
-    def state(self) -> Tensors:
-        """State dict of all lanes, every tensor (L, ...)."""
-        with torch.no_grad():
-            weights = vmap(self.network_weights)(self.params)
-        return {**weights, **self.buffers}
+    def advance(self, group: Group, until: int, on_epoch: Callable[[list[Trained], int], None]) -> None:
+        """Train a group up to the end of epoch ``until``, or until none of its lanes is alive."""
+        base_rate = torch.tensor([one.lr for one in group.specs], device=self.device)
+        images, labels = self.data.train.images, self.data.train.labels
+        seen = group.epoch
+        while group.epoch < until and any(lane.status == "ok" for lane in group.lanes):
+            epoch = self.epochs[group.epoch]
+            if epoch.begins:
+                self.prune(group, epoch.begins - 1)
+                for velocity in group.state.velocity.values():
+                    velocity.zero_()  # a phase starts like a fresh optimiser
+            rates = torch.tensor(epoch.rates, device=self.device)[:, None] * base_rate  # (steps, L)
+            batches = shuffled(len(labels), self.spec.batch_size, len(rates), group.specs, group.orders, self.device)
+            self.network.train()
+            for index, rate in zip(batches, rates, strict=True):
+                group.loss_sum = group.loss_sum + self.step(group.state, images, labels, index, rate)
+            group.steps += len(rates)
+            group.epoch += 1
+            if group.epoch % self.eval_every == 0 or group.epoch in (until, len(self.epochs)):
+                self.record(group, rates[0])
+                on_epoch(group.lanes, group.epoch - seen)
+                seen = group.epoch
 
-    def reset_velocity(self) -> None:
-        """A phase starts like a fresh optimiser."""
-        for value in self.velocity.values():
-            value.zero_()
-
-    def set_masks(self, phase: int, lanes: list[Trained]) -> None:
+    def prune(self, group: Group, phase: int) -> None:
         """At a phase's end: let the method prune every lane."""
         started = time.perf_counter()
-        state = self.state()
+        weights = self.effective(group.state)
         masks = []
-        for index, lane in enumerate(lanes):
-            weights = {name: state[name][index] for name in self.weight_names}
+        for index, lane in enumerate(group.lanes):
+            own = {name: value[index] for name, value in weights.items()}
             if lane.status == "ok":
-                masks.append(self.method.masks_after(phase, weights, lane.spec.compression))
+                masks.append(self.method.masks_after(phase, own, lane.spec.compression))
             else:  # there is nothing to choose from among the NaNs of a lane that ended
-                masks.append({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
+                masks.append({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in own.items()})
         if all(mask is not None for mask in masks):
-            self._apply(masks)
-        for lane in lanes:
-            lane.overhead_seconds += (time.perf_counter() - started) / self.size
+            self.apply(masks, group)
+        for lane in group.lanes:
+            lane.overhead_seconds += (time.perf_counter() - started) / len(group.lanes)
 
-    def _apply(self, masks: list[Tensors]) -> None:
-        for name, mask in stack(masks).items():
-            if name not in self.params:
-                raise UsageError(f"{self.method.name} masks {name}, but trains no tensor of that name.")
-            value = self.params[name]
-            inner = [1] * (value.dim() - mask.dim())  # e.g. the factors' axis, when a method has factors and masks
-            self.masks[name] = mask.view(self.size, *inner, *mask.shape[1:]).to(value.device, value.dtype)
-            value.mul_(self.masks[name])
+    def apply(self, masks: list[Tensors], group: Group) -> None:
+        """Put every lane under its masks; steps keep it there."""
+        for name, mask in stack([dict(lane) for lane in masks]).items():
+            weight = group.state.weights.get(name)
+            if weight is None or weight.shape != mask.shape:
+                raise UsageError(f"{self.method.name} masks {name}, but trains no tensor of that name and shape.")
+            group.state.masks[name] = mask.to(weight)
+            weight.mul_(group.state.masks[name])
 
-    def record(
-        self, epoch: int, loss: Tensor, rate: Tensor, data: Dataset, lanes: list[Trained], started: float
-    ) -> None:
+    @torch.no_grad()
+    def effective(self, state: State) -> Tensors:
+        """The prunable weights of all lanes as the network sees them, (L, ...)."""
+        return vmap(self.method.effective)(state.weights)
+
+    def record(self, group: Group, rate: Tensor) -> None:
         """History row of every live lane; a lane whose loss is not finite or whose weights all vanished ends here.
 
-        All values of an epoch reach the host together, so the device is waited for once.
+        All values reach the host together, so the device is waited for once.
         """
-        state = self.state()
+        loss = group.loss_sum / group.steps
+        group.loss_sum, group.steps = 0.0, 0
+        weights = self.effective(group.state)
+        everything = {**weights, **group.state.others, **group.state.buffers}
         with torch.no_grad():
-            nonzero = sum((state[name].abs() >= FLOAT32_EPSILON).flatten(1).sum(1) for name in self.weight_names)
-            values = [value for value in state.values() if value.is_floating_point()]
+            nonzero = sum((weight.abs() >= FLOAT32_EPSILON).flatten(1).sum(1) for weight in weights.values())
+            values = [value for value in everything.values() if value.is_floating_point()]
             finite = torch.isfinite(loss) & torch.stack([v.isfinite().flatten(1).all(1) for v in values]).all(0)
-            own = {name: self.params[name] for name in self.trained_weights}
-            apart = self.method.misalignment(squeeze(own)) is not None
-            distance = vmap(self.method.misalignment)(own) if apart else torch.full_like(loss, math.nan)
-        numel = sum(state[name][0].numel() for name in self.weight_names)
-        accuracy, _ = evaluate(self.network, state, data.val, data)
+            apart = type(self.method).misalignment is not Method.misalignment
+            distance = vmap(self.method.misalignment)(group.state.weights) if apart else torch.full_like(loss, math.nan)
+        numel = sum(weight[0].numel() for weight in weights.values())
+        accuracy, _ = evaluate(self.network, everything, self.data.val, self.data)
         columns = (loss, finite, nonzero, distance, rate)
-        for lane, acc, row in zip(lanes, accuracy, zip(*(c.tolist() for c in columns), strict=True), strict=True):
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        seconds = (time.perf_counter() - group.since) / len(group.lanes)
+        group.since = time.perf_counter()
+        for lane, acc, row in zip(group.lanes, accuracy, rows, strict=True):
             if lane.status != "ok":
                 continue
+            lane.seconds += seconds
             loss_value, is_finite, alive, misaligned, lr = row
             if not is_finite:
                 what = "a weight" if math.isfinite(loss_value) else "the training loss"
-                lane.status, lane.error = "diverged", f"{what} became infinite or NaN in epoch {epoch}"
+                lane.status, lane.error = "diverged", f"{what} became infinite or NaN in epoch {group.epoch}"
             elif alive == 0:
-                lane.status, lane.error = "diverged", f"all weights vanished by epoch {epoch}: the network is dead"
+                lane.status, lane.error = (
+                    "diverged",
+                    f"all weights vanished by epoch {group.epoch}: the network is dead",
+                )
             lane.history.append(
                 {
-                    "epoch": epoch,
+                    "epoch": group.epoch,
                     "train_loss": loss_value if math.isfinite(loss_value) else None,
                     "val_accuracy": acc,
                     "compression": numel / alive if alive else None,
                     "misalignment": misaligned if apart and math.isfinite(misaligned) else None,
                     "lr": lr,
-                    "seconds": (time.perf_counter() - started) / self.size,
+                    "seconds": seconds,
                 }
             )
 
-    def finish(self, lanes: list[Trained]) -> None:
-        """Hand every live lane its state and its sparse weights."""
-        state = self.state()
-        for index, lane in enumerate(lanes):
+    def finish(self, group: Group) -> list[Trained]:
+        """The lanes, the live ones with their state and their sparse weights."""
+        weights = self.effective(group.state)
+        everything = {**weights, **group.state.others, **group.state.buffers}
+        for index, lane in enumerate(group.lanes):
             if lane.status == "ok":
-                lane.state = {name: value[index].clone() for name, value in state.items()}
-                weights = {name: lane.state[name] for name in prunable(self.network)}
-                lane.sparse = self.method.sparsify(weights, lane.spec.compression)
+                lane.state = {name: value[index].clone() for name, value in everything.items()}
+                own = {name: lane.state[name] for name in weights}
+                lane.sparse = self.method.sparsify(own, lane.spec.compression)
+        return group.lanes
+
+
+def make_step(network: nn.Module, method: Method, spec: RunSpec, data: Dataset) -> Callable:
+    """One step of SGD for all lanes of a group, in place on its ``State``; returns the losses (L,).
+
+    It takes the state, all images (N, C, H, W) and labels (N,), the batch's index (B,), or (L, B) where the seeds of
+    lanes differ, and the learning rates (L,). It is one function without control flow on data, so that torch.compile
+    can fuse factor products, their gradients, decay, momentum and masks.
+    """
+    device_type = data.train.images.device.type
+    mixed = spec.precision == "bfloat16"
+
+    def lane_loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
+        buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
+        with torch.autocast(device_type, torch.bfloat16, enabled=mixed):
+            logits = functional_call(network, {**method.effective(weights), **others, **buffers}, (images,))
+        return cross_entropy(logits.float(), labels), buffers
+
+    def total_loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
+        # The sum over lanes has every lane's own gradient, because no lane depends on another's tensors.
+        if len(next(iter(weights.values()))) == 1:
+            loss, new = lane_loss(squeeze(weights), squeeze(others), squeeze(buffers), images, labels)
+            return loss, (loss.detach()[None], {name: value[None] for name, value in new.items()})
+        axis = 0 if labels.dim() == 2 else None  # batches differ between lanes only if their seeds do
+        mapped = vmap(lane_loss, in_dims=(0, 0, 0, axis, axis), randomness="different")
+        losses, new = mapped(weights, others, buffers, images, labels)
+        return losses.sum(), (losses.detach(), new)
+
+    def descend(value: Tensor, gradient: Tensor, velocity: Tensor | None, rate: Tensor) -> None:
+        direction = gradient
+        if velocity is not None:
+            velocity.mul_(spec.momentum).add_(gradient)
+            direction = gradient + spec.momentum * velocity if spec.nesterov else velocity
+        value.sub_(along(rate, value) * direction)
+
+    def step(state: State, images: Tensor, labels: Tensor, index: Tensor, rate: Tensor) -> Tensor:
+        gradients, (losses, buffers) = grad(total_loss, argnums=(0, 1), has_aux=True)(
+            state.weights, state.others, state.buffers, data.normalize(images[index]), labels[index]
+        )
+        with torch.no_grad():
+            if spec.clip_norm:
+                gradients = clipped(gradients, spec.clip_norm)
+            for name, value in state.others.items():
+                descend(value, gradients[1][name], state.velocity.get(name), rate)
+            for name, value in state.weights.items():
+                gradient, velocity = gradients[0][name], state.velocity.get(name)
+                strength = along(state.strength, value)
+                if method.decays:
+                    gradient = gradient + spec.weight_decay * value
+                penalty = method.penalty_gradient(value, strength)
+                if penalty is not None:
+                    gradient = gradient + penalty
+                descend(value, gradient, velocity, rate)
+                moved = method.project(value, strength, along(rate, value) / (1 - spec.momentum))
+                if moved is not None:
+                    value.copy_(moved)
+                if name in state.masks:  # momentum too, or a pruned weight would come back
+                    value.mul_(state.masks[name])
+                    if velocity is not None:
+                        velocity.mul_(state.masks[name])
+            for name, value in buffers.items():
+                state.buffers[name].copy_(value)
+        return losses
+
+    return step
 
 
 @torch.no_grad()
@@ -354,10 +449,11 @@ def shuffled(samples, batch_size, steps, specs: list[RunSpec], orders: dict[int,
     return torch.stack([order[one.seed] for one in specs], dim=1).to(device)
 
 
-def clip_factors(gradients: Tensors, norm: float) -> Tensor:
-    """Factor (L,) that brings every lane's gradient to at most ``norm``."""
-    squares = sum(gradient.flatten(1).square().sum(1) for gradient in gradients.values())
-    return (norm / squares.sqrt().clamp_min(1e-12)).clamp_max(1)
+def clipped(gradients: tuple[Tensors, ...], norm: float) -> tuple[Tensors, ...]:
+    """Every lane's gradient, brought to at most ``norm`` in length."""
+    squares = sum(gradient.flatten(1).square().sum(1) for part in gradients for gradient in part.values())
+    factor = (norm / squares.sqrt().clamp_min(1e-12)).clamp_max(1)
+    return tuple({name: value * along(factor, value) for name, value in part.items()} for part in gradients)
 
 
 def along(lane_values: Tensor, tensor: Tensor) -> Tensor:
@@ -366,9 +462,25 @@ def along(lane_values: Tensor, tensor: Tensor) -> Tensor:
 
 
 def stack(lanes: list[Tensors]) -> Tensors:
-    return {name: torch.stack([lane[name] for lane in lanes]) for name in lanes[0]}
+    """All lanes' tensors under one name each, (L, ...); taken out of the lanes, so that no tensor is kept twice."""
+    return {name: torch.stack([lane.pop(name) for lane in lanes]) for name in list(lanes[0])}
 
 
 def squeeze(tensors: Tensors) -> Tensors:
     """The tensors of the only lane."""
-    return {name: value[0] for name, value in tensors.items()}
+    return {name: value.squeeze(0) for name, value in tensors.items()}
+
+
+def chunks(items: list, size: int) -> list[list]:
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """The seed's own stream of random numbers for one purpose, so that no use disturbs another."""
+    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+
+
+def clone(random: torch.Generator) -> torch.Generator:
+    """A generator in the same state, which goes its own way from here."""
+    return torch.Generator().set_state(random.get_state())

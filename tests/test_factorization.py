@@ -505,25 +505,25 @@ def test_penalty_gradient_is_the_gradient_of_the_penalty_in_every_lane(method, d
     torch.manual_seed(0)
     strength = torch.tensor([0.1, 0.0, 2.0])
     weights = {"w": torch.randn(4, 5)}
-    lanes = torch.stack([method.reparametrize(weights, seeded(lane))["w"] for lane in range(3)]).requires_grad_()
-    assert lanes.shape == (3, depth, 4, 5)
-    penalty = sum(strength[lane] / depth * lanes[lane].square().sum() for lane in range(3))
-    (expected,) = torch.autograd.grad(penalty, lanes)
-    found = method.penalty_gradient(lanes.detach(), strength.view(3, 1, 1, 1))
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(method.effective({"w": lanes[0]})["w"], lanes[0].prod(0))
+    lanes = [method.reparametrize(weights, seeded(lane)) for lane in range(3)]
+    assert list(lanes[0]) == [f"w.{d}" for d in range(depth)]
+    factors = {name: torch.stack([lane[name] for lane in lanes]).requires_grad_() for name in lanes[0]}
+    penalty = sum(strength[lane] / depth * f[lane].square().sum() for lane in range(3) for f in factors.values())
+    for factor, expected in zip(factors.values(), torch.autograd.grad(penalty, factors.values()), strict=True):
+        torch.testing.assert_close(method.penalty_gradient(factor.detach(), strength.view(3, 1, 1)), expected)
+    torch.testing.assert_close(method.effective(lanes[0])["w"], torch.stack(list(lanes[0].values())).prod(0))
 
 
 def test_the_method_and_the_api_draw_the_same_factors():
     layer = nn.Linear(5, 4, bias=False)
-    factors = Dwf(depth=3).reparametrize({"weight": layer.weight.detach()}, seeded())["weight"]
+    factors = Dwf(depth=3).reparametrize({"weight": layer.weight.detach()}, seeded())
     dwfbench.factorize(layer, 3, generator=seeded())
-    assert torch.equal(factors_of(layer), factors)
+    assert torch.equal(factors_of(layer), torch.stack(list(factors.values())))
 
 
 def test_spred_starts_from_two_ordinary_draws():
     weight = torch.randn(300, 200, generator=seeded(1)) * 0.05
-    first, second = Spred().reparametrize({"w": weight}, seeded())["w"]
+    first, second = Spred().reparametrize({"w": weight}, seeded()).values()
     assert torch.equal(first, weight)
     assert second.std().item() == pytest.approx(0.05, rel=0.02)
     correlation = torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()

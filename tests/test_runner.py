@@ -1,22 +1,25 @@
 """Planning curves from layers of settings, and training them in groups of lanes."""
 
 import math
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from dwfbench import method, runner, spec, training
+from dwfbench import compiler, method, planning, runner, spec, training, workers
 from dwfbench.errors import UsageError
 from dwfbench.store import Store
 
-CPU = runner.Engine(torch.device("cpu"), threads=1, compile=False)
+CPU = workers.Engine(torch.device("cpu"), threads=1, compile=False)
 SHORT = {"epochs": 2, "batch_size": 128}
 
 
 def plan(dataset, *layers, **flags):
-    return runner.plan(list(layers), flags, dataset)
+    return planning.plan(list(layers), flags, dataset)
 
 
 def knobs(curve):
@@ -29,10 +32,10 @@ class Listener:
     def __init__(self):
         self.records, self.notes, self.pending = [], [], []
 
-    def curve(self, curve, pending):
+    def curve(self, label, runs, pending, epochs):
         self.pending.append(pending)
 
-    def epoch(self, epoch, lanes):
+    def epoch(self, label, lanes, epochs):
         pass
 
     def run(self, record):
@@ -67,12 +70,12 @@ def test_the_lowest_default_strength_has_the_budget_that_zeroes_half_of_the_weig
     (curve,) = plan(digits, **flags)
     assert curve.budget(curve.specs[0]) == pytest.approx(curve.needed, rel=0.006)
     assert knobs(curve)[-1] == pytest.approx(4 * knobs(curve)[0], rel=0.01)
-    assert runner.budget_note(curve) is None
+    assert planning.budget_note(curve) is None
 
 
 def test_a_budget_too_small_for_exact_zeros_is_said(digits):
     (curve,) = plan(digits, strength=[1e-9, 1])
-    assert "1 of 2 runs" in runner.budget_note(curve)
+    assert "1 of 2 runs" in planning.budget_note(curve)
 
 
 def test_the_decay_budget_is_strength_times_the_sum_of_rates_over_one_minus_momentum(digits):
@@ -202,33 +205,51 @@ def with_dropout(input_shape, classes):
 @pytest.mark.parametrize(("model", "lanes"), [("lenet-300-100", 5), ("lenet-5", 1), (f"{__name__}:with_dropout", 1)])
 def test_networks_with_convolutions_or_dropout_train_alone_on_a_cpu(digits, model, lanes):
     (curve,) = plan(digits, methods="dense", model=model, seeds=5)
-    assert runner.choose_lanes(curve, digits, torch.device("cpu"), len(curve.specs)) == lanes
+    assert runner.choose_lanes(curve, digits, torch.device("cpu"), compile=False) == lanes
+    assert runner.choose_lanes(curve, digits, torch.device("cpu"), compile=True) == 1
+
+
+def failing_at(monkeypatch, compression):
+    """Groups with a run of this compression fail when they start."""
+    real = training.Trainer.start
+
+    def start(self, specs):
+        if any(one.compression == compression for one in specs):
+            raise RuntimeError("out of memory\nand a long story")
+        return real(self, specs)
+
+    monkeypatch.setattr(training.Trainer, "start", start)
 
 
 def test_a_failing_lane_alone_is_recorded_as_failed(digits, tmp_path, monkeypatch):
     curves = plan(digits, methods="snip", compression=[2, 3, 4, 5], **SHORT)
-    real = training.train
-
-    def fails_at_three(specs, *args, **kwargs):
-        if any(one.compression == 3 for one in specs):
-            raise RuntimeError("out of memory\nand a long story")
-        return real(specs, *args, **kwargs)
-
-    monkeypatch.setattr(training, "train", fails_at_three)
+    failing_at(monkeypatch, 3)
     store, listener = Store(tmp_path), Listener()
     outcome = runner.execute(curves, digits, store, CPU, listener)
     by_knob = {record["spec"]["compression"]: record for record in store.load()}
     assert {knob: record["status"] for knob, record in by_knob.items()} == {2: "ok", 3: "failed", 4: "ok", 5: "ok"}
     assert by_knob[3]["error"] == "RuntimeError: out of memory"
-    assert {knob: record["provenance"]["lanes"] for knob, record in by_knob.items()} == {2: 1, 3: 1, 4: 2, 5: 2}
+    assert {record["provenance"]["lanes"] for record in by_knob.values()} == {1}
     assert sorted(outcome.values()) == ["failed", "ok", "ok", "ok"]
-    assert len(listener.notes) == 2  # four split in halves, then two
+    assert len(listener.notes) == 2  # four at once, then two
 
     monkeypatch.undo()
     again = Listener()
     assert list(runner.execute(curves, digits, store, CPU, again).values()) == ["ok"]
     assert again.pending == [1]
     assert {record["status"] for record in store.load()} == {"ok"}
+
+
+def test_what_was_trained_before_a_failure_is_not_trained_again(digits, tmp_path, monkeypatch):
+    curves = plan(digits, methods="snip", compression=[2, 3, 4], **SHORT)
+    failing_at(monkeypatch, 3)
+    started = []
+    real = training.Trainer.start
+    monkeypatch.setattr(
+        training.Trainer, "start", lambda self, specs: started.append(specs[0].compression) or real(self, specs)
+    )
+    runner.execute(curves, digits, Store(tmp_path), replace(CPU, lanes=1), Listener())
+    assert started == [2, 3, 4]
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp"])
@@ -241,20 +262,16 @@ def test_a_usage_error_within_training_ends_the_command(digits, tmp_path, monkey
     def refuse(*args, **options):
         raise UsageError("no")
 
-    monkeypatch.setattr(runner.training, "train", refuse)
+    monkeypatch.setattr(training.Trainer, "train", refuse)
     with pytest.raises(UsageError, match="no"):
         runner.execute(plan(digits, methods="dense", **SHORT), digits, Store(tmp_path), CPU, Listener())
 
 
 def test_a_compiler_that_fails_is_done_without_unless_it_was_asked_for(digits, tmp_path, monkeypatch):
-    real = runner.training.train
+    def broken(step, device):
+        raise RuntimeError("no compiler")
 
-    def broken(specs, chosen, dataset, *, compile=False, on_epoch):
-        if compile:
-            raise RuntimeError("no compiler")
-        return real(specs, chosen, dataset, on_epoch=on_epoch)
-
-    monkeypatch.setattr(runner.training, "train", broken)
+    monkeypatch.setattr(compiler, "compiled", broken)
     monkeypatch.setattr(runner, "worth_compiling", lambda *_: True)
     curves, listener = plan(digits, methods="dense", **SHORT), Listener()
     auto, asked = replace(CPU, compile=None), replace(CPU, compile=True)
@@ -299,3 +316,68 @@ def test_settings_of_a_recipe_are_read_as_it_says_them(digits):
     layer = spec.read_toml(spec.recipe_path("lenet-300-100-digits"))
     curves = plan(digits, layer, depth=["2", "3", "4"])
     assert [knobs(curve)[-1] for curve in curves] == [0.005, 0.004, 0.0035]
+
+
+# ---------------------------------------------------------------- shared work, worker processes
+
+
+METHODS = {
+    "methods": ["dense", "dwf", "magnitude", "snip"],
+    "strength": [1e-3, 1e-2],
+    "compression": [2, 8],
+    "seeds": 2,
+    **SHORT,
+}
+
+
+def content(store):
+    """What records say of results, without times and provenance."""
+    timing = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")
+    return {record["id"]: {k: v for k, v in record.items() if k not in timing} for record in store.load()}
+
+
+def test_worker_processes_give_the_records_of_one_process(digits, tmp_path):
+    curves = plan(digits, **METHODS)
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    runner.execute(curves, digits, here, CPU, Listener())
+    listener = Listener()
+    outcome = runner.execute(curves, digits, there, replace(CPU, threads=2, jobs=2), listener)
+    assert set(outcome.values()) == {"ok"}
+    assert len(listener.records) == 2 + 3 * 4
+    assert content(here) == content(there)
+    assert {record["provenance"]["threads"] for record in there.load()} == {1}
+
+
+def test_runs_of_a_seed_share_what_the_compression_does_not_touch(digits, tmp_path):
+    """Magnitude's dense epochs are trained once, and the numbers are those of each run alone."""
+    (curve,) = plan(digits, methods="magnitude", compression=[2, 8], finetune_epochs=1, epochs=3, batch_size=128)
+    together, alone = Store(tmp_path / "together"), Store(tmp_path / "alone")
+    runner.execute([curve], digits, together, replace(CPU, lanes=1), Listener())
+    for one in curve.specs:
+        runner.execute([replace(curve, specs=(one,))], digits, alone, replace(CPU, lanes=1), Listener())
+    assert content(together) == content(alone)
+    assert len(content(alone)) == 2
+
+
+class Killer(nn.Flatten):
+    """Ends the process that trains it."""
+
+    def forward(self, x):
+        if multiprocessing.parent_process() is not None and self.training and torch.is_grad_enabled():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
+
+
+def killer(input_shape, classes):
+    return nn.Sequential(Killer(), nn.Linear(math.prod(input_shape), classes))
+
+
+def test_a_worker_that_dies_takes_no_other_run_with_it(digits, tmp_path):
+    good = plan(digits, methods="snip", compression=[2, 3, 4], **SHORT)
+    bad = plan(digits, methods="dense", model=f"{__name__}:killer", **SHORT)
+    store, listener = Store(tmp_path), Listener()
+    outcome = runner.execute([*bad, *good], digits, store, replace(CPU, threads=2, jobs=2, lanes=1), listener)
+    assert sorted(outcome.values()) == ["failed", "ok", "ok", "ok"]
+    (failed,) = [record for record in store.load() if record["status"] == "failed"]
+    assert "process died" in failed["error"]
+    assert any("tried again" in note for note in listener.notes)

@@ -160,3 +160,10 @@ def test_every_recipe_is_found_by_its_name_and_by_its_model_and_data_set(name):
 def test_a_misspelt_recipe_names_the_nearest():
     with pytest.raises(UsageError, match="did you mean lenet-5-mnist"):
         spec.recipe_path("lenet-5-mnits")
+
+
+def test_a_short_spelling_is_the_same_run():
+    assert RunSpec(precision="bf16") == RunSpec(precision="bfloat16")
+    assert RunSpec(precision="bf16").id == RunSpec(precision="bfloat16").id
+    with pytest.raises(UsageError, match="precision must be one of float32, bfloat16, not 'fp16'"):
+        RunSpec(precision="fp16")

@@ -54,9 +54,10 @@ def spec(method="dense", **changes):
     return RunSpec(**{"method": method, "model": TINY, "epochs": 3, "batch_size": 8, "lr": 0.1} | changes)
 
 
-def run(*specs, data=None, **options):
+def run(*specs, data=None, lanes=None, on_epoch=lambda lanes, epochs: None, **options):
     first = specs[0]
-    return training.train(list(specs), create(first.method, dict(first.options)), data or tiny_data(), **options)
+    trainer = training.Trainer(first, create(first.method, dict(first.options)), data or tiny_data(), **options)
+    return list(trainer.train(list(specs), lanes, on_epoch))
 
 
 def plain_loop(one, data, penalty=None):
@@ -177,10 +178,54 @@ def test_more_variants_of_the_step_than_the_compiler_keeps(monkeypatch):
         assert [lane.status for lane in lanes] == ["ok"] * size
 
 
+def test_scores_are_computed_once_a_seed(monkeypatch):
+    snip = create("snip", {})
+    asked, real = [], type(snip).scores
+    monkeypatch.setattr(type(snip), "scores", lambda self, start: asked.append(start) or real(self, start))
+    specs = [spec("snip", compression=float(c), seed=seed, epochs=1) for seed in (0, 1) for c in (2, 4, 8)]
+    together = run(*specs)
+    assert len(asked) == 2
+    for one, lane in zip(specs, together, strict=True):
+        (alone,) = run(one)
+        assert all(torch.equal(lane.sparse[name] == 0, alone.sparse[name] == 0) for name in alone.sparse)
+        assert lane.overhead_seconds > 0
+
+
+def test_runs_that_share_epochs_branch_into_groups_of_any_size():
+    specs = [spec("magnitude", compression=float(c), seed=seed, epochs=6) for seed in (0, 1) for c in (2, 4, 8)]
+    alone = {one.id: run(one)[0] for one in specs}
+    for lanes in (1, 2, None):
+        for lane in run(*specs, lanes=lanes):
+            other = alone[lane.spec.id]
+            for name, value in other.sparse.items():
+                torch.testing.assert_close(lane.sparse[name], value, rtol=1e-3, atol=1e-5)
+            assert [row["epoch"] for row in lane.history] == [1, 2, 3, 4, 5, 6]
+            assert lane.seconds >= sum(row["seconds"] for row in lane.history) > 0  # the shared epochs count in full
+
+
+def test_a_shared_network_that_diverged_is_no_run_s_result():
+    lanes = run(*[spec("magnitude", compression=float(c), lr=1e30, epochs=6) for c in (2, 4)])
+    assert [lane.status for lane in lanes] == ["diverged"] * 2
+    assert [lane.spec.compression for lane in lanes] == [2.0, 4.0]
+
+
+def test_history_every_few_epochs_and_at_the_end():
+    told = []
+    (often,) = run(spec("dwf", strength=1e-2, epochs=7))
+    (rarely,) = run(
+        spec("dwf", strength=1e-2, epochs=7), eval_every=3, on_epoch=lambda lanes, epochs: told.append(epochs)
+    )
+    assert [row["epoch"] for row in rarely.history] == [3, 6, 7]
+    assert told == [3, 3, 1]
+    assert all(torch.equal(rarely.state[name], often.state[name]) for name in often.state)
+    losses = [row["train_loss"] for row in often.history]
+    assert rarely.history[1]["train_loss"] == pytest.approx(sum(losses[3:6]) / 3)  # of all steps since the last row
+
+
 def test_a_diverged_lane_has_no_later_history_and_a_group_of_them_ends():
     bad = spec("dwf", strength=1e-3, lr=1e4, epochs=50)
     calls = []
-    (lane,) = run(bad, on_epoch=lambda epoch, lanes: calls.append(epoch))
+    (lane,) = run(bad, on_epoch=lambda lanes, epochs: calls.append(epochs))
     assert lane.status == "diverged"
     assert len(lane.history) == len(calls) < 50
 

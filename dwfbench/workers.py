@@ -1,0 +1,254 @@
+"""Who trains: this process, or several worker processes of this machine, with one way of making records."""
+
+import datetime
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+import torch.multiprocessing
+
+from dwfbench import assessment, data, training
+from dwfbench.errors import UsageError
+from dwfbench.method import Method
+from dwfbench.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how to train: nothing here changes a result beyond rounding.
+
+    ``threads`` are shared by ``jobs`` processes. The history has a row every ``eval_every`` epochs.
+    """
+
+    device: torch.device
+    threads: int
+    lanes: int | None = None  # None: chosen by ``choose_lanes``
+    compile: bool | None = None  # None: chosen by ``worth_compiling``
+    jobs: int = 1
+    eval_every: int = 1
+    save_model: bool = False
+    argv: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs of one curve that one process trains, ``lanes`` at once."""
+
+    method: Method
+    specs: tuple[RunSpec, ...]
+    lanes: int
+    compile: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run as it is stored: its record, its history, and its sparse state dict unless it failed."""
+
+    record: dict[str, Any]
+    history: list[dict]
+    state: dict[str, torch.Tensor] | None
+
+
+class Progress(Protocol):
+    """What is told of the progress; ``dwfbench.progress`` shows it."""
+
+    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
+    def epoch(self, label: str, lanes: list[training.Trained], epochs: int) -> None: ...
+    def run(self, record: Mapping[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Worker:
+    """Trains tasks in this process, one after the other; the step of a curve is compiled once."""
+
+    def __init__(self, dataset: data.Dataset, engine: Engine):
+        self.dataset, self.engine = dataset, engine
+        self.provenance = {
+            **assessment.environment(engine.device, engine.threads // engine.jobs),
+            "argv": list(engine.argv),
+            "data_checksum": dataset.checksum,
+        }
+        self.trainers: dict[tuple, training.Trainer] = {}
+        self.compiler_failed = False
+
+    def train(self, task: Task, progress: Progress) -> Iterator[Result]:
+        """The results of a task's runs, failures included, each as soon as it is there."""
+        started, left, lanes = now(), list(task.specs), task.lanes
+        label = task.method.label()
+        while left:
+            compile = task.compile and not self.compiler_failed
+            try:
+                trainer = self.trainer(task, compile)
+                for trained in trainer.train(left, lanes, functools.partial(progress.epoch, label)):
+                    clock = time.perf_counter()
+                    results, state = assessment.assess(trained, task.method, self.dataset)
+                    trained.seconds += time.perf_counter() - clock
+                    left.remove(trained.spec)
+                    yield self.result(trained, task.method, results, state, compile, started)
+                continue
+            except UsageError:
+                raise
+            except Exception as error:  # dealt with below, where the memory that its frames hold is free again
+                reason, kind = first_line(error), type(error).__name__
+                memory = isinstance(error, torch.OutOfMemoryError)
+            self.trainers.clear()
+            if compile and self.engine.compile is None and not memory:
+                self.compiler_failed = True
+                progress.note(f"The compiled step failed ({reason}); training without the compiler.")
+            elif lanes > 1 and len(left) > 1:
+                lanes = min(lanes, len(left)) // 2
+                progress.note(f"A group of runs failed ({reason}); trying {lanes} at once.")
+            else:
+                failed = training.Trained(left.pop(0))
+                results = {"status": "failed", "error": f"{kind}: {reason}"}
+                yield self.result(failed, task.method, results, None, compile, started)
+
+    def trainer(self, task: Task, compile: bool) -> training.Trainer:
+        """The curve's trainer; that of the curve before is dropped."""
+        first = replace(task.specs[0], seed=0, strength=None, compression=None)
+        key = (first.id, compile)
+        if key not in self.trainers:
+            self.trainers.clear()
+            self.trainers[key] = training.Trainer(
+                first, task.method, self.dataset, compile=compile, eval_every=self.engine.eval_every
+            )
+            if self.engine.device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats(self.engine.device)
+        return self.trainers[key]
+
+    def result(self, trained: training.Trained, chosen: Method, results, state, compiled: bool, started: str) -> Result:
+        record = {
+            **assessment.describe(trained.spec, chosen),
+            **results,
+            "seconds": trained.seconds,
+            "overhead_seconds": trained.overhead_seconds,
+            "peak_memory_bytes": assessment.peak_memory(self.engine.device),
+            "provenance": {
+                **self.provenance,
+                "lanes": trained.lanes,
+                "precision": trained.spec.precision,
+                "compiled": compiled,
+                "started": started,
+                "ended": now(),
+            },
+        }
+        return Result(record, trained.history, state)
+
+
+# ---------------------------------------------------------------- several processes
+
+
+class Silent:
+    """The progress of a worker process, whose results alone are told; its notes come with them."""
+
+    def __init__(self):
+        self.notes: list[str] = []
+
+    def epoch(self, label: str, lanes: list[training.Trained], epochs: int) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Result]:
+    """The results of all tasks, from ``engine.jobs`` processes, as they come.
+
+    A process that dies (killed for its memory, a crash in a library) takes no other task with it: what was under
+    way or waiting is trained in fresh processes, one task each, and what kills its process again is recorded as
+    failed.
+    """
+    lost = []
+    for task, results, notes in run_all(tasks, engine.jobs, dataset, engine):
+        if results is None:
+            lost.append(task)
+            continue
+        for note in notes:
+            progress.note(note)
+        yield from results
+    if lost:
+        progress.note("A worker process died; what it left is tried again, each task in a process of its own.")
+    for task in lost:
+        for _, results, _ in run_all([task], 1, dataset, engine):
+            yield from results or failures(task, dataset, engine)
+
+
+def run_all(
+    tasks: list[Task], jobs: int, dataset: data.Dataset, engine: Engine
+) -> Iterator[tuple[Task, list[Result] | None, list[str]]]:
+    """Each task with its results and notes; None for results that died with their process."""
+    context = torch.multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+    here = dataset.to("cpu")
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=begin, initargs=(here, engine))
+    try:
+        futures = {pool.submit(perform, task): task for task in tasks}
+        for future in as_completed(futures):
+            try:
+                results, notes = future.result()
+            except BrokenProcessPool:
+                results, notes = None, []
+            yield futures[future], results, notes
+        pool.shutdown()
+    except BaseException:  # an interrupt among them: nothing more is wanted from any process
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+
+
+def begin(dataset: data.Dataset, engine: Engine) -> None:
+    """What a worker process does first."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the first process decides
+    threading.Thread(target=follow_parent, daemon=True).start()
+    set_arithmetic(engine.threads // engine.jobs)
+    _worker = Worker(dataset.to(engine.device), engine)
+
+
+def follow_parent() -> None:
+    """End with the process that started this one, even when it was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def perform(task: Task) -> tuple[list[Result], list[str]]:
+    listener = Silent()
+    return list(_worker.train(task, listener)), listener.notes
+
+
+def failures(task: Task, dataset: data.Dataset, engine: Engine) -> list[Result]:
+    """Records of runs whose process died twice."""
+    worker = Worker(dataset, engine)
+    what = {"status": "failed", "error": "the worker process died twice, perhaps for want of memory; try fewer --jobs"}
+    ended = [training.Trained(one) for one in task.specs]
+    return [worker.result(trained, task.method, what, None, task.compile, now()) for trained in ended]
+
+
+def set_arithmetic(threads: int) -> None:
+    """Threads and number formats of this process."""
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    torch.set_flush_denormal(True)  # weights on their way to zero become denormal, which is slow
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
+
+
+# ---------------------------------------------------------------- small things
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
