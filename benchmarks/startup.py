@@ -1,0 +1,168 @@
+"""How long the commands that train nothing take: `--help`, `list methods`, `compare` and `plot` over 10,000 records.
+
+    python -m benchmarks.startup
+
+Every measurement is a fresh process, its start included, as a person at a shell waits for it.
+"""
+
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import islice, product
+from pathlib import Path
+
+from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
+
+RECORDS = 10_000
+RUN = "from dwfbench.cli import main; main()"  # the console script, wherever it is installed
+METHODS = [
+    ("dense", {}),
+    *(("dwf", {"depth": depth}) for depth in (2, 3, 4)),
+    ("spred", {}),
+    *(("l1", {"proximal": proximal}) for proximal in (False, True)),
+    *(("magnitude", {"at": "trained", "finetune_epochs": epochs}) for epochs in (None, 0)),
+    *(("random", {"distribution": distribution}) for distribution in ("uniform", "erk")),
+    *(("snip", {"bn_training": training}) for training in (False, True)),
+    *(("grasp", {"bn_training": training}) for training in (False, True)),
+    ("synflow", {}),
+]
+MODELS = {"lenet-300-100": 3, "lenet-5": 4, "vgg-16": 14, "resnet-18": 21}  # with their numbers of prunable layers
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "cifar10")
+KNOBS = {"strength": 1e-5, "compression": 2.0, None: None}  # the lowest value of each
+SEEDS, POINTS, EPOCHS = 5, 10, 30
+
+
+def rows(options: Options) -> list[Row]:
+    count = 100 if options.quick else RECORDS
+    with tempfile.TemporaryDirectory() as folder:
+        store(Path(folder), count)
+        results = ("--results", folder)
+        # All sixteen panels at once would be a figure that nobody can look at.
+        panel = ("--dataset", DATASETS[0], "--model", next(iter(MODELS)))
+        commands = {
+            "dwfbench --help": ("--help",),
+            "dwfbench list methods": ("list", "methods"),
+            f"dwfbench compare, {count:,} records": ("compare", *results),
+            f"dwfbench plot, {count:,} records": ("plot", *results),
+            f"dwfbench plot layers, one panel of {count:,} records": ("plot", "layers", *results, *panel),
+            f"dwfbench plot dynamics, one panel of {count:,} records": ("plot", "dynamics", *results, *panel),
+        }
+        if options.quick:
+            commands = dict(islice(commands.items(), 4))
+        found = interleaved(
+            {"bare": process("-c", "pass")} | {title: command(*words) for title, words in commands.items()},
+            options.rounds,
+            warm_up=0 if options.quick else 1,
+            least=0,
+        )
+    targets = {"dwfbench --help": "< 0.5", f"dwfbench compare, {RECORDS:,} records": "< 3"}
+    return [
+        Row.of(title, Measured.of(found[title]), "s", targets.get(title), beside(found[title], found["bare"]))
+        for title in commands
+    ]
+
+
+def beside(seconds: list[float], bare: list[float]) -> str:
+    return f"{Ratio.of(seconds, bare).value:.0f}x a bare `python -c pass`"
+
+
+def process(*words: str):
+    """A call that runs this Python in a new process; its output is dropped, a failure raises."""
+
+    def call() -> None:
+        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    return call
+
+
+def command(*words: str):
+    """A call of ``dwfbench WORDS`` in a new process."""
+    return process("-c", RUN, *words)
+
+
+# ---------------------------------------------------------------- synthetic records
+
+
+def store(folder: Path, count: int) -> None:
+    """A results folder with ``count`` finished runs: the files that ``Store.write`` leaves, without its fsyncs."""
+    from dwfbench.store import HISTORY
+
+    chance = random.Random(0)
+    for record in islice(records(chance), count):
+        place = folder / "runs" / record["id"]
+        place.mkdir(parents=True)
+        lines = [HISTORY, *(history(epoch, record) for epoch in range(1, EPOCHS + 1))]
+        (place / "history.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+        (place / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def records(chance: random.Random) -> Iterator[dict]:
+    """Finished runs of whole curves, every method on every data set and model, shaped as the runner writes them."""
+    import torch
+
+    from dwfbench import method
+    from dwfbench.assessment import describe, environment
+    from dwfbench.spec import RunSpec
+
+    provenance = {
+        **environment(torch.device("cpu"), 1),
+        "argv": [
+            "dwfbench",
+            "run",
+            "--method",
+            ",".join(dict(METHODS)),
+            "--seeds",
+            str(SEEDS),
+            "--points",
+            str(POINTS),
+        ],
+        "data_checksum": "0123456789abcdef",
+        **{"lanes": 8, "precision": "float32", "compiled": True},
+        **{"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:00+00:00"},
+    }
+    for (dataset, model), (name, options) in product(product(DATASETS, MODELS), METHODS):
+        chosen = method.create(name, options)
+        for point, seed in product(range(POINTS if chosen.knob else 1), range(SEEDS)):
+            knob = {chosen.knob: KNOBS[chosen.knob] * 1.7**point} if chosen.knob else {}
+            spec = RunSpec(name, chosen.changed(), model, dataset, seed, epochs=EPOCHS, **knob)
+            target = 2 * 1.7**point * chance.uniform(1, 1.1) if chosen.knob else 1.0
+            yield {**describe(spec, chosen), **results(target, MODELS[model], chance), "provenance": provenance}
+
+
+def results(compression: float, layers: int, chance: random.Random) -> dict:
+    """What a run of about this compression ratio is recorded to have reached."""
+    size = 30_000
+    nnz = [max(1, round(size / compression * chance.uniform(0.7, 1))) for _ in range(layers)]
+    ratio = layers * size / sum(nnz)
+    accuracy = 0.95 - 0.02 * math.log(ratio) - chance.uniform(0, 0.01)
+    cut = {"nnz": sum(nnz), "compression": ratio, "test_accuracy": accuracy}
+    return {
+        "status": "ok",
+        **{"test_accuracy": accuracy, "test_loss": 1 - accuracy, "val_accuracy": accuracy + 0.001},
+        "dense_equivalent_accuracy": accuracy,
+        **{"compression": ratio, "compression_all": ratio, "nnz": sum(nnz), "numel": layers * size},
+        "layers": [
+            {"name": f"layers.{position}.weight", "shape": [100, size // 100], "numel": size, "nnz": one}
+            for position, one in enumerate(nnz)
+        ],
+        **{"connected": True, "effective_compression": ratio},
+        **{"macs_dense": layers * size, "macs_sparse": sum(nnz)},
+        "thresholds": [{"threshold": threshold, **cut} for threshold in (1.19e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)],
+        **{"seconds": chance.uniform(10, 60), "overhead_seconds": 0.1, "peak_memory_bytes": 10**9},
+    }
+
+
+def history(epoch: int, record: dict) -> tuple:
+    """A line of history.csv, in the order of ``store.HISTORY``."""
+    done = epoch / EPOCHS
+    misalignment = 10 ** (-4 * done) if record["spec"]["method"] in ("dwf", "spred") else ""
+    rate = 0.05 * (1 + math.cos(math.pi * done))
+    return epoch, 2.3 - 2 * done, record["val_accuracy"] * done, record["compression"] ** done, misalignment, rate, 1.5
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)
