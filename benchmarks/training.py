@@ -76,11 +76,11 @@ class Workload:
         self.batches = torch.randint(0, samples, (50, batch), device=options.place)
         self.rate = torch.full((lanes,), 0.01, device=options.place)
         self.position = 0
+        self.trainer.network.train()
 
     def step(self) -> None:
         self.position = (self.position + 1) % len(self.batches)
         index = self.batches[self.position]
-        self.trainer.network.train()
         self.trainer.step(self.group.state, self.data.train.images, self.data.train.labels, index, self.rate)
 
     def epoch(self) -> None:

@@ -251,7 +251,7 @@ def hardware(device: str, threads: int | None, jobs: int):
     """The torch device and the number of threads of all processes together, checked and set."""
     import torch
 
-    from dwfbench.workers import set_arithmetic
+    from dwfbench.workers import prepare_process
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = cores if threads is None else threads
@@ -259,7 +259,7 @@ def hardware(device: str, threads: int | None, jobs: int):
         raise UsageError(f"--threads must be between 1 and the {cores} cores of this machine, not {threads}.")
     if not 1 <= jobs <= threads:
         raise UsageError(f"--jobs must be between 1 and the {threads} threads that they share, not {jobs}.")
-    set_arithmetic(threads // jobs)
+    prepare_process(threads // jobs)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

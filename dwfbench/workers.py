@@ -1,5 +1,6 @@
 """Who trains: this process, or several worker processes of this machine, with one way of making records."""
 
+import ctypes
 import datetime
 import functools
 import logging
@@ -212,7 +213,7 @@ def begin(dataset: data.Dataset, engine: Engine) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the first process decides
     threading.Thread(target=follow_parent, daemon=True).start()
-    set_arithmetic(engine.threads // engine.jobs)
+    prepare_process(engine.threads // engine.jobs)
     _worker = Worker(dataset.to(engine.device), engine)
 
 
@@ -235,12 +236,27 @@ def failures(task: Task, dataset: data.Dataset, engine: Engine) -> list[Result]:
     return [worker.result(trained, task.method, what, None, task.compile, now()) for trained in ended]
 
 
-def set_arithmetic(threads: int) -> None:
-    """Threads and number formats of this process."""
+def prepare_process(threads: int) -> None:
+    """Threads, number formats and memory of this process."""
     torch.set_num_threads(threads)
+    keep_memory()
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     torch.set_flush_denormal(True)  # weights on their way to zero become denormal, which is slow
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed for the next step instead of giving it back to the system after every one.
+
+    Faulting it in again makes a step of LeNet-5 half as slow again (benchmarks/README.md). Elsewhere nothing happens.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
+    try:
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(trim_threshold, 2**31 - 1)
+        allocator.mallopt(mmap_threshold, 2**25)  # the most that glibc takes
+    except (AttributeError, OSError):  # another C library
+        pass
 
 
 # ---------------------------------------------------------------- small things
