@@ -75,13 +75,14 @@ class Workload:
         self.specs, self.group = specs, self.trainer.start(specs)
         self.batches = torch.randint(0, samples, (50, batch), device=options.place)
         self.rate = torch.full((lanes,), 0.01, device=options.place)
+        self.view = torch.empty(batch, 0, device=options.place)  # no augmentation
         self.position = 0
         self.trainer.network.train()
 
     def step(self) -> None:
         self.position = (self.position + 1) % len(self.batches)
         index = self.batches[self.position]
-        self.trainer.step(self.group.state, self.data.train.images, self.data.train.labels, index, self.rate)
+        self.trainer.step(self.group.state, self.data.train.images, self.data.train.labels, index, self.view, self.rate)
 
     def epoch(self) -> None:
         """One run of one epoch, as the runner would have it trained, its evaluation included."""

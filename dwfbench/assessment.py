@@ -16,7 +16,7 @@ from torch import Tensor
 
 import dwfbench
 from dwfbench import models
-from dwfbench.data import Dataset
+from dwfbench.data import Dataset, Split
 from dwfbench.factorization import FLOAT32_EPSILON
 from dwfbench.method import Method
 from dwfbench.sparsity import compression_ratio, count, sparsity_report
@@ -43,7 +43,7 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
     """The results of a record (DESIGN "Record fields") and the final state dict; None for a lane that diverged.
 
     ``test_accuracy`` belongs to the last epoch after sparsification, ``dense_equivalent_accuracy`` to the same
-    network before it. Accuracies are fractions.
+    network before it. Accuracies are fractions; ``test_top5_accuracy`` is given for more than ten classes.
     """
     if trained.status != "ok":
         return {"status": trained.status, "error": trained.error}, None
@@ -51,12 +51,11 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
     network.to(data.train.images.device)
     final = {**trained.state, **trained.sparse}
 
-    def test(state: dict[str, Tensor]) -> tuple[float, float | None]:
-        accuracy, loss = evaluate(network, {name: value[None] for name, value in state.items()}, data.test, data)
-        return accuracy[0], loss[0]
+    def on(split: Split, state: dict[str, Tensor]) -> tuple[float, float | None, float | None]:
+        found = evaluate(network, {name: value[None] for name, value in state.items()}, split, data)
+        return found.accuracy[0], found.loss[0], found.top5[0]
 
-    accuracy, loss = test(final)
-    (val_accuracy,), _ = evaluate(network, {name: value[None] for name, value in final.items()}, data.val, data)
+    accuracy, loss, top5 = on(data.test, final)
     network.load_state_dict(final, strict=False)  # not strict: a network may register buffers as not persistent
     report = sparsity_report(network, data.input_shape)
     if loss is None:
@@ -75,7 +74,7 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
             previous = {
                 "nnz": nnz,
                 "compression": compression_ratio(report["numel"], nnz) if nnz else None,
-                "test_accuracy": test({**final, **cut})[0],
+                "test_accuracy": on(data.test, {**final, **cut})[0],
             }
         thresholds.append({"threshold": threshold, **previous})
 
@@ -83,8 +82,9 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
         "status": "ok",
         "test_accuracy": accuracy,
         "test_loss": loss,
-        "dense_equivalent_accuracy": test(trained.state)[0],
-        "val_accuracy": val_accuracy,
+        "test_top5_accuracy": top5,
+        "dense_equivalent_accuracy": on(data.test, trained.state)[0],
+        "val_accuracy": on(data.val, final)[0],
         **report,
         "thresholds": thresholds,
     }

@@ -1,5 +1,8 @@
 """Augmentation of training batches on their device: random crops, flips and rotations as pure functions.
 
+`standard`: random crop after padding by an eighth of the side (4 of 32 pixels, 8 of 64), and a horizontal flip of
+every second image. `paper`: the same, and a rotation by up to MAX_DEGREES.
+
 The random numbers are drawn apart from their use: `draw` needs a CPU generator and no images, `apply` needs no
 generator. Runs of one seed therefore see the same augmented images whatever the method, the lane or the device, and a
 compiled training step holds nothing random.
@@ -16,13 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dwfbench.errors import UsageError
-
-AUGMENTATIONS = ("none", "standard", "paper")
-"""`standard`: random crop after padding by an eighth of the side (4 of 32 pixels, 8 of 64), horizontal flip of every
-second image. `paper`: the same and a rotation by up to MAX_DEGREES. Random rotations are reported of the paper, but
-their angle could not be confirmed: it is our own choice."""
+from dwfbench.spec import AUGMENTATIONS
 
 MAX_DEGREES = 15.0
+"""Of the rotations. That the paper rotates, and by how much, could not be confirmed: this is our own choice."""
 
 _NUMBERS = {"none": 0, "standard": 3, "paper": 4}  # an image: row, column, flip, angle
 

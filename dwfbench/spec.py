@@ -20,6 +20,7 @@ from dwfbench.errors import UsageError
 SCHEMA = 1
 """Version of the record and of the identity; it changes only when old records would be misread."""
 
+AUGMENTATIONS = ("none", "standard", "paper")
 PRECISIONS = ("float32", "bfloat16")
 SHORT_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
@@ -56,10 +57,12 @@ class RunSpec:
     nesterov: bool = setting(False, "Nesterov momentum")
     weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0)
+    lr_drops: str | None = setting(None, "epochs at which lr falls tenfold, e.g. 60,120, instead of a cosine")
     clip_norm: float = setting(0.0, "clip each run's gradient to this norm (0: off)", low=0)
     precision: str = setting(
         "float32", "arithmetic of forward and backward: float32 or bf16", choices=PRECISIONS, short=SHORT_PRECISIONS
     )
+    augment: str = setting("none", "augmentation of training images", choices=AUGMENTATIONS)
     val_fraction: float = setting(0.1, "part of the training data kept for validation", low=0, high=0.5)
     split_seed: int = setting(0, "seed of the train/validation split", low=0)
     image_size: int | None = setting(None, "resize all images to squares of this side", low=1)
@@ -69,6 +72,17 @@ class RunSpec:
             object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
         if self.strength is not None and self.compression is not None:
             raise UsageError("A run has one knob: give a strength or a compression, not both.")
+        drops = self.drops
+        if drops and not (list(drops) == sorted(set(drops)) and drops[0] > 0 and drops[-1] < self.epochs):
+            raise UsageError(f"lr_drops must be rising epochs between 1 and {self.epochs - 1}, not {self.lr_drops}.")
+
+    @property
+    def drops(self) -> tuple[int, ...]:
+        """``lr_drops`` as numbers; none for a cosine."""
+        try:
+            return tuple(int(part) for part in self.lr_drops.split(",")) if self.lr_drops else ()
+        except ValueError:
+            raise UsageError(f"lr_drops must be whole numbers separated by commas, not {self.lr_drops!r}.") from None
 
     @property
     def identity(self) -> str:

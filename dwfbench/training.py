@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from dwfbench import compiler, models, schedule
+from dwfbench import augmentation, compiler, models, schedule
 from dwfbench.data import Dataset, Split
 from dwfbench.errors import UsageError
 from dwfbench.factorization import FLOAT32_EPSILON
@@ -77,13 +77,14 @@ class State(NamedTuple):
 class Group:
     """Lanes in training: their runs, their tensors, and where they stand.
 
-    ``orders`` are the generators of the batches by seed, ``epoch`` counts whole epochs, ``loss_sum`` (L,) adds up over
-    the ``steps`` since the last row of the history, which was written at the time ``since``.
+    ``orders`` and ``views`` are the generators of batches and of their augmentation by seed, ``epoch`` counts whole
+    epochs, ``loss_sum`` (L,) adds up over the ``steps`` since the last row of the history, of the time ``since``.
     """
 
     lanes: list[Trained]
     state: State
     orders: dict[int, torch.Generator]
+    views: dict[int, torch.Generator]
     epoch: int = 0
     loss_sum: Tensor | float = 0.0
     steps: int = 0
@@ -120,7 +121,7 @@ class Trainer:
             self.step = compiler.compiled(self.step, self.device)
         self.scores: dict[int, tuple[Tensors | None, float]] = {}  # by seed, with the seconds that they took
         steps = steps_in_epoch(len(data.train), spec.batch_size)
-        phases = schedule.factors(method.phases(spec.epochs), steps, spec.warmup_epochs)
+        phases = schedule.factors(method.phases(spec.epochs), steps, spec.warmup_epochs, spec.drops)
         self.epochs = [
             Epoch(rates[first : first + steps], number if first == 0 else None)
             for number, rates in enumerate(phases)
@@ -180,8 +181,8 @@ class Trainer:
         velocity = {name: torch.zeros_like(value) for name, value in moving.items()}
         strength = torch.tensor([one.strength or 0.0 for one in specs], device=self.device)
         state = State(trained, rest, stack(buffers), velocity, {}, strength)
-        orders = {one.seed: generator(one.seed, "batches") for one in specs}
-        group = Group(lanes, state, orders)
+        orders, views = ({one.seed: generator(one.seed, use) for one in specs} for use in ("batches", "augmentation"))
+        group = Group(lanes, state, orders, views)
         if masks[0] is not None:
             self.apply(masks, group)
         return group
@@ -219,8 +220,8 @@ class Trainer:
             replace(trunk.lanes[lane], spec=one, history=list(trunk.lanes[lane].history), lanes=len(runs))
             for lane, one in runs
         ]
-        orders = {one.seed: clone(trunk.orders[one.seed]) for _, one in runs}
-        return Group(lanes, State(*parts, strength), orders, trunk.epoch)
+        orders, views = ({one.seed: clone(of[one.seed]) for _, one in runs} for of in (trunk.orders, trunk.views))
+        return Group(lanes, State(*parts, strength), orders, views, trunk.epoch)
 
     def advance(self, group: Group, until: int, on_epoch: Callable[[list[Trained], int], None]) -> None:
         """Train a group up to the end of epoch ``until``, or until none of its lanes is alive."""
@@ -235,15 +236,22 @@ class Trainer:
                     velocity.zero_()  # a phase starts like a fresh optimiser
             rates = torch.tensor(epoch.rates, device=self.device)[:, None] * base_rate  # (steps, L)
             batches = shuffled(len(labels), self.spec.batch_size, len(rates), group.specs, group.orders, self.device)
+            views = self.augmentations(group, len(rates))
             self.network.train()
-            for index, rate in zip(batches, rates, strict=True):
-                group.loss_sum = group.loss_sum + self.step(group.state, images, labels, index, rate)
+            for index, view, rate in zip(batches, views, rates, strict=True):
+                group.loss_sum = group.loss_sum + self.step(group.state, images, labels, index, view, rate)
             group.steps += len(rates)
             group.epoch += 1
             if group.epoch % self.eval_every == 0 or group.epoch in (until, len(self.epochs)):
                 self.record(group, rates[0])
                 on_epoch(group.lanes, group.epoch - seen)
                 seen = group.epoch
+
+    def augmentations(self, group: Group, steps: int) -> Tensor:
+        """Random numbers of an epoch's augmentation, (steps, B, k) or (steps, L, B, k) as ``shuffled``."""
+        size, kind = self.spec.batch_size, self.spec.augment
+        drawn = {seed: augmentation.draw(kind, size, random, steps) for seed, random in group.views.items()}
+        return per_lane(drawn, group.specs).to(self.device)
 
     def prune(self, group: Group, phase: int) -> None:
         """At a phase's end: let the method prune every lane."""
@@ -291,7 +299,7 @@ class Trainer:
             apart = type(self.method).misalignment is not Method.misalignment
             distance = vmap(self.method.misalignment)(group.state.weights) if apart else torch.full_like(loss, math.nan)
         numel = sum(weight[0].numel() for weight in weights.values())
-        accuracy, _ = evaluate(self.network, everything, self.data.val, self.data)
+        accuracy = evaluate(self.network, everything, self.data.val, self.data).accuracy
         columns = (loss, finite, nonzero, distance, rate)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         seconds = (time.perf_counter() - group.since) / len(group.lanes)
@@ -336,9 +344,10 @@ class Trainer:
 def make_step(network: nn.Module, method: Method, spec: RunSpec, data: Dataset) -> Callable:
     """One step of SGD for all lanes of a group, in place on its ``State``; returns the losses (L,).
 
-    It takes the state, all images (N, C, H, W) and labels (N,), the batch's index (B,), or (L, B) where the seeds of
-    lanes differ, and the learning rates (L,). It is one function without control flow on data, so that torch.compile
-    can fuse factor products, their gradients, decay, momentum and masks.
+    It takes the state, all images (N, C, H, W) and labels (N,), the batch's index (B,) and the random numbers of its
+    augmentation (B, k), or (L, B) and (L, B, k) where the seeds of lanes differ, and the learning rates (L,). It is one
+    function without control flow on data, so that torch.compile can fuse factor products, their gradients, decay,
+    momentum and masks.
     """
     device_type = data.train.images.device.type
     mixed = spec.precision == "bfloat16"
@@ -366,9 +375,10 @@ def make_step(network: nn.Module, method: Method, spec: RunSpec, data: Dataset) 
             direction = gradient + spec.momentum * velocity if spec.nesterov else velocity
         value.sub_(along(rate, value) * direction)
 
-    def step(state: State, images: Tensor, labels: Tensor, index: Tensor, rate: Tensor) -> Tensor:
+    def step(state: State, images: Tensor, labels: Tensor, index: Tensor, view: Tensor, rate: Tensor) -> Tensor:
+        batch = data.normalize(augmentation.apply(spec.augment, images[index], view))
         gradients, (losses, buffers) = grad(total_loss, argnums=(0, 1), has_aux=True)(
-            state.weights, state.others, state.buffers, data.normalize(images[index]), labels[index]
+            state.weights, state.others, state.buffers, batch, labels[index]
         )
         with torch.no_grad():
             if spec.clip_norm:
@@ -398,35 +408,47 @@ def make_step(network: nn.Module, method: Method, spec: RunSpec, data: Dataset) 
     return step
 
 
-@torch.no_grad()
-def evaluate(
-    network: nn.Module, state: Tensors, split: Split, data: Dataset
-) -> tuple[list[float | None], list[float | None]]:
-    """Accuracy and mean loss of every lane, in eval mode and float32: correct predictions / number of samples.
+class Evaluation(NamedTuple):
+    """Of every lane: accuracy (correct predictions / number of samples), mean loss, and top-5 accuracy.
 
-    ``state`` has a lane axis. An empty split gives None; so does a loss that is not finite.
+    None where there are no samples, for a loss that is not finite, and for a top-5 accuracy of ten classes or fewer.
     """
+
+    accuracy: list[float | None]
+    loss: list[float | None]
+    top5: list[float | None]
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, state: Tensors, split: Split, data: Dataset) -> Evaluation:
+    """The lanes of ``state`` on all of ``split``, in eval mode and float32."""
     lanes = len(next(iter(state.values())))
-    samples = len(split.labels)
+    samples = len(split)
     if samples == 0:
-        return [None] * lanes, [None] * lanes
+        return Evaluation([None] * lanes, [None] * lanes, [None] * lanes)
     network.eval()
 
     def forward(one: Tensors, images: Tensor) -> Tensor:
         return functional_call(network, one, (images,)).float()
 
-    correct = loss = 0
+    places = 5 if data.classes > 10 else 1
+    hits, loss = 0, 0
     chunk = max(1, EVALUATION_SAMPLES // lanes)
     for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
         images = data.normalize(images)
         logits = (
             forward(squeeze(state), images)[None] if lanes == 1 else vmap(forward, in_dims=(0, None))(state, images)
         )
-        correct = correct + (logits.argmax(-1) == labels).sum(1)
+        best = logits.argmax(-1, keepdim=True) if places == 1 else logits.topk(places, -1).indices
+        hits = hits + (best == labels[:, None]).sum(1)  # (L, places)
         every = labels.expand(lanes, -1)
         loss = loss + cross_entropy(logits.transpose(1, 2), every, reduction="none").double().sum(1)
-    losses = (loss / samples).tolist()
-    return [n / samples for n in correct.tolist()], [value if math.isfinite(value) else None for value in losses]
+    losses, counts = (loss / samples).tolist(), hits.tolist()
+    return Evaluation(
+        [count[0] / samples for count in counts],
+        [value if math.isfinite(value) else None for value in losses],
+        [sum(count) / samples if places > 1 else None for count in counts],
+    )
 
 
 def steps_in_epoch(samples: int, batch_size: int) -> int:
@@ -444,9 +466,14 @@ def shuffled(samples, batch_size, steps, specs: list[RunSpec], orders: dict[int,
     """
     order = {seed: torch.randperm(samples, generator=random)[: steps * batch_size] for seed, random in orders.items()}
     order = {seed: index.view(steps, batch_size) for seed, index in order.items()}
-    if len(order) == 1:
-        return order[specs[0].seed].to(device)
-    return torch.stack([order[one.seed] for one in specs], dim=1).to(device)
+    return per_lane(order, specs).to(device)
+
+
+def per_lane(by_seed: Tensors, specs: list[RunSpec]) -> Tensor:
+    """What each seed has for the steps, (steps, ...): as it is if all lanes have one seed, else (steps, L, ...)."""
+    if len(by_seed) == 1:
+        return by_seed[specs[0].seed]
+    return torch.stack([by_seed[one.seed] for one in specs], dim=1)
 
 
 def clipped(gradients: tuple[Tensors, ...], norm: float) -> tuple[Tensors, ...]:

@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from dwfbench import augmentation
-from dwfbench.augmentation import AUGMENTATIONS, apply, crop, draw, rotate, shift
+from dwfbench.augmentation import apply, crop, draw, rotate, shift
 from dwfbench.errors import UsageError
+from dwfbench.spec import AUGMENTATIONS
 
 
 def generator(seed=0):

@@ -44,3 +44,19 @@ def test_rate_sum_of_a_cosine_is_half_of_its_length(steps):
 def test_rate_sum_adds_phases_and_warm_up():
     # Warm-up over 9 of 49 steps: 0.1 + ... + 0.9 = 4.5; cosine over 40: 20.5. Second phase: 0.5 * (10 + 1) / 2.
     assert rate_sum(2.0, (Phase(49), Phase(10, lr=0.5)), 1, 9) == pytest.approx(2 * (4.5 + 20.5 + 2.75))
+
+
+def test_drops_are_tenfold_at_their_epochs():
+    (rates,) = factors((Phase(160),), 2, 0, (60, 120))
+    assert rates == pytest.approx([1.0] * 120 + [0.1] * 120 + [0.01] * 80)
+
+
+def test_a_phase_has_its_drops_at_the_same_fractions():
+    first, second = factors((Phase(8), Phase(4, lr=0.5)), 1, 0, (6, 9))
+    assert first == pytest.approx([1.0] * 4 + [0.1] * 2 + [0.01] * 2)
+    assert second == pytest.approx([0.5, 0.5, 0.05, 0.005])
+
+
+def test_warm_up_comes_before_drops():
+    (rates,) = factors((Phase(4),), 2, 1, (2,))
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 1, 0.1, 0.1, 0.1, 0.1])

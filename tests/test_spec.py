@@ -74,7 +74,8 @@ def test_options_at_their_defaults_are_no_part_of_the_id():
 
 
 def test_every_field_changes_the_id():
-    other = {"method": "l1", "options": {"depth": 4}, "model": "m:n", "dataset": "mnist", "precision": "bfloat16"}
+    other = {"method": "l1", "options": {"depth": 4}, "model": "m:n", "dataset": "mnist"}
+    other |= {"precision": "bfloat16", "lr_drops": "3", "augment": "paper"}
     for item in dataclasses.fields(RunSpec):
         value = other.get(item.name, True if item.type is bool else 0.25 if item.type is float else 3)
         assert RunSpec(**{item.name: value}).id != RunSpec().id, item.name
@@ -92,6 +93,7 @@ def test_a_spec_is_frozen():
         *[("lr", 0), ("lr", float("nan")), ("lr", float("inf")), ("lr", "1e999"), ("lr", True), ("lr", [0.1])],
         *[("momentum", 1), ("strength", -1), ("compression", 0.5), ("precision", "float16"), ("nesterov", "maybe")],
         *[("nesterov", 1), ("model", ""), ("model", 3), ("options", 3), ("val_fraction", 0.6), ("image_size", 0)],
+        *[("lr_drops", text) for text in ("0", "60,30", "30,30", "100", "a", "3.5")],
     ],
 )
 def test_a_value_out_of_range_or_of_another_type_is_refused_by_name(name, value):

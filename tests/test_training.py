@@ -42,12 +42,17 @@ class NormNet(nn.Sequential):
         super().__init__(nn.Conv2d(shape[0], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, classes))
 
 
+class NormNet8(nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(nn.Conv2d(shape[0], 4, 5, 2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes))
+
+
 class DropNet(nn.Sequential):
     def __init__(self, shape, classes):
         super().__init__(nn.Flatten(), nn.Linear(math.prod(shape), 8), nn.Dropout(0.5), nn.Linear(8, classes))
 
 
-TINY, NORM = f"{__name__}:Net", f"{__name__}:NormNet"
+TINY, NORM, NORM8 = (f"{__name__}:{name}" for name in ("Net", "NormNet", "NormNet8"))
 
 
 def spec(method="dense", **changes):
@@ -339,11 +344,38 @@ def test_accuracy_counts_every_sample_of_a_short_last_chunk(monkeypatch):
     expected = (logits.argmax(1) == data.test.labels).float().mean().item()
     state = {name: torch.stack([value, value * 0]) for name, value in network.state_dict().items()}
     monkeypatch.setattr(training, "EVALUATION_SAMPLES", 10)  # chunks of 5, 5, 5, 5, 3
-    accuracy, loss = training.evaluate(network, state, data.test, data)
+    accuracy, loss, top5 = training.evaluate(network, state, data.test, data)
     assert accuracy[0] == pytest.approx(expected)
     assert accuracy[1] == pytest.approx((data.test.labels == 0).float().mean().item())
     assert loss[0] == pytest.approx(cross_entropy(logits, data.test.labels).item(), rel=1e-5)
     assert loss[1] == pytest.approx(math.log(3))
+    assert top5 == [None, None]
+
+
+def test_top_5_accuracy_of_many_classes():
+    data = dataclasses.replace(tiny_data(test=23), classes=12)
+    network = models.build(TINY, SHAPE, 12, seed=0)
+    state = {name: torch.stack([value, value]) for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        ranks = network(data.normalize(data.test.images)).argsort(1, descending=True)
+    expected = sum(int(label) in row[:5].tolist() for label, row in zip(data.test.labels, ranks, strict=True)) / 23
+    found = training.evaluate(network, state, data.test, data)
+    assert found.top5 == pytest.approx([expected] * 2)
+    assert found.accuracy[0] == pytest.approx((ranks[:, 0] == data.test.labels).float().mean().item())
+    assert 0 < found.accuracy[0] < found.top5[0] < 1
+
+
+@pytest.mark.parametrize("kind", ["standard", "paper"])
+def test_augmented_lanes_are_the_runs_alone(kind):
+    shape = (1, 8, 8)
+    data = tiny_data(shape=shape)
+    specs = [spec(model=NORM8, augment=kind, seed=seed, lr=lr) for seed, lr in ((0, 0.1), (1, 0.1), (0, 0.2))]
+    plain = run(dataclasses.replace(specs[0], augment="none"), data=data)[0]
+    for one, lane in zip(specs, run(*specs, data=data), strict=True):
+        (alone,) = run(one, data=data)
+        for name, value in alone.state.items():
+            torch.testing.assert_close(lane.state[name], value, rtol=1e-3, atol=1e-5)
+        assert lane.history[-1]["train_loss"] != plain.history[-1]["train_loss"]
 
 
 def test_evaluation_leaves_batch_norm_alone():
