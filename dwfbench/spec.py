@@ -271,12 +271,11 @@ def recipe_path(name: str) -> Path:
 
 
 def base_recipe(name: str | None, model: str | None, dataset: str | None) -> dict[str, Any]:
-    """The lowest layer of settings: the named recipe, else the one written for this model and data set, else none."""
+    """The lowest layer of settings: the named recipe, else the one named <model>-<dataset>, else none.
+
+    So a recipe of another name, such as another paper's protocol for the same network, is used only when asked for.
+    """
     if name is not None:
         return read_toml(recipe_path(name))
-    wanted = (model or RunSpec.model, dataset or RunSpec.dataset)
-    for path in recipes().values():
-        content = read_toml(path)
-        if (content.get("model"), content.get("dataset")) == wanted:
-            return content
-    return {}
+    path = recipes().get(f"{model or RunSpec.model}-{dataset or RunSpec.dataset}")
+    return read_toml(path) if path else {}
