@@ -17,11 +17,12 @@ from torch import Tensor
 import dwfbench
 from dwfbench import models
 from dwfbench.data import Dataset, Split
+from dwfbench.evaluation import evaluate
 from dwfbench.factorization import FLOAT32_EPSILON
+from dwfbench.group import Trained
 from dwfbench.method import Method
 from dwfbench.sparsity import compression_ratio, count, sparsity_report
 from dwfbench.spec import SCHEMA, RunSpec
-from dwfbench.training import Trained, evaluate
 
 THRESHOLDS = (FLOAT32_EPSILON, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Further cuts at which every run is counted and tested, so that a reader can apply another paper's."""

@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,8 +122,11 @@ def run(
     jobs: Annotated[int, typer.Option(help="worker processes, which share the threads; for many runs on a CPU")] = 1,
     compile: Annotated[str, typer.Option(help="compile the training step: auto, on, off")] = "auto",
     eval_every: Annotated[int, typer.Option(min=1, help="epochs between two rows of a run's history")] = 1,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="minutes of training that a kill may cost; 0: no checkpoints")
+    ] = 10.0,
     save_model: Annotated[bool, typer.Option("--save-model", help="store the sparse networks as safetensors")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be trained")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be trained, and the time")] = False,
     force: Annotated[bool, typer.Option("--force", help="train stored runs again")] = False,
     debug: Debug = False,
     **settings: Any,
@@ -149,7 +153,8 @@ def run(
         raise UsageError(f"--compile must be auto, on or off, not {compile!r}.")
     layers = [spec.read_toml(config)] if config else []
 
-    from dwfbench import data, models, planning, runner, workers
+    from dwfbench import data, estimate, models, planning, runner, workers
+    from dwfbench.checkpoints import stopping_at_steps
     from dwfbench.progress import Reporter
     from dwfbench.store import Store
 
@@ -167,13 +172,6 @@ def run(
     ).to(place)
     curves = planning.plan(layers, flags, dataset)
     store = Store(results)
-    if dry_run:
-        typer.echo(plan_table(curves, store, force))
-        return OK
-    for curve in curves:
-        if note := planning.budget_note(curve):
-            message(note)
-    store.prepare()
     engine = workers.Engine(
         place,
         thread_count,
@@ -181,10 +179,21 @@ def run(
         None if compile == "auto" else compile == "on",
         jobs,
         eval_every,
+        results / "checkpoints" if checkpoint_minutes else None,
+        checkpoint_minutes,
         save_model,
         ("dwfbench", *sys.argv[1:]),
     )
-    with Reporter() as reporter:
+    if dry_run:
+        todo = [runner.pending(curve, store, dataset, force) for curve in curves]
+        typer.echo(plan_table(curves, store, force))
+        typer.echo(estimate.sentence(curves, todo, dataset, engine))
+        return OK
+    for curve in curves:
+        if note := planning.budget_note(curve):
+            message(note)
+    store.prepare()
+    with Reporter() as reporter, stopping_at_steps() if checkpoint_minutes else nullcontext():
         outcome = runner.execute(curves, dataset, store, engine, reporter, force)
     for sentence in store.damaged:
         message(sentence)
@@ -492,8 +501,8 @@ def list_datasets() -> list[dict]:
 def list_recipes() -> list[dict]:
     rows = []
     for name, path in spec.recipes().items():
-        content = spec.read_toml(path)
-        rows.append({"name": name, "summary": content.get("title", ""), "source": "dwfbench's own choice"})
+        source = "Tanaka et al. 2020" if name.startswith("synflow-") else "dwfbench's own choice"
+        rows.append({"name": name, "summary": spec.read_toml(path).get("title", ""), "source": source})
     return rows
 
 

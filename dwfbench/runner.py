@@ -6,8 +6,9 @@ import math
 import torch
 from torch import nn
 
-from dwfbench import compiler, data, models, training, workers
+from dwfbench import checkpoints, compiler, data, models, training, workers
 from dwfbench.errors import UsageError
+from dwfbench.group import chunks
 from dwfbench.planning import Curve
 from dwfbench.sparsity import prunable
 from dwfbench.spec import RunSpec
@@ -64,6 +65,8 @@ def execute(
     outcome: dict[str, str] = {}
     for result in results:
         store.write(result.record, result.history, result.state if engine.save_model else None)
+        for name in result.outdated if engine.checkpoints else ():
+            checkpoints.drop(engine.checkpoints, name)
         outcome[result.record["id"]] = result.record["status"]
         progress.run(result.record)
     return outcome
@@ -78,12 +81,14 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
     compile = worth_compiling(curve, dataset, engine.device) if engine.compile is None else engine.compile
     lanes = engine.lanes or choose_lanes(curve, dataset, engine.device, compile)
     if not curve.method.shared_epochs(curve.specs[0].epochs):
-        groups = [runs[first : first + lanes] for first in range(0, len(runs), lanes)]
+        # Cut from the whole curve: the groups of a resumed command are those of its checkpoints.
+        missing = {one.id for one in runs}
+        groups = [[one for one in chunk if one.id in missing] for chunk in chunks(list(curve.specs), lanes)]
     elif lanes > 1:
         groups = [runs]
     else:
         groups = [list(family) for _, family in itertools.groupby(runs, key=lambda one: one.seed)]
-    return [Task(curve.method, tuple(group), lanes, compile) for group in groups]
+    return [Task(curve.method, tuple(group), lanes, compile) for group in groups if group]
 
 
 def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, compile: bool) -> int:

@@ -10,10 +10,11 @@ of SGD.
 """
 
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -22,77 +23,15 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from dwfbench import augmentation, compiler, models, schedule
-from dwfbench.data import Dataset, Split
+from dwfbench.checkpoints import Checkpoints, stop
+from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
+from dwfbench.evaluation import evaluate
 from dwfbench.factorization import FLOAT32_EPSILON
+from dwfbench.group import Group, State, Tensors, Trained, along, chunks, key, knobless, per_lane, squeeze, stack
 from dwfbench.method import Method, Start
 from dwfbench.sparsity import prunable
 from dwfbench.spec import RunSpec
-
-EVALUATION_SAMPLES = 2000
-"""Samples a forward pass of an evaluation takes in; bounds its memory, not its result."""
-
-Tensors = dict[str, Tensor]
-
-
-@dataclass
-class Trained:
-    """What training one lane gave.
-
-    ``state`` is the network's state dict after the last step, weights already effective (products of factors);
-    ``sparse`` holds the same weights after the method's final sparsification. Both are empty for a lane that
-    diverged. ``overhead_seconds`` is the time spent on scores and masks. ``seconds``, which includes it, is what the
-    run took: its share of a group's time, and in full what it has in common with other runs (``Method.shared_epochs``).
-    ``lanes`` is the size of its group.
-    """
-
-    spec: RunSpec
-    status: str = "ok"
-    error: str | None = None
-    state: Tensors = field(default_factory=dict)
-    sparse: Tensors = field(default_factory=dict)
-    history: list[dict] = field(default_factory=list)
-    seconds: float = 0.0
-    overhead_seconds: float = 0.0
-    lanes: int = 1
-
-
-class State(NamedTuple):
-    """The tensors of a group, each (L, ...): all that a step reads and writes, in place.
-
-    ``weights`` are what the method trains in place of the prunable weights, ``others`` the network's other parameters;
-    ``velocity`` is momentum's, by the names of both (none without momentum), and ``masks`` are 0 or 1, for some or none
-    of the ``weights``.
-    """
-
-    weights: Tensors
-    others: Tensors
-    buffers: Tensors
-    velocity: Tensors
-    masks: Tensors
-    strength: Tensor
-
-
-@dataclass
-class Group:
-    """Lanes in training: their runs, their tensors, and where they stand.
-
-    ``orders`` and ``views`` are the generators of batches and of their augmentation by seed, ``epoch`` counts whole
-    epochs, ``loss_sum`` (L,) adds up over the ``steps`` since the last row of the history, of the time ``since``.
-    """
-
-    lanes: list[Trained]
-    state: State
-    orders: dict[int, torch.Generator]
-    views: dict[int, torch.Generator]
-    epoch: int = 0
-    loss_sum: Tensor | float = 0.0
-    steps: int = 0
-    since: float = field(default_factory=time.perf_counter)
-
-    @property
-    def specs(self) -> list[RunSpec]:
-        return [lane.spec for lane in self.lanes]
 
 
 class Epoch(NamedTuple):
@@ -106,12 +45,22 @@ class Trainer:
     """Trains the runs of one curve, which differ in seed, knob and learning rate only, in groups of any size.
 
     The step is made, and with ``compile`` compiled, once. ``data`` lies on the device to train on. The history has a
-    row every ``eval_every`` epochs and one for the last.
+    row every ``eval_every`` epochs and one for the last. What ``checkpoints`` hold is resumed, bit for bit on a CPU.
     Raises UsageError when the training part is smaller than a batch or the network has nothing to prune.
     """
 
-    def __init__(self, spec: RunSpec, method: Method, data: Dataset, *, compile: bool = False, eval_every: int = 1):
-        self.spec, self.method, self.data, self.eval_every = spec, method, data, eval_every
+    def __init__(
+        self,
+        spec: RunSpec,
+        method: Method,
+        data: Dataset,
+        *,
+        compile: bool = False,
+        eval_every: int = 1,
+        checkpoints: Checkpoints | None = None,
+    ):
+        self.spec, self.method, self.data = spec, method, data
+        self.eval_every, self.checkpoints = eval_every, checkpoints
         self.device = data.train.images.device
         self.network = self.build(spec.seed)
         if not prunable(self.network):
@@ -147,24 +96,32 @@ class Trainer:
         shared = self.method.shared_epochs(self.spec.epochs)
         if not shared:
             for chunk in chunks(specs, lanes):
-                group = self.start(chunk)
+                group = self.start(chunk, key(chunk))
                 self.advance(group, len(self.epochs), on_epoch)
-                yield from self.finish(group)
+                yield from self.finish(group, [group.key])
             return
         families: dict[str, list[RunSpec]] = {}
         for one in specs:
-            families.setdefault(replace(one, strength=None, compression=None).id, []).append(one)
+            families.setdefault(knobless(one).id, []).append(one)
         for members in chunks(list(families.values()), lanes):
-            trunk = self.start([family[0] for family in members])
+            common = [knobless(family[0]) for family in members]
+            trunk = self.start(common, f"shared-{key(common)}")
             runs = [(index, one) for index, family in enumerate(members) for one in family]
             self.advance(trunk, shared, lambda seen, epochs, runs=runs: on_epoch(seen[:1] * len(runs), epochs))
+            self.keep(trunk)
             for chunk in chunks(runs, lanes):
                 group = self.branch(trunk, chunk)
                 self.advance(group, len(self.epochs), on_epoch)
-                yield from self.finish(group)
+                last = chunk[-1] is runs[-1]
+                yield from self.finish(group, [group.key, *([trunk.key] if last else [])])
 
-    def start(self, specs: list[RunSpec]) -> Group:
-        """A group before its first step: initial networks, scores and masks, the method's own tensors."""
+    def start(self, specs: list[RunSpec], name: str) -> Group:
+        """A group before its first step, or where its checkpoint left it.
+
+        Initial networks, scores and masks, the method's own tensors.
+        """
+        if (kept := self.kept(name, specs)) is not None:
+            return kept
         torch.manual_seed(specs[0].seed)  # for networks with randomness of their own, such as dropout
         lanes = [Trained(one, lanes=len(specs)) for one in specs]
         weights, others, buffers, masks = [], [], [], []
@@ -179,13 +136,15 @@ class Trainer:
         trained, rest = stack(weights), stack(others)
         moving = {**trained, **rest} if self.spec.momentum else {}
         velocity = {name: torch.zeros_like(value) for name, value in moving.items()}
-        strength = torch.tensor([one.strength or 0.0 for one in specs], device=self.device)
-        state = State(trained, rest, stack(buffers), velocity, {}, strength)
+        state = State(trained, rest, stack(buffers), velocity, {}, self.strengths(specs))
         orders, views = ({one.seed: generator(one.seed, use) for one in specs} for use in ("batches", "augmentation"))
-        group = Group(lanes, state, orders, views)
+        group = Group(name, lanes, state, orders, views)
         if masks[0] is not None:
             self.apply(masks, group)
         return group
+
+    def strengths(self, specs: list[RunSpec]) -> Tensor:
+        return torch.tensor([one.strength or 0.0 for one in specs], device=self.device)
 
     def randomness(self, seed: int) -> torch.Generator:
         return generator(seed, f"method:{self.method.name}")
@@ -212,16 +171,40 @@ class Trainer:
 
     def branch(self, trunk: Group, runs: list[tuple[int, RunSpec]]) -> Group:
         """A group that goes on from lanes of another, for (index of the lane, run) each."""
-        torch.manual_seed(runs[0][1].seed)
+        specs = [one for _, one in runs]
+        if (kept := self.kept(key(specs), specs)) is not None:
+            return kept
+        torch.manual_seed(specs[0].seed)
         index = torch.tensor([lane for lane, _ in runs], device=self.device)
         parts = [{name: value[index] for name, value in part.items()} for part in trunk.state[:-1]]
-        strength = torch.tensor([one.strength or 0.0 for _, one in runs], device=self.device)
         lanes = [
             replace(trunk.lanes[lane], spec=one, history=list(trunk.lanes[lane].history), lanes=len(runs))
             for lane, one in runs
         ]
-        orders, views = ({one.seed: clone(of[one.seed]) for _, one in runs} for of in (trunk.orders, trunk.views))
-        return Group(lanes, State(*parts, strength), orders, views, trunk.epoch)
+        orders, views = ({one.seed: clone(of[one.seed]) for one in specs} for of in (trunk.orders, trunk.views))
+        return Group(key(specs), lanes, State(*parts, self.strengths(specs)), orders, views, trunk.epoch)
+
+    def keep(self, group: Group) -> None:
+        """Put a group as it stands into a checkpoint, where ``kept`` finds it."""
+        if self.checkpoints is not None:
+            tensors, facts = group.pack()
+            self.checkpoints.save(group.key, tensors, {**self.identity(group.specs), **facts})
+
+    def kept(self, name: str, specs: list[RunSpec]) -> Group | None:
+        """The group of these runs as its checkpoint left it; None where there is none that fits."""
+        found = self.checkpoints.load(name, self.identity(specs)) if self.checkpoints else None
+        if found is None:
+            return None
+        group = Group.unpack(name, specs, *found, self.device)
+        shapes = {own: weight.shape[1:] for own, weight in self.effective(group.state).items()}
+        if shapes != {own: weight.shape for own, weight in prunable(self.network).items()}:
+            self.checkpoints.note(f"The checkpoint {name} is of another network of that name; the run starts over.")
+            return None
+        return group
+
+    def identity(self, specs: list[RunSpec]) -> dict[str, str | list[str]]:
+        """What a checkpoint must agree in with those who resume it."""
+        return {"runs": [one.identity for one in specs], "data": self.data.checksum}
 
     def advance(self, group: Group, until: int, on_epoch: Callable[[list[Trained], int], None]) -> None:
         """Train a group up to the end of epoch ``until``, or until none of its lanes is alive."""
@@ -230,18 +213,24 @@ class Trainer:
         seen = group.epoch
         while group.epoch < until and any(lane.status == "ok" for lane in group.lanes):
             epoch = self.epochs[group.epoch]
-            if epoch.begins:
+            if epoch.begins and group.position == 0:
                 self.prune(group, epoch.begins - 1)
                 for velocity in group.state.velocity.values():
                     velocity.zero_()  # a phase starts like a fresh optimiser
+            group.drawn_from = group.randomness()  # an epoch resumed in its middle draws its batches again
             rates = torch.tensor(epoch.rates, device=self.device)[:, None] * base_rate  # (steps, L)
             batches = shuffled(len(labels), self.spec.batch_size, len(rates), group.specs, group.orders, self.device)
             views = self.augmentations(group, len(rates))
             self.network.train()
-            for index, view, rate in zip(batches, views, rates, strict=True):
+            steps = zip(batches, views, rates, strict=True)
+            for index, view, rate in itertools.islice(steps, group.position, None):
                 group.loss_sum = group.loss_sum + self.step(group.state, images, labels, index, view, rate)
-            group.steps += len(rates)
-            group.epoch += 1
+                group.position += 1
+                group.steps += 1
+                if self.checkpoints is not None and self.checkpoints.due():
+                    self.keep(group)
+                    stop.obey()
+            group.epoch, group.position = group.epoch + 1, 0
             if group.epoch % self.eval_every == 0 or group.epoch in (until, len(self.epochs)):
                 self.record(group, rates[0])
                 on_epoch(group.lanes, group.epoch - seen)
@@ -329,8 +318,9 @@ class Trainer:
                 }
             )
 
-    def finish(self, group: Group) -> list[Trained]:
-        """The lanes, the live ones with their state and their sparse weights."""
+    def finish(self, group: Group, outdated: list[str]) -> list[Trained]:
+        """The lanes, the live ones with their state and their sparse weights; the last outdates checkpoints."""
+        group.lanes[-1].outdated = tuple(outdated)
         weights = self.effective(group.state)
         everything = {**weights, **group.state.others, **group.state.buffers}
         for index, lane in enumerate(group.lanes):
@@ -408,49 +398,6 @@ def make_step(network: nn.Module, method: Method, spec: RunSpec, data: Dataset) 
     return step
 
 
-class Evaluation(NamedTuple):
-    """Of every lane: accuracy (correct predictions / number of samples), mean loss, and top-5 accuracy.
-
-    None where there are no samples, for a loss that is not finite, and for a top-5 accuracy of ten classes or fewer.
-    """
-
-    accuracy: list[float | None]
-    loss: list[float | None]
-    top5: list[float | None]
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, state: Tensors, split: Split, data: Dataset) -> Evaluation:
-    """The lanes of ``state`` on all of ``split``, in eval mode and float32."""
-    lanes = len(next(iter(state.values())))
-    samples = len(split)
-    if samples == 0:
-        return Evaluation([None] * lanes, [None] * lanes, [None] * lanes)
-    network.eval()
-
-    def forward(one: Tensors, images: Tensor) -> Tensor:
-        return functional_call(network, one, (images,)).float()
-
-    places = 5 if data.classes > 10 else 1
-    hits, loss = 0, 0
-    chunk = max(1, EVALUATION_SAMPLES // lanes)
-    for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
-        images = data.normalize(images)
-        logits = (
-            forward(squeeze(state), images)[None] if lanes == 1 else vmap(forward, in_dims=(0, None))(state, images)
-        )
-        best = logits.argmax(-1, keepdim=True) if places == 1 else logits.topk(places, -1).indices
-        hits = hits + (best == labels[:, None]).sum(1)  # (L, places)
-        every = labels.expand(lanes, -1)
-        loss = loss + cross_entropy(logits.transpose(1, 2), every, reduction="none").double().sum(1)
-    losses, counts = (loss / samples).tolist(), hits.tolist()
-    return Evaluation(
-        [count[0] / samples for count in counts],
-        [value if math.isfinite(value) else None for value in losses],
-        [sum(count) / samples if places > 1 else None for count in counts],
-    )
-
-
 def steps_in_epoch(samples: int, batch_size: int) -> int:
     """Whole batches in an epoch. UsageError when the training part does not fill one."""
     if samples < batch_size:
@@ -469,37 +416,11 @@ def shuffled(samples, batch_size, steps, specs: list[RunSpec], orders: dict[int,
     return per_lane(order, specs).to(device)
 
 
-def per_lane(by_seed: Tensors, specs: list[RunSpec]) -> Tensor:
-    """What each seed has for the steps, (steps, ...): as it is if all lanes have one seed, else (steps, L, ...)."""
-    if len(by_seed) == 1:
-        return by_seed[specs[0].seed]
-    return torch.stack([by_seed[one.seed] for one in specs], dim=1)
-
-
 def clipped(gradients: tuple[Tensors, ...], norm: float) -> tuple[Tensors, ...]:
     """Every lane's gradient, brought to at most ``norm`` in length."""
     squares = sum(gradient.flatten(1).square().sum(1) for part in gradients for gradient in part.values())
     factor = (norm / squares.sqrt().clamp_min(1e-12)).clamp_max(1)
     return tuple({name: value * along(factor, value) for name, value in part.items()} for part in gradients)
-
-
-def along(lane_values: Tensor, tensor: Tensor) -> Tensor:
-    """(L,) shaped to broadcast against (L, ...)."""
-    return lane_values.view(-1, *[1] * (tensor.dim() - 1))
-
-
-def stack(lanes: list[Tensors]) -> Tensors:
-    """All lanes' tensors under one name each, (L, ...); taken out of the lanes, so that no tensor is kept twice."""
-    return {name: torch.stack([lane.pop(name) for lane in lanes]) for name in list(lanes[0])}
-
-
-def squeeze(tensors: Tensors) -> Tensors:
-    """The tensors of the only lane."""
-    return {name: value.squeeze(0) for name, value in tensors.items()}
-
-
-def chunks(items: list, size: int) -> list[list]:
-    return [items[first : first + size] for first in range(0, len(items), size)]
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:

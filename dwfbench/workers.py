@@ -9,17 +9,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import torch.multiprocessing
 
 from dwfbench import assessment, data, training
+from dwfbench.checkpoints import Checkpoints, stop
 from dwfbench.errors import UsageError
+from dwfbench.group import Trained
 from dwfbench.method import Method
 from dwfbench.spec import RunSpec
 
@@ -28,7 +31,8 @@ from dwfbench.spec import RunSpec
 class Engine:
     """Where and how to train: nothing here changes a result beyond rounding.
 
-    ``threads`` are shared by ``jobs`` processes. The history has a row every ``eval_every`` epochs.
+    ``threads`` are shared by ``jobs`` processes. The history has a row every ``eval_every`` epochs. Training under way
+    is kept in the folder ``checkpoints`` every ``checkpoint_minutes``, and when the process is asked to stop.
     """
 
     device: torch.device
@@ -37,6 +41,8 @@ class Engine:
     compile: bool | None = None  # None: chosen by ``worth_compiling``
     jobs: int = 1
     eval_every: int = 1
+    checkpoints: Path | None = None
+    checkpoint_minutes: float = 10.0
     save_model: bool = False
     argv: tuple[str, ...] = ()
 
@@ -53,18 +59,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """A run as it is stored: its record, its history, and its sparse state dict unless it failed."""
+    """A run as it is stored: its record, its history, and its sparse state dict unless it failed.
+
+    ``outdated`` names the checkpoints that are of no more use once it is stored.
+    """
 
     record: dict[str, Any]
     history: list[dict]
     state: dict[str, torch.Tensor] | None
+    outdated: tuple[str, ...] = ()
 
 
 class Progress(Protocol):
     """What is told of the progress; ``dwfbench.progress`` shows it."""
 
     def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
-    def epoch(self, label: str, lanes: list[training.Trained], epochs: int) -> None: ...
+    def epoch(self, label: str, lanes: list[Trained], epochs: int) -> None: ...
     def run(self, record: Mapping[str, Any]) -> None: ...
     def note(self, text: str) -> None: ...
 
@@ -87,9 +97,10 @@ class Worker:
         started, left, lanes = now(), list(task.specs), task.lanes
         label = task.method.label()
         while left:
+            stop.obey()
             compile = task.compile and not self.compiler_failed
             try:
-                trainer = self.trainer(task, compile)
+                trainer = self.trainer(task, compile, progress)
                 for trained in trainer.train(left, lanes, functools.partial(progress.epoch, label)):
                     clock = time.perf_counter()
                     results, state = assessment.assess(trained, task.method, self.dataset)
@@ -110,25 +121,34 @@ class Worker:
                 lanes = min(lanes, len(left)) // 2
                 progress.note(f"A group of runs failed ({reason}); trying {lanes} at once.")
             else:
-                failed = training.Trained(left.pop(0))
+                failed = Trained(left.pop(0))
                 results = {"status": "failed", "error": f"{kind}: {reason}"}
                 yield self.result(failed, task.method, results, None, compile, started)
 
-    def trainer(self, task: Task, compile: bool) -> training.Trainer:
+    def trainer(self, task: Task, compile: bool, progress: Progress) -> training.Trainer:
         """The curve's trainer; that of the curve before is dropped."""
+        engine = self.engine
         first = replace(task.specs[0], seed=0, strength=None, compression=None)
         key = (first.id, compile)
         if key not in self.trainers:
             self.trainers.clear()
+            folder, checkpoints = engine.checkpoints, None
+            if folder is not None:
+                checkpoints = Checkpoints(folder, engine.checkpoint_minutes, progress.note)
             self.trainers[key] = training.Trainer(
-                first, task.method, self.dataset, compile=compile, eval_every=self.engine.eval_every
+                first,
+                task.method,
+                self.dataset,
+                compile=compile,
+                eval_every=engine.eval_every,
+                checkpoints=checkpoints,
             )
-            if self.engine.device.type == "cuda":
+            if engine.device.type == "cuda":
                 torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats(self.engine.device)
+                torch.cuda.reset_peak_memory_stats(engine.device)
         return self.trainers[key]
 
-    def result(self, trained: training.Trained, chosen: Method, results, state, compiled: bool, started: str) -> Result:
+    def result(self, trained: Trained, chosen: Method, results, state, compiled: bool, started: str) -> Result:
         record = {
             **assessment.describe(trained.spec, chosen),
             **results,
@@ -144,7 +164,7 @@ class Worker:
                 "ended": now(),
             },
         }
-        return Result(record, trained.history, state)
+        return Result(record, trained.history, state, trained.outdated)
 
 
 # ---------------------------------------------------------------- several processes
@@ -156,7 +176,7 @@ class Silent:
     def __init__(self):
         self.notes: list[str] = []
 
-    def epoch(self, label: str, lanes: list[training.Trained], epochs: int) -> None:
+    def epoch(self, label: str, lanes: list[Trained], epochs: int) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -194,7 +214,7 @@ def run_all(
     pool = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=begin, initargs=(here, engine))
     try:
         futures = {pool.submit(perform, task): task for task in tasks}
-        for future in as_completed(futures):
+        for future in completed(futures):
             try:
                 results, notes = future.result()
             except BrokenProcessPool:
@@ -208,10 +228,21 @@ def run_all(
         raise
 
 
+def completed(futures: Iterable[Future]) -> Iterator[Future]:
+    """Futures as they complete; meanwhile this process looks whether it was asked to stop."""
+    left = set(futures)
+    while left:
+        stop.obey()
+        done, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
+        yield from done
+
+
 def begin(dataset: data.Dataset, engine: Engine) -> None:
     """What a worker process does first."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the first process decides
+    if engine.checkpoints is not None:
+        signal.signal(signal.SIGTERM, stop.ask)
     threading.Thread(target=follow_parent, daemon=True).start()
     prepare_process(engine.threads // engine.jobs)
     _worker = Worker(dataset.to(engine.device), engine)
@@ -232,7 +263,7 @@ def failures(task: Task, dataset: data.Dataset, engine: Engine) -> list[Result]:
     """Records of runs whose process died twice."""
     worker = Worker(dataset, engine)
     what = {"status": "failed", "error": "the worker process died twice, perhaps for want of memory; try fewer --jobs"}
-    ended = [training.Trained(one) for one in task.specs]
+    ended = [Trained(one) for one in task.specs]
     return [worker.result(trained, task.method, what, None, task.compile, now()) for trained in ended]
 
 

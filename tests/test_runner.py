@@ -213,10 +213,10 @@ def failing_at(monkeypatch, compression):
     """Groups with a run of this compression fail when they start."""
     real = training.Trainer.start
 
-    def start(self, specs):
+    def start(self, specs, name):
         if any(one.compression == compression for one in specs):
             raise RuntimeError("out of memory\nand a long story")
-        return real(self, specs)
+        return real(self, specs, name)
 
     monkeypatch.setattr(training.Trainer, "start", start)
 
@@ -246,7 +246,9 @@ def test_what_was_trained_before_a_failure_is_not_trained_again(digits, tmp_path
     started = []
     real = training.Trainer.start
     monkeypatch.setattr(
-        training.Trainer, "start", lambda self, specs: started.append(specs[0].compression) or real(self, specs)
+        training.Trainer,
+        "start",
+        lambda self, specs, name: started.append(specs[0].compression) or real(self, specs, name),
     )
     runner.execute(curves, digits, Store(tmp_path), replace(CPU, lanes=1), Listener())
     assert started == [2, 3, 4]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from dwfbench import models, training
+from dwfbench import evaluation, models, training
 from dwfbench.assessment import assess
 from dwfbench.data import Dataset, Split
 from dwfbench.errors import UsageError
@@ -343,8 +343,8 @@ def test_accuracy_counts_every_sample_of_a_short_last_chunk(monkeypatch):
         logits = network(data.normalize(data.test.images))
     expected = (logits.argmax(1) == data.test.labels).float().mean().item()
     state = {name: torch.stack([value, value * 0]) for name, value in network.state_dict().items()}
-    monkeypatch.setattr(training, "EVALUATION_SAMPLES", 10)  # chunks of 5, 5, 5, 5, 3
-    accuracy, loss, top5 = training.evaluate(network, state, data.test, data)
+    monkeypatch.setattr(evaluation, "EVALUATION_SAMPLES", 10)  # chunks of 5, 5, 5, 5, 3
+    accuracy, loss, top5 = evaluation.evaluate(network, state, data.test, data)
     assert accuracy[0] == pytest.approx(expected)
     assert accuracy[1] == pytest.approx((data.test.labels == 0).float().mean().item())
     assert loss[0] == pytest.approx(cross_entropy(logits, data.test.labels).item(), rel=1e-5)
@@ -359,7 +359,7 @@ def test_top_5_accuracy_of_many_classes():
     with torch.no_grad():
         ranks = network(data.normalize(data.test.images)).argsort(1, descending=True)
     expected = sum(int(label) in row[:5].tolist() for label, row in zip(data.test.labels, ranks, strict=True)) / 23
-    found = training.evaluate(network, state, data.test, data)
+    found = evaluation.evaluate(network, state, data.test, data)
     assert found.top5 == pytest.approx([expected] * 2)
     assert found.accuracy[0] == pytest.approx((ranks[:, 0] == data.test.labels).float().mean().item())
     assert 0 < found.accuracy[0] < found.top5[0] < 1
@@ -383,7 +383,7 @@ def test_evaluation_leaves_batch_norm_alone():
     network = models.build(NORM, SHAPE, 3, seed=0)
     state = {name: value[None].clone() for name, value in network.state_dict().items()}
     before = {name: value.clone() for name, value in state.items()}
-    training.evaluate(network, state, data.val, data)
+    evaluation.evaluate(network, state, data.val, data)
     assert all(torch.equal(state[name], before[name]) for name in before)
 
 
