@@ -138,7 +138,8 @@ def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) ->
     phases = chosen.phases(base.epochs)
     if sum(phase.epochs for phase in phases) != base.epochs:
         raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
-    reach = decay_budget(1.0, schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs, base.drops), base.momentum)
+    rates = schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs, base.drops, base.lr_drop_factor)
+    reach = decay_budget(1.0, rates, base.momentum)
     seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
     needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
     knobs = knob_values(chosen, settings, None if needed is None else needed / reach)

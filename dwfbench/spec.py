@@ -57,7 +57,8 @@ class RunSpec:
     nesterov: bool = setting(False, "Nesterov momentum")
     weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0)
-    lr_drops: str | None = setting(None, "epochs at which lr falls tenfold, e.g. 60,120, instead of a cosine")
+    lr_drops: str | None = setting(None, "epochs after which lr falls, e.g. 60,120, instead of a cosine")
+    lr_drop_factor: float = setting(10.0, "by what lr falls at lr_drops", low=1)
     clip_norm: float = setting(0.0, "clip each run's gradient to this norm (0: off)", low=0)
     precision: str = setting(
         "float32", "arithmetic of forward and backward: float32 or bf16", choices=PRECISIONS, short=SHORT_PRECISIONS

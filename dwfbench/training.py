@@ -70,10 +70,11 @@ class Trainer:
             self.step = compiler.compiled(self.step, self.device)
         self.scores: dict[int, tuple[Tensors | None, float]] = {}  # by seed, with the seconds that they took
         steps = steps_in_epoch(len(data.train), spec.batch_size)
-        phases = schedule.factors(method.phases(spec.epochs), steps, spec.warmup_epochs, spec.drops)
+        phases = method.phases(spec.epochs)
+        factors = schedule.factors(phases, steps, spec.warmup_epochs, spec.drops, spec.lr_drop_factor)
         self.epochs = [
             Epoch(rates[first : first + steps], number if first == 0 else None)
-            for number, rates in enumerate(phases)
+            for number, rates in enumerate(factors)
             for first in range(0, len(rates), steps)
         ]
 

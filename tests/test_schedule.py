@@ -60,3 +60,8 @@ def test_a_phase_has_its_drops_at_the_same_fractions():
 def test_warm_up_comes_before_drops():
     (rates,) = factors((Phase(4),), 2, 1, (2,))
     assert rates == pytest.approx([1 / 3, 2 / 3, 1, 1, 0.1, 0.1, 0.1, 0.1])
+
+
+def test_drops_by_another_factor():
+    (rates,) = factors((Phase(3),), 1, 0, (1, 2), 5.0)
+    assert rates == pytest.approx([1.0, 0.2, 0.04])
