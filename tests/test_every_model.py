@@ -45,4 +45,4 @@ def test_a_step_moves_every_layer_and_keeps_pruned_weights_zero(photographs, mod
     if chosen.knob == "compression":
         layers = count(lane.sparse)
         nnz, numel = (sum(layer[what] for layer in layers) for what in ("nnz", "numel"))
-        assert numel / 4 - 2 < nnz <= round(numel / 4)  # among a million normal draws one may be zero
+        assert (1 - 1e-5) * numel / 4 - 1 < nnz <= round(numel / 4)  # a few draws are below float32's epsilon
