@@ -12,6 +12,7 @@ Images are random bytes: the time of a step does not depend on what is in them.
 """
 
 import gc
+import importlib
 import struct
 import tempfile
 from collections.abc import Callable
@@ -205,6 +206,7 @@ def against_products(options: Options) -> list[Row]:
             "torch.mm": products(model, options, **shape, mm=torch.matmul),
         }
         if own and precision == "float32" and count == 1:
+            importlib.import_module("dwfbench.onednn")  # makes the operator known
             variants["oneDNN"] = products(model, options, **shape, mm=torch.ops.dwfbench.product)
         if precision == "bfloat16" and (model, label(chosen), count) in full:
             variants["float32"] = full[model, label(chosen), count].step
