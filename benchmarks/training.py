@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Options, Ratio, Row, interleaved, main
+from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
 from dwfbench import compiler, method, models, training
 from dwfbench.data import Dataset, Split
 from dwfbench.spec import RunSpec
@@ -38,6 +38,7 @@ def rows(options: Options) -> list[Row]:
         missing = (
             ("48 lanes of lenet-300-100: single runs / lanes", "x", ">= 20"),
             ("48 lanes of lenet-5: single runs / lanes", "x", ">= 10"),
+            ("48 runs of lenet-300-100 on 54,000 images for 100 epochs, steps alone", "s", "< 60"),
             ("resnet-18, bfloat16, CUDA: seconds an epoch of 50,000 images", "s", "< 1.5"),
             ("resnet-18, bfloat16, CUDA: dwf D=4 / dense", "x", "<= 1.10"),
             ("resnet-18, bfloat16, CUDA: part of the loop that the GPU is busy", "", ">= 0.9"),
@@ -271,6 +272,10 @@ def lanes(options: Options) -> list[Row]:
         how = "compiled" if compile else "eager"
         title = f"{count} lanes of {model}: single runs / lanes"
         found.append(Row.of(title, Ratio.of(singles, times["many"]), target=target, note=how))
+        if cuda and model == "lenet-300-100":
+            title = "48 runs of lenet-300-100 on 54,000 images for 100 epochs, steps alone"
+            night = [100 * (54_000 // 128) * seconds for seconds in times["many"]]
+            found.append(Row.of(title, Measured.of(night), unit="s", target="< 60"))
     return found
 
 
@@ -280,15 +285,15 @@ def on_cuda(options: Options) -> list[Row]:
     times = measured(options, {"dense": dense.step, "dwf": dwf.step})
     steps = 50_000 // 128
     title = "resnet-18, bfloat16, CUDA:"
-    epochs = [steps * seconds for seconds in times["dense"]]
+    epochs = Measured.of([steps * seconds for seconds in times["dense"]])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for _ in range(50):
             dwf.step()
         options.synchronize()
     busy = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / 50
-    part = busy / sorted(times["dwf"])[len(times["dwf"]) // 2]
+    part = busy / Measured.of(times["dwf"]).value
     return [
-        Row(f"{title} seconds an epoch of 50,000 images", sorted(epochs)[len(epochs) // 2], None, "s", "< 1.5"),
+        Row.of(f"{title} seconds an epoch of 50,000 images", epochs, unit="s", target="< 1.5"),
         Row.of(f"{title} dwf D=4 / dense", Ratio.of(times["dwf"], times["dense"]), target="<= 1.10"),
         Row(f"{title} part of the loop that the GPU is busy", part, None, "", ">= 0.9"),
     ]
