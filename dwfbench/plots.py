@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -38,6 +38,7 @@ STYLES = {
 }
 SPARE = [("#44aa99", "h"), ("#aa4499", "<"), ("#8c564b", ">"), ("#f0e442", "d"), ("#661100", "p")]
 DEPTH_COLOURS = ["#0b3d91", "#2f7fd0", "#6db6ea", "#abd9f5"]  # D = 2, 3, 4, deeper
+LEGEND_LAYERS = 8  # more layers than these have a scale of colours instead of a legend
 LINES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
 SHADES = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)))  # without pale yellow
 BELOW = {"marker": 11, "markersize": 5, "linestyle": ""}  # an arrow down to the lower edge
@@ -263,11 +264,20 @@ def _layers_part(part: SubFigure, means: pd.DataFrame, rows: int, columns: int) 
     _cr_axis(axes[0, 0], means["compression"], most=5)
     part.supxlabel("compression ratio", fontsize=8.5)
     part.supylabel("density of the layer (%)", fontsize=8.5)
-    handles = [
-        Line2D([], [], color=colour, label=name, marker=".") for colour, name in zip(colours, names, strict=True)
-    ]
-    handles.append(Line2D([], [], color="#777777", linestyle=LINES[1], linewidth=1, label="whole network"))
-    part.legend(handles=handles, loc="outside right center")
+    network = Line2D([], [], color="#777777", linestyle=LINES[1], linewidth=1, label="whole network")
+    names = [name.removesuffix(".weight") for name in names]
+    if len(names) > LEGEND_LAYERS:  # a legend of 20 lines is longer than the figure, a scale is not
+        shown = np.unique(np.linspace(0, len(names) - 1, LEGEND_LAYERS).round().astype(int))
+        scale = ScalarMappable(BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names)), ListedColormap(colours))
+        bar = part.colorbar(scale, ax=axes, ticks=shown, aspect=30)
+        bar.ax.set_yticklabels([names[position] for position in shown])
+        bar.ax.invert_yaxis()  # the input above, as in the legend
+        bar.ax.minorticks_off()
+        part.legend(handles=[network], loc="outside lower right")
+    else:
+        pairs = zip(colours, names, strict=True)
+        handles = [Line2D([], [], color=colour, label=name, marker=".") for colour, name in pairs]
+        part.legend(handles=[*handles, network], loc="outside right center")
 
 
 # --- dynamics -----------------------------------------------------------------------------------------------

@@ -150,3 +150,13 @@ def test_dynamics_show_methods_with_a_strength_unless_told(tmp_path, monkeypatch
     assert "target compression" in written
     written = texts(plots.dynamics, frame, tmp_path, monkeypatch, labels=["theirs"])
     assert "misalignment" not in written
+
+
+def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path, monkeypatch):
+    runs = records(seeds=1)
+    for run in runs:
+        run["layers"] = [{"name": f"block{i}.weight", "numel": 10, "nnz": 5} for i in range(20)]
+    written = texts(plots.layers, curves.layers(runs), tmp_path, monkeypatch)
+    named = [i for i in range(20) if f">block{i}<" in written]
+    assert (named[0], named[-1], len(named)) == (0, 19, plots.LEGEND_LAYERS)
+    assert ">whole network<" in written
