@@ -75,7 +75,7 @@ def measure(device: str, depth: int, momentum: float) -> tuple[int, int]:
     def train(model: str) -> None:
         one = RunSpec(model=model, **shared)
         trainer = training.Trainer(one, chosen, data, compile=compiler.available(place))
-        trainer.advance(trainer.start([one]), 1, lambda lanes, epochs: None)
+        trainer.advance(trainer.start([one], "benchmark"), 1, lambda lanes, epochs: None)
 
     train("lenet-300-100")  # what the libraries and the compiler themselves take
     before = assessment.peak_memory(place)

@@ -74,7 +74,7 @@ class Workload:
         self.trainer = training.Trainer(
             specs[0], kind, self.data, compile=compile and compiler.available(options.place)
         )
-        self.specs, self.group = specs, self.trainer.start(specs)
+        self.specs, self.group = specs, self.trainer.start(specs, "benchmark")
         self.batches = torch.randint(0, samples, (50, batch), device=options.place)
         self.rate = torch.full((lanes,), 0.01, device=options.place)
         self.view = torch.empty(batch, 0, device=options.place)  # no augmentation

@@ -143,6 +143,11 @@ def peak_memory(device: torch.device) -> int:
     """Bytes at the peak: of the device's allocator on CUDA, of the whole process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:  # getrusage would report the process that started this one, if that was the larger
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
     import resource
 
     scale = 1 if platform.system() == "Darwin" else 1024

@@ -228,3 +228,17 @@ def test_synthetic_records_have_the_fields_of_real_ones(run, tmp_path):
     assert synthetic["spec"].keys() == real["spec"].keys()
     assert synthetic["history"][0].keys() == real["history"][0].keys()
     assert synthetic["layers"][0].keys() == real["layers"][0].keys()
+
+
+def test_the_workload_and_the_products_of_training_run():
+    import torch
+
+    from benchmarks import training
+
+    options = Options(rounds=1, quick=True, device="cpu", threads=1)
+    for model, lanes in (("lenet-300-100", 2), ("lenet-5", 1)):
+        load = training.Workload(options, training.DWF3, model, lanes=lanes, batch=4, samples=16, compile=False)
+        before = [value.clone() for value in load.group.state.weights.values()]
+        load.step()
+        assert all(not torch.equal(a, b) for a, b in zip(before, load.group.state.weights.values(), strict=True))
+        training.products(model, options, lanes=lanes, batch=4, dtype=torch.float32, mm=torch.matmul)()
