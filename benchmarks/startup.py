@@ -142,7 +142,12 @@ def results(compression: float, layers: int, chance: random.Random) -> dict:
     cut = {"nnz": sum(nnz), "compression": ratio, "test_accuracy": accuracy}
     return {
         "status": "ok",
-        **{"test_accuracy": accuracy, "test_loss": 1 - accuracy, "val_accuracy": accuracy + 0.001},
+        **{
+            "test_accuracy": accuracy,
+            "test_loss": 1 - accuracy,
+            "test_top5_accuracy": None,
+            "val_accuracy": accuracy + 0.001,
+        },
         "dense_equivalent_accuracy": accuracy,
         **{"compression": ratio, "compression_all": ratio, "nnz": sum(nnz), "numel": layers * size},
         "layers": [
