@@ -67,17 +67,18 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
             "error": "no weight survived the final threshold: the network is dead",
         }, None
 
-    thresholds, previous = [], None
+    # A cut that removes nothing leaves the network whose accuracy is known.
+    thresholds, counted = [], {**{key: report[key] for key in ("nnz", "compression")}, "test_accuracy": accuracy}
     for threshold in THRESHOLDS:
         cut = {name: torch.where(w.abs() < threshold, 0, w) for name, w in trained.sparse.items()}
         nnz = sum(layer["nnz"] for layer in count(cut))
-        if previous is None or nnz != previous["nnz"]:
-            previous = {
+        if nnz != counted["nnz"]:
+            counted = {
                 "nnz": nnz,
                 "compression": compression_ratio(report["numel"], nnz) if nnz else None,
                 "test_accuracy": on(data.test, {**final, **cut})[0],
             }
-        thresholds.append({"threshold": threshold, **previous})
+        thresholds.append({"threshold": threshold, **counted})
 
     results = {
         "status": "ok",
