@@ -8,7 +8,7 @@ Symmetries", ICLR 2025, arXiv 2502.02496. A weight tensor w is trained as an ele
 which has the minima of L(w) + strength * ||w||_{2/D}^{2/D}: by the inequality of the means, sum_d w_d^2 >=
 D |w|^(2/D), with equality for balanced factors. D = 2 is the lasso; D > 2 is non-convex.
 
-Throughout, ``factors`` is one tensor of shape (D, *shape of w); row d holds w_{d+1}.
+Throughout, ``factors`` is one tensor of shape (D, *shape of w), row d of which holds w_{d+1}, or the D rows one by one.
 """
 
 import functools
