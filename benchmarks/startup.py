@@ -164,9 +164,11 @@ def results(compression: float, layers: int, chance: random.Random) -> dict:
 def history(epoch: int, record: dict) -> tuple:
     """A line of history.csv, in the order of ``store.HISTORY``."""
     done = epoch / EPOCHS
-    misalignment = 10 ** (-4 * done) if record["spec"]["method"] in ("dwf", "spred") else ""
+    factors = record["spec"]["method"] in ("dwf", "spred")
+    misalignment, norm = (10 ** (-4 * done), 1e4 * (1.1 - done)) if factors else ("", "")
     rate = 0.05 * (1 + math.cos(math.pi * done))
-    return epoch, 2.3 - 2 * done, record["val_accuracy"] * done, record["compression"] ** done, misalignment, rate, 1.5
+    loss, accuracy, compression = 2.3 - 2 * done, record["val_accuracy"] * done, record["compression"] ** done
+    return epoch, loss, accuracy, compression, misalignment, norm, rate, 1.5
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ class FactorMethod(Method):
         """The D initial factors of every weight."""
         raise NotImplementedError
 
+    @property
+    def power(self) -> float:
+        return 2 / self.depth
+
     def needed_budget(self, weights: dict[str, Tensor]) -> float:
         typical = torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median()
         return budget_to_reach_zero(float(typical))

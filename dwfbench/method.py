@@ -132,6 +132,11 @@ class Method:
         """What the penalty adds to a trainable tensor's gradient; ``strength`` broadcasts against it."""
         return None
 
+    @property
+    def power(self) -> float | None:
+        """The exponent p of a penalty strength * sum |w|^p, whose sum the history records; None without one."""
+        return None
+
     # -- (d) after a step, at a phase's end
 
     def project(self, tensor: Tensor, strength: Tensor, rate: Tensor) -> Tensor | None:

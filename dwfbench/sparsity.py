@@ -7,7 +7,7 @@ random generator.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,10 +20,15 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from dwfbench.errors import UsageError
-from dwfbench.factorization import collapse
+from dwfbench.factorization import FLOAT32_EPSILON, collapse
 
 CONVOLUTIONS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))
 WEIGHTED = CONVOLUTIONS | {"linear"}  # names of the torch functions through which prunable weights act
+
+SIZE_EDGES = tuple(step / 4 for step in range(-28, 1))
+SIZES = ("zero", *(f"{edge:g}" for edge in SIZE_EDGES))
+"""Bins of |w|: "zero" below float32's epsilon, 1.19e-7, then each named by the log10 of its lower edge: "-7" (which
+begins at the epsilon), "-6.75", ..., "0", which has no upper end."""
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
@@ -35,6 +40,18 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
     """
     weights = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | _ConvNd)}
     return {name: p for name, p in model.named_parameters() if id(p) in weights}
+
+
+def count_sizes(weights: Iterable[Tensor]) -> Tensor:
+    """How the sizes |w| of the weights, each (L, ...), are distributed: (L, 30) counts, named by ``SIZES``."""
+    counts = 0
+    for weight in weights:
+        edges = torch.tensor([FLOAT32_EPSILON, *(10.0**edge for edge in SIZE_EDGES[1:])]).to(weight)
+        bins = torch.bucketize(weight.abs().flatten(1), edges, right=True)
+        places = len(SIZES)
+        bins += places * torch.arange(len(bins), device=bins.device)[:, None]
+        counts = counts + torch.bincount(bins.flatten(), minlength=places * len(bins)).view(len(bins), places)
+    return counts
 
 
 def kept(numel: int, compression: float) -> int:

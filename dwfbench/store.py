@@ -1,6 +1,7 @@
 """Run records on disk: ``runs/<id>/`` for finished runs, ``failed/<id>/`` for those that diverged or failed.
 
-A folder holds ``run.json`` (the record), ``history.csv`` and, if asked, ``model.safetensors``. Every file is written
+A folder holds ``run.json`` (the record), ``history.csv``, ``weights.csv`` (how large the weights are, over the epochs)
+and, if asked, ``model.safetensors``. Every file is written
 under a temporary name beside its place and renamed, ``run.json`` last: a run exists once its ``run.json`` does, and
 no crash leaves half of one. Reading executes nothing (JSON, CSV, safetensors).
 """
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
-HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "lr", "seconds")
+HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "norm", "lr", "seconds")
 REQUIRED = ("id", "status", "spec", "label", "knob", "seconds")
 STATUSES = ("ok", "diverged", "failed")
 
@@ -79,6 +80,8 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             replace(folder / "history.csv", _csv(history).encode())
+            if history and "sizes" in history[0]:
+                replace(folder / "weights.csv", _sizes(history).encode())
             if state is not None:
                 from safetensors.torch import save
 
@@ -94,11 +97,12 @@ class Store:
             ) from None
 
     @uncollected()
-    def load(self, history: bool = False) -> list[dict]:
+    def load(self, history: bool = False, weights: bool = False) -> list[dict]:
         """All records, finished ones first, in the order of their ids; a failure is left out once its run is ok.
 
-        ``history`` adds the rows of history.csv under that key. Unreadable records are listed in ``damaged``, one
-        sentence each, and skipped.
+        ``history`` adds the rows of history.csv under that key, ``weights`` those of weights.csv: {"epoch": ...,
+        "sizes": {"zero": number of weights, "-7": ..., ...}}, see ``sparsity.SIZES``. Unreadable records are listed
+        in ``damaged``, one sentence each, and skipped.
         """
         self.damaged = []
         records: dict[str, dict] = {}
@@ -109,6 +113,9 @@ class Store:
                     continue
                 if history:
                     record["history"] = _rows(folder / "history.csv")
+                if weights:
+                    rows = _rows(folder / "weights.csv")
+                    record["weights"] = [{"epoch": row.pop("epoch"), "sizes": row} for row in rows]
                 records[run_id] = record
         return list(records.values())
 
@@ -170,10 +177,18 @@ def finite(value: Any) -> Any:
 
 def _csv(history: list[dict]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY, lineterminator="\n")
+    writer = csv.DictWriter(text, HISTORY, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in history:
         writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()})
+    return text.getvalue()
+
+
+def _sizes(history: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("epoch", *history[0]["sizes"]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"epoch": row["epoch"], **row["sizes"]} for row in history)
     return text.getvalue()
 
 

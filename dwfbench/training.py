@@ -27,10 +27,9 @@ from dwfbench.checkpoints import Checkpoints, stop
 from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
 from dwfbench.evaluation import evaluate
-from dwfbench.factorization import FLOAT32_EPSILON
 from dwfbench.group import Group, State, Tensors, Trained, along, chunks, key, knobless, per_lane, squeeze, stack
 from dwfbench.method import Method, Start
-from dwfbench.sparsity import prunable
+from dwfbench.sparsity import SIZES, count_sizes, prunable
 from dwfbench.spec import RunSpec
 
 
@@ -283,14 +282,17 @@ class Trainer:
         weights = self.effective(group.state)
         everything = {**weights, **group.state.others, **group.state.buffers}
         with torch.no_grad():
-            nonzero = sum((weight.abs() >= FLOAT32_EPSILON).flatten(1).sum(1) for weight in weights.values())
+            sizes = count_sizes(weights.values())
             values = [value for value in everything.values() if value.is_floating_point()]
             finite = torch.isfinite(loss) & torch.stack([v.isfinite().flatten(1).all(1) for v in values]).all(0)
             apart = type(self.method).misalignment is not Method.misalignment
-            distance = vmap(self.method.misalignment)(group.state.weights) if apart else torch.full_like(loss, math.nan)
+            nothing = torch.full_like(loss, math.nan)
+            distance = vmap(self.method.misalignment)(group.state.weights) if apart else nothing
+            power = self.method.power
+            norm = sum(weight.abs().pow(power).flatten(1).sum(1) for weight in weights.values()) if power else nothing
         numel = sum(weight[0].numel() for weight in weights.values())
         accuracy = evaluate(self.network, everything, self.data.val, self.data).accuracy
-        columns = (loss, finite, nonzero, distance, rate)
+        columns = (loss, finite, sizes, distance, norm, rate)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         seconds = (time.perf_counter() - group.since) / len(group.lanes)
         group.since = time.perf_counter()
@@ -298,7 +300,9 @@ class Trainer:
             if lane.status != "ok":
                 continue
             lane.seconds += seconds
-            loss_value, is_finite, alive, misaligned, lr = row
+            loss_value, is_finite, counts, *distances, lr = row
+            misaligned, penalty = (value if math.isfinite(value) else None for value in distances)
+            alive = numel - counts[0]
             if not is_finite:
                 what = "a weight" if math.isfinite(loss_value) else "the training loss"
                 lane.status, lane.error = "diverged", f"{what} became infinite or NaN in epoch {group.epoch}"
@@ -313,9 +317,11 @@ class Trainer:
                     "train_loss": loss_value if math.isfinite(loss_value) else None,
                     "val_accuracy": acc,
                     "compression": numel / alive if alive else None,
-                    "misalignment": misaligned if apart and math.isfinite(misaligned) else None,
+                    "misalignment": misaligned,
+                    "norm": penalty,
                     "lr": lr,
                     "seconds": seconds,
+                    "sizes": dict(zip(SIZES, counts, strict=True)),
                 }
             )
 

@@ -15,8 +15,10 @@ from torch import nn
 from dwfbench.errors import UsageError
 from dwfbench.factorization import factorize
 from dwfbench.sparsity import (
+    SIZES,
     compression_ratio,
     count,
+    count_sizes,
     evaluating,
     kept,
     live,
@@ -468,3 +470,11 @@ def test_half_precision_networks_are_counted():
     model = set_ones(Residual()).to(torch.bfloat16)
     report = sparsity_report(model, (1, 4, 4))
     assert (report["effective_compression"], report["macs_dense"]) == (1.0, 16 * (3 + 81 + 9) + 6)
+
+
+def test_sizes_of_weights_fall_into_quarter_decades():
+    weights = torch.tensor([[0.0, 1.18e-7, -1.2e-7, 10**-6.75 * 1.01], [-0.99, 1.0, -40.0, 0.0101]])
+    found = [{name: n for name, n in zip(SIZES, row.tolist(), strict=True) if n} for row in count_sizes([weights])]
+    assert found == [{"zero": 2, "-7": 1, "-6.75": 1}, {"-0.25": 1, "0": 2, "-2": 1}]
+    double = count_sizes([weights, weights[:, None]])
+    assert torch.equal(double, 2 * count_sizes([weights]))

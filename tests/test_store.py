@@ -16,8 +16,9 @@ from dwfbench.store import Store
 ID = "0123456789ab"
 EPOCH = {
     **{"epoch": 1, "train_loss": 0.5, "val_accuracy": None, "compression": 2.0},
-    **{"misalignment": None, "lr": 0.1, "seconds": 1.5},
+    **{"misalignment": None, "norm": None, "lr": 0.1, "seconds": 1.5},
 }
+SIZES = {"zero": 3, "-7": 1, "-6.75": 0, "0": 2}
 
 
 def record(status="ok", run_id=ID, **more):
@@ -32,6 +33,16 @@ def place(tmp_path):
     found = Store(tmp_path / "results")
     found.prepare()
     return found
+
+
+def test_the_sizes_of_weights_have_a_file_of_their_own(place):
+    place.write(record(), [EPOCH | {"sizes": SIZES}])
+    assert place.load(history=True, weights=True) == [
+        record(history=[EPOCH], weights=[{"epoch": 1, "sizes": SIZES}]),
+    ]
+    place.write(record(), [EPOCH])  # a run of an earlier version has none
+    (place.folder / "runs" / ID / "weights.csv").unlink()
+    assert place.load(weights=True) == [record(weights=[])]
 
 
 def test_a_written_record_is_read_with_its_history(place):

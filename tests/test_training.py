@@ -330,6 +330,24 @@ def test_history_has_what_the_figures_need():
     assert [row["misalignment"] for row in run(spec())[0].history] == [None] * 3
 
 
+@pytest.mark.parametrize(
+    ("method", "power", "options"), [("dwf", 2 / 3, {}), ("dwf", 0.5, {"depth": 4}), ("spred", 1, {}), ("l1", 1, {})]
+)
+def test_the_history_has_the_norm_that_is_penalised(method, power, options):
+    for lane in run(*[spec(method, strength=value, options=options, epochs=2) for value in (1e-3, 1e-2)]):
+        weights = torch.cat([lane.state[name].flatten() for name in lane.sparse]).double()
+        assert lane.history[-1]["norm"] == pytest.approx(float(weights.abs().pow(power).sum()), rel=1e-4)
+    assert [row["norm"] for row in run(spec())[0].history] == [None] * 3
+
+
+def test_the_history_has_the_sizes_of_the_weights():
+    for lane in run(*[spec("dwf", strength=value) for value in (1e-3, 3e-2)]):
+        sizes = lane.history[-1]["sizes"]
+        numel = sum(weight.numel() for weight in lane.sparse.values())
+        assert sum(sizes.values()) == numel
+        assert numel / (numel - sizes["zero"]) == pytest.approx(lane.history[-1]["compression"])
+
+
 def test_misalignment_shrinks_under_decay():
     """The imbalance w_i^2 - w_j^2 falls by exp(-4 strength t / D): t is about 45 here, so to 0.3 of the start."""
     (lane,) = run(spec("dwf", strength=0.02, epochs=30, batch_size=20))
