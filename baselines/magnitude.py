@@ -49,6 +49,10 @@ class Magnitude(Method):
                 f"--finetune-epochs {self.finetune_epochs} leaves nothing of the {spec.epochs} epochs to train with."
             )
 
+    def tunable(self) -> dict[str, tuple]:
+        tuned_after = self.at == "trained" and self.finetune_epochs != 0
+        return {"finetune_lr": (0.3, 1.0)} if tuned_after else {}
+
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         tuning = epochs // 3 if self.finetune_epochs is None else self.finetune_epochs
         if self.at == "init" or tuning == 0:

@@ -27,6 +27,9 @@ from dwfbench.spec import SCHEMA, RunSpec
 THRESHOLDS = (FLOAT32_EPSILON, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Further cuts at which every run is counted and tested, so that a reader can apply another paper's."""
 
+TESTED = ("test_accuracy", "test_loss", "test_top5_accuracy", "dense_equivalent_accuracy")
+"""What the test set tells."""
+
 
 def describe(spec: RunSpec, method: Method) -> dict[str, Any]:
     """The fields of a record that are known before training."""
@@ -40,11 +43,14 @@ def describe(spec: RunSpec, method: Method) -> dict[str, Any]:
     }
 
 
-def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+def assess(
+    trained: Trained, method: Method, data: Dataset, test: bool = True
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
     """The results of a record (DESIGN "Record fields") and the final state dict; None for a lane that diverged.
 
     ``test_accuracy`` belongs to the last epoch after sparsification, ``dense_equivalent_accuracy`` to the same
-    network before it. Accuracies are fractions; ``test_top5_accuracy`` is given for more than ten classes.
+    network before it. Accuracies are fractions; ``test_top5_accuracy`` is given for more than ten classes. Without
+    ``test``, the test set is left alone: what it would tell is None, and no further threshold is assessed.
     """
     if trained.status != "ok":
         return {"status": trained.status, "error": trained.error}, None
@@ -56,7 +62,7 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
         found = evaluate(network, {name: value[None] for name, value in state.items()}, split, data)
         return found.accuracy[0], found.loss[0], found.top5[0]
 
-    accuracy, loss, top5 = on(data.test, final)
+    accuracy, loss, top5 = on(data.test if test else data.val, final)
     network.load_state_dict(final, strict=False)  # not strict: a network may register buffers as not persistent
     report = sparsity_report(network, data.input_shape)
     if loss is None:
@@ -66,6 +72,10 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
             "status": "diverged",
             "error": "no weight survived the final threshold: the network is dead",
         }, None
+
+    results = {"status": "ok", "val_accuracy": on(data.val, final)[0] if test else accuracy, **report}
+    if not test:
+        return {**results, **dict.fromkeys(TESTED), "thresholds": []}, final
 
     # A cut that removes nothing leaves the network whose accuracy is known.
     thresholds, counted = [], {**{key: report[key] for key in ("nnz", "compression")}, "test_accuracy": accuracy}
@@ -80,17 +90,9 @@ def assess(trained: Trained, method: Method, data: Dataset) -> tuple[dict[str, A
             }
         thresholds.append({"threshold": threshold, **counted})
 
-    results = {
-        "status": "ok",
-        "test_accuracy": accuracy,
-        "test_loss": loss,
-        "test_top5_accuracy": top5,
-        "dense_equivalent_accuracy": on(data.test, trained.state)[0],
-        "val_accuracy": on(data.val, final)[0],
-        **report,
-        "thresholds": thresholds,
-    }
-    return results, final
+    before = on(data.test, trained.state)[0]
+    tested = dict(zip(TESTED, (accuracy, loss, top5, before), strict=True))
+    return {**results, **tested, "thresholds": thresholds}, final
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:

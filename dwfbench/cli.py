@@ -8,18 +8,17 @@ our own do.
 import functools
 import inspect
 import json
-import math
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dwfbench import spec
+from dwfbench import arguments, spec
+from dwfbench.arguments import names, numbers
 from dwfbench.errors import UsageError
 
 app = typer.Typer(
@@ -71,213 +70,133 @@ def guarded(command: Callable) -> Callable:
     return wrapper
 
 
-# ---------------------------------------------------------------- run
+# ---------------------------------------------------------------- run, tune
 
 
-def with_settings(command: Callable) -> Callable:
-    """Adds a flag for every shared field of RunSpec to a command that takes them as ``**settings``."""
+def training_command(command: Callable) -> Callable:
+    """Adds the flags of ``arguments.flags()``, all that training needs, to a command that takes them as
+    ``**given``."""
     signature = inspect.signature(command)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    made = []
-    for name, item in spec.settings().items():
-        # Everything but switches is read as text: RunSpec itself checks and converts, with one kind of message.
-        kind = bool if item.type is bool else str
-        default = "none" if item.default is None else item.default
-        info = typer.Option(help=f"{item.metadata['help']} [without a recipe: {default}]", show_default=False)
-        annotation = Annotated[kind | None, info]
-        made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    made = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in arguments.flags().items()
+    ]
     command.__signature__ = signature.replace(parameters=[*own, *made])
     command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
     return command
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    epilog="A method's own options (--depth 2,3,4, --proximal, --distribution erk, ...) are flags too, and may be "
-    "lists; `dwfbench list methods` shows them. The recipe of the model and data set gives what you leave out.",
+FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+EPILOG = (
+    "A method's own options (--depth 2,3,4, --proximal, --distribution erk, ...) are flags too, and may be "
+    "lists; `dwfbench list methods` shows them. The recipe of the model and data set gives what you leave out."
 )
+
+
+@app.command(context_settings=FREE, epilog=EPILOG)
 @guarded
-@with_settings
+@training_command
 def run(
     context: typer.Context,
     *,
-    method: Annotated[str | None, typer.Option(help="one or more methods, separated by commas [default: dwf]")] = None,
-    strength: Annotated[str | None, typer.Option(help="strengths lambda, separated by commas")] = None,
-    compression: Annotated[str | None, typer.Option(help="target compression ratios, separated by commas")] = None,
-    points: Annotated[int | None, typer.Option(help="number of knob values, log-spaced over the useful range")] = None,
-    strength_range: Annotated[str | None, typer.Option(help="lowest,highest strength for --points")] = None,
-    strength_max: Annotated[
-        float | None, typer.Option(help="highest strength for --points, from the decay budget up")
-    ] = None,
-    compression_range: Annotated[str | None, typer.Option(help="lowest,highest compression for --points")] = None,
-    seed: Annotated[str | None, typer.Option(help="seeds, separated by commas")] = None,
-    seeds: Annotated[int | None, typer.Option(help="number of seeds, counted from 0 [default: 1]")] = None,
-    recipe: Annotated[str | None, typer.Option(help="a recipe of `dwfbench list recipes`")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with the same keys; flags win")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="where data sets lie, or are downloaded to")] = None,
-    results: Results = Path("results"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
-    lanes: Annotated[str, typer.Option(help="runs trained at once: auto or a number")] = "auto",
-    jobs: Annotated[int, typer.Option(help="worker processes, which share the threads; for many runs on a CPU")] = 1,
-    compile: Annotated[str, typer.Option(help="compile the training step: auto, on, off")] = "auto",
-    eval_every: Annotated[int, typer.Option(min=1, help="epochs between two rows of a run's history")] = 1,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0, help="minutes of training that a kill may cost; 0: no checkpoints")
-    ] = 10.0,
+    tuned: Annotated[bool, typer.Option("--tuned", help="with the settings that won `dwfbench tune`")] = False,
     save_model: Annotated[bool, typer.Option("--save-model", help="store the sparse networks as safetensors")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be trained, and the time")] = False,
     force: Annotated[bool, typer.Option("--force", help="train stored runs again")] = False,
     debug: Debug = False,
-    **settings: Any,
+    **given: Any,
 ) -> int:
     """Train the runs of one or more curves; runs that are stored already are skipped."""
-    flags: dict[str, Any] = {
-        "methods": names(method),
-        "strength": numbers(strength, "strength"),
-        "compression": numbers(compression, "compression"),
-        "points": points,
-        "strength_range": numbers(strength_range, "strength-range"),
-        "strength_max": strength_max,
-        "compression_range": numbers(compression_range, "compression-range"),
-        "seed": numbers(seed, "seed"),
-        "seeds": seeds,
-        **{name: spec.coerce(spec.settings()[name], value) for name, value in settings.items() if value is not None},
-        **leftover(context.args),
-    }
-    flags = {key: value for key, value in flags.items() if value is not None}
-    if "seed" in flags and "seeds" in flags:
-        raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
-    lane_count = None if lanes == "auto" else positive(lanes, "lanes")
-    if compile not in ("auto", "on", "off"):
-        raise UsageError(f"--compile must be auto, on or off, not {compile!r}.")
-    layers = [spec.read_toml(config)] if config else []
+    if tuned and given["lr"] is not None:
+        raise UsageError("Give either --lr or --tuned, which chooses it.")
+    asked = arguments.read(given, context.args, save_model)
 
-    from dwfbench import data, estimate, models, planning, runner, workers
-    from dwfbench.checkpoints import stopping_at_steps
+    from dwfbench import estimate, planning, runner
     from dwfbench.progress import Reporter
     from dwfbench.store import Store
 
-    place, thread_count = hardware(device, threads, jobs)
-    model = planning.general([*layers, flags], "model", None)
-    dataset_name = planning.general([*layers, flags], "dataset", None)
-    layers = [spec.base_recipe(recipe, model, dataset_name), *layers]
-    layers[0] = {key: value for key, value in layers[0].items() if key != "title"}
-    everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, flags]
-    models.check(planning.general(everything, "model", None))
-    dataset = data.load(
-        planning.general(everything, "dataset", None),
-        data_dir=data_dir,
-        **{key: planning.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
-    ).to(place)
-    curves = planning.plan(layers, flags, dataset)
-    store = Store(results)
-    engine = workers.Engine(
-        place,
-        thread_count,
-        lane_count,
-        None if compile == "auto" else compile == "on",
-        jobs,
-        eval_every,
-        results / "checkpoints" if checkpoint_minutes else None,
-        checkpoint_minutes,
-        save_model,
-        ("dwfbench", *sys.argv[1:]),
-    )
+    if tuned:
+        from dwfbench import tuning
+
+        folder = asked.results / "tuning"
+        curves = [tuning.tuned(request, asked.dataset, folder) for request in asked.requests]
+    else:
+        curves = [planning.curve(request, asked.dataset) for request in asked.requests]
+    store = Store(asked.results)
     if dry_run:
-        todo = [runner.pending(curve, store, dataset, force) for curve in curves]
+        todo = [runner.pending(curve, store, asked.dataset, force) for curve in curves]
         typer.echo(plan_table(curves, store, force))
-        typer.echo(estimate.sentence(curves, todo, dataset, engine))
+        typer.echo(estimate.sentence(curves, todo, asked.dataset, asked.engine))
         return OK
     for curve in curves:
         if note := planning.budget_note(curve):
             message(note)
     store.prepare()
-    with Reporter() as reporter, stopping_at_steps() if checkpoint_minutes else nullcontext():
-        outcome = runner.execute(curves, dataset, store, engine, reporter, force)
+    with Reporter() as reporter, asked.stopping():
+        curves, outcome = runner.execute_to_targets(curves, asked.dataset, store, asked.engine, reporter, force)
     for sentence in store.damaged:
         message(sentence)
     wanted = {one.id for curve in curves for one in curve.specs}
     typer.echo(curve_table([record for record in store.load() if record["id"] in wanted]))
     bad = [status for status in outcome.values() if status != "ok"]
     if bad:
-        message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {results / 'failed'}.")
+        message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
     return SOME_FAILED if bad else OK
 
 
-def names(text: str | None) -> list[str] | None:
-    """A comma list of names."""
-    found = [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
-    if found == []:
-        raise UsageError("An empty list of names was given.")
-    return found
+@app.command(context_settings=FREE, epilog=EPILOG)
+@guarded
+@training_command
+def tune(
+    context: typer.Context,
+    *,
+    trials: Annotated[int, typer.Option(help="trials a method, the same number for all")] = 6,
+    lr_range: Annotated[str, typer.Option(help="lowest,highest learning rate to try")] = "0.03,0.5",
+    area: Annotated[
+        str | None, typer.Option(help="lowest,highest CR of the objective [default: of --compression]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a study of another budget")] = False,
+    debug: Debug = False,
+    **given: Any,
+) -> int:
+    """Choose the learning rate, and what else a method declares, on the validation part with equal budgets.
+
+    Every trial is a short curve at the compression ratios of --compression [default: 5,40,300], with --max-runs
+    strengths at most [default: 5] where a method is turned by a strength. `dwfbench run --tuned` takes the winner.
+    """
+    if given["lr"] is not None:
+        raise UsageError("--lr is what tuning chooses; give --lr-range.")
+    asked = arguments.read(given, context.args)
+
+    from dwfbench import assessment, tuning
+    from dwfbench.progress import Reporter
+
+    requests = [tuning.short(request) for request in asked.requests]
+    ratios = [ratio for request in requests for ratio in request.settings["compression"]]
+    span = numbers(area, "area") or (min(ratios), max(ratios))
+    budget = tuning.Budget(trials, tuple(numbers(lr_range, "lr-range")), tuple(span))
+    source = {**assessment.environment(asked.engine.device, asked.engine.threads), "argv": list(asked.engine.argv)}
+    folder = asked.results / "tuning"
+    with Reporter() as reporter, asked.stopping():
+        studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
+    typer.echo(study_table(studies))
+    typer.echo(f"\nval %: {studies[0]['objective']}, in percent; * won. `dwfbench run --tuned` takes it.")
+    for study in studies:
+        if edge := tuning.at_edge(study):
+            message(f"{study['label']}: the {edge} learning rate won; a wider --lr-range may find a better one.")
+    return OK
 
 
-def numbers(text: str | None, flag: str) -> list[float] | None:
-    """A comma list of numbers; whole ones are ints."""
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-        if not all(map(math.isfinite, values)):
-            raise ValueError
-    except ValueError:
-        raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
-    return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
-
-
-def positive(text: str, flag: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--{flag} must be auto or a whole number of at least 1, not {text!r}.")
-    return int(text)
-
-
-def leftover(words: list[str]) -> dict[str, Any]:
-    """Options of methods: ``--depth 2,3``, ``--depth=2``, ``--proximal``, ``--no-proximal``. Lists for comma lists."""
-    found: dict[str, Any] = {}
-    position = 0
-    while position < len(words):
-        word = words[position]
-        position += 1
-        if not word.startswith("--") or len(word) < 3:
-            raise UsageError(f"Unexpected argument {word!r}; flags start with two dashes.")
-        flag, equals, value = word[2:].partition("=")
-        if not equals and position < len(words) and not words[position].startswith("--"):
-            value, equals = words[position], "="
-            position += 1
-        key = flag.replace("-", "_")
-        if not equals and key.startswith("no_"):
-            key, value = key[3:], "false"
-        elif not equals:
-            value = "true"
-        if key in found:
-            raise UsageError(f"--{flag} is given twice; separate several values by commas.")
-        found[key] = [part.strip() for part in value.split(",")]
-    return found
-
-
-def hardware(device: str, threads: int | None, jobs: int):
-    """The torch device and the number of threads of all processes together, checked and set."""
-    import torch
-
-    from dwfbench.workers import prepare_process
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = cores if threads is None else threads
-    if not 1 <= threads <= cores:
-        raise UsageError(f"--threads must be between 1 and the {cores} cores of this machine, not {threads}.")
-    if not 1 <= jobs <= threads:
-        raise UsageError(f"--jobs must be between 1 and the {threads} threads that they share, not {jobs}.")
-    prepare_process(threads // jobs)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-        torch.zeros(1, device=place).item()  # the device that only pretends (meta) fails here
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"The device {device!r} cannot be used ({reason}); try --device cpu.") from None
-    return place, threads
+def study_table(studies: list[dict]) -> str:
+    rows = [["method", "trial", "val %", "runs", "bad", ""]]
+    for study in studies:
+        for number, trial in enumerate(study["trials"]):
+            values = ", ".join(f"{name}={value:g}" for name, value in trial["values"].items())
+            best = "*" if number == study["best"] else ""
+            percent = f"{100 * trial['value']:.2f}"
+            rows.append([study["label"], values, percent, str(len(trial["runs"])), str(trial["bad"]), best])
+    return aligned(rows)
 
 
 def plan_table(curves: list, store, force: bool) -> str:

@@ -81,6 +81,10 @@ class Method:
         Asked when a command is planned, so that nothing has been trained in vain.
         """
 
+    def tunable(self) -> dict[str, tuple]:
+        """Options that tuning tries beside the learning rate, each with its values: {"finetune_lr": (0.3, 1.0)}."""
+        return {}
+
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         """How the epoch budget is spent; each phase has a cosine of its own. The epochs must add up to ``epochs``."""
         return (Phase(epochs),)

@@ -2,6 +2,9 @@
 
 Settings come in layers, later ones win: the defaults of RunSpec, the recipe of the model and data set, a config
 file, the command line; within recipe and config, the table of a method wins over the general keys.
+
+A method that is turned by its strength takes a list of compression ratios as targets: it starts from a few strengths
+over its useful range, and the runner adds others until its runs lie around every target (``placement``).
 """
 
 import itertools
@@ -21,6 +24,9 @@ from dwfbench.spec import RunSpec
 
 DEFAULT_POINTS = 7
 COMPRESSION_RANGE = (2.0, 300.0)
+TARGETED_POINTS = 4
+"""Strengths with which the search for targets begins."""
+MAX_RUNS = 16
 STRENGTH_RANGE = (1e-5, 1e-3)
 """Strengths of methods that do not work by decay, where a recipe names none."""
 
@@ -31,16 +37,26 @@ class Curve:
 
     ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
     ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay.
+    Around each of the ``targets``, compression ratios, there are to be runs, with ``most`` strengths at most.
+    ``tuned`` says by which study its settings were chosen, if they were (``tuning.winner``).
     """
 
     method: Method
     specs: tuple[RunSpec, ...]
     reach: float
     needed: float | None
+    targets: tuple[float, ...] = ()
+    most: int = MAX_RUNS
+    tuned: Mapping[str, Any] | None = None
 
     def budget(self, one: RunSpec) -> float | None:
         """Decay budget of a run of a method that works by decay, else None."""
         return None if self.needed is None else one.strength * self.reach
+
+    def at(self, strengths: Iterable[float]) -> "Curve":
+        """The same curve at other strengths, with the same seeds."""
+        first = {one.seed: one for one in self.specs}
+        return replace(self, specs=tuple(replace(one, strength=value) for one in first.values() for value in strengths))
 
 
 def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any:
@@ -49,8 +65,21 @@ def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any
     return found[-1] if found else default
 
 
+@dataclass(frozen=True)
+class Request:
+    """A method with one set of options, and all settings that were given for it, merged."""
+
+    method: Method
+    settings: Mapping[str, Any]
+
+
 def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
-    """The curves that settings ask for.
+    """The curves that settings ask for; arguments and errors as in ``requests``."""
+    return [curve(one, dataset) for one in requests(layers, flags)]
+
+
+def requests(layers: list[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[Request]:
+    """What settings ask for.
 
     ``layers`` are recipe and config (as ``spec.read_toml`` gives them), ``flags`` the command line: fields of
     RunSpec, CURVE_KEYS, ``methods`` and options of methods, which may be lists (every combination is a curve).
@@ -60,7 +89,7 @@ def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: dat
     names = as_list(general([*layers, flags], "methods", ["dwf"]))
     kinds = {name: method.load(name) for name in names}
     check_options(kinds, layers, flags)
-    curves: dict[Method, Curve] = {}  # a value that is listed twice is one curve
+    found: dict[Method, Request] = {}  # a value that is listed twice is one curve
     for name, kind in kinds.items():
         options = [item.name for item in fields(kind)]
         swept = {}
@@ -68,8 +97,8 @@ def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: dat
             swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
         for values in itertools.product(*swept.values()):
             chosen = method.create(name, dict(zip(swept, values, strict=True)))
-            curves[chosen] = curve(chosen, settings_of(chosen, layers, flags), dataset)
-    return list(curves.values())
+            found[chosen] = Request(chosen, settings_of(chosen, layers, flags))
+    return list(found.values())
 
 
 def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
@@ -84,6 +113,8 @@ def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], 
                 f"--{flag} is neither a flag of run nor an option of {chosen}{spec.nearest(key, [*shared, *own])}"
             )
     knobs = {kind.knob for kind in kinds.values()}
+    if "strength" in knobs:
+        knobs.add("compression")  # as targets
     for key in ("strength", "strength_range", "strength_max", "compression", "compression_range"):
         knob = key.partition("_")[0]
         if flags.get(key) is not None and knob not in knobs:
@@ -113,6 +144,7 @@ def settings_of(chosen: Method, layers: Iterable[Mapping[str, Any]], flags: Mapp
 DISPLACES = {
     "seeds": ("seed",),
     "points": ("strength", "compression"),
+    "compression": ("strength",),
     "strength_range": ("strength",),
     "strength_max": ("strength", "strength_range"),
     "compression_range": ("compression",),
@@ -126,13 +158,10 @@ def over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in lower.items() if key not in displaced} | dict(upper)
 
 
-def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) -> Curve:
-    """One curve from merged settings: the seeds times the knob values."""
-    shared = {key: settings[key] for key in spec.settings() if settings.get(key) is not None}
-    shared |= {"method": chosen.name, "options": chosen.changed(), "dataset": dataset.name}
-    if not chosen.decays:
-        shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
-    base = RunSpec(**shared)
+def curve(request: Request, dataset: data.Dataset) -> Curve:
+    """The seeds times the knob values."""
+    chosen, settings = request.method, request.settings
+    base = base_spec(request, dataset)
     chosen.check(base, dataset)
     steps = training.steps_in_epoch(len(dataset.train.labels), base.batch_size)
     phases = chosen.phases(base.epochs)
@@ -146,7 +175,28 @@ def curve(chosen: Method, settings: Mapping[str, Any], dataset: data.Dataset) ->
     specs = [
         replace(base, seed=seed, **{chosen.knob: value} if chosen.knob else {}) for seed in seeds for value in knobs
     ]
-    return Curve(chosen, tuple({one.id: one for one in specs}.values()), reach, needed)
+    unique = tuple({one.id: one for one in specs}.values())
+    return Curve(chosen, unique, reach, needed, targets_of(chosen, settings), whole(settings, "max_runs", MAX_RUNS))
+
+
+def base_spec(request: Request, dataset: data.Dataset) -> RunSpec:
+    """What the runs of a curve have in common, with the default seed."""
+    chosen, settings = request.method, request.settings
+    shared = {key: settings[key] for key in spec.settings() if settings.get(key) is not None}
+    shared |= {"method": chosen.name, "options": chosen.changed(), "dataset": dataset.name}
+    if not chosen.decays:
+        shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
+    return RunSpec(**shared)
+
+
+def targets_of(chosen: Method, settings: Mapping[str, Any]) -> tuple[float, ...]:
+    """The compression ratios around which a method with a strength is to have runs; none if strengths are listed."""
+    if chosen.knob != "strength" or settings.get("strength") is not None or settings.get("compression") is None:
+        return ()
+    targets = tuple(as_list(settings["compression"]))
+    if not all(isinstance(target, (int, float)) and target > 1 for target in targets):
+        raise UsageError(f"Target compression ratios must be above 1 for {chosen.label()}, not {list(targets)}.")
+    return targets
 
 
 def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dict[str, torch.Tensor]:
@@ -160,8 +210,9 @@ def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | Non
     """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm.
 
     ``lowest`` is the strength whose decay budget brings half of the weights to zero; the default strengths go from
-    there to the recipe's ``strength_max``, or to four times it.
+    there to the recipe's ``strength_max``, or to four times it. They are fewer where targets will call for others.
     """
+    targets = targets_of(chosen, settings)
     if chosen.knob is None:
         return [None]
     if settings.get(chosen.knob) is not None:
@@ -173,6 +224,8 @@ def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | Non
             top = 4 * floor if lowest else STRENGTH_RANGE[1]
         if not isinstance(top, (int, float)) or not 0 < top < math.inf:
             raise UsageError(f"strength_max must be a positive number, not {top!r}.")
+        if targets:
+            top = max(top, 2 * floor)  # a recipe's highest strength may be meant for another learning rate
         if not settings.get("strength_range") and top <= floor:
             raise UsageError(
                 f"Strengths of {chosen.label()} would go up to {top:g} (strength_max), but so few or small steps decay "
@@ -183,7 +236,9 @@ def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | Non
     else:
         span = settings.get("compression_range") or COMPRESSION_RANGE
     low, high = (float(edge) for edge in pair(span, f"{chosen.knob}_range"))
-    points = whole(settings, "points", DEFAULT_POINTS)
+    points = whole(settings, "points", TARGETED_POINTS if targets else DEFAULT_POINTS)
+    if targets:
+        points = min(points, whole(settings, "max_runs", MAX_RUNS))
     fractions = [index / (points - 1) for index in range(points)] if points > 1 else [0.5]
     # Three digits: readable, and the same identity on every machine.
     return [float(f"{math.exp(math.log(low) + f * (math.log(high) - math.log(low))):.3g}") for f in fractions]

@@ -60,10 +60,17 @@ class Reporter:
         self.bars.stop()
 
     def curve(self, label: str, runs: int, pending: int, epochs: int) -> None:
-        """A curve of so many runs, of which some are to be trained; the others are stored."""
+        """A curve of so many runs, of which some are to be trained; the others are stored.
+
+        Curves of one label, such as the trials of a study, and what a curve grows by share a bar.
+        """
         if pending < runs:
             self.note(f"{label}: {runs - pending} of {runs} runs are stored already.")
-        if pending:
+        if pending and label in self.curves:
+            known = self.curves[label]
+            known.runs += pending
+            self.bars.update(known.task, total=known.runs)
+        elif pending:
             task = self.bars.add_task(label, total=pending, detail="", start=False)
             self.curves[label] = Curve(task, pending, epochs)
 
@@ -89,7 +96,9 @@ class Reporter:
         if record["status"] != "ok":
             self.note(f"{name}: {record['status']}: {record['error']} (run {record['id']})")
         elif not self.live:
-            self.note(f"{name}: {100 * record['test_accuracy']:.2f} % at CR {record['compression']:.4g}")
+            part = "val" if record["test_accuracy"] is None else "test"
+            accuracy = f"{part} {100 * record[f'{part}_accuracy']:.2f} %"
+            self.note(f"{name}: {accuracy} at CR {record['compression']:.4g}")
         self.show(record["label"])
 
     def begun(self, label: str) -> "Curve":

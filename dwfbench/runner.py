@@ -2,11 +2,12 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from dwfbench import checkpoints, compiler, data, models, training, workers
+from dwfbench import checkpoints, compiler, data, models, placement, training, workers
 from dwfbench.errors import UsageError
 from dwfbench.group import chunks
 from dwfbench.planning import Curve
@@ -72,6 +73,45 @@ def execute(
     return outcome
 
 
+def execute_to_targets(
+    curves: list[Curve],
+    dataset: data.Dataset,
+    store: Store,
+    engine: Engine,
+    progress: Progress,
+    force: bool = False,
+) -> tuple[list[Curve], dict[str, str]]:
+    """As ``execute``; a curve with targets then grows by strengths near those that are not met, until all are.
+
+    An interrupted command that goes on chooses the same strengths. Returns the curves with all their runs, and the
+    status of every run trained, by its id.
+    """
+    grown, todo, outcome = list(curves), list(curves), {}
+    while todo:
+        outcome |= execute(todo, dataset, store, engine, progress, force)
+        todo = []
+        for number, one in enumerate(grown):
+            if strengths := further_strengths(one, store):
+                listed = ", ".join(f"{value:g}" for value in strengths)
+                progress.note(f"{one.method.label()}: towards its targets, strength {listed}.")
+                added = one.at(strengths)
+                grown[number] = replace(one, specs=(*one.specs, *added.specs))
+                todo.append(added)
+    return grown, outcome
+
+
+def further_strengths(curve: Curve, store: Store) -> list[float]:
+    """Strengths that a curve with targets still needs, by the compression of its stored runs."""
+    if not curve.targets:
+        return []
+    trained: dict[float, list[float]] = {one.strength: [] for one in curve.specs}
+    for one in curve.specs:
+        record = store.read(one.id) or {"status": "failed"}
+        if record["status"] != "failed":  # one that ran out of memory says nothing about its compression
+            trained[one.strength].append(record["compression"] if record["status"] == "ok" else math.inf)
+    return placement.further(trained, curve.targets, curve.most)
+
+
 def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Engine) -> list[Task]:
     """The runs of a curve as tasks; runs that share epochs stay together.
 
@@ -88,7 +128,7 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
         groups = [runs]
     else:
         groups = [list(family) for _, family in itertools.groupby(runs, key=lambda one: one.seed)]
-    return [Task(curve.method, tuple(group), lanes, compile) for group in groups if group]
+    return [Task(curve.method, tuple(group), lanes, compile, curve.tuned) for group in groups if group]
 
 
 def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, compile: bool) -> int:

@@ -195,6 +195,7 @@ CURVE_KEYS = (
     "strength_range",
     "strength_max",
     "compression_range",
+    "max_runs",
 )
 """What a recipe, config file or command line may say about a curve, beside the fields of RunSpec."""
 

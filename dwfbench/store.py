@@ -166,6 +166,15 @@ def replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """A file beside the records, parent folders included. UsageError when it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, (json.dumps(finite(value), indent=1, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror or error}).") from None
+
+
 def finite(value: Any) -> Any:
     """JSON has no infinity or NaN: they become null."""
     if isinstance(value, Mapping):

@@ -44,6 +44,7 @@ class Engine:
     checkpoints: Path | None = None
     checkpoint_minutes: float = 10.0
     save_model: bool = False
+    test: bool = True  # whether the test set is looked at; tuning does not
     argv: tuple[str, ...] = ()
 
 
@@ -55,6 +56,7 @@ class Task:
     specs: tuple[RunSpec, ...]
     lanes: int
     compile: bool
+    tuned: Mapping[str, Any] | None = None  # how the settings were chosen, for the provenance
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ class Worker:
                 trainer = self.trainer(task, compile, progress)
                 for trained in trainer.train(left, lanes, functools.partial(progress.epoch, label)):
                     clock = time.perf_counter()
-                    results, state = assessment.assess(trained, task.method, self.dataset)
+                    results, state = assessment.assess(trained, task.method, self.dataset, self.engine.test)
                     trained.seconds += time.perf_counter() - clock
                     left.remove(trained.spec)
-                    yield self.result(trained, task.method, results, state, compile, started)
+                    yield self.result(trained, task, results, state, compile, started)
                 continue
             except UsageError:
                 raise
@@ -123,7 +125,7 @@ class Worker:
             else:
                 failed = Trained(left.pop(0))
                 results = {"status": "failed", "error": f"{kind}: {reason}"}
-                yield self.result(failed, task.method, results, None, compile, started)
+                yield self.result(failed, task, results, None, compile, started)
 
     def trainer(self, task: Task, compile: bool, progress: Progress) -> training.Trainer:
         """The curve's trainer; that of the curve before is dropped."""
@@ -148,9 +150,9 @@ class Worker:
                 torch.cuda.reset_peak_memory_stats(engine.device)
         return self.trainers[key]
 
-    def result(self, trained: Trained, chosen: Method, results, state, compiled: bool, started: str) -> Result:
+    def result(self, trained: Trained, task: Task, results, state, compiled: bool, started: str) -> Result:
         record = {
-            **assessment.describe(trained.spec, chosen),
+            **assessment.describe(trained.spec, task.method),
             **results,
             "seconds": trained.seconds,
             "overhead_seconds": trained.overhead_seconds,
@@ -160,6 +162,7 @@ class Worker:
                 "lanes": trained.lanes,
                 "precision": trained.spec.precision,
                 "compiled": compiled,
+                "tuned": task.tuned,
                 "started": started,
                 "ended": now(),
             },
@@ -264,7 +267,7 @@ def failures(task: Task, dataset: data.Dataset, engine: Engine) -> list[Result]:
     worker = Worker(dataset, engine)
     what = {"status": "failed", "error": "the worker process died twice, perhaps for want of memory; try fewer --jobs"}
     ended = [Trained(one) for one in task.specs]
-    return [worker.result(trained, task.method, what, None, task.compile, now()) for trained in ended]
+    return [worker.result(trained, task, what, None, task.compile, now()) for trained in ended]
 
 
 def prepare_process(threads: int) -> None:
