@@ -66,7 +66,7 @@ def proposal(known: list[Trained], target: float, bracket: float) -> tuple[float
     above = [point for point in known if point.least >= target]
     if not above:
         return math.inf, rounded(known[-1].strength * STEP)
-    if above[-1].strength < low.strength:  # compression falls again with the strength: leave the ends as they are
+    if above[-1].strength <= low.strength:  # met to the digit, or compression falls again with the strength
         return 0.0, low.strength
     high = next(point for point in above if point.strength > low.strength)
     # Where seeds lie on both sides of the target at strengths between, the gap is that between the means.
@@ -74,11 +74,13 @@ def proposal(known: list[Trained], target: float, bracket: float) -> tuple[float
     low = [point for point in between if point.mean <= target][-1]
     high = next(point for point in between if point.strength > low.strength)
     gap = math.log(high.mean / low.mean) if high.mean < math.inf else math.inf
-    if gap <= math.log(bracket) * (1 + 1e-9) or high.strength < CLOSEST**2 * low.strength:
+    width = math.log(high.strength / low.strength)
+    if gap <= math.log(bracket) * (1 + 1e-9) or width < 2.2 * math.log(CLOSEST):
         return 0.0, low.strength
     # A straight line in log-log, kept off the ends, where a steep curve would draw every proposal.
-    share = 0.5 if gap == math.inf else min(max(math.log(target / low.mean) / gap, 0.2), 0.8)
-    return gap, rounded(low.strength * (high.strength / low.strength) ** share)
+    margin = max(0.2, 1.1 * math.log(CLOSEST) / width)
+    share = 0.5 if gap == math.inf else min(max(math.log(target / low.mean) / gap, margin), 1 - margin)
+    return gap, rounded(low.strength * math.exp(share * width))
 
 
 def rounded(strength: float) -> float:
