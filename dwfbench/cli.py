@@ -8,6 +8,7 @@ our own do.
 import functools
 import inspect
 import json
+import math
 import os
 import sys
 import traceback
@@ -235,16 +236,17 @@ def curve_table(records: list[dict]) -> str:
 
 
 def aligned(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    from dwfbench import tables
+
+    return tables.aligned(rows)
 
 
 # ---------------------------------------------------------------- compare, plot
 
 
-def stored_records(results: Path, dataset, model, threshold: float | None = None, history: bool = False) -> list[dict]:
+def stored_records(
+    results: Path, dataset, model, threshold: float | None = None, history: bool = False, weights: bool = False
+) -> list[dict]:
     """Records that pass the filters; damaged ones are named on stderr.
 
     Commands filter by method later: labels and the dense reference come from all methods' runs.
@@ -257,7 +259,7 @@ def stored_records(results: Path, dataset, model, threshold: float | None = None
             f"There is no results folder {results}; train something with `dwfbench run`, or use --results."
         )
     store = Store(results)
-    records = store.load(history)
+    records = store.load(history, weights)
     for sentence in store.damaged:
         message(sentence)
     records = curves.filter_records(records, names(dataset), names(model))
@@ -277,7 +279,12 @@ def compare(
     tolerance: Annotated[
         str, typer.Option(help="losses of accuracy against dense, for the largest CR within")
     ] = "1,5,10",
-    relative: Annotated[bool, typer.Option("--relative", help="tolerances in percent of dense, not in points")] = False,
+    reading: Annotated[
+        str, typer.Option(help="of a tolerance: points (below dense), relative (percent of dense) or both")
+    ] = "points",
+    versus: Annotated[
+        str | None, typer.Option(help="instead: differences to this curve (label, or method of one label), tested")
+    ] = None,
     area: Annotated[str | None, typer.Option(help="lowest,highest CR of the area under the curve")] = None,
     dataset: Listed = None,
     model: Listed = None,
@@ -287,10 +294,12 @@ def compare(
     debug: Debug = False,
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
-    from dwfbench import curves
+    from dwfbench import curves, tables
 
-    if format not in curves.FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(curves.FORMATS)}, not {format!r}.")
+    if format not in tables.FORMATS:
+        raise UsageError(f"--format must be one of {', '.join(tables.FORMATS)}, not {format!r}.")
+    if reading not in tables.READINGS:
+        raise UsageError(f"--reading must be one of {', '.join(tables.READINGS)}, not {reading!r}.")
     ratios, tolerances, span = numbers(at, "at"), numbers(tolerance, "tolerance"), numbers(area, "area")
     if any(not value >= 1 for value in ratios):
         raise UsageError("--at takes compression ratios of at least 1.")
@@ -299,20 +308,35 @@ def compare(
     if span is not None and not (len(span) == 2 and 1 <= span[0] < span[1]):
         raise UsageError("--area takes two compression ratios, the smaller first.")
     records = stored_records(results, dataset, model, threshold)
-    low, high = span or (None, None)
-    table = curves.compare(records, ratios, tolerances, relative, method=names(method), low=low, high=high)
+    frame, (low, high) = curves.frame(records), span or (None, None)
+    if frame.empty:
+        return nothing(results)
+    cautions = curves.warnings(frame, curves.failures(records))
+    if versus is None:
+        table = tables.compare(records, ratios, tolerances, reading, method=names(method), low=low, high=high)
+        caption = tables.compare_caption(reading)
+    else:
+        label = curves.label_of(frame, versus)
+        shown = frame if method is None else frame[frame["method"].isin(names(method)) | (frame["label"] == label)]
+        found = curves.differences(shown, label, ratios, low, high)
+        if found.empty:
+            message(f"There is no other sparse curve here to compare with {label}.")
+            return NOTHING
+        cautions += curves.pair_warnings(shown, found, label)
+        table, caption = tables.versus(found), tables.versus_caption(found, label)
     if table.empty:
         return nothing(results)
-    for line in curves.warnings(curves.frame(records), curves.failures(records)):
+    for line in cautions:
         message(line)
-    typer.echo(curves.render(table, format).rstrip("\n"))
+    typer.echo(tables.render(table, format).rstrip("\n"))
+    typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")
     return OK
 
 
 @app.command()
 @guarded
 def plot(
-    kind: Annotated[str, typer.Argument(help="accuracy, layers or dynamics")] = "accuracy",
+    kind: Annotated[str, typer.Argument(help="accuracy, layers, dynamics or weights")] = "accuracy",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="PNG, SVG or PDF [default: RESULTS/KIND.png]")
     ] = None,
@@ -321,30 +345,87 @@ def plot(
     model: Listed = None,
     method: Listed = None,
     threshold: Cut = None,
+    compression: Annotated[
+        float | None, typer.Option(help="of weights: show the runs with a CR nearest to this [default: 100]")
+    ] = None,
     debug: Debug = False,
 ) -> int:
-    """Draw accuracy against compression, the density of layers, or the dynamics of training."""
-    kinds = ("accuracy", "layers", "dynamics")
+    """Draw accuracy against compression, the density of layers, the dynamics of training, or the sizes of weights."""
+    kinds = ("accuracy", "layers", "dynamics", "weights")
     if kind not in kinds:
         raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
-    from dwfbench import curves, plots
+    from dwfbench import curves, dynamics, plots
 
     if threshold is not None and kind != "accuracy":
         raise UsageError(f"--threshold recounts the accuracy plot only, not {kind}.")
-    records = stored_records(results, dataset, model, threshold, history=kind == "dynamics")
-    make = {"accuracy": curves.frame, "layers": curves.layers, "dynamics": curves.dynamics}[kind]
-    frame = make(records)
-    if method is not None:
-        frame = frame[frame["method"].isin(names(method))]
+    if compression is not None and kind != "weights":
+        raise UsageError(f"--compression chooses the runs of the weights plot only, not of {kind}.")
+    ratio = 100.0 if compression is None else compression
+    if not (math.isfinite(ratio) and ratio >= 1):
+        raise UsageError(f"--compression takes a finite compression ratio of at least 1, not {ratio:g}.")
+    over_epochs = kind in ("dynamics", "weights")
+    records = stored_records(results, dataset, model, threshold, history=over_epochs, weights=over_epochs)
+    make = {
+        "accuracy": curves.frame,
+        "layers": curves.layers,
+        "dynamics": dynamics.histories,
+        "weights": functools.partial(dynamics.weights, compression=ratio),
+    }
+
+    def asked_for(table):
+        return table if method is None else table[table["method"].isin(names(method))]
+
+    frame = asked_for(make[kind](records))
     if kind == "layers":  # a dense network's layers are dense
         frame = frame[frame["method"] != "dense"]
+    if frame.empty and kind == "weights":
+        message(
+            f"No finished run in {results} that fits has a strength and a record of its weights (weights.csv, which "
+            "older runs lack); `dwfbench run --force` trains them again."
+        )
+        return NOTHING
     if frame.empty:
         return nothing(results)
     path = output or results / f"{kind}.png"
+    phases = asked_for(dynamics.phases(records)) if kind == "dynamics" else None
+    written = [path]
     try:
         getattr(plots, kind)(frame, path)
+        if phases is not None and not phases.empty:
+            written.append(path.with_suffix(".csv"))
+            phases.to_csv(written[-1], index=False, lineterminator="\n")
     except OSError as error:
-        raise UsageError(f"The figure cannot be written to {path} ({error.strerror or error}).") from None
+        raise UsageError(f"{written[-1]} cannot be written ({error.strerror or error}).") from None
+    for path in written:
+        typer.echo(str(path))
+    return OK
+
+
+@app.command()
+@guarded
+def report(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML file [default: RESULTS/report.html]")
+    ] = None,
+    results: Results = Path("results"),
+    dataset: Listed = None,
+    model: Listed = None,
+    method: Listed = None,
+    threshold: Cut = None,
+    debug: Debug = False,
+) -> int:
+    """Write charts, tables, cautions, failures and provenance as one HTML file that opens without a network."""
+    from dwfbench import curves, report
+
+    selection = report.Selection(results, names(dataset), names(model), names(method), threshold)
+    records = stored_records(results, dataset, model, threshold, history=True)
+    if curves.frame(curves.filter_records(records, method=selection.method)).empty:
+        return nothing(results)
+    studies, damaged = report.studies(results)
+    for sentence in damaged:
+        message(sentence)
+    path = output or results / "report.html"
+    report.write(report.render(records, selection, studies), path)
     typer.echo(str(path))
     return OK
 

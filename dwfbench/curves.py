@@ -3,8 +3,8 @@
 Units, everywhere in this module: accuracies are percent (records hold fractions), compression ratios (CR) are
 numel / nnz >= 1, times are seconds. A *curve* is all runs that agree in every field of their spec except
 seed, strength and compression. Curves are interpolated per seed, linearly in log CR, and never extrapolated;
-only then are seeds averaged. Every frame names a curve by the three columns `dataset`, `model`, `label`.
-Empty input gives empty frames with the same columns.
+only then are seeds averaged, or two curves' values of one seed subtracted. Every frame names a curve by the three
+columns `dataset`, `model`, `label`. Empty input gives empty frames with the same columns.
 """
 
 import hashlib
@@ -14,19 +14,20 @@ from dataclasses import MISSING, fields
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from dwfbench.errors import UsageError
-from dwfbench.spec import RunSpec
+from dwfbench.spec import RunSpec, nearest
 
 AT = (2, 5, 10, 30, 100, 300)
 TOLERANCES = (1, 5, 10)
-FORMATS = ("table", "markdown", "latex", "csv", "json")
+LEVEL = 0.05  # a difference is beyond noise where its Holm p is below this
 
 PANEL = ["dataset", "model"]
 KEYS = [*PANEL, "label"]
 VARYING = {"seed", "strength", "compression"}  # the spec fields that move along a curve, not between curves
 END_SLACK = np.log1p(1e-3)  # a target CR of 10 met as 9.9996 counts as reached
+ROUNDING = 1e-9  # points of accuracy; one test sample of a million is 1e-4
 
 TEXTS = ["id", "curve", "label", "method", "dataset", "model", "knob", "status", "error", "data_checksum"]
 NUMBERS = [
@@ -51,8 +52,6 @@ LAYERS = [
     "nnz",
     "density",
 ]
-HISTORY = ["epoch", "train_loss", "val_accuracy", "compression", "misalignment", "lr"]
-DYNAMICS = [*KEYS, "method", "depth", "seed", "knob", "knob_value", *HISTORY]
 
 
 # --- records -> tidy frames ---------------------------------------------------------------------------------
@@ -154,20 +153,6 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     return means.assign(compression=np.exp(means["compression"]))
 
 
-def dynamics(records: Iterable[dict]) -> pd.DataFrame:
-    """One row per usable run and epoch: dataset, model, label, method, depth, seed, knob, knob_value, epoch,
-    train_loss, val_accuracy (percent), compression (NaN where not finite), misalignment (NaN if none), lr."""
-    by_id = _by_id(records)
-    runs = frame(by_id.values())
-    rows = [
-        (id_, *(step.get(name) for name in HISTORY)) for id_ in runs["id"] for step in by_id[id_].get("history") or []
-    ]
-    steps = pd.DataFrame(rows, columns=["id", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
-    steps["val_accuracy"] *= 100
-    steps["compression"] = steps["compression"].where(np.isfinite(steps["compression"]))
-    return steps.merge(runs.drop(columns=["val_accuracy", "compression"]), on="id", how="left")[DYNAMICS]
-
-
 def _by_id(records: Iterable[dict]) -> dict[str, dict]:
     """Records by id, the last of one id. A field of RunSpec that a record does not know has its default: as before."""
 
@@ -263,13 +248,12 @@ def _text(spec: dict, name: str) -> str:
 def interpolate(rows: pd.DataFrame, at: Sequence[float]) -> pd.DataFrame:
     """Accuracy of every curve and seed in `rows` (of a `frame`) at the CRs `at`.
 
+    Points of one seed with equal CR are averaged first; between two neighbouring points the accuracy is linear in
+    log CR, so it never leaves the range of the two, and beyond the first and last point there is none.
     Columns: dataset, model, label, seed, compression (the CR asked for), accuracy (percent; NaN outside the
-    seed's own measured range, whose ends are widened by 0.1 %). Points of one seed with equal CR are averaged
-    first. Raises UsageError for a CR below 1.
+    seed's own measured range, whose ends are widened by 0.1 %). Raises UsageError for a CR below 1.
     """
-    targets = np.unique(np.asarray(at, dtype=float))
-    if len(targets) and not targets[0] >= 1:
-        raise UsageError(f"There is no compression ratio {targets[0]:g}: ask for accuracies at ratios of 1 and above.")
+    targets = _targets(at)
     found = [
         (*key, target, value)
         for key, log_cr, accuracy in _seed_curves(rows)
@@ -306,7 +290,7 @@ def at_tolerance(
     """
     reference_rows = frame if dense is None else dense
     frame = frame[frame["method"] != "dense"]
-    curves = _dense_reference(frame, reference_rows).set_index(KEYS)
+    curves = dense_reference(frame, reference_rows).set_index(KEYS)
     references = curves["dense"].to_dict()
     rows = []
     for key, log_cr, accuracy in _seed_curves(frame):
@@ -331,8 +315,7 @@ def area(frame: pd.DataFrame, low: float | None = None, high: float | None = Non
     range; NaN if none does), ci95, n, low, high (the range used; NaN if there is no common one). Raises
     UsageError for a range that is empty or starts below 1.
     """
-    if low is not None and (low < 1 or (high is not None and high <= low)):
-        raise UsageError(f"An area needs a range 1 <= low < high, not {low} to {high}: give other bounds.")
+    _check_range(low, high)
     curves = list(_seed_curves(frame))
     ranges = _common_ranges(curves, low, high)
     rows = [(*key, _area(log_cr, accuracy, *ranges[key[:2]])) for key, log_cr, accuracy in curves]
@@ -371,6 +354,19 @@ def _grid(compressions: pd.Series) -> np.ndarray:
     return np.union1d(measured, np.geomspace(measured[0], measured[-1], 50)[1:-1])
 
 
+def _targets(at: Sequence[float]) -> np.ndarray:
+    """The CRs asked for, rising, each once."""
+    targets = np.unique(np.asarray(at, dtype=float))
+    if len(targets) and not targets[0] >= 1:
+        raise UsageError(f"There is no compression ratio {targets[0]:g}: ask for accuracies at ratios of 1 and above.")
+    return targets
+
+
+def _check_range(low: float | None, high: float | None) -> None:
+    if low is not None and (low < 1 or (high is not None and high <= low)):
+        raise UsageError(f"An area needs a range 1 <= low < high, not {low} to {high}: give other bounds.")
+
+
 def _seed_curves(frame: pd.DataFrame) -> Iterator[tuple[tuple, np.ndarray, np.ndarray]]:
     """For each curve and seed: (dataset, model, label, seed), rising log CR, accuracy; equal CRs averaged."""
     by = [*KEYS, "seed"]
@@ -399,13 +395,18 @@ def _crossing(log_cr: np.ndarray, accuracy: np.ndarray, target: float) -> tuple[
 
 def _common_ranges(curves: list[tuple], low: float | None, high: float | None) -> dict[tuple, tuple[float, float]]:
     """For each (dataset, model) the ends of the log CR range in use, NaN if it is empty."""
-    ranges = {}
-    for panel in dict.fromkeys(key[:2] for key, *_ in curves):
-        measured = [log_cr for key, log_cr, _ in curves if key[:2] == panel and len(log_cr) > 1]
-        start = np.log(low) if low is not None else max((log_cr[0] for log_cr in measured), default=np.nan)
-        stop = np.log(high) if high is not None else min((log_cr[-1] for log_cr in measured), default=np.nan)
-        ranges[panel] = (start, stop) if start < stop else (np.nan, np.nan)
-    return ranges
+    panels: dict[tuple, list[np.ndarray]] = {}
+    for key, log_cr, _ in curves:
+        panels.setdefault(key[:2], []).append(log_cr)
+    return {panel: _common_range(logs, low, high) for panel, logs in panels.items()}
+
+
+def _common_range(logs: list[np.ndarray], low: float | None, high: float | None) -> tuple[float, float]:
+    """The ends of the log CR range that all curves of more than one point have measured, unless given."""
+    measured = [log_cr for log_cr in logs if len(log_cr) > 1]
+    start = np.log(low) if low is not None else max((log_cr[0] for log_cr in measured), default=np.nan)
+    stop = np.log(high) if high is not None else min((log_cr[-1] for log_cr in measured), default=np.nan)
+    return (start, stop) if start < stop else (np.nan, np.nan)
 
 
 def _area(log_cr: np.ndarray, accuracy: np.ndarray, start: float, stop: float) -> float:
@@ -423,7 +424,7 @@ def _summary(values: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
     return groups.rename(columns={"mean": column, "count": "n"})[[*by, column, "ci95", "n"]]
 
 
-def _dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
+def dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
     """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95."""
     curves = frame[[*KEYS, "epochs"]].drop_duplicates(KEYS)
     runs = dense[dense["method"] == "dense"].groupby([*PANEL, "epochs", "seed"], as_index=False)["accuracy"].mean()
@@ -436,162 +437,112 @@ def _dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-# --- tables -------------------------------------------------------------------------------------------------
+# --- statistics ---------------------------------------------------------------------------------------------
 
 
-def compare(
-    records: Iterable[dict],
+def differences(
+    frame: pd.DataFrame,
+    versus: str,
     at: Sequence[float] = AT,
-    tolerances: Sequence[float] = TOLERANCES,
-    relative: bool = False,
-    dataset: Sequence[str] | None = None,
-    model: Sequence[str] | None = None,
-    method: Sequence[str] | None = None,
-    label: Sequence[str] | None = None,
     low: float | None = None,
     high: float | None = None,
 ) -> pd.DataFrame:
-    """One row per curve; within each data set and model dense comes first, then by falling area.
+    """Every other curve's accuracy minus that of the curve labelled `versus`, at each CR and over the whole range.
 
-    The filters choose the rows shown; the dense reference is found even if they exclude it.
-    Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Dense (reference,
-    percent); "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, if relative, "CR@-1%" for
-    every tolerance; Area (percent, over the CRs "Area low" to "Area high", see `area`); s/run. Beside them
-    "... ci95" (95 % half width), "... n" (seeds that reach it) and "... censored" (the CR is a lower bound).
+    Paired by seed: runs of one seed share the split, the data order and, where the method uses them, the initial
+    weights. Per data set and model, every other label is tested at every CR in `at` and once for its area (see
+    `area`; over the CRs `low` to `high`, by default what the paired seeds of these two curves have all measured, so
+    that no third curve changes it). Nothing is extrapolated. Dense curves have no compression to compare and get no
+    rows, nor does a data set and model without `versus`.
+    Columns: dataset, model, label, seeds (that both curves have), quantity ("accuracy" or "area"), compression (NaN
+    for an area), low, high (CRs; NaN for an accuracy or without a common range), difference (points, mean over
+    pairs), ci95 (half width of the t-interval), p (two-sided paired t-test), p_holm (corrected by Holm over all
+    defined tests of the data set and model, areas included), n (pairs; below 2 the numbers are NaN).
+    Raises UsageError for a CR below 1 and for an impossible range.
     """
-    records = list(records)
-    everything = frame(filter_records(records, dataset, model))
-    ids = {record["id"] for record in filter_records(records, dataset, model, method, label)}
-    shown = everything[everything["id"].isin(ids)]
-    table = shown.groupby(KEYS).agg(
-        Runs=("id", "size"), Seeds=("seed", "nunique"), Epochs=("epochs", "first"), method=("method", "first")
-    )
-    table = table.join(_dense_reference(shown, everything).set_index(KEYS))
-    table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
-    _add(table, matched(shown, at), "compression", {f"CR {cr:g}": cr for cr in at}, ["accuracy", "ci95", "n"])
-    names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in tolerances}
-    found = at_tolerance(shown, tolerances, relative, dense=everything)
-    _add(table, found, "tolerance", names, ["compression", "censored", "n"])
-    areas = area(shown, low, high).set_index(KEYS)
-    for column, name in zip(areas, ["Area", "Area ci95", "Area n", "Area low", "Area high"], strict=True):
-        table[name] = areas[column]
-    table["s/run"] = shown.groupby(KEYS)["seconds"].mean()
-    table = table.assign(later=table["method"] != "dense").reset_index()
-    table = table.sort_values([*PANEL, "later", "Area", "label"], ascending=[True, True, True, False, True])
-    table = table.drop(columns=["method", "later"]).reset_index(drop=True)
-    return table.rename(columns={"dataset": "Dataset", "model": "Model", "label": "Method"})
-
-
-def _add(table: pd.DataFrame, values: pd.DataFrame, by: str, names: dict[str, float], columns: list[str]) -> None:
-    """Adds, for every name, the rows of `values` whose `by` is its value: columns[0] under the name, the rest
-    beside.
-    """
-    for name, value in names.items():
-        rows = values[values[by] == value].set_index(KEYS)
-        table[name] = rows[columns[0]]
-        for column in columns[1:]:
-            table[f"{name} {column}"] = rows[column]
-
-
-def cells(table: pd.DataFrame) -> list[list[str]]:
-    """A `compare` table as rows of short texts, the header first: "97.81 ± 0.12", ">=174", "-" for nothing.
-
-    "(n=2)" marks a value that fewer seeds reach than the curve has.
-    """
-    beside = (" ci95", " n", " censored", " low", " high")
-    names = [name for name in table.columns if not name.endswith(beside)]
-    ranges = {_range(row) for row in table.to_dict("records")} - {""}
-    shared = ranges.pop() if len(ranges) == 1 else ""
+    targets = _targets(at)
+    _check_range(low, high)
+    curves: dict[tuple, dict[int, tuple]] = {}
+    for key, log_cr, accuracy in _seed_curves(frame[frame["method"] != "dense"]):
+        curves.setdefault(key[:3], {})[key[3]] = (log_cr, accuracy)
     rows = []
-    for row in table.to_dict("records"):
-        texts = {name: _cell(row, name) for name in names}
-        if not shared and texts["Area"] != "-":
-            texts["Area"] += f" {_range(row)}"
-        rows.append(list(texts.values()))
-    return [[f"{name} {shared}".strip() if name == "Area" else name for name in names], *rows]
+    for key, mine in curves.items():
+        theirs = curves.get((*key[:2], versus))
+        if key[2] == versus or theirs is None:
+            continue
+        pairs = [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
+        for cr in targets:
+            values = [_interpolate(*a, np.log(cr)) - _interpolate(*b, np.log(cr)) for a, b in pairs]
+            rows.append((*key, len(pairs), "accuracy", cr, np.nan, np.nan, *paired_t(values)))
+        start, stop = _common_range([log_cr for pair in pairs for log_cr, _ in pair], low, high)
+        values = [_area(*a, start, stop) - _area(*b, start, stop) for a, b in pairs]
+        rows.append((*key, len(pairs), "area", np.nan, np.exp(start), np.exp(stop), *paired_t(values)))
+    columns = [*KEYS, "seeds", "quantity", "compression", "low", "high", "difference", "ci95", "p", "n"]
+    found = pd.DataFrame(rows, columns=columns).astype({"p": float})
+    found.insert(len(columns) - 1, "p_holm", np.nan)
+    for family in found.groupby(PANEL).indices.values():
+        found.loc[family, "p_holm"] = holm(found["p"].to_numpy()[family])
+    return found
 
 
-def render(table: pd.DataFrame, format: str = "table") -> str:
-    """A `compare` table as text: table (aligned), markdown and latex (booktabs) show `cells`; csv and json (a
-    list of objects, null for missing) hold every column unrounded. Raises UsageError for another format.
+def paired_t(values: Sequence[float]) -> tuple[float, float, float, int]:
+    """Mean of paired differences, 95 % t half width, p of the two-sided t-test against 0, and their number.
+
+    NaN is no pair; below 2 pairs all but the number is NaN. Differences that are equal but for rounding have the
+    half width 0, and p = 1 if they are 0, else 0.
     """
-    if format == "csv":
-        return table.to_csv(index=False)
-    if format == "json":
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")
-        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-    if format not in FORMATS:
-        raise UsageError(f"There is no table format '{format}': choose one of {', '.join(FORMATS)}.")
-    return {"table": _plain, "markdown": _markdown, "latex": _latex}[format](cells(table))
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    if n < 2:
+        return np.nan, np.nan, np.nan, n
+    mean = float(values.mean())
+    if np.ptp(values) < ROUNDING:
+        return mean, 0.0, 1.0 if abs(mean) < ROUNDING else 0.0, n
+    error = values.std(ddof=1) / np.sqrt(n)
+    return mean, float(stdtrit(n - 1, 0.975) * error), float(2 * stdtr(n - 1, -abs(mean) / error)), n
 
 
-def _cell(row: dict, name: str) -> str:
-    value = row[name]
-    if isinstance(value, str):
-        return value
-    if pd.isna(value):
-        return "-"
-    if name in ("Runs", "Seeds", "Epochs"):
-        return str(int(value))
-    if name.startswith("CR@"):
-        text = f"{'>=' if row[f'{name} censored'] else ''}{_short(value)}"
-    elif name == "s/run":
-        text = _short(value)
-    else:
-        ci95 = row[f"{name} ci95"]
-        text = f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
-    n = row.get(f"{name} n", row["Seeds"])
-    return text if n == row["Seeds"] else f"{text} (n={n:.0f})"
+def holm(p: np.ndarray) -> np.ndarray:
+    """The p-values of one family of tests, corrected by Holm's step-down procedure; NaN is no test and stays NaN."""
+    count = np.count_nonzero(~np.isnan(p))
+    order = np.argsort(p, kind="stable")[:count]  # NaN sorts last
+    corrected = np.full(len(p), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(count, 0, -1)), 1)
+    return corrected
 
 
-def _short(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def dominance(differences: pd.DataFrame) -> pd.DataFrame:
+    """At how many CRs a label is better or worse than the other beyond noise; from the rows of `differences`.
+
+    Columns: dataset, model, label, above, below (numbers of CRs with Holm p < 0.05), undecided (all other CRs,
+    those that cannot be compared included).
+    """
+    found = differences[differences["quantity"] == "accuracy"]
+    beyond = found["p_holm"] < LEVEL
+    above, below = beyond & (found["difference"] > 0), beyond & (found["difference"] < 0)
+    found = found.assign(above=above, below=below, undecided=~(above | below))
+    return found.groupby(KEYS, as_index=False)[["above", "below", "undecided"]].sum()
 
 
-def _range(row: dict) -> str:
-    return "" if pd.isna(row["Area low"]) else f"CR {_short(row['Area low'])}-{_short(row['Area high'])}"
+def label_of(frame: pd.DataFrame, name: str) -> str:
+    """The label `name`, or the only label of the method `name`.
 
-
-def _left(header: list[str]) -> list[bool]:
-    return [name in ("Dataset", "Model", "Method") for name in header]
-
-
-def _aligned(rows: list[list[str]]) -> list[list[str]]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lefts = _left(rows[0])
-    return [
-        [text.ljust(width) if left else text.rjust(width) for text, width, left in zip(row, widths, lefts, strict=True)]
-        for row in rows
-    ]
-
-
-def _plain(rows: list[list[str]]) -> str:
-    return "".join("  ".join(row).rstrip() + "\n" for row in _aligned(rows))
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    header, *body = _aligned([[text.replace("|", r"\|") for text in row] for row in rows])
-    rule = [
-        "-" * len(text) if left else "-" * (len(text) - 1) + ":"
-        for text, left in zip(header, _left(rows[0]), strict=True)
-    ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *body])
-
-
-LATEX = str.maketrans({"±": r"$\pm$", "λ": r"$\lambda$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
-LATEX.update({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
-
-
-def _latex(rows: list[list[str]]) -> str:
-    header, *body = [[text.translate(LATEX).replace(">=", r"$\geq$") for text in row] for row in rows]
-    lines = [rf"\begin{{tabular}}{{{''.join('l' if left else 'r' for left in _left(rows[0]))}}}", r"\toprule"]
-    lines += [" & ".join(header) + r" \\", r"\midrule"]
-    for before, row in zip([None, *body], body, strict=False):
-        if before and before[:2] != row[:2]:
-            lines.append(r"\midrule")  # between two data sets or models
-        lines.append(" & ".join(row) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    Raises UsageError if no curve of a sparse method is meant, naming the nearest, or several are.
+    """
+    frame = frame[frame["method"] != "dense"]
+    labels = sorted(frame["label"].unique())
+    if name in labels:
+        return name
+    own = sorted(frame.loc[frame["method"] == name, "label"].unique())
+    if len(own) > 1:
+        raise UsageError(f"The method {name} has several curves; choose one of {', '.join(own)}.")
+    if not labels:
+        raise UsageError(f"There is no sparse curve here, {name!r} neither.")
+    if not own:
+        close = nearest(name, labels)
+        raise UsageError(f"There is no sparse curve {name!r} to compare with{close} Choose one of {', '.join(labels)}.")
+    return own[0]
 
 
 # --- cautions -----------------------------------------------------------------------------------------------
@@ -603,6 +554,18 @@ def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[st
     if failed is not None and len(failed):
         counts = ", ".join(f"{count} {status}" for status, count in failed["status"].value_counts().items())
         lines.append(f"Runs left out: {counts}.")
+    return lines
+
+
+def pair_warnings(frame: pd.DataFrame, found: pd.DataFrame, versus: str) -> list[str]:
+    """One-line cautions on `found`, the `differences` of the runs `frame` to `versus`."""
+    lines = []
+    for panel, rows in frame[frame["method"] != "dense"].groupby(PANEL):
+        if versus not in set(rows["label"]):
+            lines.append(f"{'/'.join(panel)}: no run of {versus}, so nothing is compared with it.")
+    for panel, rows in found[found["seeds"] < 3].drop_duplicates(KEYS).groupby(PANEL):
+        names = ", ".join(f"{label} ({count})" for label, count in zip(rows["label"], rows["seeds"], strict=True))
+        lines.append(f"{'/'.join(panel)}: fewer than 3 seeds in common with {versus}, a test can tell little: {names}.")
     return lines
 
 

@@ -1,4 +1,5 @@
-"""Figures of the frames in `curves`: accuracy versus compression, density per layer, dynamics of training.
+"""Figures of the frames in `curves` and `dynamics`: accuracy versus compression, density per layer, dynamics of
+training, sizes of the weights.
 
 Every function takes a frame and writes one file, its format given by the ending (.png, .svg or .pdf),
 parent folders included; equal frames give equal files. Each raises UsageError for another ending or for a
@@ -7,6 +8,7 @@ A method has the same colour and marker in every figure; depths of DWF are shade
 variants of a method differ in line style.
 """
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, MaxNLocator, NullLocator
 
 from dwfbench import curves
+from dwfbench import dynamics as courses
 from dwfbench.errors import UsageError
 
 # Okabe and Ito's colours, completed by Tol's; told apart with any colour vision, and by the marker in print.
@@ -63,6 +66,14 @@ RC = {
     "svg.hashsalt": "dwfbench",
     "pdf.fonttype": 42,
 }
+QUANTITIES = {
+    "compression": "compression ratio",
+    "val_accuracy": "val. accuracy (%)",
+    "misalignment": "misalignment",
+    "norm": "norm",
+}
+ZERO_WIDTH = 0.7  # of the bar of zeros on the axis of log10 |w|
+ZERO_LEFT = courses.FIRST_EDGE - 0.6 - ZERO_WIDTH
 NO_DATES = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
@@ -109,27 +120,71 @@ def layers(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def dynamics(frame: pd.DataFrame, path: str | Path, labels: list[str] | None = None) -> None:
-    """CR, validation accuracy (%) and misalignment over the epochs, of a `curves.dynamics` frame: a row per
-    curve, a line per run, coloured by its strength or target compression. Shown are the curves `labels`, by
-    default those turned by a strength (all, if there are none). Without any misalignment its column is left
-    out.
+    """CR, validation accuracy (%), misalignment and norm over the epochs, of a `dynamics.histories` frame: a row per
+    curve, a line per strength or target compression (mean over seeds; the seeds are thin lines). A dot marks the
+    first epoch with a CR above 1. Long courses of the accuracy are smoothed; of many knob values some are shown (see
+    `dynamics.smoothed`, `dynamics.shown`). Shown are the curves `labels`, by default those turned by a strength (all,
+    if there are none). A quantity that no run has is left out.
     """
     if labels is None:
         labels = list(frame.loc[frame["knob"] == "strength", "label"]) or list(frame["label"])
     frame = frame[frame["label"].isin(labels)]
     with _figure(frame, path) as figure:
         order = list(_styles(frame))
-        rows = sorted(frame.groupby(curves.KEYS), key=lambda row: (*row[0][:2], order.index(row[0][2])))
-        quantities = {"compression": "compression ratio", "val_accuracy": "validation accuracy (%)"}
-        if frame["misalignment"].notna().any():
-            quantities["misalignment"] = "misalignment"
-        figure.set_size_inches(2.7 * len(quantities) + 1.2, 1.9 * len(rows) + 0.3)
+        frame, window = courses.smoothed(frame)
+        means = courses.mean_histories(frame)
+        some = courses.shown(means)
+        rows = sorted(some.groupby(curves.KEYS), key=lambda row: (*row[0][:2], order.index(row[0][2])))
+        quantities = {
+            name: title
+            for name, title in QUANTITIES.items()
+            if name in ("compression", "val_accuracy") or frame[name].notna().any()
+        }
+        figure.set_size_inches(2.3 * len(quantities) + 1.5, 1.75 * len(rows) + 0.6)
         axes = figure.subplots(len(rows), len(quantities), squeeze=False, sharex="row")
-        for line, ((*panel, label), runs) in zip(axes, rows, strict=True):
-            _dynamics_row(line, runs, quantities)
-            line[0].set_title(f"{label} ({', '.join(panel)})", loc="left")
+        for line, (key, lines) in zip(axes, rows, strict=True):
+            _dynamics_row(line, lines, _of(frame, curves.KEYS, key), quantities)
+            line[0].set_title(f"{key[2]} ({', '.join(key[:2])})", loc="left")
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
+        notes = ["Dots: first epoch with a compression ratio above 1."]
+        if some["n"].max() > 1:
+            notes.append("Thick lines: means over seeds (geometric, but for accuracy); thin lines: the seeds.")
+        if window > 1:
+            notes.append(f"Accuracy is a running mean over {window} recorded epochs.")
+        if "norm" in quantities:
+            notes.append(
+                "Norm: sum of |w|^(2/D) over the prunable weights (L1: of |w|), the penalty without its strength."
+            )
+        if len(some) < len(means):
+            notes.append(f"At most {courses.STRENGTHS} values a row, evenly spread in the log of the final CR.")
+        figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7.5, color="#555555")
+
+
+def weights(frame: pd.DataFrame, path: str | Path) -> None:
+    """Histograms of log10 |w| of a `dynamics.weights` frame: a row per curve, a column per epoch. The share of the
+    weights that count as zero is the grey bar on the left, beyond the threshold (dashed).
+    """
+    with _figure(frame, path) as figure:
+        styles = _styles(frame)
+        order = list(styles)
+        rows = sorted(frame.groupby(curves.KEYS), key=lambda row: (*row[0][:2], order.index(row[0][2])))
+        columns = int(frame.groupby(curves.KEYS)["epoch"].nunique().max())
+        figure.set_size_inches(1.75 * columns + 1.3, 1.55 * len(rows) + 0.8)
+        axes = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
+        axes[0, 0].set_yscale("log")
+        axes[0, 0].set_ylim(frame.loc[frame["share"] > 0, "share"].min() / 1.5, 400)  # room for a number above 100 %
+        panels = sorted({key[:2] for key, _ in rows})
+        if len(panels) == 1:
+            figure.suptitle(", ".join(panels[0]), fontsize=9)
+        for line, (key, bins) in zip(axes, rows, strict=True):
+            _weights_row(line, bins, styles[key[2]]["color"])
+            run = bins.iloc[0]
+            parts = [*(key[:2] if len(panels) > 1 else ()), *textwrap.wrap(key[2], 24)]
+            parts.append(f"λ = {run['knob_value']:.3g}, CR {_plain(run['compression'], 0)}")
+            line[0].set_ylabel("\n".join(parts), fontsize=7.5)
+        figure.supxlabel("|w|", fontsize=8.5)
+        figure.supylabel("share of the weights (%)", fontsize=8.5)
 
 
 @contextmanager
@@ -283,29 +338,73 @@ def _layers_part(part: SubFigure, means: pd.DataFrame, rows: int, columns: int) 
 # --- dynamics -----------------------------------------------------------------------------------------------
 
 
-def _dynamics_row(axes: np.ndarray, runs: pd.DataFrame, quantities: dict[str, str]) -> None:
-    knobs = runs["knob_value"].dropna()
-    norm = LogNorm(knobs.min(), knobs.max()) if (knobs > 0).all() and knobs.nunique() > 1 else None
+def _dynamics_row(axes: np.ndarray, means: pd.DataFrame, runs: pd.DataFrame, quantities: dict[str, str]) -> None:
+    values = sorted(means["knob_value"].dropna().unique()) or [np.nan]
+    colours = dict(zip(values, SHADES(np.linspace(0, 1, len(values)) if len(values) > 1 else [0.6]), strict=True))
     for axis, (quantity, name) in zip(axes, quantities.items(), strict=True):
         axis.set_ylabel(name)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if runs[quantity].isna().all():
+        if means[quantity].isna().all():
             axis.set_axis_off()
             axis.text(0.5, 0.5, f"no {name}", ha="center", va="center", color="#777777", transform=axis.transAxes)
             continue
-        for (value, _), run in runs.groupby(["knob_value", "seed"], dropna=False):
-            marker = "." if len(run) == 1 else ""
-            colour = SHADES(norm(value) if norm else 0.6)
-            axis.plot(run["epoch"], run[quantity], color=colour, linewidth=0.9, marker=marker)
         if quantity != "val_accuracy":
             axis.set_yscale("log")
+        for value, mean in means.groupby("knob_value", dropna=False):
+            _course(axis, mean, _of(runs, ["knob_value"], (value,)), quantity, colours[value])
         if quantity == "misalignment":  # what lies below is rounding
             axis.set_ylim(bottom=max(axis.get_ylim()[0], 1e-12))
-        if quantity == "compression":
+        if quantity == "val_accuracy":
+            axis.set_ylim(_late_limits(means, runs))
+        if quantity in ("compression", "norm"):
             axis.yaxis.set_major_formatter(FuncFormatter(_plain))
-    if norm:
-        bar = axes[-1].figure.colorbar(ScalarMappable(norm, SHADES), ax=list(axes), pad=0.01, aspect=14)
-        bar.set_label("strength λ" if runs["knob"].iloc[0] == "strength" else "target compression")
+            axis.yaxis.set_minor_formatter(LogFormatter())  # speaks up only where powers of ten are too few
+    finals = means.groupby("knob_value")["final_compression"].first()
+    handles = [
+        Line2D([], [], color=colours[value], label=f"{value:.3g}  (CR {_plain(cr, 0)})") for value, cr in finals.items()
+    ]
+    title = "strength λ" if means["knob"].iloc[0] == "strength" else "target compression"
+    axes[-1].legend(handles=handles, title=title, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=1.2)
+
+
+def _late_limits(means: pd.DataFrame, runs: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the accuracy axis: the rise in the first tenth of the epochs must not squeeze the rest flat."""
+    drawn = runs[runs["knob_value"].isin(means["knob_value"])]
+    late = drawn.loc[drawn["epoch"] > 0.1 * drawn["epoch"].max(), "val_accuracy"]
+    lowest, best = late.min(), drawn["val_accuracy"].max()
+    margin = 0.05 * (best - lowest) or 0.5
+    return lowest - margin, best + margin
+
+
+def _course(axis: Axes, mean: pd.DataFrame, runs: pd.DataFrame, quantity: str, colour: tuple) -> None:
+    """The line of one knob value, its seeds, and the dot where it becomes sparse."""
+    seeds = [run for _, run in runs.groupby("seed")]
+    for run in seeds if len(seeds) > 1 else []:
+        axis.plot(run["epoch"], run[quantity], color=colour, linewidth=0.5, alpha=0.45)
+    axis.plot(mean["epoch"], mean[quantity], color=colour, linewidth=1.1, marker="." if len(mean) == 1 else "")
+    sparse = mean[mean["compression"] > 1 + courses.THRESHOLD]
+    axis.plot(sparse["epoch"][:1], sparse[quantity][:1], color=colour, marker="o", markersize=3.2, linestyle="")
+
+
+# --- weights ------------------------------------------------------------------------------------------------
+
+
+def _weights_row(axes: np.ndarray, bins: pd.DataFrame, colour: str) -> None:
+    epochs = [rows for _, rows in bins.groupby("epoch")]
+    for axis in axes[len(epochs) :]:
+        axis.set_axis_off()
+    for axis, rows in zip(axes, epochs, strict=False):
+        zero, others = rows.iloc[0], rows.iloc[1:]
+        epoch = zero["epoch"]
+        axis.bar(others["low"], others["share"], others["high"] - others["low"], align="edge", color=colour)
+        axis.bar(ZERO_LEFT, zero["share"], ZERO_WIDTH, align="edge", color="#888888")
+        if zero["share"] > 0:
+            share = f"{zero['share']:.3g}%" if zero["share"] >= 1 else f"{zero['share']:.1g}%"
+            axis.text(ZERO_LEFT, zero["share"], share, va="bottom", fontsize=7, color="#555555", in_layout=False)
+        axis.axvline(courses.FIRST_EDGE, color="#444444", linewidth=0.8, linestyle=LINES[1])
+        axis.set_title(f"epoch {epoch:g}" + (" (onset)" if epoch == zero["onset"] else ""))
+        axis.set_xticks([ZERO_LEFT + ZERO_WIDTH / 2, -6, -3, 0], ["0", "$10^{-6}$", "$10^{-3}$", "1"])
+        axis.yaxis.set_major_formatter(FuncFormatter(_plain))
 
 
 # --- shared -------------------------------------------------------------------------------------------------

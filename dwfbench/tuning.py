@@ -43,9 +43,9 @@ class Budget:
     def __post_init__(self):
         if self.trials < 1:
             raise UsageError(f"--trials must be at least 1, not {self.trials}.")
-        if not 0 < self.rates[0] < self.rates[1]:
+        if len(self.rates) != 2 or not 0 < self.rates[0] < self.rates[1]:
             raise UsageError(f"--lr-range takes two positive learning rates, the smaller first, not {self.rates}.")
-        if not 1 <= self.span[0] < self.span[1]:
+        if len(self.span) != 2 or not 1 <= self.span[0] < self.span[1]:
             raise UsageError("--area takes two compression ratios, the smaller first.")
 
 

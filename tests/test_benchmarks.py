@@ -9,7 +9,7 @@ import torch
 from benchmarks import __main__ as everything
 from benchmarks import scoring, startup, timing
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved
-from dwfbench import curves
+from dwfbench import curves, dynamics
 from dwfbench.store import Store
 
 MACHINE = {"processor": "P", "cores": 2}
@@ -213,7 +213,7 @@ def test_synthetic_records_are_those_of_a_results_folder(tmp_path):
     assert len(frame) == 60
     assert set(frame["method"]) == {"dense", "dwf"}
     assert len(curves.layers(records)) == 60 * startup.MODELS["lenet-300-100"]
-    assert len(curves.dynamics(records)) == 60 * startup.EPOCHS
+    assert len(dynamics.histories(records)) == 60 * startup.EPOCHS
 
 
 def test_synthetic_records_fill_the_number_that_is_measured():

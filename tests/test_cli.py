@@ -1,7 +1,9 @@
 """The command line as a user meets it: output, exit codes, errors, interruption."""
 
+import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ RESULT_FIELDS = {
 }
 PROVENANCE_FIELDS = {
     *("versions", "git_commit", "git_dirty", "device", "device_name", "threads", "lanes", "precision", "argv"),
-    *("data_checksum", "started", "ended", "compiled"),
+    *("data_checksum", "started", "ended", "compiled", "tuned"),
 }
 METHODS = {"dwf", "spred", "l1", "magnitude", "random", "snip", "grasp", "synflow", "dense"}
 ID = re.compile(r"\b[0-9a-f]{12}\b")
@@ -207,7 +209,7 @@ def test_an_interrupted_command_keeps_its_finished_runs_and_goes_on_from_there(
 
 @pytest.mark.parametrize("format", ["table", "markdown", "latex", "csv", "json"])
 def test_compare_prints_every_curve_in_every_format(trained, call, format):
-    result = call("compare", "--results", trained[0], "--format", format, "--relative", "--area", "2,4")
+    result = call("compare", "--results", trained[0], "--format", format, "--reading", "relative", "--area", "2,4")
     assert result.exit_code == 0
     assert all(word in result.stdout for word in ("D=2", "D=3", "snip", "erk", "dense"))
     assert "\x1b" not in result.stdout
@@ -239,16 +241,52 @@ def test_compare_and_plot_count_at_a_recorded_threshold(trained, call, tmp_path)
 
 @pytest.mark.parametrize(
     ("kind", "ending", "magic"),
-    [("accuracy", "png", b"\x89PNG"), ("layers", "svg", b"<?xml"), ("dynamics", "pdf", b"%PDF")],
+    [
+        ("accuracy", "png", b"\x89PNG"),
+        ("layers", "svg", b"<?xml"),
+        ("dynamics", "pdf", b"%PDF"),
+        ("weights", "png", b"\x89PNG"),
+    ],
 )
 def test_plot_draws_every_kind(trained, call, tmp_path, kind, ending, magic):
     path = tmp_path / f"figure.{ending}"
     result = call("plot", kind, "--results", trained[0], "--output", path)
-    assert (result.exit_code, result.stdout) == (0, f"{path}\n")
+    paths = [path, path.with_suffix(".csv")] if kind == "dynamics" else [path]
+    assert (result.exit_code, result.stdout) == (0, "".join(f"{one}\n" for one in paths))
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert path.read_bytes().startswith(magic)
 
 
-@pytest.mark.parametrize("words", [("compare",), ("plot",), ("plot", "layers"), ("plot", "dynamics")])
+def test_plot_dynamics_writes_the_phases_of_what_it_draws(trained, call, tmp_path):
+    assert call("plot", "dynamics", "--results", trained[0], "-o", tmp_path / "a.png", "--method", "l1").exit_code == 0
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["l1 (proximal)"] * 2
+    assert all(row["aligned"] == "" and float(row["norm_end"]) > 0 for row in rows)
+
+
+def test_plot_weights_chooses_runs_by_compression(trained, call, tmp_path):
+    for ratio in ("1", "1e6"):
+        words = ("--output", tmp_path / f"{ratio}.svg", "--compression", ratio, "--method", "l1")
+        assert call("plot", "weights", "--results", trained[0], *words).exit_code == 0
+    assert (tmp_path / "1.svg").read_bytes() != (tmp_path / "1e6.svg").read_bytes()
+    for words in [("dynamics", "--compression", "10"), ("weights", "--compression", "0.5")]:
+        result = call("plot", *words, "--results", trained[0])
+        assert result.exit_code == 2
+        assert "--compression" in result.stderr
+
+
+def test_plot_weights_of_records_without_them_is_exit_code_3(trained, call, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "old", ignore=shutil.ignore_patterns("weights.csv"))
+    result = call("plot", "weights", "--results", tmp_path / "old")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "weights.csv" in result.stderr
+    assert call("plot", "dynamics", "--results", tmp_path / "old", "--output", tmp_path / "old.svg").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("compare",), ("plot",), ("plot", "layers"), ("plot", "dynamics"), ("plot", "weights")]
+)
 def test_nothing_to_show_is_exit_code_3(trained, call, tmp_path, words):
     for more in [("--results", tmp_path), ("--results", trained[0], "--dataset", "mnist")]:
         result = call(*words, *more)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dwfbench import curves, plots
+from dwfbench import curves, dynamics, plots
 from dwfbench.errors import UsageError
 
 METHODS = [
@@ -28,7 +28,8 @@ def record(method, label, knob, options, seed, cr, dataset="mnist", accuracy=Non
         "epochs": 2,
         "options": options,
     }
-    step = {"val_accuracy": 0.5, "compression": cr, "misalignment": misalignment}
+    step = {"val_accuracy": 0.5, "compression": cr, "misalignment": misalignment, "norm": misalignment}
+    sizes = {"zero": 8, "-7": 1, "-2": 1, "0": 0}
     return {
         **{"id": f"{label}{seed}{cr}{dataset}", "status": "ok", "label": label, "knob": knob},
         "spec": spec | {"strength": strength, "compression": target},
@@ -36,6 +37,7 @@ def record(method, label, knob, options, seed, cr, dataset="mnist", accuracy=Non
         "compression": cr,
         "layers": [{"name": "a", "numel": 10, "nnz": 5}, {"name": "b", "numel": 10, "nnz": int(20 / cr)}],
         "history": [{"epoch": 1, **step}, {"epoch": 2, **step}],
+        "weights": [{"epoch": 1, "sizes": sizes}, {"epoch": 2, "sizes": sizes}],
     }
 
 
@@ -51,9 +53,10 @@ def records(seeds=3, methods=METHODS, **options):
 FIGURES = [
     (plots.accuracy, curves.frame),
     (plots.layers, curves.layers),
-    (plots.dynamics, curves.dynamics),
+    (plots.dynamics, dynamics.histories),
+    (plots.weights, dynamics.weights),
 ]
-EACH_FIGURE = pytest.mark.parametrize(("draw", "tidy"), FIGURES, ids=["accuracy", "layers", "dynamics"])
+EACH_FIGURE = pytest.mark.parametrize(("draw", "tidy"), FIGURES, ids=["accuracy", "layers", "dynamics", "weights"])
 
 
 def texts(draw, frame, tmp_path, monkeypatch, **options):
@@ -141,7 +144,7 @@ def test_layers_leave_dense_out(tmp_path, monkeypatch):
 
 
 def test_dynamics_show_methods_with_a_strength_unless_told(tmp_path, monkeypatch):
-    frame = curves.dynamics(records(seeds=1, methods=[*METHODS[1:3], METHODS[-1]]))
+    frame = dynamics.histories(records(seeds=1, methods=[*METHODS[1:3], METHODS[-1]]))
     written = texts(plots.dynamics, frame, tmp_path, monkeypatch)
     assert "dwf D=3 (mnist, lenet)" in written
     assert "theirs" not in written
@@ -150,6 +153,62 @@ def test_dynamics_show_methods_with_a_strength_unless_told(tmp_path, monkeypatch
     assert "target compression" in written
     written = texts(plots.dynamics, frame, tmp_path, monkeypatch, labels=["theirs"])
     assert "misalignment" not in written
+    assert "norm" not in written
+
+
+def test_dynamics_say_what_is_left_out_and_name_the_final_compression(tmp_path, monkeypatch):
+    few = dynamics.histories(records(seeds=1, methods=METHODS[2:3]))
+    written = texts(plots.dynamics, few, tmp_path, monkeypatch)
+    assert ">0.001  (CR 10)<" in written
+    assert ">norm<" in written
+    assert "At most" not in written
+    assert "over seeds" not in written
+    many = dynamics.histories([record(*METHODS[2], seed, 2.0**power) for power in range(9) for seed in (0, 1)])
+    written = texts(plots.dynamics, many, tmp_path, monkeypatch)
+    assert written.count("(CR ") == dynamics.STRENGTHS
+    assert "At most 6" in written
+    assert "over seeds" in written
+
+
+def test_dynamics_mark_the_first_epoch_with_zeros(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    run = record(*METHODS[1], 0, 4.0)
+    for second in (1.0, 2.0):
+        history = [step | {"compression": cr} for step, cr in zip(run["history"], (1.0, second), strict=True)]
+        plots.dynamics(dynamics.histories([run | {"history": history}]), tmp_path / "figure.svg")
+    dots = [[list(line.get_xdata()) for axis in figure.axes for line in axis.lines[1:]] for figure in figures]
+    assert dots == [[[]] * 4, [[2]] * 4]  # of CR, accuracy, misalignment and norm
+
+
+def test_long_courses_of_the_accuracy_are_smoothed(tmp_path, monkeypatch):
+    run = record(*METHODS[1], 0, 4.0)
+    run["history"] = [run["history"][0] | {"epoch": epoch} for epoch in range(1, 181)]
+    written = texts(plots.dynamics, dynamics.histories([run]), tmp_path, monkeypatch)
+    assert "running mean over 3 recorded epochs" in written
+
+
+def test_the_first_rise_of_the_accuracy_does_not_set_its_axis(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    run = record(*METHODS[1], 0, 4.0)
+    accuracies = [0.1, 0.2, *[0.9] * 17, 0.8]
+    run["history"] = [run["history"][0] | {"epoch": i, "val_accuracy": acc} for i, acc in enumerate(accuracies, 1)]
+    plots.dynamics(dynamics.histories([run]), tmp_path / "figure.svg")
+    assert figures[0].axes[1].get_ylim() == pytest.approx((79.5, 90.5))
+
+
+def test_weights_name_run_epoch_and_share_of_zeros(tmp_path, monkeypatch):
+    frame = dynamics.weights(records(methods=[METHODS[0], METHODS[2]]), compression=12)
+    written = texts(plots.weights, frame, tmp_path, monkeypatch)
+    for text in ("dwf D=3", "λ = 0.001, CR 10", "epoch 1 (onset)", "epoch 2<", ">80%<", ">mnist, lenet<"):
+        assert text in written
+
+
+def test_weights_of_several_data_sets_name_them_in_every_row(tmp_path, monkeypatch):
+    runs = [record(*METHODS[2], 0, 10.0, dataset=name) for name in ("mnist", "kmnist")]
+    written = texts(plots.weights, dynamics.weights(runs), tmp_path, monkeypatch)
+    assert written.count(">dwf D=3<") == written.count("mnist<") == 2
 
 
 def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path, monkeypatch):
