@@ -31,7 +31,7 @@ def option(kind: Any, help: str, default: Any = None, **more: Any) -> tuple[Any,
 
 
 def flags() -> dict[str, tuple[Any, Any]]:
-    """(annotation, default) of every shared flag, by name."""
+    """(annotation, default) of every flag that training shares, by name."""
     curve = {
         "method": option(str | None, "one or more methods, separated by commas [default: dwf]"),
         "strength": option(str | None, "strengths lambda, separated by commas"),
@@ -45,9 +45,14 @@ def flags() -> dict[str, tuple[Any, Any]]:
         "seeds": option(int | None, "number of seeds, counted from 0 [default: 1]"),
         "recipe": option(str | None, "a recipe of `dwfbench list recipes`"),
         "config": option(Path | None, "TOML file with the same keys; flags win"),
-        "data_dir": option(Path | None, "where data sets lie, or are downloaded to"),
     }
-    engine = {
+    return curve | engine_flags() | {name: setting(item) for name, item in spec.settings().items()}
+
+
+def engine_flags() -> dict[str, tuple[Any, Any]]:
+    """Those of them that say where and how to train."""
+    return {
+        "data_dir": option(Path | None, "where data sets lie, or are downloaded to"),
         "results": option(Path, "folder of the run records", Path("results")),
         "device": option(str, "auto, cpu, cuda, cuda:1, ...", "auto"),
         "threads": option(int | None, "CPU threads [default: all cores]"),
@@ -57,7 +62,6 @@ def flags() -> dict[str, tuple[Any, Any]]:
         "eval_every": option(int, "epochs between two rows of a run's history", 1, min=1),
         "checkpoint_minutes": option(float, "minutes of training that a kill may cost; 0: no checkpoints", 10.0, min=0),
     }
-    return curve | engine | {name: setting(item) for name, item in spec.settings().items()}
 
 
 def setting(item) -> tuple[Any, Any]:
@@ -102,14 +106,11 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
     said = {key: value for key, value in said.items() if value is not None}
     if "seed" in said and "seeds" in said:
         raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
-    lanes = None if given["lanes"] == "auto" else positive(given["lanes"], "lanes")
-    if given["compile"] not in ("auto", "on", "off"):
-        raise UsageError(f"--compile must be auto, on or off, not {given['compile']!r}.")
     layers = [spec.read_toml(given["config"])] if given["config"] else []
 
-    from dwfbench import data, models, planning, workers
+    from dwfbench import data, models, planning
 
-    place, threads = hardware(given["device"], given["threads"], given["jobs"])
+    engine = engine_of(given, save_model)
     model = planning.general([*layers, said], "model", None)
     dataset_name = planning.general([*layers, said], "dataset", None)
     layers = [spec.base_recipe(given["recipe"], model, dataset_name), *layers]
@@ -120,9 +121,21 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
         planning.general(everything, "dataset", None),
         data_dir=given["data_dir"],
         **{key: planning.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
-    ).to(place)
+    ).to(engine.device)
+    return Asked(planning.requests(layers, said), dataset, engine, given["results"])
+
+
+def engine_of(given: Mapping[str, Any], save_model: bool = False) -> "Engine":
+    """The engine that the flags describe; sets the threads of this process. UsageError for what cannot be."""
+    lanes = None if given["lanes"] == "auto" else positive(given["lanes"], "lanes")
+    if given["compile"] not in ("auto", "on", "off"):
+        raise UsageError(f"--compile must be auto, on or off, not {given['compile']!r}.")
+
+    from dwfbench.workers import Engine
+
+    place, threads = hardware(given["device"], given["threads"], given["jobs"])
     minutes = given["checkpoint_minutes"]
-    engine = workers.Engine(
+    return Engine(
         place,
         threads,
         lanes,
@@ -134,7 +147,6 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
         save_model,
         argv=("dwfbench", *sys.argv[1:]),
     )
-    return Asked(planning.requests(layers, said), dataset, engine, given["results"])
 
 
 def names(text: str | None) -> list[str] | None:

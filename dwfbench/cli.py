@@ -71,21 +71,24 @@ def guarded(command: Callable) -> Callable:
     return wrapper
 
 
-# ---------------------------------------------------------------- run, tune
+# ---------------------------------------------------------------- run, tune, verify
 
 
-def training_command(command: Callable) -> Callable:
-    """Adds the flags of ``arguments.flags()``, all that training needs, to a command that takes them as
-    ``**given``."""
-    signature = inspect.signature(command)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    made = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in arguments.flags().items()
-    ]
-    command.__signature__ = signature.replace(parameters=[*own, *made])
-    command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
-    return command
+def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
+    """Adds flags, as ``arguments.flags()`` describes them, to a command that takes them as ``**given``."""
+
+    def changed(command: Callable) -> Callable:
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        made = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in flags.items()
+        ]
+        command.__signature__ = signature.replace(parameters=[*own, *made])
+        command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
+        return command
+
+    return changed
 
 
 FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -97,7 +100,7 @@ EPILOG = (
 
 @app.command(context_settings=FREE, epilog=EPILOG)
 @guarded
-@training_command
+@with_flags(arguments.flags())
 def run(
     context: typer.Context,
     *,
@@ -148,7 +151,7 @@ def run(
 
 @app.command(context_settings=FREE, epilog=EPILOG)
 @guarded
-@training_command
+@with_flags(arguments.flags())
 def tune(
     context: typer.Context,
     *,
@@ -187,6 +190,59 @@ def tune(
         if edge := tuning.at_edge(study):
             message(f"{study['label']}: the {edge} learning rate won; a wider --lr-range may find a better one.")
     return OK
+
+
+@app.command()
+@guarded
+@with_flags(arguments.engine_flags())
+def verify(
+    *,
+    runs: Annotated[int, typer.Option(min=1, help="how many of the stored runs, drawn at random")] = 4,
+    draw: Annotated[int, typer.Option(help="seed of the draw")] = 0,
+    debug: Debug = False,
+    **given: Any,
+) -> int:
+    """Train some of the stored runs again, from their records alone, and compare; nothing stored is touched.
+
+    Agreement is a test accuracy within 1 point and a compression within 10 %, or within three times the range of the
+    same setting's seeds where that is wider. On the same machine and versions the numbers should be equal.
+    """
+    records = stored_records(given["results"], None, None)
+    engine = arguments.engine_of(given)
+
+    import tempfile
+    from dataclasses import replace
+
+    from dwfbench import verification
+    from dwfbench.progress import Reporter
+    from dwfbench.store import Store
+
+    chosen = verification.sample(records, runs, draw)
+    if not chosen:
+        return nothing(given["results"])
+    with tempfile.TemporaryDirectory() as folder, Reporter() as reporter:
+        found = verification.verify(
+            records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter
+        )
+    typer.echo(verification_table(found))
+    bad = sum(not one.agrees for one in found)
+    if bad:
+        message(f"{bad} of {len(found)} runs came out differently.")
+    return SOME_FAILED if bad else OK
+
+
+def verification_table(found: list) -> str:
+    rows = [["method", "seed", "CR", "again", "test %", "again", "allowed", "", "id"]]
+    for one in found:
+        first, again = one.record, one.again
+        ok = again["status"] == "ok"
+        rows.append(
+            [first["label"], str(first["spec"]["seed"]), f"{first['compression']:.4g}",
+             f"{again['compression']:.4g}" if ok else "-", f"{100 * first['test_accuracy']:.2f}",
+             f"{100 * again['test_accuracy']:.2f}" if ok else again["status"], f"±{one.points:.2f}, x{one.ratio:.2f}",
+             "agrees" if one.agrees else "DIFFERS", first["id"]]
+        )  # fmt: skip
+    return aligned(rows)
 
 
 def study_table(studies: list[dict]) -> str:
