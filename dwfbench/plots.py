@@ -88,7 +88,7 @@ def accuracy(frame: pd.DataFrame, path: str | Path) -> None:
         rows = -(-len(panels) // columns)
         figure.set_size_inches(3.9 * columns + 1.7, 3.2 * rows)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        styles, means = _styles(frame), curves.bands(frame)
+        styles, means = line_styles(frame), curves.bands(frame)
         below = 0
         for axis, (panel, runs) in zip(axes, panels, strict=False):
             _accuracy_panel(axis, runs, _of(means, curves.PANEL, panel), styles)
@@ -130,7 +130,7 @@ def dynamics(frame: pd.DataFrame, path: str | Path, labels: list[str] | None = N
         labels = list(frame.loc[frame["knob"] == "strength", "label"]) or list(frame["label"])
     frame = frame[frame["label"].isin(labels)]
     with _figure(frame, path) as figure:
-        order = list(_styles(frame))
+        order = list(line_styles(frame))
         frame, window = courses.smoothed(frame)
         means = courses.mean_histories(frame)
         some = courses.shown(means)
@@ -166,7 +166,7 @@ def weights(frame: pd.DataFrame, path: str | Path) -> None:
     weights that count as zero is the grey bar on the left, beyond the threshold (dashed).
     """
     with _figure(frame, path) as figure:
-        styles = _styles(frame)
+        styles = line_styles(frame)
         order = list(styles)
         rows = sorted(frame.groupby(curves.KEYS), key=lambda row: (*row[0][:2], order.index(row[0][2])))
         columns = int(frame.groupby(curves.KEYS)["epoch"].nunique().max())
@@ -204,7 +204,7 @@ def _figure(frame: pd.DataFrame, path: str | Path) -> Iterator[Figure]:
         figure.savefig(path, metadata=NO_DATES[ending])
 
 
-def _styles(frame: pd.DataFrame) -> dict[str, dict]:
+def line_styles(frame: pd.DataFrame) -> dict[str, dict]:
     """Line2D properties of every label, in the order of the legend: the canonical order of the methods, dense
     last.
     """
@@ -240,7 +240,7 @@ def _depth(row: tuple) -> int:
 
 def _accuracy_panel(axis: Axes, runs: pd.DataFrame, means: pd.DataFrame, styles: dict[str, dict]) -> None:
     dense = set(runs.loc[runs["method"] == "dense", "label"])
-    bottom, top = _limits(runs, means)
+    bottom, top = accuracy_limits(runs, means)
     for label in reversed([label for label in styles if label in set(runs["label"])]):
         style, mean = styles[label], means[means["label"] == label]
         line = {name: style[name] for name in ("color", "linestyle")}
@@ -282,7 +282,7 @@ def _edge_arrows(axis: Axes, compressions: pd.Series, colour: str | tuple) -> No
     axis.plot(compressions, np.full(len(compressions), 0.015), transform=transform, **BELOW, **options)
 
 
-def _limits(runs: pd.DataFrame, means: pd.DataFrame) -> tuple[float, float]:
+def accuracy_limits(runs: pd.DataFrame, means: pd.DataFrame) -> tuple[float, float]:
     """Ends of the accuracy axis: everything, unless the worst quarter of the runs would squeeze the others
     flat; never more than 25 points, or differences of one point could not be seen.
     """
@@ -300,7 +300,7 @@ def _layers_part(part: SubFigure, means: pd.DataFrame, rows: int, columns: int) 
     axes = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     names = means.sort_values("position").drop_duplicates("position")["layer"]
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
-    labels = list(_styles(means))
+    labels = list(line_styles(means))
     for axis, label in zip(axes.flat, labels, strict=False):
         curve = means[means["label"] == label].sort_values("compression")
         for colour, (_, layer) in zip(colours, curve.groupby("position"), strict=False):

@@ -119,16 +119,16 @@ def test_runs_below_the_axis_are_marked(tmp_path, monkeypatch):
 
 
 def test_styles_do_not_depend_on_what_else_is_drawn():
-    everything = plots._styles(curves.frame(records()))
+    everything = plots.line_styles(curves.frame(records()))
     assert list(everything) == ["dwf D=2", "dwf D=3", "random (erk)", "random (uniform)", "theirs", "dense"]
     for method in METHODS:
-        alone = plots._styles(curves.frame(records(methods=[method])))[method[1]]
+        alone = plots.line_styles(curves.frame(records(methods=[method])))[method[1]]
         assert alone["color"] == everything[method[1]]["color"]
         assert alone["marker"] == everything[method[1]]["marker"]
 
 
 def test_variants_share_colour_and_marker_but_not_the_line():
-    styles = plots._styles(curves.frame(records()))
+    styles = plots.line_styles(curves.frame(records()))
     erk, uniform = styles["random (erk)"], styles["random (uniform)"]
     assert (erk["color"], erk["marker"]) == (uniform["color"], uniform["marker"])
     assert erk["linestyle"] != uniform["linestyle"]
