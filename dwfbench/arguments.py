@@ -33,7 +33,7 @@ def option(kind: Any, help: str, default: Any = None, **more: Any) -> tuple[Any,
 def flags() -> dict[str, tuple[Any, Any]]:
     """(annotation, default) of every flag that training shares, by name."""
     curve = {
-        "method": option(str | None, "one or more methods, separated by commas [default: dwf]"),
+        "method": option(str | None, "names, or path/to/file.py:Class, separated by commas [default: dwf]"),
         "strength": option(str | None, "strengths lambda, separated by commas"),
         "compression": option(str | None, COMPRESSION),
         "max_runs": option(int | None, "strengths with which to search for --compression [default: 16]"),

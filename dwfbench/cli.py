@@ -373,7 +373,7 @@ def compare(
         caption = tables.compare_caption(reading)
     else:
         label = curves.label_of(frame, versus)
-        shown = frame if method is None else frame[frame["method"].isin(names(method)) | (frame["label"] == label)]
+        shown = frame if method is None else frame[curves.of_methods(frame, names(method)) | (frame["label"] == label)]
         found = curves.differences(shown, label, ratios, low, high)
         if found.empty:
             message(f"There is no other sparse curve here to compare with {label}.")
@@ -429,7 +429,7 @@ def plot(
     }
 
     def asked_for(table):
-        return table if method is None else table[table["method"].isin(names(method))]
+        return table if method is None else table[curves.of_methods(table, names(method))]
 
     frame = asked_for(make[kind](records))
     if kind == "layers":  # a dense network's layers are dense
@@ -513,10 +513,13 @@ def list_(
 def list_methods() -> list[dict]:
     from dataclasses import fields
 
-    from dwfbench import method
+    from dwfbench import method, plugins
 
+    points, refused = plugins.find("method")
+    for sentence in refused.values():
+        message(sentence)
     rows = []
-    for name in sorted(method.known()):
+    for name in points:
         try:
             kind = method.load(name)
         except UsageError as error:

@@ -32,12 +32,12 @@ ROUNDING = 1e-9  # points of accuracy; one test sample of a million is 1e-4
 TEXTS = ["id", "curve", "label", "method", "dataset", "model", "knob", "status", "error", "data_checksum"]
 NUMBERS = [
     *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
-    *("effective_compression", "seconds", "macs"),
+    *("effective_compression", "seconds", "macs", "extra_passes"),
 ]
 FRAME = [
     *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
     *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    "data_checksum",
+    *("data_checksum", "extra_passes"),
 ]
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
 LAYERS = [
@@ -58,6 +58,7 @@ LAYERS = [
 
 
 DEFAULTS = {item.name: item.default for item in fields(RunSpec) if item.default is not MISSING}
+ADDED_OPTIONS = {"dwf": {"group": "none"}}  # options that stored runs of a method may not know, as they were run
 
 
 def filter_records(
@@ -73,7 +74,7 @@ def filter_records(
     wanted = {"dataset": dataset, "model": model, "method": method}
 
     def matches(record: dict) -> bool:
-        # A folder's data set is called name@checksum; its name alone is enough to ask for it.
+        # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
         in_spec = all(
             names is None or record["spec"][field] in names or record["spec"][field].partition("@")[0] in names
             for field, names in wanted.items()
@@ -81,6 +82,12 @@ def filter_records(
         return in_spec and (label is None or record["label"] in label)
 
     return [record for record in records if matches(record)]
+
+
+def of_methods(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
+    """Which rows belong to the named methods; Class@checksum, of a file, is also named by its Class alone."""
+    short = table["method"].map(lambda method: method.partition("@")[0])
+    return table["method"].isin(names) | short.isin(names)
 
 
 def counted_at(records: Iterable[dict], threshold: float) -> list[dict]:
@@ -113,7 +120,7 @@ def frame(records: Iterable[dict]) -> pd.DataFrame:
     model by appending what differs, "dwf D=3 (epochs=100)"); method; depth (NaN if none); dataset; model;
     seed; epochs; knob (strength, compression or None); knob_value; compression (achieved CR); accuracy,
     val_accuracy (percent); effective_compression (CR of live paths); seconds; macs (sparse / dense, 0 to 1);
-    connected; data_checksum.
+    connected; data_checksum; extra_passes (over a batch, beside the epochs; NaN in records of earlier versions).
     """
     runs = _runs(records)
     return runs.loc[runs["usable"], FRAME].reset_index(drop=True)
@@ -154,11 +161,17 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_id(records: Iterable[dict]) -> dict[str, dict]:
-    """Records by id, the last of one id. A field of RunSpec that a record does not know has its default: as before."""
+    """Records by id, the last of one id. A field of RunSpec that a record does not know has its default: as before.
+
+    So has an option that its method had not yet.
+    """
 
     def whole(record: dict) -> dict:
         spec = record["spec"]
-        return record if spec.keys() >= DEFAULTS.keys() else record | {"spec": DEFAULTS | spec}
+        added = ADDED_OPTIONS.get(spec.get("method"))
+        if added is None:
+            return record if spec.keys() >= DEFAULTS.keys() else record | {"spec": DEFAULTS | spec}
+        return record | {"spec": DEFAULTS | spec | {"options": added | (spec.get("options") or {})}}
 
     return {record["id"]: whole(record) for record in records}
 
@@ -190,6 +203,7 @@ def _row(record: dict, key: str, label: str) -> dict:
         "accuracy": _percent(record.get("test_accuracy")),
         "val_accuracy": _percent(record.get("val_accuracy")),
         "seconds": record.get("seconds"),
+        "extra_passes": record.get("extra_passes"),
         "macs": record["macs_sparse"] / record["macs_dense"] if record.get("macs_dense") else None,
         "connected": record.get("connected"),
         "data_checksum": (record.get("provenance") or {}).get("data_checksum"),
@@ -534,7 +548,7 @@ def label_of(frame: pd.DataFrame, name: str) -> str:
     labels = sorted(frame["label"].unique())
     if name in labels:
         return name
-    own = sorted(frame.loc[frame["method"] == name, "label"].unique())
+    own = sorted(frame.loc[of_methods(frame, [name]), "label"].unique())
     if len(own) > 1:
         raise UsageError(f"The method {name} has several curves; choose one of {', '.join(own)}.")
     if not labels:

@@ -1,8 +1,9 @@
 """Data sets as tensors: read once into uint8, kept on the training device, normalised there in batches.
 
 `digits` is built into scikit-learn; `mnist`, `fashion-mnist`, `kmnist`, `cifar10`, `cifar100` and `tiny-imagenet` are
-found on disk or downloaded (`dwfbench.sources` has a reader for each kind). Anything else is the path of an image
-folder, `PATH/train/<class>/*` and `PATH/test/<class>/*`, or of a .zip of one, which is read as it lies.
+found on disk or downloaded (`dwfbench.sources` has a reader for each kind); packages may add others. Anything else is
+the path of an image folder, `PATH/train/<class>/*` and `PATH/test/<class>/*`, or of a .zip of one, which is read as it
+lies.
 """
 
 import difflib
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dwfbench import sources
 from dwfbench.errors import UsageError
-from dwfbench.sources import KNOWN, DataError, Places, Source
+from dwfbench.sources import DataError, Places, Source, describe
 from dwfbench.sources.image_folder import listing
 from dwfbench.sources.tree import open_tree
 
@@ -93,11 +95,6 @@ class Dataset:
         return self.normalize(self.train.images[index]), self.train.labels[index]
 
 
-def describe() -> list[dict[str, str]]:
-    """The data sets known by name, as dicts of `name`, `summary` and `source`."""
-    return [{"name": name, "summary": known.summary, "source": known.source} for name, known in KNOWN.items()]
-
-
 def identity(name: str) -> str:
     """What a run's spec calls the data set: a known name as it is, own images `<name>@<12 hex digits>`.
 
@@ -105,7 +102,7 @@ def identity(name: str) -> str:
     name; reads every file of own images, so that two folders of one name never share an identity. Raises UsageError
     for an unknown name and DataError for files that are not laid out as an image folder.
     """
-    if name in KNOWN:
+    if sources.reader(name) is not None:
         return name
     with open_tree(_path(name)) as files:
         return listing(files).identity
@@ -135,8 +132,8 @@ def load(
         raise UsageError(f"the image size must be at least 1, not {image_size}")
 
     places = _places(data_dir, download)
-    if name in KNOWN:
-        title, source = name, KNOWN[name].read(places)
+    if (read := sources.reader(name)) is not None:
+        title, source = name, read(places)
         if image_size is not None:
             source = _resized(source, image_size)
     else:
@@ -170,10 +167,11 @@ def _path(name: str) -> Path:
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if os.path.exists(path):
         return path
-    close = difflib.get_close_matches(name.lower(), KNOWN, n=1)
+    known = sources.names()
+    close = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(
-        f"'{name}' is neither a data set nor an image folder{hint}; choose one of {', '.join(KNOWN)} "
+        f"'{name}' is neither a data set nor an image folder{hint}; choose one of {', '.join(known)} "
         "or give the path of a folder, or of a .zip, that holds train/<class>/ and test/<class>/"
     )
 

@@ -66,9 +66,10 @@ class State(NamedTuple):
 class Group:
     """Lanes in training: their runs, their tensors, and where they stand.
 
-    ``orders`` and ``views`` are the generators of batches and of their augmentation by seed. ``position`` counts the
-    steps of the epoch under way, ``epoch`` the whole ones before; ``loss_sum`` (L,) adds up over the ``steps`` since
-    the last row of the history, of the time ``since``.
+    ``orders`` and ``views`` are the generators of batches and of their augmentation by seed. ``origin`` is the network
+    that a method goes back to (``Method.rewind_epoch``), once it is there. ``position`` counts the steps of the epoch
+    under way, ``epoch`` the whole ones before; ``loss_sum`` (L,) adds up over the ``steps`` since the last row of the
+    history, of the time ``since``.
     """
 
     key: str
@@ -76,6 +77,7 @@ class Group:
     state: State
     orders: dict[int, torch.Generator]
     views: dict[int, torch.Generator]
+    origin: Tensors = field(default_factory=dict)
     epoch: int = 0
     position: int = 0
     loss_sum: Tensor | float = 0.0
@@ -97,6 +99,7 @@ class Group:
         """Tensors and facts (for JSON) from which ``unpack`` makes this group again."""
         randomness = self.drawn_from if self.position else self.randomness()
         tensors = {f"{part}/{name}": value for part in PARTS for name, value in getattr(self.state, part).items()}
+        tensors |= {f"origin/{name}": value for name, value in self.origin.items()}
         tensors |= {"strength": self.state.strength, "loss_sum": torch.as_tensor(self.loss_sum), **randomness}
         tensors["global"] = torch.get_rng_state()
         device = self.state.strength.device
@@ -112,7 +115,7 @@ class Group:
         cls, key: str, specs: list[RunSpec], tensors: Tensors, facts: dict[str, Any], device: torch.device
     ) -> "Group":
         """The group of these runs that was packed, on ``device``; torch's own generators are set as they were."""
-        parts: dict[str, Tensors] = {part: {} for part in (*PARTS, "orders", "views")}
+        parts: dict[str, Tensors] = {part: {} for part in (*PARTS, "origin", "orders", "views")}
         for path in facts["order"]:
             part, slash, name = path.partition("/")
             if slash:
@@ -130,6 +133,7 @@ class Group:
             State(*(parts[part] for part in PARTS), tensors["strength"].to(device)),
             orders,
             views,
+            parts["origin"],
             epoch=facts["epoch"],
             position=facts["position"],
             loss_sum=tensors["loss_sum"].to(device),

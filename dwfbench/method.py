@@ -1,30 +1,32 @@
 """The Method contract: everything in which methods differ. All else is the trainer's, and the same for all.
 
 A method is a frozen dataclass whose fields are its options (flags of ``dwfbench run``, keys of recipes). It is
-found through the entry-point group ``dwfbench.methods``, ours and third parties' alike. Every hook has a default
-that does nothing, so an empty subclass is dense training and a new method is one short file.
+found through the entry-point group ``dwfbench.methods``, ours and third parties' alike, or in a single file (see
+``dwfbench.plugins``). Every hook has a default that does nothing, so an empty subclass is dense training and a new
+method is one short file; docs/adding-a-method.md shows the way.
 
 Tensors named ``weights`` are dicts of the prunable weights (Linear and Conv), keyed by parameter name. Hooks that
 run inside a step (``effective``, ``penalty_gradient``, ``project``) see trainable tensors and must be built from
 differentiable or elementwise torch operations only: they run under vmap and torch.compile.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from importlib import metadata
+from collections.abc import Callable, Collection
+from dataclasses import Field, dataclass, fields
+from importlib.metadata import EntryPoint
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dwfbench import plugins
 from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
 from dwfbench.factorization import FLOAT32_EPSILON
 from dwfbench.schedule import Phase
 from dwfbench.sparsity import top_k_masks
-from dwfbench.spec import RunSpec, coerce, nearest, setting
+from dwfbench.spec import CURVE_KEYS, OWN, RunSpec, coerce, nearest, setting, settings
 
-__all__ = ["Method", "Phase", "Start", "create", "known", "option"]
+__all__ = ["Method", "Moment", "Phase", "Start", "create", "known", "option"]
 
 option = setting
 """An option of a method: a dataclass field with default, help text and range. See ``dwfbench.spec.setting``."""
@@ -45,6 +47,24 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """What a method may look at when it changes its masks during training.
+
+    ``step`` of ``steps`` is about to be trained. ``weights`` are the effective ones, ``masks`` the boolean masks so
+    far. ``gradients()`` gives the loss's gradients by the trainable tensors, also where these are masked, on the
+    batch of that step: a pass more than others need. ``generator`` is the seed's own for this step.
+    """
+
+    step: int
+    steps: int
+    weights: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    compression: float | None
+    gradients: Callable[[], dict[str, Tensor]]
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
 class Method:
     """A way of making a network sparse. Subclasses are frozen dataclasses; fields are options."""
 
@@ -59,15 +79,18 @@ class Method:
             object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
 
     def label(self) -> str:
-        """The method's name in tables and legends: with the options that differ from their defaults."""
-        changed = self.changed()
+        """The method's name in tables and legends: with the options that differ from their defaults.
+
+        Of a class from a file (``load``) it lacks the checksum: tables tell versions apart where there are several.
+        """
+        name, changed = self.name.partition("@")[0], self.changed()
         if not changed:
-            return self.name
+            return name
         words = [
             key.replace("_", " ") if value is True else f"{key.replace('_', ' ')}={value}"
             for key, value in changed.items()
         ]
-        return f"{self.name} ({', '.join(words)})"
+        return f"{name} ({', '.join(words)})"
 
     def changed(self) -> dict[str, Any]:
         """The options that differ from their defaults: what goes into RunSpec.options."""
@@ -95,6 +118,10 @@ class Method:
         The lower end of the default strengths. None for methods that do not work by decay.
         """
         return None
+
+    def extra_passes(self, steps: int) -> int:
+        """Passes (forward and backward, over one batch or one input) that the method needs beside its ``steps``."""
+        return 0
 
     def shared_epochs(self, epochs: int) -> int:
         """How many of the first epochs the knob plays no part in: the runs of a seed share them.
@@ -136,9 +163,11 @@ class Method:
         """What the penalty adds to a trainable tensor's gradient; ``strength`` broadcasts against it."""
         return None
 
-    @property
-    def power(self) -> float | None:
-        """The exponent p of a penalty strength * sum |w|^p, whose sum the history records; None without one."""
+    def norm(self, weights: dict[str, Tensor]) -> Tensor | None:
+        """What the penalty multiplies by the strength, as a scalar of the effective ``weights``: for the history.
+
+        For L1 the sum of all |w|. None for methods without a penalty.
+        """
         return None
 
     # -- (d) after a step, at a phase's end
@@ -151,6 +180,21 @@ class Method:
         """Boolean masks to train on with after phase ``phase`` (0-based; not asked after the last), or None."""
         return None
 
+    def mask_steps(self, steps: int) -> Collection[int]:
+        """The steps, of all ``steps`` counted from 0, before which ``masks_at`` is asked. Initial masks are needed."""
+        return ()
+
+    def masks_at(self, moment: Moment) -> dict[str, Tensor]:
+        """Boolean masks from now on; a weight that comes back is 0 and without momentum."""
+        return moment.masks
+
+    def rewind_epoch(self, epochs: int) -> int | None:
+        """After how many epochs the network is kept (0: the initial one), to go back to at every later phase's start.
+
+        What goes back is all that is trained and the normalisation statistics; masks stay. None: nothing goes back.
+        """
+        return None
+
     # -- (e) the end
 
     def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
@@ -158,20 +202,80 @@ class Method:
         return {name: torch.where(weight.abs() < FLOAT32_EPSILON, 0, weight) for name, weight in weights.items()}
 
 
-def known() -> dict[str, metadata.EntryPoint]:
-    """Entry points of all installed methods, by name."""
-    return {point.name: point for point in metadata.entry_points(group="dwfbench.methods")}
+def known() -> dict[str, EntryPoint]:
+    """Entry points of all installed methods, by name; without those that ``plugins.find`` refuses."""
+    return plugins.find("method")[0]
 
 
 def load(name: str) -> type[Method]:
-    """The class of a method. UsageError for an unknown name (with the nearest one) or a plug-in that fails."""
-    points = known()
+    """The class of a method: an installed one by its name, or ``path/to/file.py:Class``.
+
+    A class from a file is named ``Class@<checksum>``, and is found under that name too in this process. UsageError
+    for an unknown name (with the nearest one), and for a class that fails or breaks the contract.
+    """
+    if plugins.names_file(name):
+        return _from_file(plugins.read("method", name))
+    if (found := plugins.taken("method", name)) is not None:
+        return found
+    points, refused = plugins.find("method")
+    if name in refused:
+        plugins.tell(refused[name])
     if name not in points:
+        plugins.refuse_forgotten("method", name)
         raise UsageError(f"There is no method {name!r}{nearest(name, points)} `dwfbench list methods` shows them.")
+    kind = plugins.load("method", points[name])
+    if why := fault(kind, name):
+        raise UsageError(plugins.broken("method", points[name], why))
+    return kind
+
+
+def _from_file(file: plugins.File) -> type[Method]:
+    if file.attribute in known():
+        raise UsageError(f"There is a method {file.attribute!r} already; give the class in {file.path} another name.")
+    kind = plugins.take(file)
+    if why := fault(kind, file.identity):
+        raise UsageError(f"The method {file.path}:{file.attribute} cannot be used: {why}.")
+    return kind
+
+
+RESERVED = (
+    *(*settings(), *OWN, *CURVE_KEYS, "methods", "title", "when"),
+    *("recipe", "config", "data_dir", "results", "device", "threads", "lanes", "jobs", "compile", "eval_every"),
+    *("checkpoint_minutes", "tuned", "save_model", "dry_run", "force", "debug", "trials", "lr_range", "area", "help"),
+)
+"""What an option of a method cannot be called: flags of commands, and keys of recipes."""
+
+KINDS = (bool, int, float, str, int | None, float | None, str | None)
+"""What an option of a method can be."""
+
+
+def fault(kind: Any, name: str) -> str | None:
+    """What in a class breaks the contract of a method called ``name``, as half a sentence; None where all is well."""
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        return "it is not a subclass of dwfbench.method.Method"
+    if kind.name != name:
+        return f"its class has the name {kind.name!r} and not {name!r}"
+    if kind.knob not in (None, "strength", "compression"):
+        return f"its knob must be 'strength', 'compression' or None, not {kind.knob!r}"
+    if not (isinstance(kind.summary, str) and isinstance(kind.source, str)):
+        return "its summary and source must be texts"
+    if any(isinstance(value, Field) for value in vars(kind).values()):
+        return "its class has options but is not decorated with @dataclass(frozen=True)"
+    for item in fields(kind):
+        if "help" not in item.metadata:
+            return f"its option {item.name!r} is not made with dwfbench.method.option"
+        if item.name in RESERVED:
+            return f"its option {item.name!r} has the name of a flag or key that all methods share"
+        if item.type not in KINDS:
+            allowed = (
+                "bool, int, float or str (or None), and not a text, which `from __future__ import annotations` makes"
+            )
+            return f"its option {item.name!r} must be annotated with {allowed}"
     try:
-        return points[name].load()
-    except Exception as error:  # a broken plug-in is named; it must not look like our own failure
-        raise UsageError(f"The method {name!r} ({points[name].value}) cannot be loaded: {error}.") from error
+        kind().label()
+    except (Exception, SystemExit) as error:
+        return f"it cannot be made with its defaults ({plugins.reason(error)})"
+    return None
 
 
 def create(name: str, options: dict[str, Any]) -> Method:

@@ -87,7 +87,8 @@ def requests(layers: list[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[
     without a step.
     """
     names = as_list(general([*layers, flags], "methods", ["dwf"]))
-    kinds = {name: method.load(name) for name in names}
+    kinds = {kind.name: kind for kind in map(method.load, names)}  # path/to/file.py:Class has a name of its own
+    layers = [layer | {"method": own_tables(layer)} for layer in layers]
     check_options(kinds, layers, flags)
     found: dict[Method, Request] = {}  # a value that is listed twice is one curve
     for name, kind in kinds.items():
@@ -99,6 +100,11 @@ def requests(layers: list[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[
             chosen = method.create(name, dict(zip(swept, values, strict=True)))
             found[chosen] = Request(chosen, settings_of(chosen, layers, flags))
     return list(found.values())
+
+
+def own_tables(layer: Mapping[str, Any]) -> dict[str, Mapping]:
+    """The tables ``[method.NAME]`` of a layer by the names of their methods, which those from files get when loaded."""
+    return {method.load(name).name: table for name, table in layer.get("method", {}).items()}
 
 
 def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
@@ -183,7 +189,8 @@ def base_spec(request: Request, dataset: data.Dataset) -> RunSpec:
     """What the runs of a curve have in common, with the default seed."""
     chosen, settings = request.method, request.settings
     shared = {key: settings[key] for key in spec.settings() if settings.get(key) is not None}
-    shared |= {"method": chosen.name, "options": chosen.changed(), "dataset": dataset.name}
+    model = models.identity(shared.get("model", RunSpec.model))
+    shared |= {"method": chosen.name, "options": chosen.changed(), "dataset": dataset.name, "model": model}
     if not chosen.decays:
         shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
     return RunSpec(**shared)

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with a schedule of its own; ``lr`` is its peak as a multiple of the run's learning rate."""
+    """A stretch of epochs with a schedule of its own; ``lr`` is its peak as a multiple of the run's learning rate.
+
+    ``skipped`` epochs of that schedule lie before it: a phase that goes on from an earlier epoch's network.
+    """
 
     epochs: int
     lr: float = 1.0
+    skipped: int = 0
 
 
 def factors(
@@ -28,7 +32,8 @@ def factors(
     whole = sum(phase.epochs for phase in phases)
     result = []
     for index, phase in enumerate(phases):
-        total = phase.epochs * steps_per_epoch
+        before = phase.skipped * steps_per_epoch
+        total = phase.epochs * steps_per_epoch + before
         warmup = round(warmup_epochs * steps_per_epoch) if index == 0 else 0
         cosine = max(total - warmup, 1)
         ramp = [phase.lr * (step + 1) / (warmup + 1) for step in range(min(warmup, total))]
@@ -37,7 +42,7 @@ def factors(
             rest = [phase.lr * drop_factor ** -sum(step >= fall for fall in falls) for step in range(len(ramp), total)]
         else:
             rest = [phase.lr * (1 + math.cos(math.pi * step / cosine)) / 2 for step in range(total - len(ramp))]
-        result.append(ramp + rest)
+        result.append((ramp + rest)[before:])
     return result
 
 

@@ -45,7 +45,9 @@ class RunSpec:
 
     method: str = "dwf"
     options: Mapping[str, Any] = field(default_factory=dict)
-    model: str = setting("lenet-300-100", "network: a name of `dwfbench list models`, or pkg.module:callable")
+    model: str = setting(
+        "lenet-300-100", "network: a name of `dwfbench list models`, pkg.module:callable or file.py:callable"
+    )
     dataset: str = setting("digits", "data set: a name of `dwfbench list datasets`, or an image folder, also in a .zip")
     seed: int = setting(0, "seed of initial weights, batches and masks", low=0, high=2**31 - 1)
     strength: float | None = setting(None, "strength lambda of the penalty (dwf, spred, l1)", low=0)

@@ -9,6 +9,7 @@ Reading order: ``Trainer.train`` is a curve's work, ``Trainer.advance`` the loop
 of SGD.
 """
 
+import functools
 import hashlib
 import itertools
 import math
@@ -28,7 +29,7 @@ from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
 from dwfbench.evaluation import evaluate
 from dwfbench.group import Group, State, Tensors, Trained, along, chunks, key, knobless, per_lane, squeeze, stack
-from dwfbench.method import Method, Start
+from dwfbench.method import Method, Moment, Start
 from dwfbench.sparsity import SIZES, count_sizes, prunable
 from dwfbench.spec import RunSpec
 
@@ -64,7 +65,9 @@ class Trainer:
         self.network = self.build(spec.seed)
         if not prunable(self.network):
             raise UsageError(f"The model {spec.model} has no Linear or Conv weight, so there is nothing to prune.")
-        self.step = make_step(self.network, method, spec, data)
+        loss = make_loss(self.network, method, spec)
+        self.step = make_step(loss, method, spec, data)
+        self.gradients = make_gradients(loss, spec, data)
         if compile:
             self.step = compiler.compiled(self.step, self.device)
         self.scores: dict[int, tuple[Tensors | None, float]] = {}  # by seed, with the seconds that they took
@@ -76,6 +79,8 @@ class Trainer:
             for number, rates in enumerate(factors)
             for first in range(0, len(rates), steps)
         ]
+        self.mask_steps = frozenset(method.mask_steps(len(self.epochs) * steps))
+        self.rewind_epoch = method.rewind_epoch(spec.epochs)
 
     def build(self, seed: int) -> nn.Module:
         return models.build(self.spec.model, self.data.input_shape, self.data.classes, seed).to(self.device)
@@ -182,7 +187,8 @@ class Trainer:
             for lane, one in runs
         ]
         orders, views = ({one.seed: clone(of[one.seed]) for one in specs} for of in (trunk.orders, trunk.views))
-        return Group(key(specs), lanes, State(*parts, self.strengths(specs)), orders, views, trunk.epoch)
+        origin = {name: value[index] for name, value in trunk.origin.items()}
+        return Group(key(specs), lanes, State(*parts, self.strengths(specs)), orders, views, origin, trunk.epoch)
 
     def keep(self, group: Group) -> None:
         """Put a group as it stands into a checkpoint, where ``kept`` finds it."""
@@ -214,9 +220,9 @@ class Trainer:
         while group.epoch < until and any(lane.status == "ok" for lane in group.lanes):
             epoch = self.epochs[group.epoch]
             if epoch.begins and group.position == 0:
-                self.prune(group, epoch.begins - 1)
-                for velocity in group.state.velocity.values():
-                    velocity.zero_()  # a phase starts like a fresh optimiser
+                self.begin_phase(group, epoch.begins)
+            if group.epoch == self.rewind_epoch and not group.origin:
+                group.origin = {name: value.clone() for name, value in rewound(group.state)}
             group.drawn_from = group.randomness()  # an epoch resumed in its middle draws its batches again
             rates = torch.tensor(epoch.rates, device=self.device)[:, None] * base_rate  # (steps, L)
             batches = shuffled(len(labels), self.spec.batch_size, len(rates), group.specs, group.orders, self.device)
@@ -224,6 +230,8 @@ class Trainer:
             self.network.train()
             steps = zip(batches, views, rates, strict=True)
             for index, view, rate in itertools.islice(steps, group.position, None):
+                if (number := group.epoch * len(rates) + group.position) in self.mask_steps:
+                    self.change_masks(group, number, index, view)
                 group.loss_sum = group.loss_sum + self.step(group.state, images, labels, index, view, rate)
                 group.position += 1
                 group.steps += 1
@@ -242,15 +250,50 @@ class Trainer:
         drawn = {seed: augmentation.draw(kind, size, random, steps) for seed, random in group.views.items()}
         return per_lane(drawn, group.specs).to(self.device)
 
-    def prune(self, group: Group, phase: int) -> None:
-        """At a phase's end: let the method prune every lane."""
+    def begin_phase(self, group: Group, phase: int) -> None:
+        """Between two phases: let the method prune, go back to an earlier network if it does, and start afresh."""
+
+        def after(lane: int, weights: Tensors, _: Tensors) -> Tensors | None:
+            return self.method.masks_after(phase - 1, weights, group.specs[lane].compression)
+
+        self.remask(group, after)
+        if group.origin:
+            for name, value in rewound(group.state):
+                value.copy_(group.origin[name])
+            for name, mask in group.state.masks.items():
+                group.state.weights[name].mul_(mask)
+        for velocity in group.state.velocity.values():
+            velocity.zero_()  # a phase starts like a fresh optimiser
+
+    def change_masks(self, group: Group, step: int, index: Tensor, view: Tensor) -> None:
+        """Before a step: let a method that changes its masks during training choose new ones."""
+        images, labels = self.data.train.images, self.data.train.labels
+        dense = functools.cache(lambda: self.gradients(group.state, images, labels, index, view))
+
+        def now(lane: int, weights: Tensors, masks: Tensors) -> Tensors:
+            one = group.specs[lane]
+            moment = Moment(
+                step,
+                sum(len(epoch.rates) for epoch in self.epochs),
+                weights,
+                masks,
+                one.compression,
+                lambda: {name: value[lane] for name, value in dense().items()},
+                generator(one.seed, f"masks:{self.method.name}:{step}"),
+            )
+            return self.method.masks_at(moment)
+
+        self.remask(group, now)
+
+    def remask(self, group: Group, choose: Callable[[int, Tensors, Tensors], Tensors | None]) -> None:
+        """Put every lane under the masks that ``choose(its number, its weights, its masks)`` gives, if it does."""
         started = time.perf_counter()
-        weights = self.effective(group.state)
+        weights, before = self.effective(group.state), group.state.masks
         masks = []
         for index, lane in enumerate(group.lanes):
             own = {name: value[index] for name, value in weights.items()}
             if lane.status == "ok":
-                masks.append(self.method.masks_after(phase, own, lane.spec.compression))
+                masks.append(choose(index, own, {name: value[index] > 0 for name, value in before.items()}))
             else:  # there is nothing to choose from among the NaNs of a lane that ended
                 masks.append({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in own.items()})
         if all(mask is not None for mask in masks):
@@ -264,7 +307,10 @@ class Trainer:
             weight = group.state.weights.get(name)
             if weight is None or weight.shape != mask.shape:
                 raise UsageError(f"{self.method.name} masks {name}, but trains no tensor of that name and shape.")
-            group.state.masks[name] = mask.to(weight)
+            if name in group.state.masks:  # in place, so that a compiled step stays the same
+                group.state.masks[name].copy_(mask)
+            else:
+                group.state.masks[name] = mask.to(weight)
             weight.mul_(group.state.masks[name])
 
     @torch.no_grad()
@@ -288,8 +334,8 @@ class Trainer:
             apart = type(self.method).misalignment is not Method.misalignment
             nothing = torch.full_like(loss, math.nan)
             distance = vmap(self.method.misalignment)(group.state.weights) if apart else nothing
-            power = self.method.power
-            norm = sum(weight.abs().pow(power).flatten(1).sum(1) for weight in weights.values()) if power else nothing
+            penalised = type(self.method).norm is not Method.norm
+            norm = vmap(self.method.norm)(weights) if penalised else nothing
         numel = sum(weight[0].numel() for weight in weights.values())
         accuracy = evaluate(self.network, everything, self.data.val, self.data).accuracy
         columns = (loss, finite, sizes, distance, norm, rate)
@@ -338,20 +384,14 @@ class Trainer:
         return group.lanes
 
 
-def make_step(network: nn.Module, method: Method, spec: RunSpec, data: Dataset) -> Callable:
-    """One step of SGD for all lanes of a group, in place on its ``State``; returns the losses (L,).
-
-    It takes the state, all images (N, C, H, W) and labels (N,), the batch's index (B,) and the random numbers of its
-    augmentation (B, k), or (L, B) and (L, B, k) where the seeds of lanes differ, and the learning rates (L,). It is one
-    function without control flow on data, so that torch.compile can fuse factor products, their gradients, decay,
-    momentum and masks.
-    """
-    device_type = data.train.images.device.type
+def make_loss(network: nn.Module, method: Method, spec: RunSpec) -> Callable:
+    """The sum of the lanes' losses on a batch, as a function of a group's weights, others and buffers; beside it
+    returns the losses (L,) and the buffers after the pass."""
     mixed = spec.precision == "bfloat16"
 
     def lane_loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
         buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
-        with torch.autocast(device_type, torch.bfloat16, enabled=mixed):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
             logits = functional_call(network, {**method.effective(weights), **others, **buffers}, (images,))
         return cross_entropy(logits.float(), labels), buffers
 
@@ -364,6 +404,28 @@ def make_step(network: nn.Module, method: Method, spec: RunSpec, data: Dataset) 
         mapped = vmap(lane_loss, in_dims=(0, 0, 0, axis, axis), randomness="different")
         losses, new = mapped(weights, others, buffers, images, labels)
         return losses.sum(), (losses.detach(), new)
+
+    return total_loss
+
+
+def make_gradients(total_loss: Callable, spec: RunSpec, data: Dataset) -> Callable:
+    """The gradients (L, ...) of a group's trainable tensors on a batch given as to ``make_step``; nothing changes."""
+
+    def gradients(state: State, images: Tensor, labels: Tensor, index: Tensor, view: Tensor) -> Tensors:
+        batch = data.normalize(augmentation.apply(spec.augment, images[index], view))
+        return grad(total_loss, has_aux=True)(state.weights, state.others, state.buffers, batch, labels[index])[0]
+
+    return gradients
+
+
+def make_step(total_loss: Callable, method: Method, spec: RunSpec, data: Dataset) -> Callable:
+    """One step of SGD for all lanes of a group, in place on its ``State``; returns the losses (L,).
+
+    It takes the state, all images (N, C, H, W) and labels (N,), the batch's index (B,) and the random numbers of its
+    augmentation (B, k), or (L, B) and (L, B, k) where the seeds of lanes differ, and the learning rates (L,). It is one
+    function without control flow on data, so that torch.compile can fuse factor products, their gradients, decay,
+    momentum and masks.
+    """
 
     def descend(value: Tensor, gradient: Tensor, velocity: Tensor | None, rate: Tensor) -> None:
         direction = gradient
@@ -434,6 +496,13 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     """The seed's own stream of random numbers for one purpose, so that no use disturbs another."""
     digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+
+
+def rewound(state: State) -> Iterator[tuple[str, Tensor]]:
+    """What goes back when a network goes back to an earlier epoch: all that is trained, and buffers."""
+    for part in ("weights", "others", "buffers"):
+        for name, value in getattr(state, part).items():
+            yield f"{part}/{name}", value
 
 
 def clone(random: torch.Generator) -> torch.Generator:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 import torch.multiprocessing
 
-from dwfbench import assessment, data, training
+from dwfbench import assessment, data, plugins, training
 from dwfbench.checkpoints import Checkpoints, stop
 from dwfbench.errors import UsageError
 from dwfbench.group import Trained
@@ -151,14 +151,18 @@ class Worker:
         return self.trainers[key]
 
     def result(self, trained: Trained, task: Task, results, state, compiled: bool, started: str) -> Result:
+        one = trained.spec
+        steps = one.epochs * training.steps_in_epoch(len(self.dataset.train), one.batch_size)
         record = {
-            **assessment.describe(trained.spec, task.method),
+            **assessment.describe(one, task.method),
             **results,
+            "extra_passes": task.method.extra_passes(steps),
             "seconds": trained.seconds,
             "overhead_seconds": trained.overhead_seconds,
             "peak_memory_bytes": assessment.peak_memory(self.engine.device),
             "provenance": {
                 **self.provenance,
+                "versions": self.provenance["versions"] | self.plugin_versions(trained.spec),
                 "lanes": trained.lanes,
                 "precision": trained.spec.precision,
                 "compiled": compiled,
@@ -168,6 +172,10 @@ class Worker:
             },
         }
         return Result(record, trained.history, state, trained.outdated)
+
+    def plugin_versions(self, spec: RunSpec) -> dict[str, str]:
+        """The packages that a run's method, model and data set come from, other than dwfbench: with versions."""
+        return plugins.versions({"method": spec.method, "model": spec.model, "data set": spec.dataset})
 
 
 # ---------------------------------------------------------------- several processes
@@ -214,7 +222,9 @@ def run_all(
     """Each task with its results and notes; None for results that died with their process."""
     context = torch.multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
     here = dataset.to("cpu")
-    pool = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=begin, initargs=(here, engine))
+    pool = ProcessPoolExecutor(
+        min(jobs, len(tasks)), context, initializer=begin, initargs=(here, engine, plugins.files())
+    )
     try:
         futures = {pool.submit(perform, task): task for task in tasks}
         for future in completed(futures):
@@ -240,7 +250,7 @@ def completed(futures: Iterable[Future]) -> Iterator[Future]:
         yield from done
 
 
-def begin(dataset: data.Dataset, engine: Engine) -> None:
+def begin(dataset: data.Dataset, engine: Engine, files: list[plugins.File]) -> None:
     """What a worker process does first."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the first process decides
@@ -248,6 +258,8 @@ def begin(dataset: data.Dataset, engine: Engine) -> None:
         signal.signal(signal.SIGTERM, stop.ask)
     threading.Thread(target=follow_parent, daemon=True).start()
     prepare_process(engine.threads // engine.jobs)
+    for file in files:  # methods and models from files are known by these processes too
+        plugins.take(file)
     _worker = Worker(dataset.to(engine.device), engine)
 
 

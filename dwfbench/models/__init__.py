@@ -1,4 +1,9 @@
-"""The networks known by name, and anybody's own as `package.module:callable`."""
+"""The networks known by name, those of installed packages, and anybody's own.
+
+A package announces a network by an entry point of the group ``dwfbench.models``, a callable
+``(input_shape, classes) -> torch.nn.Module``; its docstring's first line is the summary, a line "Source: ..." names the
+source. For a quick try, `package.module:callable` and `path/to/file.py:callable` do without a package.
+"""
 
 import difflib
 import importlib
@@ -11,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from dwfbench import plugins
 from dwfbench.errors import UsageError
 from dwfbench.models.lenet import LeNet5, LeNet300100
 from dwfbench.models.resnet import resnet18, resnet20
@@ -70,30 +76,60 @@ MODELS = {
 
 
 def describe() -> list[dict[str, str]]:
-    """The networks known by name, as dicts of `name`, `summary` and `source`."""
-    return [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in MODELS.items()]
+    """The networks known by name, as dicts of `name`, `summary` and `source`; ours first.
+
+    Those of packages that cannot be used are named on stderr and left out.
+    """
+    rows = [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in MODELS.items()]
+    return rows + plugins.describe("model", MODELS)
 
 
 def check(name: str) -> None:
-    """Raise UsageError unless `name` is a known network or of the form `module:callable`; imports nothing."""
+    """Raise UsageError unless `name` is a known network, a readable file's or `module:callable`; imports nothing."""
     module, colon, attribute = name.partition(":")
-    if name in MODELS or (colon and all(part.isidentifier() for part in (*module.split("."), attribute))):
+    if plugins.names_file(name):
+        plugins.read("model", name)
         return
-    close = difflib.get_close_matches(name.lower(), MODELS, n=1)
+    points, refused = plugins.find("model", MODELS)
+    if name in refused:
+        plugins.tell(refused[name])
+    if name in MODELS or name in points or plugins.taken("model", name) is not None:
+        return
+    if colon and all(part.isidentifier() for part in (*module.split("."), attribute)):
+        return
+    plugins.refuse_forgotten("model", name)
+    known = [*MODELS, *points]
+    close = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(
-        f"unknown model '{name}'{hint}; choose one of {', '.join(MODELS)} or give your own as package.module:callable"
+        f"unknown model '{name}'{hint}; choose one of {', '.join(known)} or give your own as package.module:callable "
+        "or path/to/file.py:callable"
     )
+
+
+def identity(name: str) -> str:
+    """What a run's spec calls the network: `callable@<12 hex digits>` for one from a file, which is run; else `name`.
+
+    The digits are a checksum of the file. UsageError where the file fails or has no such callable.
+    """
+    if not plugins.names_file(name):
+        return name
+    file = plugins.read("model", name)
+    if not callable(plugins.take(file)):
+        raise UsageError(f"model '{name}': the file has no callable named {file.attribute}")
+    return file.identity
 
 
 def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """A network for images of `input_shape` (C, H, W) with `classes` outputs, on the CPU.
 
     The weights depend on `seed` alone; the caller's random state is left as it was. Raises UsageError for an
-    unknown name, an input that the network cannot take, or a `module:callable` that cannot be imported, fails
+    unknown name, an input that the network cannot take, or somebody's own network that cannot be imported, fails
     or makes something else than a network from images (N, C, H, W) to logits (N, classes).
     """
-    check(name)
+    if name not in MODELS:
+        check(name)
+        name = identity(name)
     # Drawn on the CPU: a seed means the same weights on every device, and no other generator is touched.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
@@ -103,24 +139,36 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int)
 
 
 def _build_own(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    try:
+        model = _own(name)(input_shape, classes)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({plugins.reason(error)})") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
+    _probe(name, model, input_shape, classes)
+    return model
+
+
+def _own(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:
+    """The callable of a network that is not ours: from a file, a package's entry point, or a module."""
+    if (made := plugins.taken("model", name)) is not None:
+        return made
+    points, _ = plugins.find("model", MODELS)
+    if name in points:
+        return plugins.load("model", points[name])
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # console scripts, unlike `python -m`, leave the current directory out
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # somebody's module can fail in any way while it is imported
-        raise UsageError(f"the module of model '{name}' cannot be imported ({_reason(error)})") from error
+        raise UsageError(f"the module of model '{name}' cannot be imported ({plugins.reason(error)})") from error
     make = getattr(module, attribute, None)
     if not callable(make):
         raise UsageError(f"model '{name}': module {module_name} has no callable named {attribute}")
-    try:
-        model = make(input_shape, classes)
-    except Exception as error:
-        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({_reason(error)})") from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
-    _probe(name, model, input_shape, classes)
-    return model
+    return make
 
 
 def _probe(name: str, model: nn.Module, input_shape: tuple[int, int, int], classes: int) -> None:
@@ -130,11 +178,7 @@ def _probe(name: str, model: nn.Module, input_shape: tuple[int, int, int], class
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(2, *input_shape)).shape)
     except Exception as error:
-        raise UsageError(f"model '{name}' fails on images of shape {input_shape} ({_reason(error)})") from error
+        raise UsageError(f"model '{name}' fails on images of shape {input_shape} ({plugins.reason(error)})") from error
     model.train(was_training)
     if shape != (2, classes):
         raise UsageError(f"model '{name}' must map 2 images to logits of shape (2, {classes}), not {shape}")
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

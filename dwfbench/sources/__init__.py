@@ -2,16 +2,20 @@
 
 A reader returns a `Source`, plain numpy arrays; `dwfbench.data` makes tensors of them. Nothing here imports torch
 before a set is read, so that the processes that decode images start quickly.
+
+A package adds a data set by an entry point of the group ``dwfbench.datasets``, a reader like ours:
+``read(places: Places) -> Source``. Its docstring's first line is the summary, a line "Source: ..." names the source.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from dwfbench.sources import cifar, digits, idx, tiny_imagenet
+from dwfbench import plugins
+from dwfbench.sources import cifar, digits, foreign, idx, tiny_imagenet
 from dwfbench.sources.base import DataError, Places, Source
 
-__all__ = ["KNOWN", "DataError", "Known", "Places", "Source"]
+__all__ = ["KNOWN", "DataError", "Known", "Places", "Source", "describe", "names", "reader"]
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,27 @@ KNOWN = {
         tiny_imagenet.read,
     ),
 }
+
+
+def names() -> list[str]:
+    """The names of all data sets, ours first."""
+    return [*KNOWN, *plugins.find("data set", KNOWN)[0]]
+
+
+def reader(name: str) -> Callable[[Places], Source] | None:
+    """What reads the data set of a name; None where there is none of this name, which then may be a path."""
+    points, refused = plugins.find("data set", KNOWN)
+    if name in refused:
+        plugins.tell(refused[name])
+    if name in KNOWN:
+        return KNOWN[name].read
+    return partial(foreign.read, points[name]) if name in points else None
+
+
+def describe() -> list[dict[str, str]]:
+    """The data sets known by name, as dicts of `name`, `summary` and `source`; ours first.
+
+    Those of packages that cannot be used are named on stderr and left out.
+    """
+    rows = [{"name": name, "summary": known.summary, "source": known.source} for name, known in KNOWN.items()]
+    return rows + plugins.describe("data set", KNOWN)

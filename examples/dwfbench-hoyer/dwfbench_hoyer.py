@@ -1,0 +1,41 @@
+"""Hoyer-square regularisation: H(w) = (sum |w|)^2 / sum w^2 of every weight tensor, from 1 to its number of weights.
+
+Yang, Wen and Li, "DeepHoyer: Learning Sparser Neural Network with Differentiable Scale-Invariant Sparsity Measures",
+ICLR 2020. H does not change when a tensor is scaled, so unlike L1 it does not shrink the large weights: its gradient
+2 s (sign(w) - s w), with s = sum |w| / sum w^2, pulls weights below 1 / s to zero and pushes those above it away.
+
+As in the paper, small weights are cut after training; here at a fixed threshold, and without the paper's fine-tuning.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dwfbench.method import Method, option
+
+
+@dataclass(frozen=True)
+class Hoyer(Method):
+    """Minimises L(w) + strength * sum over the tensors of H(w)."""
+
+    name: ClassVar[str] = "hoyer"
+    knob: ClassVar[str] = "strength"
+    summary: ClassVar[str] = "Hoyer-square penalty on plain weights, then a threshold"
+    source: ClassVar[str] = "Yang, Wen and Li, ICLR 2020, arXiv 1908.09979"
+    decays: ClassVar[bool] = False  # no weight decay beside the penalty
+
+    threshold: float = option(1e-3, "final threshold on |w|", low=0)
+
+    def norm(self, weights: dict[str, Tensor]) -> Tensor:
+        return sum(weight.abs().sum().square() / weight.square().sum() for weight in weights.values())
+
+    def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor:
+        inner = tuple(range(1, tensor.dim()))  # the first axis counts the runs that are trained at once
+        squares = tensor.square().sum(inner, keepdim=True).clamp_min(torch.finfo(tensor.dtype).tiny)
+        s = tensor.abs().sum(inner, keepdim=True) / squares
+        return strength * 2 * s * (tensor.sign() - s * tensor)
+
+    def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+        return {name: torch.where(weight.abs() < self.threshold, 0, weight) for name, weight in weights.items()}
