@@ -30,9 +30,8 @@ class L1(Method):
     proximal: bool = option(False, "soft-threshold after every step instead of a subgradient")
     threshold: float = option(1e-3, "final threshold on |w|", low=0)
 
-    @property
-    def power(self) -> float:
-        return 1.0
+    def norm(self, weights: dict[str, Tensor]) -> Tensor:
+        return sum(weight.abs().sum() for weight in weights.values())
 
     def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor | None:
         return None if self.proximal else strength * tensor.sign()

@@ -1,7 +1,8 @@
 """dwfbench: Deep Weight Factorization and pruning baselines, compared at equal budgets.
 
 The library face puts DWF on any ``nn.Module``: ``factorize``, ``param_groups``, ``collapse``, ``misalignment``,
-``sparsity_report``. Names are loaded when first used, so that the command line starts without torch.
+``init_statistics``, ``sparsity_report``, ``decay_budget``. Names are loaded when first used, so that the command line
+starts without torch.
 """
 
 from importlib import import_module
@@ -9,10 +10,11 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "factorize": "dwfbench.factorization",
-    "param_groups": "dwfbench.factorization",
-    "collapse": "dwfbench.factorization",
-    "misalignment": "dwfbench.factorization",
+    "factorize": "dwfbench.library",
+    "param_groups": "dwfbench.library",
+    "collapse": "dwfbench.library",
+    "misalignment": "dwfbench.library",
+    "init_statistics": "dwfbench.library",
     "decay_budget": "dwfbench.factorization",
     "sparsity_report": "dwfbench.sparsity",
 }
@@ -21,7 +23,7 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str):
-    if name in ("factorization", "sparsity"):
+    if name in ("factorization", "library", "sparsity"):
         return import_module(f"dwfbench.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'dwfbench' has no attribute {name!r}")

@@ -1,7 +1,8 @@
-"""Deep Weight Factorization as a method: ``factorization.py`` behind the Method contract.
+"""Deep Weight Factorization as a method: ``factorization.py`` and ``gating.py`` behind the Method contract.
 
 Per weight tensor there are D trainable factors of its shape. Algorithm 1 draws them, plain L2 decay of
-2 * strength / D acts on them, and collapse plus the float32 threshold (Algorithm 2) end the run.
+2 * strength / D acts on them, and collapse plus the float32 threshold (Algorithm 2) end the run. With a ``group``
+there are one tensor of the weight's shape and D - 1 gates a group instead (``gating.py``).
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
+from dwfbench import gating, models, selection
+from dwfbench.data import Dataset
+from dwfbench.errors import UsageError
 from dwfbench.factorization import DEFAULT_MIN_ABS, budget_to_reach_zero, initial_factors, misalignment_of, product
 from dwfbench.method import Method, option
+from dwfbench.spec import RunSpec
 
 
 class FactorMethod(Method):
@@ -30,9 +36,8 @@ class FactorMethod(Method):
         """The D initial factors of every weight."""
         raise NotImplementedError
 
-    @property
-    def power(self) -> float:
-        return 2 / self.depth
+    def norm(self, weights: dict[str, Tensor]) -> Tensor:
+        return sum(weight.abs().pow(2 / self.depth).sum() for weight in weights.values())
 
     def needed_budget(self, weights: dict[str, Tensor]) -> float:
         typical = torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median()
@@ -71,14 +76,61 @@ class Dwf(FactorMethod):
     depth: int = option(3, "number of factors D", low=2)
     min_abs: float = option(DEFAULT_MIN_ABS, "smallest initial |weight|, at most sigma / 4 of the layer", low=0)
     rescale_init: bool = option(False, "scale fresh factors so that the weights' deviation is sigma exactly")
+    group: str = option(
+        "none", "weights that vanish together: none, channel (of an output) or row (of an input)", choices=gating.GROUPS
+    )
 
     def label(self) -> str:
         rest = {key: value for key, value in self.changed().items() if key != "depth"}
         words = [f"D={self.depth}", *(f"{key.replace('_', ' ')}={value}" for key, value in rest.items())]
         return f"dwf {', '.join(words)}"
 
+    def check(self, spec: RunSpec, data: Dataset) -> None:
+        """With groups: no option of Algorithm 1, and no layer whose groups a weight's shape alone does not tell."""
+        if self.group == "none":
+            return
+        if self.rescale_init or self.min_abs != DEFAULT_MIN_ABS:
+            raise UsageError(f"With group={self.group} nothing is drawn: leave out min-abs and rescale-init.")
+        network = models.build(spec.model, data.input_shape, data.classes, spec.seed)
+        for place in selection.places(network):
+            if not isinstance(place.module, nn.Linear | _ConvNd):
+                continue
+            weight = place.module.weight
+            if place.gate_shape(self.group, weight) != self.gate_shape(weight):
+                raise UsageError(
+                    f"The layer {place.layer} is a transposed or grouped convolution, for which group={self.group} is "
+                    "offered by dwfbench.factorize only."
+                )
+
+    def gate_shape(self, weight: Tensor) -> tuple[int, ...]:
+        """That of the gates of a weight (output, input, ...)."""
+        return gating.gate_shape(weight.shape, gating.GROUPS.index(self.group) - 1)
+
     def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
+        if self.group != "none":
+            return {name: gating.open_gates(w, self.depth, self.gate_shape(w)) for name, w in weights.items()}
         return {
             name: initial_factors(name, weight, self.depth, self.min_abs, generator, self.rescale_init)
             for name, weight in weights.items()
         }
+
+    def effective(self, trainable: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.group == "none":
+            return super().effective(trainable)
+        return {name: gating.gated(factors) for name, factors in factors_by_weight(trainable).items()}
+
+    def misalignment(self, trainable: dict[str, Tensor]) -> Tensor:
+        if self.group == "none":
+            return super().misalignment(trainable)
+        return sum(gating.gate_misalignment(factors) for factors in factors_by_weight(trainable).values())
+
+    def norm(self, weights: dict[str, Tensor]) -> Tensor:
+        if self.group == "none":
+            return super().norm(weights)
+        return sum(gating.group_norm(weight, self.gate_shape(weight), self.depth) for weight in weights.values())
+
+    def needed_budget(self, weights: dict[str, Tensor]) -> float:
+        """For groups, that which closes those of half of the weights: later than half of the weights alone would go."""
+        if self.group == "none":
+            return super().needed_budget(weights)
+        return gating.budget_to_close((weight, self.gate_shape(weight)) for weight in weights.values())

@@ -1,4 +1,4 @@
-"""Deep Weight Factorization: the mathematics, and the functions that put it on any ``nn.Module``.
+"""Deep Weight Factorization: the mathematics, on tensors. ``library.py`` puts it on any ``nn.Module``.
 
 Kolb, Weber, Bischl, Ruegamer, "Deep Weight Factorization: Sparse Learning Through the Lens of Artificial
 Symmetries", ICLR 2025, arXiv 2502.02496. A weight tensor w is trained as an elementwise product of D factors,
@@ -13,12 +13,10 @@ Throughout, ``factors`` is one tensor of shape (D, *shape of w), row d of which 
 
 import functools
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from dwfbench.errors import UsageError
 
@@ -27,11 +25,6 @@ FLOAT32_EPSILON = 1.19e-7
 
 DEFAULT_MIN_ABS = 3e-3
 """Our eps of Algorithm 1; the paper's own could not be confirmed."""
-
-FACTORIZABLE = (nn.Linear, nn.modules.conv._ConvNd)
-
-
-# ---------------------------------------------------------------- the mathematics, on tensors
 
 
 def product(factors: Tensor | Iterable[Tensor]) -> Tensor:
@@ -116,6 +109,12 @@ def product_std(sigma: float, depth: int, min_abs: float) -> float:
     return second_moment ** (depth / 2)
 
 
+def redrawn(sigma: float, depth: int, min_abs: float) -> float:
+    """The share of a factor's normal draws that Algorithm 1 rejects and draws again, in closed form: 0 to 1."""
+    scale, low, high = truncation(sigma, depth, min_abs)
+    return 1 - math.erf(high / scale / math.sqrt(2)) + math.erf(low / scale / math.sqrt(2))
+
+
 def capped_min_abs(min_abs: float, sigma: float) -> float:
     """The truncation that a layer really uses: eps, but at most sigma / 4, so that wide layers can be drawn.
 
@@ -125,6 +124,27 @@ def capped_min_abs(min_abs: float, sigma: float) -> float:
     if min_abs > DEFAULT_MIN_ABS:
         truncation(sigma, 2, min_abs)
     return min(min_abs, sigma / 4)
+
+
+def initial_factors(
+    name: str,
+    weight: Tensor,
+    depth: int,
+    min_abs: float,
+    generator: torch.Generator | None,
+    rescale: bool = False,
+) -> Tensor:
+    """Fresh factors for a freshly initialised weight, on its device: ``draw_factors`` with its measured sigma."""
+    sigma = float(weight.detach().double().std(correction=0))
+    if not sigma > 0:
+        raise UsageError(
+            f"The weight {name} is constant, so no standard deviation can be matched; initialise it first."
+        )
+    eps = capped_min_abs(min_abs, sigma)
+    factors = draw_factors(tuple(weight.shape), sigma, depth, min_abs=eps, generator=generator)
+    if rescale:
+        factors *= (sigma / product_std(sigma, depth, eps)) ** (1 / depth)
+    return factors.to(weight.device, weight.dtype)
 
 
 def misalignment_of(factors: Tensor | Sequence[Tensor]) -> Tensor:
@@ -152,150 +172,3 @@ def decay_budget(strength: float, rate_sum: float, momentum: float) -> float:
 def budget_to_reach_zero(weight: float = 0.05, threshold: float = FLOAT32_EPSILON) -> float:
     """The decay budget after which a gradient-free weight of this size counts as zero (6.5 for 0.05)."""
     return math.log(weight / threshold) / 2
-
-
-# ---------------------------------------------------------------- on any module
-
-
-class Product(nn.Module):
-    """Parametrization of a weight as the product of its factors (parameters ``original0`` ... ``original{D-1}``)."""
-
-    def __init__(self, depth: int):
-        super().__init__()
-        self.depth = depth
-
-    def forward(self, *factors: Tensor) -> Tensor:
-        return product(factors)
-
-    def right_inverse(self, weight: Tensor) -> list[Tensor]:
-        return list(balanced_factors(weight, self.depth).unbind(0))
-
-
-def factorize(
-    model: nn.Module,
-    depth: int,
-    *,
-    min_abs: float = DEFAULT_MIN_ABS,
-    generator: torch.Generator | None = None,
-    keep_weights: bool = False,
-    rescale: bool = False,
-) -> nn.Module:
-    """Replace every Linear and Conv weight by a product of ``depth`` factors, in place; returns the model.
-
-    New factors are drawn by Algorithm 1 with sigma the standard deviation of the weights that the module holds,
-    i.e. what its ordinary initialiser gave, and eps = min(min_abs, sigma / 4). ``keep_weights`` factorises the
-    present values instead, with balanced factors, under which a weight keeps its sign and an exact zero stays zero;
-    ``rescale`` multiplies fresh factors so that the product's standard deviation is sigma rather than 0.3-0.85 of
-    it (``product_std``). Biases and normalisation parameters stay as they are.
-
-    Train with ``torch.optim.SGD(param_groups(model, strength))`` and end with ``collapse``.
-
-    Raises UsageError for depth < 2, a negative min_abs or one raised to 2 sigma or more, an already factorised
-    model, a weight that cannot be drawn (constant, hence without a standard deviation), a weight that is tied or
-    computed by something else, and a model without Linear or Conv layers. A refused model is left as it was.
-    """
-    if depth < 2:
-        raise UsageError(f"A factorization needs a depth of at least 2, not {depth}.")
-    if any(True for _ in _products(model)):
-        raise UsageError("The model is factorized already; collapse it first.")
-    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, FACTORIZABLE)]
-    if not layers:
-        raise UsageError("The model has no Linear or Conv layer to factorize.")
-    owners = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
-    drawn = []  # all layers are checked and drawn first: a refused model stays as it was
-    for name, layer in layers:
-        if "weight" not in layer._parameters:
-            raise UsageError(
-                f"The weight of layer {name} is computed already (weight_norm, a pruning mask, ...); remove that first."
-            )
-        if owners[id(layer.weight)] > 1:
-            raise UsageError(
-                f"The weight of layer {name} is shared with another layer; tied weights are not factorized."
-            )
-        fresh = None if keep_weights else initial_factors(name, layer.weight, depth, min_abs, generator, rescale)
-        drawn.append((layer, fresh))
-    for layer, fresh in drawn:
-        parametrize.register_parametrization(layer, "weight", Product(depth))
-        if fresh is not None:
-            with torch.no_grad():
-                for factor, value in zip(_factors(layer), fresh, strict=True):
-                    factor.copy_(value)
-    return model
-
-
-def initial_factors(
-    name: str,
-    weight: Tensor,
-    depth: int,
-    min_abs: float,
-    generator: torch.Generator | None,
-    rescale: bool = False,
-) -> Tensor:
-    """Fresh factors for a freshly initialised weight, on its device: ``draw_factors`` with its measured sigma."""
-    sigma = float(weight.detach().double().std(correction=0))
-    if not sigma > 0:
-        raise UsageError(
-            f"The weight {name} is constant, so no standard deviation can be matched; initialise it first."
-        )
-    eps = capped_min_abs(min_abs, sigma)
-    factors = draw_factors(tuple(weight.shape), sigma, depth, min_abs=eps, generator=generator)
-    if rescale:
-        factors *= (sigma / product_std(sigma, depth, eps)) ** (1 / depth)
-    return factors.to(weight.device, weight.dtype)
-
-
-def param_groups(model: nn.Module, strength: float) -> list[dict]:
-    """Groups for an SGD optimiser: weight decay 2 * strength / depth on factors, none on anything else.
-
-    PyTorch adds ``weight_decay * w`` to the gradient, so this is the gradient of (strength / D) sum_d ||w_d||^2.
-    Use SGD: AdamW's decoupled decay inverts the effect of depth. Raises UsageError when nothing is factorized or
-    the strength is negative.
-    """
-    if not strength >= 0:
-        raise UsageError(f"The strength must not be negative, but it is {strength}.")
-    by_depth: dict[int, list[Tensor]] = {}
-    for layer, parametrization in _products(model):
-        by_depth.setdefault(parametrization.depth, []).extend(_factors(layer))
-    if not by_depth:
-        raise UsageError("The model is not factorized; call factorize(model, depth) first.")
-    factors = {id(factor) for group in by_depth.values() for factor in group}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in factors]
-    groups = [{"params": group, "weight_decay": 2 * strength / depth} for depth, group in by_depth.items()]
-    return [*groups, {"params": rest, "weight_decay": 0.0}] if rest else groups
-
-
-def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
-    """Make a factorized model plain again, in place: weights are the products, |w| < threshold becomes 0.
-
-    The end of Algorithm 2. Returns the model; layers that are not factorized are left alone.
-    """
-    for layer, _ in list(_products(model)):
-        factors = _factors(layer)
-        trained = any(factor.requires_grad for factor in factors)
-        with torch.enable_grad():  # PyTorch makes a buffer, not a parameter, of a weight that needs no gradient
-            for factor in factors:
-                factor.requires_grad_()
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-        layer.weight.requires_grad_(trained)
-        with torch.no_grad():
-            layer.weight[layer.weight.abs() < threshold] = 0
-    return model
-
-
-def misalignment(model: nn.Module) -> float:
-    """Sum of ``misalignment_of`` over all factorized weights: 0 iff every weight's factors are balanced."""
-    with torch.no_grad():
-        return sum(float(misalignment_of(_factors(layer))) for layer, _ in _products(model))
-
-
-def _products(model: nn.Module) -> Iterator[tuple[nn.Module, Product]]:
-    for layer in model.modules():
-        if parametrize.is_parametrized(layer, "weight"):
-            chain = layer.parametrizations["weight"]
-            if isinstance(chain[0], Product):
-                yield layer, chain[0]
-
-
-def _factors(layer: nn.Module) -> list[Tensor]:
-    chain = layer.parametrizations["weight"]
-    return [getattr(chain, f"original{index}") for index in range(chain[0].depth)]

@@ -20,7 +20,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from dwfbench.errors import UsageError
-from dwfbench.factorization import FLOAT32_EPSILON, collapse
+from dwfbench.factorization import FLOAT32_EPSILON
+from dwfbench.library import collapse
 
 CONVOLUTIONS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))
 WEIGHTED = CONVOLUTIONS | {"linear"}  # names of the torch functions through which prunable weights act
@@ -34,22 +35,24 @@ begins at the epsilon), "-6.75", ..., "0", which has no upper end."""
 def prunable(model: nn.Module) -> dict[str, Tensor]:
     """Parameter name -> weight of every Linear and Conv1d/2d/3d (also transposed) layer, in model order.
 
-    The values are the model's own parameters, not copies. A weight shared by several layers appears once,
-    under the first name `model.named_parameters()` gives it. Weights that a layer computes (torch
-    parametrizations) are not parameters of it and are left out.
+    Of other layers too (Embedding, MultiheadAttention) where `factorize` and `collapse` made the weight. The
+    values are the model's own parameters, not copies. A weight shared by several layers appears once, under the
+    first name `model.named_parameters()` gives it. Weights that a layer computes (torch parametrizations) are not
+    parameters of it and are left out.
     """
     weights = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | _ConvNd)}
+    weights |= {id(getattr(m, name)) for m in model.modules() for name in getattr(m, "factorized_weights", ())}
     return {name: p for name, p in model.named_parameters() if id(p) in weights}
 
 
 def count_sizes(weights: Iterable[Tensor]) -> Tensor:
     """How the sizes |w| of the weights, each (L, ...), are distributed: (L, 30) counts, named by ``SIZES``."""
-    counts = 0
+    counts, places = 0, len(SIZES)
     for weight in weights:
-        edges = torch.tensor([FLOAT32_EPSILON, *(10.0**edge for edge in SIZE_EDGES[1:])]).to(weight)
-        bins = torch.bucketize(weight.abs().flatten(1), edges, right=True)
-        places = len(SIZES)
-        bins += places * torch.arange(len(bins), device=bins.device)[:, None]
+        size = weight.abs().flatten(1)
+        # By the logarithm: looking up edges takes ten times as long. The first name is that of the zeros.
+        bins = (4 * size.log10() - 4 * SIZE_EDGES[0]).floor().clamp(0, places - 2).nan_to_num(places - 2).long() + 1
+        bins = bins.where(size >= FLOAT32_EPSILON, 0) + places * torch.arange(len(bins), device=bins.device)[:, None]
         counts = counts + torch.bincount(bins.flatten(), minlength=places * len(bins)).view(len(bins), places)
     return counts
 
@@ -107,9 +110,9 @@ def sparsity_report(
     the prunable weights; `compression_all` over all parameters, where the others (biases, normalisation)
     count as stored in full even where they happen to be zero. With `input_shape`, the shape of one sample
     without the batch axis, the report also has `connected`, `effective_compression`, `macs_dense` and
-    `macs_sparse`. A factorized model is reported as if it were collapsed now.
+    `macs_sparse`; not for networks that take tokens. A factorized model is reported as if it were collapsed now.
     """
-    if any(is_parametrized(module, "weight") for module in model.modules()):
+    if any(is_parametrized(module) for module in model.modules()):
         model = collapse(copy.deepcopy(model))
     weights = prunable(model) if weights is None else weights
     layers = count(weights)

@@ -410,13 +410,6 @@ def test_param_groups_refuse_plain_models_and_negative_strengths():
             dwfbench.param_groups(layer, strength)
 
 
-class Tied(nn.Module):
-    def __init__(self, first):
-        super().__init__()
-        self.first, self.second = first, nn.Linear(4, 4)
-        self.second.weight = first.weight
-
-
 def masked():
     layer = nn.Linear(3, 2)
     prune.l1_unstructured(layer, "weight", amount=0.5)
@@ -435,8 +428,6 @@ REFUSED = {
     "no layers": (lambda: nn.BatchNorm1d(3), {}, "no Linear or Conv"),
     "constant": (constant, {}, "constant"),
     "negative eps": (lambda: nn.Linear(3, 2), {"min_abs": -1e-3}, "min_abs"),
-    "tied": (lambda: Tied(nn.Linear(4, 4)), {}, "tied"),
-    "tied to an embedding": (lambda: Tied(nn.Embedding(4, 4)), {}, "tied"),
     "pruned": (masked, {}, "computed already"),
     "weight_norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), {}, "computed already"),
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dwfbench.errors import UsageError
-from dwfbench.factorization import factorize
+from dwfbench.library import factorize
 from dwfbench.sparsity import (
     SIZES,
     compression_ratio,
