@@ -5,7 +5,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = results/demo
 
-.PHONY: demo test clean
+REFERENCE = results/reference
+NETWORKS = lenet-300-100
+AT = --at 2,5,10,30,100,300,1000
+ENGINE ?= --jobs 2
+DRAW ?= $(shell date +%s)
+
+.PHONY: demo test reference reference-check clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +26,30 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench plot --results $(DEMO)
 	$(BIN)/dwfbench plot layers --results $(DEMO)
 	$(BIN)/dwfbench plot dynamics --results $(DEMO)
+	$(BIN)/dwfbench plot weights --results $(DEMO)
+	$(BIN)/dwfbench report --results $(DEMO)
+
+# The reference results, from the trials to the report: about two hours on 2 cores. What is stored is not trained again.
+reference: $(VENV)/.installed $(NETWORKS:%=reference-%)
+
+reference-%:
+	$(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml --compression 5,40,300 --max-runs 5 --seed 100 --results $(REFERENCE)/$* $(ENGINE)
+	$(BIN)/dwfbench run --tuned --config $(REFERENCE)/$*.toml --seeds 3 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(MAKE) tables-$*
+
+# Tables, figures and report of the stored records alone.
+tables-%:
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --format markdown > $(REFERENCE)/$*/table.md
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --format latex > $(REFERENCE)/$*/table.tex
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --reading relative --format csv > $(REFERENCE)/$*/table.csv
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
+	for kind in accuracy layers dynamics weights; do $(BIN)/dwfbench plot $$kind --results $(REFERENCE)/$* || exit 1; done
+	$(BIN)/dwfbench report --results $(REFERENCE)/$*
+
+# A few of the committed runs, other ones each time, trained again from their records.
+reference-check: $(VENV)/.installed
+	for net in $(NETWORKS); do $(BIN)/dwfbench verify --results $(REFERENCE)/$$net --draw $(DRAW) $(ENGINE) || exit 1; done
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .

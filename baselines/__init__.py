@@ -2,9 +2,28 @@
 
 from importlib import import_module
 
+NAMES = (
+    *(
+        "dense",
+        "gmp",
+        "grasp",
+        "imp",
+        "l1",
+        "lamp",
+        "magnitude",
+        "powerprop",
+        "random",
+        "ratios",
+        "rigl",
+        "set",
+        "snip",
+    ),
+    *("spred", "str", "synflow"),
+)
+
 
 def __getattr__(name: str):
     """``baselines.snip`` and the others, loaded when first used."""
-    if name in ("dense", "grasp", "l1", "magnitude", "random", "snip", "spred", "synflow"):
+    if name in NAMES:
         return import_module(f"baselines.{name}")
     raise AttributeError(f"module 'baselines' has no attribute {name!r}")

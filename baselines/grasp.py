@@ -59,6 +59,9 @@ class Grasp(Method):
     def check(self, spec, data) -> None:
         data.balanced_batch(self.samples_per_class, torch.Generator())  # refuses a class with too few samples
 
+    def extra_passes(self, steps: int) -> int:
+        return 3  # the gradient, and once more with its graph, of which the product with the Hessian is taken
+
     def scores(self, start: Start) -> dict[str, Tensor]:
         inputs, targets = start.batch(self.samples_per_class)
         return scores(start.network, inputs, targets, self.temperature, training_mode=self.bn_training)

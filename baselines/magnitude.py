@@ -38,8 +38,8 @@ class Magnitude(Method):
 
     def label(self) -> str:
         if self.at == "init":
-            return "magnitude (at init)"
-        return "magnitude (one-shot)" if self.finetune_epochs == 0 else super().label()
+            return f"{self.name} (at init)"
+        return f"{self.name} (one-shot)" if self.finetune_epochs == 0 else super().label()
 
     def check(self, spec, data) -> None:
         if self.at == "init" and (self.finetune_epochs is not None or self.finetune_lr != 1.0):
@@ -63,13 +63,17 @@ class Magnitude(Method):
         """Up to the pruning, the compression plays no part."""
         return 0 if self.at == "init" else self.phases(epochs)[0].epochs
 
+    def importance(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scores of weights, the larger the better kept, comparable across layers."""
+        return magnitudes(weights)
+
     def scores(self, start: Start) -> dict[str, Tensor] | None:
-        return magnitudes(prunable(start.network)) if self.at == "init" else None
+        return self.importance(prunable(start.network)) if self.at == "init" else None
 
     def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
-        return top_k_masks(magnitudes(weights), compression)
+        return top_k_masks(self.importance(weights), compression)
 
     def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
         """The one-shot form prunes here; under a mask the kept weights already are the largest."""
-        kept = top_k_masks(magnitudes(weights), compression)
+        kept = top_k_masks(self.importance(weights), compression)
         return {name: weight * kept[name] for name, weight in weights.items()}

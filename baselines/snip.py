@@ -79,6 +79,9 @@ class Snip(Method):
     def check(self, spec, data) -> None:
         data.balanced_batch(self.samples_per_class, torch.Generator())  # refuses a class with too few samples
 
+    def extra_passes(self, steps: int) -> int:
+        return 1
+
     def scores(self, start: Start) -> dict[str, Tensor]:
         inputs, targets = start.batch(self.samples_per_class)
         return scores(start.network, inputs, targets, training_mode=self.bn_training)

@@ -90,5 +90,8 @@ class Synflow(Method):
 
     rounds: int = option(100, "pruning rounds", low=1)
 
+    def extra_passes(self, steps: int) -> int:
+        return self.rounds
+
     def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
         return masks(start.network, start.input_shape, start.compression, self.rounds)

@@ -19,7 +19,7 @@ READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
 
 TITLES = {"dataset": "Dataset", "model": "Model", "label": "Method"}
 LEFT = tuple(TITLES.values())  # the columns of words, flush left; numbers are flush right
-COUNTS = ("Runs", "Seeds", "Epochs", "Above", "Below", "Undecided")
+COUNTS = ("Runs", "Seeds", "Epochs", "Extra", "Above", "Below", "Undecided")
 BESIDE = (" ci95", " n", " censored", " low", " high", " p", " p_holm")  # columns that belong to one before them
 
 
@@ -41,19 +41,25 @@ def compare(
     """One row per curve; within each data set and model dense comes first, then by falling area.
 
     The filters choose the rows shown; the dense reference is found even if they exclude it.
-    Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Dense (reference,
-    percent); "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%"
-    for every tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", see `curves.area`);
-    s/run. Beside them "... ci95" (95 % half width), "... n" (seeds that reach it) and "... censored" (the CR is a
-    lower bound).
+    Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Extra (passes over a batch
+    that the method needs beside its epochs, where any does; missing in old records), Dense (reference, percent);
+    "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%" for every
+    tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", see `curves.area`); s/run. Beside
+    them "... ci95" (95 % half width), "... n" (seeds that reach it) and "... censored" (the CR is a lower bound).
     """
     records = list(records)
     everything = curves.frame(curves.filter_records(records, dataset, model))
     ids = {record["id"] for record in curves.filter_records(records, dataset, model, method, label)}
     shown = everything[everything["id"].isin(ids)]
     table = shown.groupby(KEYS).agg(
-        Runs=("id", "size"), Seeds=("seed", "nunique"), Epochs=("epochs", "first"), method=("method", "first")
+        Runs=("id", "size"),
+        Seeds=("seed", "nunique"),
+        Epochs=("epochs", "first"),
+        Extra=("extra_passes", "max"),
+        method=("method", "first"),
     )
+    if not (table["Extra"] > 0).any():
+        table = table.drop(columns="Extra")
     table = table.join(curves.dense_reference(shown, everything).set_index(KEYS))
     table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
     _add(table, curves.matched(shown, at), "compression", {f"CR {cr:g}": cr for cr in at}, ["accuracy", "ci95", "n"])

@@ -22,12 +22,14 @@ RESULT_FIELDS = {
     *("id", "status", "spec", "test_accuracy", "test_loss", "dense_equivalent_accuracy", "val_accuracy"),
     *("compression", "compression_all", "nnz", "numel", "layers", "connected", "effective_compression"),
     *("macs_dense", "macs_sparse", "thresholds", "seconds", "overhead_seconds", "peak_memory_bytes", "provenance"),
+    "extra_passes",
 }
 PROVENANCE_FIELDS = {
     *("versions", "git_commit", "git_dirty", "device", "device_name", "threads", "lanes", "precision", "argv"),
     *("data_checksum", "started", "ended", "compiled", "tuned"),
 }
 METHODS = {"dwf", "spred", "l1", "magnitude", "random", "snip", "grasp", "synflow", "dense"}
+MORE_METHODS = {"gmp", "imp", "lamp", "powerprop", "ratios", "rigl", "set", "str"}
 ID = re.compile(r"\b[0-9a-f]{12}\b")
 
 
@@ -298,7 +300,7 @@ def test_nothing_to_show_is_exit_code_3(trained, call, tmp_path, words):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("methods", METHODS),
+        ("methods", METHODS | MORE_METHODS),
         ("models", {"lenet-300-100", "lenet-5"}),
         ("datasets", {"digits", "mnist", "fashion-mnist", "kmnist"}),
         ("recipes", set(spec.recipes())),

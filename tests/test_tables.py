@@ -33,6 +33,15 @@ def test_tolerances_have_two_readings_and_their_names_say_which():
     assert both["CR@-5%"][2] < both["CR@-5pt"][2]  # 5 % of 98 are less than 5 points
 
 
+def test_extra_passes_are_shown_where_a_method_needs_any():
+    assert "Extra" not in tables.compare(panel())
+    runs = [*panel(), *({**one, "extra_passes": 100} for one in curve([(2, 90), (50, 80)], label="x", method="x"))]
+    table = tables.compare(runs).set_index("Method")
+    assert table["Extra"]["x"] == 100
+    assert np.isnan(table["Extra"]["snip"])  # a record of an earlier version
+    assert "Extra" in tables.cells(table.reset_index())[0]
+
+
 def test_filters_do_not_lose_the_dense_reference_or_change_labels():
     table = tables.compare([*panel(), record(2, 90, epochs=9)], method=["snip"])
     assert table.Method.to_list() == ["snip (epochs=60)", "snip (epochs=9)"]

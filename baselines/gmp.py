@@ -1,0 +1,73 @@
+"""Gradual magnitude pruning (Zhu and Gupta, ICLR 2018 workshop, arXiv 1710.01878): a cubic schedule during training.
+
+The trap: the schedule has to leave time to recover. Where the learning rate has already been annealed when the last
+weights go, the network stays damaged; so pruning ends at three quarters of the budget by default.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from baselines.magnitude import magnitudes
+from baselines.random import layer_counts
+from dwfbench.errors import UsageError
+from dwfbench.method import Method, Moment, Start, option
+from dwfbench.sparsity import prunable, top_k_masks
+
+
+def density(step: int, begin: int, end: int, final: float) -> float:
+    """Share of weights left at ``step``: 1 up to ``begin``, ``final`` from ``end`` on (Zhu and Gupta, equation 1).
+
+    In terms of sparsity s = 1 - density: s_t = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3 with s_i = 0.
+    """
+    left = min(max((step - begin) / (end - begin), 0.0), 1.0)
+    return final + (1 - final) * (1 - left) ** 3
+
+
+@dataclass(frozen=True)
+class Gmp(Method):
+    """Prunes by abs(w) every few steps, more and more slowly; pruned weights stay pruned."""
+
+    name: ClassVar[str] = "gmp"
+    knob: ClassVar[str] = "compression"
+    summary: ClassVar[str] = "gradual magnitude pruning during training, on a cubic schedule"
+    source: ClassVar[str] = "Zhu and Gupta, ICLR 2018 workshop, arXiv 1710.01878"
+
+    distribution: str = option("uniform", "how layers share the kept weights", choices=("uniform", "global"))
+    begin: float = option(0.0, "part of training before the first pruning", low=0, high=1)
+    end: float = option(0.75, "part of training until the last pruning", low=0, high=1)
+    every: int = option(100, "steps between two prunings", low=1)
+
+    def check(self, spec, data) -> None:
+        if not self.begin < self.end:
+            raise UsageError(f"Pruning must begin before it ends, not at {self.begin:g} and {self.end:g} of training.")
+
+    def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
+        return top_k_masks(magnitudes(prunable(start.network)), 1.0)  # everything
+
+    def mask_steps(self, steps: int) -> Collection[int]:
+        first, last = self.window(steps)
+        return {*range(first, last, self.every), last}
+
+    def window(self, steps: int) -> tuple[int, int]:
+        """First and last step before which pruning happens; the last one is still trained on."""
+        last = min(round(self.end * steps), steps - 1)
+        return min(round(self.begin * steps), last - 1), last
+
+    def masks_at(self, moment: Moment) -> dict[str, Tensor]:
+        ratio = 1 / density(moment.step, *self.window(moment.steps), 1 / moment.compression)
+        # A pruned weight is 0, one that is kept may be, too: it must not be the other way round.
+        ranked = {name: w.abs().where(moment.masks[name], -1.0) for name, w in moment.weights.items()}
+        if self.distribution == "global":
+            return top_k_masks(ranked, ratio)
+        counts = layer_counts({name: w.shape for name, w in ranked.items()}, ratio, "uniform")
+        return {name: largest(w, counts[name]) for name, w in ranked.items()}
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Mask of the ``count`` largest scores of a layer (possibly none), ties broken by index."""
+    mask = scores.new_zeros(scores.numel(), dtype=bool)
+    mask[scores.flatten().argsort(descending=True, stable=True)[:count]] = True
+    return mask.view(scores.shape)

@@ -1,0 +1,64 @@
+"""Iterative magnitude pruning with rewinding: the lottery ticket hypothesis (Frankle and Carbin, ICLR 2019).
+
+Train, prune a part of the weights by abs(w), go back to the network as it was after a few epochs and train again, round
+by round. ``--rewind lr`` keeps the trained weights and repeats the learning rates only (Renda, Frankle and Carbin, ICLR
+2020).
+
+Pruning is global, and by the same factor in every round; the papers remove 20 % a round, for small networks within
+layers.
+
+The trap is the budget: in the papers every round trains as long as a dense network, so ten rounds cost eleven
+trainings. Here ``--epochs`` is the budget of all rounds together, and the tables show it: give (rounds + 1) times the
+epochs for the papers' protocol.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from baselines.magnitude import magnitudes
+from dwfbench.errors import UsageError
+from dwfbench.method import Method, Phase, option
+from dwfbench.sparsity import top_k_masks
+
+
+@dataclass(frozen=True)
+class Imp(Method):
+    """After round k of ``rounds`` the compression ratio is compression^(k / rounds)."""
+
+    name: ClassVar[str] = "imp"
+    knob: ClassVar[str] = "compression"
+    summary: ClassVar[str] = "train, prune by |w|, rewind weights or learning rate, and again; --epochs for all rounds"
+    source: ClassVar[str] = "Frankle and Carbin, ICLR 2019, arXiv 1803.03635; Renda et al., ICLR 2020, arXiv 2003.02389"
+
+    rounds: int = option(4, "prunings", low=1)
+    rewind: str = option("weights", "what goes back at a round's start", choices=("weights", "lr"))
+    rewind_to: int = option(0, "epoch to go back to, 0: the initial network", low=0)
+
+    def check(self, spec, data) -> None:
+        epochs = self.round_epochs(spec.epochs)
+        if epochs <= self.rewind_to:
+            raise UsageError(
+                f"{spec.epochs} epochs are too few for {self.rounds + 1} trainings that go back to epoch "
+                f"{self.rewind_to}; they need {self.rounds + 1 + self.rewind_to} at least."
+            )
+
+    def round_epochs(self, epochs: int) -> int:
+        """Epochs of a training from its beginning, of which later rounds leave out the first ``rewind_to``."""
+        return (epochs + self.rounds * self.rewind_to) // (self.rounds + 1)
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        later = max(self.round_epochs(epochs) - self.rewind_to, 0)
+        again = Phase(later, skipped=self.rewind_to)
+        return (Phase(epochs - self.rounds * later), *[again] * self.rounds)
+
+    def shared_epochs(self, epochs: int) -> int:
+        """The first training is dense."""
+        return self.phases(epochs)[0].epochs
+
+    def rewind_epoch(self, epochs: int) -> int | None:
+        return self.rewind_to if self.rewind == "weights" else None
+
+    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+        return top_k_masks(magnitudes(weights), compression ** ((phase + 1) / self.rounds))

@@ -1,0 +1,37 @@
+"""Powerpropagation (Schwarz, Jayakumar, Pascanu, Latham and Teh, NeurIPS 2021, arXiv 2110.00296).
+
+Every weight is trained as w = theta abs(theta)^(alpha - 1), so that large weights move fast and small ones hardly at
+all; then magnitude pruning.
+
+The trap: theta must start at sign(w) abs(w)^(1 / alpha) of the ordinary initial weight w. Were theta drawn like w, the
+effective weights would be far too small to train.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from baselines.magnitude import Magnitude
+from dwfbench.method import option
+
+
+@dataclass(frozen=True)
+class Powerprop(Magnitude):
+    """As ``magnitude``, in its budget and options, on weights that are powers of what is trained.
+
+    Weight decay acts on what is trained. At alpha = 2 the decayed weights have an L1 penalty, as with two factors.
+    """
+
+    name: ClassVar[str] = "powerprop"
+    summary: ClassVar[str] = "weights theta |theta|^(alpha - 1), then as magnitude"
+    source: ClassVar[str] = "Schwarz et al., NeurIPS 2021, arXiv 2110.00296"
+
+    alpha: float = option(2.0, "power, 1: plain weights", low=1)
+
+    def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        return {name: weight.sign() * weight.abs().pow(1 / self.alpha) for name, weight in weights.items()}
+
+    def effective(self, trainable: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: theta * theta.abs().pow(self.alpha - 1) for name, theta in trainable.items()}

@@ -1,0 +1,67 @@
+"""Sparse evolutionary training (Mocanu et al., Nature Communications 2018, arXiv 1707.04780): sparse from the start.
+
+The network begins under a random ERK mask. Again and again the smallest weights of each layer are dropped and as many
+others grown at random, with the value 0 and without momentum.
+
+The trap: what is grown must start from nothing. Were its old momentum or value kept, the step after an update would
+move the network by weights that it has never trained; and were dropped weights grown again at once, nothing would
+change.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from baselines.gmp import largest
+from baselines.random import masks as random_masks
+from dwfbench.method import Method, Moment, Start, option
+
+
+@dataclass(frozen=True)
+class Set(Method):
+    """Drops by abs(w) and grows at random, a share of the kept weights that falls as a cosine (as RigL's does)."""
+
+    name: ClassVar[str] = "set"
+    knob: ClassVar[str] = "compression"
+    summary: ClassVar[str] = "sparse from the start (ERK); drops small weights and grows random ones"
+    source: ClassVar[str] = "Mocanu et al., Nature Communications 2018; cosine and ERK: Evci et al., ICML 2020"
+
+    fraction: float = option(0.3, "share of a layer's kept weights that the first update moves", low=0, high=1)
+    every: int = option(100, "steps between two updates", low=1)
+    end: float = option(0.75, "part of training until the last update", low=0, high=1)
+
+    def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
+        return random_masks(start.network, start.compression, "erk", start.generator)
+
+    def mask_steps(self, steps: int) -> Collection[int]:
+        return range(self.every, round(self.end * steps), self.every)
+
+    def moved(self, step: int, steps: int) -> float:
+        """Share of the kept weights that an update moves: alpha / 2 (1 + cos(pi t / T_end)) (Evci et al., 3)."""
+        return self.fraction / 2 * (1 + math.cos(math.pi * step / (self.end * steps)))
+
+    def masks_at(self, moment: Moment) -> dict[str, Tensor]:
+        share = self.moved(moment.step, moment.steps)
+        grow = self.growth(moment)
+        return {name: rewired(w, moment.masks[name], grow[name], share) for name, w in moment.weights.items()}
+
+    def growth(self, moment: Moment) -> dict[str, Tensor]:
+        """Scores of the weights that are not there, the larger the sooner grown."""
+        return {
+            name: torch.rand(w.shape, generator=moment.generator).to(w.device) for name, w in moment.weights.items()
+        }
+
+
+def rewired(weight: Tensor, mask: Tensor, growth: Tensor, share: float) -> Tensor:
+    """The mask of a layer after ``share`` of its kept weights, the smallest, made room for those of largest ``growth``.
+
+    As many are grown as dropped; a weight dropped now is not grown.
+    """
+    kept = int(mask.sum())
+    count = min(int(share * kept), mask.numel() - kept)
+    stays = largest(weight.abs().where(mask, -1.0), kept - count)
+    return stays | largest(growth.where(~mask, -math.inf), count)
