@@ -176,7 +176,7 @@ class Options:
     @cached_property
     def place(self):
         """The torch device, with threads and number formats set as ``dwfbench run`` sets them."""
-        from dwfbench.cli import hardware
+        from dwfbench.arguments import hardware
 
         return hardware(self.device, self.threads, jobs=1)[0]
 
