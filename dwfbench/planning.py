@@ -175,7 +175,7 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
         raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
     rates = schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs, base.drops, base.lr_drop_factor)
     reach = decay_budget(1.0, rates, base.momentum)
-    seeds = as_list(settings["seed"]) if settings.get("seed") is not None else range(whole(settings, "seeds", 1))
+    seeds = seeds_of(settings)
     needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
     knobs = knob_values(chosen, settings, None if needed is None else needed / reach)
     specs = [
@@ -183,6 +183,13 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
     ]
     unique = tuple({one.id: one for one in specs}.values())
     return Curve(chosen, unique, reach, needed, targets_of(chosen, settings), whole(settings, "max_runs", MAX_RUNS))
+
+
+def seeds_of(settings: Mapping[str, Any]) -> list[int]:
+    """The listed seeds, or so many counted from 0."""
+    if settings.get("seed") is not None:
+        return as_list(settings["seed"])
+    return list(range(whole(settings, "seeds", 1)))
 
 
 def base_spec(request: Request, dataset: data.Dataset) -> RunSpec:

@@ -67,6 +67,17 @@ def study_name(request: Request, dataset: Dataset) -> str:
     return replace(base, options=fixed, lr=RunSpec.lr, seed=0).id
 
 
+def terms_of(request: Request, budget: Budget) -> dict[str, Any]:
+    """What a study was given, as it is stored."""
+    return {
+        "trials": budget.trials,
+        "seeds": planning.seeds_of(request.settings),
+        "rates": list(budget.rates),
+        "range": list(budget.span),
+        "seed": budget.seed,
+    }
+
+
 def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
     """The settings of every trial: cells of the grid of learning rates and what else is tunable, drawn by Optuna.
 
@@ -108,9 +119,8 @@ def tune(
     if not len(dataset.val):
         raise UsageError("Tuning judges by the validation part, which is empty; give a --val-fraction above 0.")
     names = [study_name(request, dataset) for request in requests]
-    terms = {"trials": budget.trials, "rates": list(budget.rates), "range": list(budget.span), "seed": budget.seed}
     for name, request in zip(names, requests, strict=True):
-        stored = read(folder, name)
+        stored, terms = read(folder, name), terms_of(request, budget)
         if stored is not None and stored["budget"] != terms and not force:
             raise UsageError(
                 f"{folder} holds a study of {request.method.label()} with another budget ({stored['budget']}); "
@@ -137,7 +147,7 @@ def tune(
             "dataset": dataset.name,
             "objective": f"mean validation accuracy over log CR from {budget.span[0]:g} to {budget.span[1]:g}",
             "range": list(budget.span),
-            "budget": terms,
+            "budget": terms_of(request, budget),
             "trials": results,
             "best": max(range(len(results)), key=lambda index: results[index]["value"]),
             "provenance": dict(provenance),
