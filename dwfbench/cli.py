@@ -186,6 +186,8 @@ def tune(
         studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
     typer.echo(study_table(studies))
     typer.echo(f"\nval %: {studies[0]['objective']}, in percent; * won. `dwfbench run --tuned` takes it.")
+    if any(len(study["budget"]["seeds"]) == 1 for study in studies):
+        message("With one seed a learning rate at the edge of stability may win by luck; --seeds 2 or more tell.")
     for study in studies:
         if edge := tuning.at_edge(study):
             message(f"{study['label']}: the {edge} learning rate won; a wider --lr-range may find a better one.")
@@ -392,7 +394,7 @@ def compare(
 @app.command()
 @guarded
 def plot(
-    kind: Annotated[str, typer.Argument(help="accuracy, layers, dynamics or weights")] = "accuracy",
+    kind: Annotated[str, typer.Argument(help="accuracy, layers, dynamics, weights or latency")] = "accuracy",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="PNG, SVG or PDF [default: RESULTS/KIND.png]")
     ] = None,
@@ -406,8 +408,8 @@ def plot(
     ] = None,
     debug: Debug = False,
 ) -> int:
-    """Draw accuracy against compression, the density of layers, the dynamics of training, or the sizes of weights."""
-    kinds = ("accuracy", "layers", "dynamics", "weights")
+    """Draw accuracy against compression, layers' density, training's dynamics, weights' sizes, or measured speed-up."""
+    kinds = ("accuracy", "layers", "dynamics", "weights", "latency")
     if kind not in kinds:
         raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
     from dwfbench import curves, dynamics, plots
@@ -426,6 +428,7 @@ def plot(
         "layers": curves.layers,
         "dynamics": dynamics.histories,
         "weights": functools.partial(dynamics.weights, compression=ratio),
+        "latency": functools.partial(measured, results),
     }
 
     def asked_for(table):
@@ -438,6 +441,12 @@ def plot(
         message(
             f"No finished run in {results} that fits has a strength and a record of its weights (weights.csv, which "
             "older runs lack); `dwfbench run --force` trains them again."
+        )
+        return NOTHING
+    if frame.empty and kind == "latency":
+        message(
+            f"No finished run in {results} that fits was measured; `dwfbench measure RUN` measures those that were "
+            "trained with --save-model."
         )
         return NOTHING
     if frame.empty:
@@ -455,6 +464,16 @@ def plot(
     for path in written:
         typer.echo(str(path))
     return OK
+
+
+def measured(results: Path, records: list[dict]):
+    """The `latency.frame` of the stored measurements; damaged ones are named on stderr."""
+    from dwfbench import latency
+
+    found, damaged = latency.read(results, [record["id"] for record in records])
+    for sentence in damaged:
+        message(sentence)
+    return latency.frame(records, found)
 
 
 @app.command()
@@ -483,6 +502,120 @@ def report(
     path = output or results / "report.html"
     report.write(report.render(records, selection, studies), path)
     typer.echo(str(path))
+    return OK
+
+
+# ---------------------------------------------------------------- export, measure
+
+
+Data = Annotated[Path | None, typer.Option("--data-dir", help="where data sets lie, or are downloaded to")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")]
+Images = Annotated[str | None, typer.Option("--dataset", help="of runs on own images: their folder or .zip")]
+Network = Annotated[str | None, typer.Option("--model", help="of runs of a network from a file: file.py:callable")]
+
+
+@app.command()
+@guarded
+def export(
+    run: Annotated[
+        str, typer.Argument(help="a run trained with --save-model: its id, or as much as is unique, or folder")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="new folder for the files")],
+    forms: Annotated[str, typer.Option(help="what to write, of dense, sparse, onnx and compact")] = (
+        "dense,sparse,onnx,compact"
+    ),
+    results: Results = Path("results"),
+    data_dir: Data = None,
+    dataset: Images = None,
+    model: Network = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> int:
+    """Write the sparse network of a run as files: safetensors (dense, sparse), ONNX, and without its dead channels.
+
+    Every file is loaded again and compared with the network on the whole test set; DIR/manifest.json has the sizes,
+    checksums, shapes, MACs, differences and accuracies.
+    """
+    from dwfbench import export, restore
+
+    stored = restore.find(results, run)
+    _, threads = arguments.hardware("cpu", threads, 1)
+    data = restore.dataset_of(stored, dataset, data_dir)
+    network = restore.network_of(stored, data, model)
+    record = stored.record
+    facts = {
+        "run": stored.id,
+        **{key: record["spec"][key] for key in ("dataset", "model", "method")},
+        "label": record["label"],
+        "normalization": {"mean": data.mean.tolist(), "std": data.std.tolist()},
+    }
+    inputs = data.normalize(data.test.images)
+    manifest = export.export(network, inputs, to, names(forms), data.test.labels, facts)
+    typer.echo(export_table(manifest))
+    return OK
+
+
+def export_table(manifest: dict) -> str:
+    checks = {check["file"]: check for check in manifest["checks"]}
+    rows = [["file", "bytes", "zlib", "largest difference", "test %"]]
+    for file in manifest["files"]:
+        check = checks.get(file["name"])
+        percent = f"{100 * check['test_accuracy']:.2f}" if check else "-"
+        difference = f"{check['max_abs_difference']:.2g}" if check else "-"
+        rows.append([file["name"], f"{file['bytes']:,}", f"{file['bytes_zlib']:,}", difference, percent])
+    macs = ", ".join(f"{form} {count:,}" for form, count in manifest["macs"].items())
+    parameters = ", ".join(f"{form} {count:,}" for form, count in manifest["parameters"].items())
+    return (
+        f"{aligned(rows)}\n\nThe network itself: {100 * manifest['test_accuracy']:.2f} % of {manifest['samples']} test "
+        f"images. MACs: {macs}. Parameters: {parameters}."
+    )
+
+
+@app.command()
+@guarded
+def measure(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="runs trained with --save-model: ids or folders")],
+    batch: Annotated[str, typer.Option(help="batch sizes, separated by commas")] = "1,32,256",
+    rounds: Annotated[int, typer.Option(min=1, help="how often each form is timed at each batch size")] = 30,
+    results: Results = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Threads = None,
+    data_dir: Data = None,
+    dataset: Images = None,
+    model: Network = None,
+    format: Annotated[str, typer.Option(help="table, markdown, latex, csv or json")] = "table",
+    debug: Debug = False,
+) -> int:
+    """Sizes, accuracy and speed of runs on this device: dense, sparse (CSR) and without dead neurons and channels.
+
+    The forms are timed in turns. What was measured is kept as measure.json in the run's folder, and
+    `dwfbench plot latency` draws it; records are not touched.
+    """
+    from dwfbench import tables
+
+    if format not in tables.FORMATS:
+        raise UsageError(f"--format must be one of {', '.join(tables.FORMATS)}, not {format!r}.")
+    batches = numbers(batch, "batch")
+    if any(not isinstance(size, int) or size < 1 for size in batches):
+        raise UsageError("--batch takes whole numbers of at least 1.")
+
+    from dwfbench import assessment, latency, measure, restore
+
+    chosen = list({stored.id: stored for stored in (restore.find(results, run) for run in runs)}.values())
+    place, threads = arguments.hardware(device, threads, 1)
+    where = assessment.environment(place, threads)
+    found = {}
+    for stored in chosen:
+        data = restore.dataset_of(stored, dataset, data_dir)
+        network = restore.network_of(stored, data, model)
+        inputs, labels = data.normalize(data.test.images).to(place), data.test.labels.to(place)
+        message(f"{stored.record['label']}, run {stored.id}: measuring")
+        found[stored.id] = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
+        latency.write(stored.folder, found[stored.id])
+    frame = latency.frame([stored.record for stored in chosen], found)
+    typer.echo(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
+    caption = tables.latency_caption(latency.places(frame))
+    typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")
     return OK
 
 

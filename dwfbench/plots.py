@@ -1,5 +1,5 @@
-"""Figures of the frames in `curves` and `dynamics`: accuracy versus compression, density per layer, dynamics of
-training, sizes of the weights.
+"""Figures of the frames in `curves`, `dynamics` and `latency`: accuracy versus compression, density per layer, dynamics
+of training, sizes of the weights, accuracy versus speed-up.
 
 Every function takes a frame and writes one file, its format given by the ending (.png, .svg or .pdf),
 parent folders included; equal frames give equal files. Each raises UsageError for another ending or for a
@@ -25,6 +25,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, MaxNLoc
 
 from dwfbench import curves
 from dwfbench import dynamics as courses
+from dwfbench import latency as measurements
 from dwfbench.errors import UsageError
 
 # Okabe and Ito's colours, completed by Tol's; told apart with any colour vision, and by the marker in print.
@@ -45,6 +46,7 @@ LEGEND_LAYERS = 8  # more layers than these have a scale of colours instead of a
 LINES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
 SHADES = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)))  # without pale yellow
 BELOW = {"marker": 11, "markersize": 5, "linestyle": ""}  # an arrow down to the lower edge
+SPEEDS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5)]
 TICKS = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
 
 RC = {
@@ -185,6 +187,40 @@ def weights(frame: pd.DataFrame, path: str | Path) -> None:
             line[0].set_ylabel("\n".join(parts), fontsize=7.5)
         figure.supxlabel("|w|", fontsize=8.5)
         figure.supylabel("share of the weights (%)", fontsize=8.5)
+
+
+def latency(frame: pd.DataFrame, path: str | Path) -> None:
+    """Test accuracy (%) versus CR, and beside it versus the measured speed-up over dense for every batch size, of a
+    `latency.frame`: a row per data set and model; markers for the compact form, joined along the runs of a seed, and
+    crosses for sparse CSR. The dashed line is dense's speed.
+    """
+    frame = frame[frame["form"] != "dense"]
+    with _figure(frame, path) as figure:
+        panels, batches = list(frame.groupby(curves.PANEL)), sorted(frame["batch"].unique())
+        figure.set_size_inches(2.6 * (1 + len(batches)) + 1.7, 2.7 * len(panels) + 0.3)
+        axes = figure.subplots(len(panels), 1 + len(batches), squeeze=False, sharey="row")
+        styles = line_styles(frame)
+        for line, (panel, rows) in zip(axes, panels, strict=True):
+            runs = rows[rows["form"] == "compact"].drop_duplicates("id")
+            _latency_panel(line[0], runs, "compression", styles)
+            _cr_axis(line[0], runs["compression"], most=6)
+            line[0].set(xlabel="compression ratio", ylabel="test accuracy (%)")
+            line[0].set_title(_title(panel, runs), loc="left")
+            for axis, batch in zip(line[1:], batches, strict=True):
+                _latency_panel(axis, rows[rows["batch"] == batch], "speedup", styles)
+                axis.axvline(1, color="#777777", linestyle=LINES[1], linewidth=0.8, zorder=1)
+                axis.set(xscale="log", xlabel=f"speed-up, batch {batch}")
+                axis.xaxis.set_major_locator(FixedLocator(SPEEDS))
+                axis.xaxis.set_major_formatter(FuncFormatter(_plain))
+                axis.xaxis.set_minor_locator(NullLocator())
+        handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+        handles.append(Line2D([], [], label="sparse CSR", color="#777777", marker="x", linestyle=""))
+        figure.legend(handles=handles, loc="outside right center")
+        figure.supxlabel(
+            "Speed-up: time of dense over that of the compact form (crosses: of sparse CSR), measured on "
+            f"{' and '.join(measurements.places(frame))}.",
+            x=0.01, ha="left", fontsize=7.5, color="#555555",
+        )  # fmt: skip
 
 
 @contextmanager
@@ -405,6 +441,19 @@ def _weights_row(axes: np.ndarray, bins: pd.DataFrame, colour: str) -> None:
         axis.set_title(f"epoch {epoch:g}" + (" (onset)" if epoch == zero["onset"] else ""))
         axis.set_xticks([ZERO_LEFT + ZERO_WIDTH / 2, -6, -3, 0], ["0", "$10^{-6}$", "$10^{-3}$", "1"])
         axis.yaxis.set_major_formatter(FuncFormatter(_plain))
+
+
+# --- latency ------------------------------------------------------------------------------------------------
+
+
+def _latency_panel(axis: Axes, rows: pd.DataFrame, column: str, styles: dict[str, dict]) -> None:
+    for label, style in styles.items():
+        of_label = rows[rows["label"] == label].sort_values("compression")
+        for _, runs in of_label[of_label["form"] == "compact"].groupby("seed"):
+            axis.plot(runs[column], runs["accuracy"], linewidth=0.8, **style)
+        if column == "speedup":
+            sparse = of_label[of_label["form"] == "sparse"]
+            axis.plot(sparse[column], sparse["accuracy"], color=style["color"], marker="x", linestyle="")
 
 
 # --- shared -------------------------------------------------------------------------------------------------
