@@ -10,7 +10,8 @@ from dwfbench.spec import RunSpec
 
 LARGE = [name for name in models.MODELS if name.startswith("vgg") or name == "resnet-18"]
 OPTIONS = {"synflow": {"rounds": 1}, "magnitude": {"finetune_epochs": 0}, "snip": {"samples_per_class": 1}}
-OPTIONS |= {"grasp": {"samples_per_class": 1}, "l1": {"proximal": True}}
+OPTIONS |= {"grasp": {"samples_per_class": 1}, "l1": {"proximal": True}, "imp": {"rounds": 1}}
+EPOCHS = {"imp": 2}  # a step each; 1 where not named
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,14 @@ def test_a_step_moves_every_layer_and_keeps_pruned_weights_zero(photographs, mod
     chosen = method.create(name, OPTIONS.get(name, {}))
     knob = {None: {}, "strength": {"strength": 1e-4}, "compression": {"compression": 4.0}}[chosen.knob]
     one = RunSpec(
-        method=name, options=chosen.changed(), model=model, epochs=1, batch_size=4, lr=1e-3, augment="standard", **knob
+        method=name,
+        options=chosen.changed(),
+        model=model,
+        epochs=EPOCHS.get(name, 1),
+        batch_size=4,
+        lr=1e-3,
+        augment="standard",
+        **knob,
     )
     trainer = training.Trainer(one, chosen, photographs)
     before = trainer.effective(trainer.start([one], "before").state)
