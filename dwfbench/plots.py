@@ -320,11 +320,12 @@ def _edge_arrows(axis: Axes, compressions: pd.Series, colour: str | tuple) -> No
 
 def accuracy_limits(runs: pd.DataFrame, means: pd.DataFrame) -> tuple[float, float]:
     """Ends of the accuracy axis: everything, unless the worst quarter of the runs would squeeze the others
-    flat; never more than 25 points, or differences of one point could not be seen.
+    flat; never more than 25 points, or differences of one point could not be seen. Bands, which can be very wide, end
+    at most 2 points above the best run.
     """
     lowest, quarter, best = runs["accuracy"].min(), runs["accuracy"].quantile(0.25), runs["accuracy"].max()
     bottom = max(lowest, best - min(2.5 * (best - quarter), 25))
-    top = max(best, means["upper"].clip(upper=100).max()) if means["upper"].notna().any() else best
+    top = max(best, means["upper"].clip(upper=min(100, best + 2)).max()) if means["upper"].notna().any() else best
     margin = 0.04 * (top - bottom) or 0.5
     return bottom - margin, top + margin
 
