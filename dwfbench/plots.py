@@ -42,6 +42,7 @@ STYLES = {
 }
 SPARE = [("#44aa99", "h"), ("#aa4499", "<"), ("#8c564b", ">"), ("#f0e442", "d"), ("#661100", "p")]
 DEPTH_COLOURS = ["#0b3d91", "#2f7fd0", "#6db6ea", "#abd9f5"]  # D = 2, 3, 4, deeper
+WIDEST_BAND = 10  # points; a wider one would hide the others, and its runs show as much
 LEGEND_LAYERS = 8  # more layers than these have a scale of colours instead of a legend
 LINES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
 SHADES = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)))  # without pale yellow
@@ -81,8 +82,8 @@ NO_DATES = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 def accuracy(frame: pd.DataFrame, path: str | Path) -> None:
     """Test accuracy (%) versus CR of a `curves.frame`, a panel per data set and model: a line through the
-    mean over seeds with its band, small markers for the runs. Runs far below the rest are marked by arrows on
-    the lower edge.
+    mean over seeds with its band where that is no wider than `WIDEST_BAND`, small markers for the runs. Runs far
+    below the rest are marked by arrows on the lower edge.
     """
     with _figure(frame, path) as figure:
         panels = list(frame.groupby(curves.PANEL))
@@ -99,6 +100,10 @@ def accuracy(frame: pd.DataFrame, path: str | Path) -> None:
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+        if ((means["upper"] - means["lower"]) > WIDEST_BAND).any():
+            handles.append(
+                Line2D([], [], linestyle="", label=f"(bands wider than {WIDEST_BAND} points\nare not drawn)")
+            )
         if below:
             handles.append(Line2D([], [], color="#777777", label="below the axis", **BELOW))
         figure.legend(handles=handles, loc="outside right center")
@@ -283,7 +288,9 @@ def _accuracy_panel(axis: Axes, runs: pd.DataFrame, means: pd.DataFrame, styles:
         if label in dense:
             axis.axhline(runs.loc[runs["label"] == label, "accuracy"].mean(), zorder=1, **line)
             continue
-        axis.fill_between(mean["compression"], mean["lower"], mean["upper"], color=style["color"], alpha=0.13, lw=0)
+        narrow = mean["upper"] - mean["lower"] <= WIDEST_BAND
+        band = {"where": narrow, "color": style["color"], "alpha": 0.13, "lw": 0}
+        axis.fill_between(mean["compression"], mean["lower"], mean["upper"], **band)
         axis.plot(mean["compression"], mean["accuracy"], zorder=3, **line)
         _points(axis, runs[runs["label"] == label], style, bottom)
     axis.set_ylim(bottom, top)
