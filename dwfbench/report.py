@@ -104,7 +104,7 @@ def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict
         "selection": selection,
         "panels": [drawing.panel(f"{number}", *one) for number, one in enumerate(shown.groupby(curves.PANEL), 1)],
         "settings": _settings(shown, chosen, drawing.styles),
-        "studies": [_study(study) for study in studies if _is_of(study, shown)],
+        "studies": [_study(study) for study in _ordered(studies, drawing.styles) if _is_of(study, shown)],
         "cautions": curves.warnings(everything, failed),
         "comparison": _comparison(records, shown, selection.method),
         "comparison_caption": tables.compare_caption(),
@@ -121,6 +121,12 @@ def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_file("report.html")).render(content) + "\n"
+
+
+def _ordered(studies: Iterable[dict], labels: Iterable[str]) -> list[dict]:
+    """The studies in the order of the legend; others follow."""
+    places = {label: place for place, label in enumerate(labels)}
+    return sorted(studies, key=lambda study: (places.get(study["label"], len(places)), study["label"]))
 
 
 def _file(name: str) -> str:

@@ -242,7 +242,7 @@ def study(**more):
 
 
 def test_trials_of_shown_methods_are_listed():
-    text = Page(report.render(records(), HERE, [study(), study(method="other", id="0ther")])).texts["settings"]
+    text = Page(report.render(records(), HERE, [study(), study(method="other", id="0ther")])).texts["tuning"]
     assert "Study 5eed. Objective: mean accuracy over log CR." in text
     assert "87.50" in text
     assert "0ther" not in text
