@@ -45,7 +45,7 @@ def further(
     chosen: list[float] = []
     for gap, strength in sorted((proposal(known, target, bracket) for target in targets), reverse=True):
         room = gap > 0 and len(trained) + len(chosen) < most
-        if room and all(max(strength, other) >= CLOSEST * min(strength, other) for other in (*trained, *chosen)):
+        if room and all(apart(strength, other) for other in (*trained, *chosen)):
             chosen.append(strength)
     return sorted(chosen)
 
@@ -80,9 +80,17 @@ def proposal(known: list[Trained], target: float, bracket: float) -> tuple[float
     # A straight line in log-log, kept off the ends, where a steep curve would draw every proposal.
     margin = max(0.2, 1.1 * math.log(CLOSEST) / width)
     share = 0.5 if gap == math.inf else min(max(math.log(target / low.mean) / gap, margin), 1 - margin)
-    return gap, rounded(low.strength * math.exp(share * width))
+    strength = rounded(low.strength * math.exp(share * width))
+    if not (apart(strength, low.strength) and apart(strength, high.strength)):  # by rounding
+        strength = rounded(low.strength * math.exp(width / 2))
+    return gap, strength
 
 
-def rounded(strength: float) -> float:
+def apart(one: float, other: float) -> bool:
+    """Whether two strengths are told apart, see CLOSEST."""
+    return max(one, other) >= CLOSEST * min(one, other)
+
+
+def rounded(value: float) -> float:
     """Three digits: readable, and the same identity on every machine."""
-    return float(f"{strength:.3g}")
+    return float(f"{value:.3g}")
