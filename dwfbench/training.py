@@ -292,9 +292,9 @@ class Trainer:
         masks = []
         for index, lane in enumerate(group.lanes):
             own = {name: value[index] for name, value in weights.items()}
-            if lane.status == "ok":
+            if lane.status == "ok" and all(weight.isfinite().all() for weight in own.values()):
                 masks.append(choose(index, own, {name: value[index] > 0 for name, value in before.items()}))
-            else:  # there is nothing to choose from among the NaNs of a lane that ended
+            else:  # there is nothing to choose from among the NaNs of a lane that ended, or will with this epoch
                 masks.append({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in own.items()})
         if all(mask is not None for mask in masks):
             self.apply(masks, group)

@@ -134,6 +134,16 @@ def test_the_network_ends_with_exactly_the_weights_asked_for(method, compression
     assert left(lane.sparse) == kept(numel, compression)
 
 
+@pytest.mark.parametrize(("method", "options"), [("gmp", {}), ("gmp", {"distribution": "global"}), ("rigl", {})])
+def test_a_lane_that_turns_into_nan_between_two_updates_ends_alone(method, options):
+    specs = [spec(method, compression=4.0, options={"every": 2, **options}, lr=rate) for rate in (0.1, 1e20)]
+    good, bad = run(*specs)
+    assert (good.status, bad.status) == ("ok", "diverged")
+    (alone,) = run(specs[0])
+    for name, weight in good.sparse.items():
+        torch.testing.assert_close(weight, alone.sparse[name], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", MASKING)
 def test_lanes_change_their_masks_as_they_would_alone(method):
     specs = [spec(method, compression=c, seed=s, options={"every": 3}) for c in (2.0, 6.0) for s in (0, 1)]
