@@ -8,13 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from baselines.magnitude import magnitudes
 from baselines.random import layer_counts
 from dwfbench.errors import UsageError
 from dwfbench.method import Method, Moment, Start, option
-from dwfbench.sparsity import prunable, top_k_masks
+from dwfbench.sparsity import largest, prunable, top_k_masks
 
 
 def density(step: int, begin: int, end: int, final: float) -> float:
@@ -45,7 +45,7 @@ class Gmp(Method):
             raise UsageError(f"Pruning must begin before it ends, not at {self.begin:g} and {self.end:g} of training.")
 
     def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
-        return top_k_masks(magnitudes(prunable(start.network)), 1.0)  # everything
+        return {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable(start.network).items()}
 
     def mask_steps(self, steps: int) -> Collection[int]:
         first, last = self.window(steps)
@@ -64,10 +64,3 @@ class Gmp(Method):
             return top_k_masks(ranked, ratio)
         counts = layer_counts({name: w.shape for name, w in ranked.items()}, ratio, "uniform")
         return {name: largest(w, counts[name]) for name, w in ranked.items()}
-
-
-def largest(scores: Tensor, count: int) -> Tensor:
-    """Mask of the ``count`` largest scores of a layer (possibly none), ties broken by index."""
-    mask = scores.new_zeros(scores.numel(), dtype=bool)
-    mask[scores.flatten().argsort(descending=True, stable=True)[:count]] = True
-    return mask.view(scores.shape)

@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.gmp import largest
 from dwfbench.data import Dataset
 from dwfbench.method import Method, Start, create, option
+from dwfbench.sparsity import largest
 from dwfbench.spec import RunSpec
 
 OTHERS = ("snip", "grasp", "synflow")

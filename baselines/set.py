@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.gmp import largest
 from baselines.random import masks as random_masks
 from dwfbench.method import Method, Moment, Start, option
+from dwfbench.sparsity import largest
 
 
 @dataclass(frozen=True)

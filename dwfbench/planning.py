@@ -19,6 +19,7 @@ from dwfbench import data, method, models, schedule, spec, training
 from dwfbench.errors import UsageError
 from dwfbench.factorization import decay_budget
 from dwfbench.method import Method
+from dwfbench.placement import rounded
 from dwfbench.sparsity import prunable
 from dwfbench.spec import RunSpec
 
@@ -253,9 +254,13 @@ def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | Non
     points = whole(settings, "points", TARGETED_POINTS if targets else DEFAULT_POINTS)
     if targets:
         points = min(points, whole(settings, "max_runs", MAX_RUNS))
-    fractions = [index / (points - 1) for index in range(points)] if points > 1 else [0.5]
-    # Three digits: readable, and the same identity on every machine.
-    return [float(f"{math.exp(math.log(low) + f * (math.log(high) - math.log(low))):.3g}") for f in fractions]
+    return log_spaced(low, high, points)
+
+
+def log_spaced(low: float, high: float, count: int) -> list[float]:
+    """``count`` values spread evenly in the logarithm, both ends among them; a single one is in the middle."""
+    fractions = [index / (count - 1) for index in range(count)] if count > 1 else [0.5]
+    return [rounded(math.exp(math.log(low) + f * (math.log(high) - math.log(low)))) for f in fractions]
 
 
 def pair(span: Any, name: str) -> tuple[Any, Any]:

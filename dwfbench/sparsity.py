@@ -79,11 +79,18 @@ def top_k_masks(scores: Mapping[str, Tensor], compression: float) -> dict[str, T
     flat = torch.cat([s.detach().flatten() for s in scores.values()])
     if flat.isnan().any():
         raise UsageError("some scores are NaN; check the inputs and the weights")
-    last = flat.topk(k, sorted=False).values.min()  # linear in N, where a stable sort is ten times slower
-    above, tied = flat > last, flat == last
-    keep = above | (tied & (tied.cumsum(0) <= k - above.sum()))
-    parts = keep.split([s.numel() for s in scores.values()])
+    parts = largest(flat, k).split([s.numel() for s in scores.values()])
     return {name: part.view(s.shape) for (name, s), part in zip(scores.items(), parts, strict=True)}
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Boolean mask, shaped as the scores, of the `count` largest, 0 to all; among equal ones the earlier wins."""
+    flat = scores.detach().flatten()
+    if count == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    last = flat.topk(count, sorted=False).values.min()  # linear in N, where a stable sort is ten times slower
+    above, tied = flat > last, flat == last
+    return (above | (tied & (tied.cumsum(0) <= count - above.sum()))).view(scores.shape)
 
 
 def compression_ratio(numel: int, nnz: int) -> float:

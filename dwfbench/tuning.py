@@ -85,9 +85,8 @@ def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
     """
     others = request.method.tunable()
     count = -(-budget.trials // math.prod(len(values) for values in others.values()))
-    low, high = budget.rates
-    rates = np.geomspace(low, high, count) if count > 1 else [math.sqrt(low * high)]
-    space = {"lr": [float(f"{rate:.3g}") for rate in rates], **{name: list(values) for name, values in others.items()}}
+    rates = planning.log_spaced(*budget.rates, count)
+    space = {"lr": rates, **{name: list(values) for name, values in others.items()}}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.GridSampler(space, seed=budget.seed))
     choices = {name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()}
