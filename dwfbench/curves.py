@@ -139,15 +139,16 @@ def layers(records: Iterable[dict]) -> pd.DataFrame:
     (of the whole network), layer (name), position (0 = nearest the input), numel, nnz, density (nnz / numel,
     0 to 1).
     """
-    by_id = _by_id(records)
+    by_id = records_by_id(records)
+    runs = frame(by_id.values())
     rows = [
         (run.id, layer["name"], position, layer["numel"], layer["nnz"])
-        for run in frame(by_id.values()).itertuples()
+        for run in runs.itertuples()
         for position, layer in enumerate(by_id[run.id].get("layers") or [])
     ]
     found = pd.DataFrame(rows, columns=["id", "layer", "position", "numel", "nnz"])
     found["density"] = found["nnz"].astype(float) / found["numel"].astype(float)
-    return found.merge(frame(by_id.values()), on="id", how="left")[LAYERS]
+    return found.merge(runs, on="id", how="left")[LAYERS]
 
 
 def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +161,7 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     return means.assign(compression=np.exp(means["compression"]))
 
 
-def _by_id(records: Iterable[dict]) -> dict[str, dict]:
+def records_by_id(records: Iterable[dict]) -> dict[str, dict]:
     """Records by id, the last of one id. A field of RunSpec that a record does not know has its default: as before.
 
     So has an option that its method had not yet.
@@ -178,7 +179,7 @@ def _by_id(records: Iterable[dict]) -> dict[str, dict]:
 
 def _runs(records: Iterable[dict]) -> pd.DataFrame:
     """Every run, usable or not, so that all frames agree on the labels."""
-    records = list(_by_id(records).values())
+    records = list(records_by_id(records).values())
     keys = [_curve_key(record["spec"]) for record in records]
     labels = _labels(records, keys)
     rows = [_row(record, key, labels[key]) for record, key in zip(records, keys, strict=True)]

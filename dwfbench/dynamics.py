@@ -42,7 +42,7 @@ def histories(records: Iterable[dict]) -> pd.DataFrame:
     where a final threshold may have cut further); epoch, train_loss, val_accuracy (percent), compression (NaN where
     not finite), misalignment (NaN if none), norm (the penalty without its strength, sum |w|^(2/D); NaN if none), lr.
     """
-    by_id = _by_id(records)
+    by_id = curves.records_by_id(records)
     runs = curves.frame(by_id.values())
     rows = [
         (id_, *(step.get(name) for name in HISTORY)) for id_ in runs["id"] for step in by_id[id_].get("history") or []
@@ -115,7 +115,7 @@ def phases(records: Iterable[dict]) -> pd.DataFrame:
     bimodality_onset, bimodality_end: `bimodality` of log10 |w| at the onset and at the last epoch. All zeros are one
     value just below the threshold, so a large value can also mean few weights far from the rest (skewness).
     """
-    by_id = _by_id(records)
+    by_id = curves.records_by_id(records)
     runs = _with_strength(by_id)
     rows = [(*_marks(by_id[id_]), *_bimodalities(by_id[id_])) for id_ in runs["id"]]
     found = pd.DataFrame(rows, columns=PHASES[len(RUN) :]).astype(float)
@@ -211,7 +211,7 @@ def weights(records: Iterable[dict], compression: float = 100.0) -> pd.DataFrame
     epoch, low, high (ends of the bin in log10 |w|), share (percent of the prunable weights). The first bin of an
     epoch, below the threshold, holds what counts as zero; the last one all |w| >= 1.
     """
-    by_id = _by_id(records)
+    by_id = curves.records_by_id(records)
     runs = _with_strength(by_id)
     runs = runs[np.array([bool(by_id[id_].get("weights")) for id_ in runs["id"]], bool)]
     rows = []
@@ -253,10 +253,6 @@ def _chosen(sizes: dict[int, dict[str, float]], onset: float, most: int = EPOCHS
 
 
 # --- shared -------------------------------------------------------------------------------------------------
-
-
-def _by_id(records: Iterable[dict]) -> dict[str, dict]:
-    return {record["id"]: record for record in records}
 
 
 def _with_strength(by_id: dict[str, dict]) -> pd.DataFrame:
