@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,6 +61,12 @@ def engine_flags() -> dict[str, tuple[Any, Any]]:
         "compile": option(str, "compile the training step: auto, on, off", "auto"),
         "eval_every": option(int, "epochs between two rows of a run's history", 1, min=1),
         "checkpoint_minutes": option(float, "minutes of training that a kill may cost; 0: no checkpoints", 10.0, min=0),
+        "timeout_minutes": option(float | None, "end a group of runs that trains longer [default: never]"),
+        "ray": option(str | None, "train on a Ray cluster: auto (this machine's) or host:port", metavar="auto|ADDRESS"),
+        "cpus_per_group": option(int | None, "with --ray: CPU threads of a group of runs [default: 1]", min=1),
+        "gpus_per_group": option(
+            float | None, "with --ray: GPUs of a group, 0.25 for four on one [default: 1 if there are any]", min=0
+        ),
     }
 
 
@@ -121,7 +127,7 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
         planning.general(everything, "dataset", None),
         data_dir=given["data_dir"],
         **{key: planning.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
-    ).to(engine.device)
+    ).to(engine.here)
     return Asked(planning.requests(layers, said), dataset, engine, given["results"])
 
 
@@ -133,9 +139,11 @@ def engine_of(given: Mapping[str, Any], save_model: bool = False) -> "Engine":
 
     from dwfbench.workers import Engine
 
-    place, threads = hardware(given["device"], given["threads"], given["jobs"])
+    if given["timeout_minutes"] is not None and not 0 < given["timeout_minutes"] < math.inf:
+        raise UsageError(f"--timeout-minutes must be above 0, not {given['timeout_minutes']:g}.")
+    place, threads = hardware(given["device"] if given["ray"] is None else "cpu", given["threads"], given["jobs"])
     minutes = given["checkpoint_minutes"]
-    return Engine(
+    engine = Engine(
         place,
         threads,
         lanes,
@@ -144,9 +152,29 @@ def engine_of(given: Mapping[str, Any], save_model: bool = False) -> "Engine":
         given["eval_every"],
         given["results"] / "checkpoints" if minutes else None,
         minutes,
-        save_model,
+        given["timeout_minutes"],
+        save_model=save_model,
         argv=("dwfbench", *sys.argv[1:]),
     )
+    return on_cluster(engine, given)
+
+
+def on_cluster(engine: "Engine", given: Mapping[str, Any]) -> "Engine":
+    """The engine with the cluster of --ray, if that is given; connects to it. UsageError for flags that do not fit."""
+    mine = [name for name in ("cpus_per_group", "gpus_per_group") if given[name] is not None]
+    if given["ray"] is None:
+        if mine:
+            raise UsageError(f"--{mine[0].replace('_', '-')} is for --ray, which is not given.")
+        return engine
+    if given["jobs"] != 1 or given["threads"] is not None:
+        raise UsageError("With --ray the cluster decides what trains at once; leave out --jobs and --threads.")
+
+    import torch
+
+    from dwfbench import cluster
+
+    share = cluster.connect(given["ray"], given["cpus_per_group"], given["gpus_per_group"], given["device"])
+    return replace(engine, device=torch.device("cuda" if share.gpus else "cpu"), threads=share.cpus, cluster=share)
 
 
 def names(text: str | None) -> list[str] | None:
@@ -171,7 +199,7 @@ def numbers(text: str | None, flag: str) -> list[float] | None:
 
 
 def positive(text: str, flag: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise UsageError(f"--{flag} must be auto or a whole number of at least 1, not {text!r}.")
     return int(text)
 

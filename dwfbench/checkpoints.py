@@ -11,23 +11,81 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from dwfbench import files
 from dwfbench.store import replace
+
+MOST = 1 << 40
+"""Bytes of a checkpoint: what is larger is none."""
 
 SCHEMA = 1
 """Version of a checkpoint's content; others are refused."""
 
 
-class Checkpoints:
-    """The checkpoints of one folder, due every ``minutes``. ``note`` is told of what cannot be read or written."""
+class Place(Protocol):
+    """Where checkpoints are kept, by their keys. Both raise OSError; ``read`` returns None for what is not there."""
 
-    def __init__(self, folder: Path, minutes: float, note: Callable[[str], None]):
-        self.folder, self.interval, self.note = folder, 60 * minutes, note
+    def read(self, key: str) -> bytes | None: ...
+    def write(self, key: str, content: bytes) -> None: ...
+
+
+class Folder:
+    """Files of a folder, which is made when it is first needed."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def file(self, key: str) -> Path:
+        return self.path / f"{key}.safetensors"
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return files.content(self.file(key), MOST)
+        except FileNotFoundError:
+            return None
+
+    def write(self, key: str, content: bytes) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        replace(self.file(key), content)
+
+    def drop(self, key: str) -> None:
+        """Remove a checkpoint, if there is one, and the folder once it is empty."""
+        self.file(key).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def sweep(self, ended: set[str]) -> None:
+        """Remove what killed commands left: half-written files, and checkpoints of ``ended`` runs (their identities).
+
+        Another command that is just writing a checkpoint here loses that one at most, and says so.
+        """
+        for path in self.path.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        for path in self.path.glob("*.safetensors"):
+            try:
+                with files.opened(path) as file:
+                    runs = facts_of(files.beginning(file, files.MOST_JSON))["runs"]
+                if ended.issuperset(runs):
+                    path.unlink(missing_ok=True)
+            except UNREADABLE:  # whoever resumes it says so
+                continue
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+class Checkpoints:
+    """The checkpoints of one place, due every ``minutes``. ``note`` is told of what cannot be read or written."""
+
+    def __init__(self, place: Place, minutes: float, note: Callable[[str], None]):
+        self.place, self.interval, self.note = place, 60 * minutes, note
         self.next = time.monotonic() + self.interval
 
     def due(self) -> bool:
@@ -39,10 +97,9 @@ class Checkpoints:
         header = {"checkpoint": json.dumps({"schema": SCHEMA, **facts})}
         content = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            replace(file(self.folder, key), save(content, metadata=header))
+            self.place.write(key, save(content, metadata=header))
         except OSError as error:
-            self.note(f"No checkpoint could be written to {self.folder} ({error.strerror or error}); training goes on.")
+            self.note(f"No checkpoint could be written to {self.place} ({error.strerror or error}); training goes on.")
         self.next = time.monotonic() + self.interval
 
     def load(self, key: str, expected: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -50,33 +107,32 @@ class Checkpoints:
 
         What is damaged, or of other runs, is told in a sentence and counts as absent.
         """
-        path = file(self.folder, key)
+        name = f"{self.place}/{key}.safetensors"
         try:
-            content = path.read_bytes()
-            (length,) = struct.unpack("<Q", content[:8])
-            facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["checkpoint"])
+            if (content := self.place.read(key)) is None:
+                return None
+            facts = facts_of(content)
             tensors = load(content)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error, SafetensorError) as error:
-            self.note(f"{path} is not a readable checkpoint ({type(error).__name__}); the run starts over.")
+        except UNREADABLE as error:
+            self.note(f"{name} is not a readable checkpoint ({type(error).__name__}); the run starts over.")
             return None
         wrong = [name for name, value in {"schema": SCHEMA, **expected}.items() if facts.get(name) != value]
         if wrong:
-            self.note(f"{path} is a checkpoint of another {' and '.join(wrong)}; the run starts over.")
+            self.note(f"{name} is a checkpoint of another {' and '.join(wrong)}; the run starts over.")
             return None
         return tensors, facts
 
 
-def drop(folder: Path, key: str) -> None:
-    """Remove a group's checkpoint, if there is one, and the folder once it is empty."""
-    file(folder, key).unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error, SafetensorError)
 
 
-def file(folder: Path, key: str) -> Path:
-    return folder / f"{key}.safetensors"
+def facts_of(content: bytes) -> dict[str, Any]:
+    """The facts of a checkpoint, from its header. Raises one of UNREADABLE where it is damaged."""
+    (length,) = struct.unpack("<Q", content[:8])
+    facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["checkpoint"])
+    if not isinstance(facts, dict):
+        raise ValueError
+    return facts
 
 
 # ---------------------------------------------------------------- being asked to stop

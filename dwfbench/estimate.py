@@ -37,8 +37,10 @@ def sentence(curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset
     ]
     if not parts:
         return "Nothing is left to train."
-    seconds = step_times(parts, dataset)
     runs = sum(len(part.runs) for part in parts)
+    if engine.cluster is not None:
+        return f"{runs} run{'s' * (runs > 1)} to train, in {sum(len(part.tasks) for part in parts)} groups."
+    seconds = step_times(parts, dataset)
     low, high = (f"{edge:.2g}" for edge in (min(seconds), max(seconds)))
     step = low if low == high else f"{low} to {high}"
     compiling = "; compiling makes them faster" if any(task.compile for part in parts for task in part.tasks) else ""

@@ -74,15 +74,15 @@ class Reporter:
             task = self.bars.add_task(label, total=pending, detail="", start=False)
             self.curves[label] = Curve(task, pending, epochs)
 
-    def epoch(self, label: str, lanes: list, epochs: int) -> None:
-        """So many epochs of a group of lanes are over; shown is the lane in the middle of the group."""
-        curve, last = self.begun(label), lanes[len(lanes) // 2].history[-1]
-        parts = [f"epoch {last['epoch']}/{curve.epochs}", f"lanes {len(lanes)}"]
-        if last["val_accuracy"] is not None:
-            parts.append(f"val {100 * last['val_accuracy']:.1f} %")
-        if last["compression"] is not None:
-            parts.append(f"CR {last['compression']:.3g}")
-        curve.progress = min(curve.progress + len(lanes) * epochs / curve.epochs, curve.runs)
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
+        """So many epochs of a group of lanes are over, the last one with such a row of the history."""
+        curve = self.begun(label)
+        parts = [f"epoch {row['epoch']}/{curve.epochs}", f"lanes {lanes}"]
+        if row["val_accuracy"] is not None:
+            parts.append(f"val {100 * row['val_accuracy']:.1f} %")
+        if row["compression"] is not None:
+            parts.append(f"CR {row['compression']:.3g}")
+        curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)
         self.show(label, ", ".join(parts))
 
     def run(self, record: Mapping[str, Any]) -> None:
@@ -110,10 +110,11 @@ class Reporter:
 
     def show(self, label: str, detail: str = "") -> None:
         curve = self.curves[label]
-        self.bars.update(curve.task, completed=curve.progress, **({"detail": detail} if detail else {}))
+        fields: dict[str, Any] = {"detail": detail} if detail else {}
+        self.bars.update(curve.task, completed=curve.progress, **fields)
         if not self.live and detail and time.monotonic() - self.told > PLAIN_INTERVAL:
             self.told = time.monotonic()
-            left = (self.told - curve.started) * (curve.runs / curve.progress - 1)
+            left = (self.told - (curve.started or self.told)) * (curve.runs / curve.progress - 1)
             self.note(f"{label}: runs {curve.done}/{curve.runs}, {detail}, about {left:.0f} s left")
 
     def note(self, text: str) -> None:

@@ -2,19 +2,23 @@
 
 import itertools
 import math
+import time
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from dwfbench import checkpoints, compiler, data, models, placement, training, workers
+from dwfbench import data, models, placement, pool, training
+from dwfbench.checkpoints import Folder, stop
+from dwfbench.claims import Claims
 from dwfbench.errors import UsageError
-from dwfbench.group import chunks
+from dwfbench.group import chunks, knobless
 from dwfbench.planning import Curve
 from dwfbench.sparsity import prunable
 from dwfbench.spec import RunSpec
 from dwfbench.store import Store
-from dwfbench.workers import Engine, Progress, Task, Worker
+from dwfbench.workers import Engine, Machine, Progress, Result, Task, Worker
 
 COMPILE_STEPS = 5_000
 """Steps of a curve from which compiling pays: it costs about ten seconds and saves two milliseconds or more a step."""
@@ -49,28 +53,73 @@ def execute(
     """Train what is missing and store every run as soon as it is done; status by run id.
 
     What fails (out of memory, a bug in a plug-in) is tried again in smaller groups, then stored as failed, and the
-    next run goes on. UsageError and KeyboardInterrupt pass through; stored runs stay.
+    next run goes on. What another command is training in the same folder is left to it, waited for, and trained here
+    only if that command ended without a record. UsageError and KeyboardInterrupt pass through; stored runs stay.
     """
-    todo = [(one_curve, pending(one_curve, store, dataset, force)) for one_curve in curves]  # refuses before training
-    tasks = []
-    for one_curve, runs in todo:
-        label, epochs = one_curve.method.label(), one_curve.specs[0].epochs
-        progress.curve(label, len(one_curve.specs), len(runs), epochs)
-        if runs:
-            tasks += divide(one_curve, runs, dataset, engine)
-    if engine.jobs > 1 and len(tasks) > 1:
-        results = workers.train(tasks, dataset, engine, progress)
-    else:
-        worker = Worker(dataset, engine)
-        results = itertools.chain.from_iterable(worker.train(task, progress) for task in tasks)
+    missing = [[one.id for one in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
+    for curve, run_ids in zip(curves, missing, strict=True):
+        progress.curve(curve.method.label(), len(curve.specs), len(run_ids), curve.specs[0].epochs)
+    before = {run_id: store.read(run_id) for run_ids in missing for run_id in run_ids}
     outcome: dict[str, str] = {}
-    for result in results:
-        store.write(result.record, result.history, result.state if engine.save_model else None)
-        for name in result.outdated if engine.checkpoints else ():
-            checkpoints.drop(engine.checkpoints, name)
-        outcome[result.record["id"]] = result.record["status"]
-        progress.run(result.record)
+    with Claims(store.folder) as claims:
+        mine = claims.take(before)
+        others = {run_id: record for run_id, record in before.items() if run_id not in mine}
+        mine = unchanged(mine, before, store)  # another command may have stored some since
+        if others:
+            what = f"Another command is training {len(others)} of these runs in {store.folder}"
+            progress.note(f"{what}; they are left to it, and waited for at the end.")
+        while True:
+            for result in train(curves, mine, dataset, engine, progress):
+                store.write(result.record, result.history, result.state)
+                for name in result.outdated if engine.checkpoints else ():
+                    Folder(engine.checkpoints).drop(name)
+                outcome[result.record["id"]] = result.record["status"]
+                claims.give_back(result.record["id"])
+                progress.run(result.record)
+            if not others:
+                break
+            mine = left_behind(others, claims, store)
+    if engine.checkpoints:  # a command that is killed between a record and its checkpoint leaves that
+        runs = [one for curve in curves for one in curve.specs]
+        Folder(engine.checkpoints).sweep({one.identity for each in runs for one in (each, knobless(each))})
     return outcome
+
+
+def train(
+    curves: list[Curve], run_ids: Collection[str], dataset: data.Dataset, engine: Engine, progress: Progress
+) -> Iterator[Result]:
+    """These runs of the curves, wherever the engine says, each as soon as it is done."""
+    tasks = []
+    for curve in curves:
+        if runs := [one for one in curve.specs if one.id in run_ids]:
+            tasks += divide(curve, runs, dataset, engine)
+    if engine.cluster is not None:
+        from dwfbench import cluster  # Ray is an extra
+
+        return cluster.train(tasks, dataset, engine, progress)
+    if (engine.jobs > 1 and len(tasks) > 1) or engine.timeout_minutes is not None:
+        return pool.train(tasks, dataset, engine, progress)
+    worker = Worker(dataset, engine)
+    return itertools.chain.from_iterable(worker.train(task, progress) for task in tasks)
+
+
+def left_behind(others: dict[str, dict | None], claims: Claims, store: Store, every: float = 1.0) -> set[str]:
+    """Wait until other commands have ended with some of their runs; those of them without a new record.
+
+    ``others`` are the runs that they train, with the records of before; those that they have ended with are removed.
+    """
+    while not (free := claims.take(others)):
+        stop.obey()
+        time.sleep(every)
+    untouched = unchanged(free, others, store)
+    for run_id in free:
+        del others[run_id]
+    return untouched
+
+
+def unchanged(run_ids: Collection[str], before: Mapping[str, dict | None], store: Store) -> set[str]:
+    """Those of the runs whose stored record is that of before."""
+    return {run_id for run_id in run_ids if store.read(run_id) == before[run_id]}
 
 
 def execute_to_targets(
@@ -118,8 +167,9 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
     What depends on their number depends on the whole curve, so that a resumed command gives the numbers of an
     uninterrupted one.
     """
-    compile = worth_compiling(curve, dataset, engine.device) if engine.compile is None else engine.compile
-    lanes = engine.lanes or choose_lanes(curve, dataset, engine.device, compile)
+    worth = worth_compiling(curve, dataset)
+    compile = worth and machine(engine).compiler if engine.compile is None else engine.compile
+    lanes = engine.lanes or choose_lanes(curve, dataset, engine, compile)
     if not curve.method.shared_epochs(curve.specs[0].epochs):
         # Cut from the whole curve: the groups of a resumed command are those of its checkpoints.
         missing = {one.id for one in runs}
@@ -131,7 +181,17 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
     return [Task(curve.method, tuple(group), lanes, compile, curve.tuned) for group in groups if group]
 
 
-def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, compile: bool) -> int:
+def machine(engine: Engine) -> Machine:
+    """The machine that trains, or one of the cluster."""
+    if engine.cluster is None:
+        return Machine.of(engine.device)
+
+    from dwfbench import cluster  # Ray is an extra
+
+    return cluster.machine(engine.cluster)
+
+
+def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: bool) -> int:
     """How many runs to train at once.
 
     On a CPU one: a compiled step of one lane already is little more than its matrix products, whose operands then
@@ -144,19 +204,18 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, device: torch.device, comp
     network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed)
     if any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in network.modules()):
         return 1
-    if device.type == "cpu":
+    if engine.device.type == "cpu":
         convolutions = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in network.modules())
         return 1 if compile or convolutions else min(8, runs)
     weights = {name: value.detach() for name, value in prunable(network).items()}
     trained = curve.method.reparametrize(weights, torch.Generator().manual_seed(0))
     copies = 4 * sum(value.numel() * value.element_size() for value in trained.values())
     activations = 64 * one.batch_size * math.prod(dataset.input_shape) * 4
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(runs, 64, int(free / 2 / (copies + activations))))
+    return max(1, min(runs, 64, int(machine(engine).memory / 2 / (copies + activations))))
 
 
-def worth_compiling(curve: Curve, dataset: data.Dataset, device: torch.device) -> bool:
-    """Whether the steps of a curve repay the compiler's start, given that there is a compiler at all."""
+def worth_compiling(curve: Curve, dataset: data.Dataset) -> bool:
+    """Whether the steps of a curve repay the compiler's start."""
     one = curve.specs[0]
     steps = one.epochs * training.steps_in_epoch(len(dataset.train), one.batch_size)
-    return steps * len(curve.specs) >= COMPILE_STEPS and compiler.available(device)
+    return steps * len(curve.specs) >= COMPILE_STEPS

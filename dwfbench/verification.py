@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dwfbench import compiler, data, method, runner
+from dwfbench import data, method, models, runner
 from dwfbench.errors import UsageError
 from dwfbench.planning import Curve
 from dwfbench.spec import DATA_KEYS, RunSpec
@@ -27,7 +27,7 @@ class Comparison(NamedTuple):
     """A stored run and its repetition; accuracies in percent, NaN and 0 for a repetition that did not end well."""
 
     record: Mapping[str, Any]
-    again: Mapping[str, Any]
+    again: Any  # the record of the repetition
     points: float
     ratio: float
 
@@ -59,8 +59,12 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
 
 
 def sample(records: Iterable[Mapping[str, Any]], count: int, seed: int) -> list[Mapping[str, Any]]:
-    """``count`` of the runs that ended well, drawn without replacement; all if there are no more."""
-    good = sorted((record for record in records if record["status"] == "ok"), key=lambda record: record["id"])
+    """``count`` of the runs that ended well, drawn without replacement; all if there are no more.
+
+    The trials of tuning, which have not seen the test set, are none of them.
+    """
+    tested = (one for one in records if one["status"] == "ok" and one.get("test_accuracy") is not None)
+    good = sorted(tested, key=lambda record: record["id"])
     return random.Random(seed).sample(good, min(count, len(good)))
 
 
@@ -70,7 +74,8 @@ def allowed(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
     def setting(one: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in one["spec"].items() if name != "seed"}
 
-    alike = [one for one in records if one["status"] == "ok" and setting(one) == setting(record)]
+    good = [one for one in records if one["status"] == "ok" and one.get("test_accuracy") is not None]
+    alike = [one for one in good if setting(one) == setting(record)]
     accuracies = [100 * one["test_accuracy"] for one in alike]
     ratios = [one["compression"] for one in alike]
     points = max(POINTS, SPREADS * (max(accuracies) - min(accuracies)))
@@ -84,24 +89,27 @@ def verify(
     store: Store,
     engine: Engine,
     progress: Progress,
+    model: str | None = None,
 ) -> list[Comparison]:
     """Train the ``chosen`` of the ``records`` again into ``store``, another folder, and compare.
 
-    Raises UsageError as ``spec_of`` does, and when the data are not those of the records.
+    ``model`` names a network of one's own, see ``models.check_named``. Raises UsageError as that and ``spec_of`` do,
+    and when the data are not those of the records.
     """
     groups: dict[tuple, list[RunSpec]] = {}
     for record in chosen:
         one = spec_of(record)
+        models.check_named(one.model, model)
         # Compiled steps round differently from eager ones, so each run is trained as it was.
         key = (record["provenance"]["compiled"], one.dataset, *(getattr(one, key) for key in DATA_KEYS))
         groups.setdefault(key, []).append(one)
     checksums = {record["id"]: record["provenance"]["data_checksum"] for record in chosen}
     store.prepare()
     for (compiled, name, *values), specs in groups.items():
-        dataset = data.load(name, data_dir=data_dir, **dict(zip(DATA_KEYS, values, strict=True))).to(engine.device)
+        dataset = data.load(name, data_dir=data_dir, **dict(zip(DATA_KEYS, values, strict=True))).to(engine.here)
         if other := [one.id for one in specs if checksums[one.id] != dataset.checksum]:
             raise UsageError(f"The data named {name} are not those of the run {other[0]}: their checksum differs.")
         curves = [Curve(method.create(one.method, dict(one.options)), (one,), 0.0, None) for one in specs]
-        compile = compiled and compiler.available(engine.device) if engine.compile is None else engine.compile
+        compile = compiled and runner.machine(engine).compiler if engine.compile is None else engine.compile
         runner.execute(curves, dataset, store, replace(engine, compile=compile), progress)
     return [Comparison(record, store.read(record["id"]), *allowed(record, records)) for record in chosen]

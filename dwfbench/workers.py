@@ -1,26 +1,21 @@
-"""Who trains: this process, or several worker processes of this machine, with one way of making records."""
+"""A worker: trains tasks in its process and makes their records, in whichever process that is.
+
+`pool` runs workers in other processes of this machine, `cluster` on the machines of a Ray cluster.
+"""
 
 import ctypes
 import datetime
-import functools
 import logging
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.multiprocessing
 
-from dwfbench import assessment, data, plugins, training
-from dwfbench.checkpoints import Checkpoints, stop
+from dwfbench import assessment, compiler, data, plugins, training
+from dwfbench.checkpoints import Checkpoints, Folder, Place, stop
 from dwfbench.errors import UsageError
 from dwfbench.group import Trained
 from dwfbench.method import Method
@@ -28,11 +23,22 @@ from dwfbench.spec import RunSpec
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster: its address, and what a group of lanes takes of it. Several groups share a GPU at ``gpus`` < 1."""
+
+    address: str
+    cpus: int
+    gpus: float
+
+
+@dataclass(frozen=True)
 class Engine:
     """Where and how to train: nothing here changes a result beyond rounding.
 
-    ``threads`` are shared by ``jobs`` processes. The history has a row every ``eval_every`` epochs. Training under way
-    is kept in the folder ``checkpoints`` every ``checkpoint_minutes``, and when the process is asked to stop.
+    ``threads`` are shared by ``jobs`` processes; with a ``cluster``, they and ``device`` are those of one group. The
+    history has a row every ``eval_every`` epochs. Training under way is kept in the folder ``checkpoints`` every
+    ``checkpoint_minutes``, and when the process is asked to stop. A group that trains for more than
+    ``timeout_minutes`` is ended, and recorded as failed.
     """
 
     device: torch.device
@@ -43,9 +49,32 @@ class Engine:
     eval_every: int = 1
     checkpoints: Path | None = None
     checkpoint_minutes: float = 10.0
+    timeout_minutes: float | None = None
+    cluster: Cluster | None = None
     save_model: bool = False
     test: bool = True  # whether the test set is looked at; tuning does not
     argv: tuple[str, ...] = ()
+
+    @property
+    def here(self) -> torch.device:
+        """Where this process, which may only send tasks to others, needs the data."""
+        return torch.device("cpu") if self.cluster else self.device
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides how a group is trained: whether steps can be compiled, and the device's free memory in bytes.
+
+    ``memory`` is what a group may count on; 0 on a CPU, where nothing is decided by it.
+    """
+
+    compiler: bool
+    memory: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Machine":
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        return cls(compiler.available(device), free)
 
 
 @dataclass(frozen=True)
@@ -61,7 +90,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """A run as it is stored: its record, its history, and its sparse state dict unless it failed.
+    """A run as it is stored: its record, its history, and its sparse state dict if that is wanted and it is ok.
 
     ``outdated`` names the checkpoints that are of no more use once it is stored.
     """
@@ -72,20 +101,29 @@ class Result:
     outdated: tuple[str, ...] = ()
 
 
-class Progress(Protocol):
-    """What is told of the progress; ``dwfbench.progress`` shows it."""
+class Listener(Protocol):
+    """What a worker tells while it trains."""
 
-    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
-    def epoch(self, label: str, lanes: list[Trained], epochs: int) -> None: ...
-    def run(self, record: Mapping[str, Any]) -> None: ...
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None: ...
     def note(self, text: str) -> None: ...
 
 
-class Worker:
-    """Trains tasks in this process, one after the other; the step of a curve is compiled once."""
+class Progress(Listener, Protocol):
+    """What is told of the progress; ``dwfbench.progress`` shows it."""
 
-    def __init__(self, dataset: data.Dataset, engine: Engine):
+    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
+    def run(self, record: Mapping[str, Any]) -> None: ...
+
+
+class Worker:
+    """Trains tasks in this process, one after the other; the step of a curve is compiled once.
+
+    Checkpoints are kept in ``place``, or else in the engine's folder, if it has one.
+    """
+
+    def __init__(self, dataset: data.Dataset, engine: Engine, place: Place | None = None):
         self.dataset, self.engine = dataset, engine
+        self.place = Folder(engine.checkpoints) if place is None and engine.checkpoints else place
         self.provenance = {
             **assessment.environment(engine.device, engine.threads // engine.jobs),
             "argv": list(engine.argv),
@@ -94,16 +132,21 @@ class Worker:
         self.trainers: dict[tuple, training.Trainer] = {}
         self.compiler_failed = False
 
-    def train(self, task: Task, progress: Progress) -> Iterator[Result]:
+    def train(self, task: Task, listener: Listener) -> Iterator[Result]:
         """The results of a task's runs, failures included, each as soon as it is there."""
         started, left, lanes = now(), list(task.specs), task.lanes
-        label = task.method.label()
+
+        def on_epoch(seen: list[Trained], epochs: int) -> None:
+            """Shown is the lane in the middle of the group."""
+            row = {name: seen[len(seen) // 2].history[-1][name] for name in ("epoch", "val_accuracy", "compression")}
+            listener.epoch(task.method.label(), len(seen), row, epochs)
+
         while left:
             stop.obey()
             compile = task.compile and not self.compiler_failed
             try:
-                trainer = self.trainer(task, compile, progress)
-                for trained in trainer.train(left, lanes, functools.partial(progress.epoch, label)):
+                trainer = self.trainer(task, compile, listener)
+                for trained in trainer.train(left, lanes, on_epoch):
                     clock = time.perf_counter()
                     results, state = assessment.assess(trained, task.method, self.dataset, self.engine.test)
                     trained.seconds += time.perf_counter() - clock
@@ -118,25 +161,25 @@ class Worker:
             self.trainers.clear()
             if compile and self.engine.compile is None and not memory:
                 self.compiler_failed = True
-                progress.note(f"The compiled step failed ({reason}); training without the compiler.")
+                listener.note(f"The compiled step failed ({reason}); training without the compiler.")
             elif lanes > 1 and len(left) > 1:
                 lanes = min(lanes, len(left)) // 2
-                progress.note(f"A group of runs failed ({reason}); trying {lanes} at once.")
+                listener.note(f"A group of runs failed ({reason}); trying {lanes} at once.")
             else:
                 failed = Trained(left.pop(0))
                 results = {"status": "failed", "error": f"{kind}: {reason}"}
                 yield self.result(failed, task, results, None, compile, started)
 
-    def trainer(self, task: Task, compile: bool, progress: Progress) -> training.Trainer:
+    def trainer(self, task: Task, compile: bool, listener: Listener) -> training.Trainer:
         """The curve's trainer; that of the curve before is dropped."""
         engine = self.engine
         first = replace(task.specs[0], seed=0, strength=None, compression=None)
         key = (first.id, compile)
         if key not in self.trainers:
             self.trainers.clear()
-            folder, checkpoints = engine.checkpoints, None
-            if folder is not None:
-                checkpoints = Checkpoints(folder, engine.checkpoint_minutes, progress.note)
+            checkpoints = None
+            if self.place is not None:
+                checkpoints = Checkpoints(self.place, engine.checkpoint_minutes, listener.note)
             self.trainers[key] = training.Trainer(
                 first,
                 task.method,
@@ -171,115 +214,35 @@ class Worker:
                 "ended": now(),
             },
         }
-        return Result(record, trained.history, state, trained.outdated)
+        return Result(record, trained.history, state if self.engine.save_model else None, trained.outdated)
 
     def plugin_versions(self, spec: RunSpec) -> dict[str, str]:
         """The packages that a run's method, model and data set come from, other than dwfbench: with versions."""
         return plugins.versions({"method": spec.method, "model": spec.model, "data set": spec.dataset})
 
 
-# ---------------------------------------------------------------- several processes
-
-
 class Silent:
-    """The progress of a worker process, whose results alone are told; its notes come with them."""
+    """The listener of another process, whose results alone are told; its notes come with them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def epoch(self, label: str, lanes: list[Trained], epochs: int) -> None:
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
         pass
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
 
-def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Result]:
-    """The results of all tasks, from ``engine.jobs`` processes, as they come.
-
-    A process that dies (killed for its memory, a crash in a library) takes no other task with it: what was under
-    way or waiting is trained in fresh processes, one task each, and what kills its process again is recorded as
-    failed.
-    """
-    lost = []
-    for task, results, notes in run_all(tasks, engine.jobs, dataset, engine):
-        if results is None:
-            lost.append(task)
-            continue
-        for note in notes:
-            progress.note(note)
-        yield from results
-    if lost:
-        progress.note("A worker process died; what it left is tried again, each task in a process of its own.")
-    for task in lost:
-        for _, results, _ in run_all([task], 1, dataset, engine):
-            yield from results or failures(task, dataset, engine)
-
-
-def run_all(
-    tasks: list[Task], jobs: int, dataset: data.Dataset, engine: Engine
-) -> Iterator[tuple[Task, list[Result] | None, list[str]]]:
-    """Each task with its results and notes; None for results that died with their process."""
-    context = torch.multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-    here = dataset.to("cpu")
-    pool = ProcessPoolExecutor(
-        min(jobs, len(tasks)), context, initializer=begin, initargs=(here, engine, plugins.files())
-    )
-    try:
-        futures = {pool.submit(perform, task): task for task in tasks}
-        for future in completed(futures):
-            try:
-                results, notes = future.result()
-            except BrokenProcessPool:
-                results, notes = None, []
-            yield futures[future], results, notes
-        pool.shutdown()
-    except BaseException:  # an interrupt among them: nothing more is wanted from any process
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-
-
-def completed(futures: Iterable[Future]) -> Iterator[Future]:
-    """Futures as they complete; meanwhile this process looks whether it was asked to stop."""
-    left = set(futures)
-    while left:
-        stop.obey()
-        done, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
-        yield from done
-
-
-def begin(dataset: data.Dataset, engine: Engine, files: list[plugins.File]) -> None:
-    """What a worker process does first."""
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the first process decides
-    if engine.checkpoints is not None:
-        signal.signal(signal.SIGTERM, stop.ask)
-    threading.Thread(target=follow_parent, daemon=True).start()
-    prepare_process(engine.threads // engine.jobs)
-    for file in files:  # methods and models from files are known by these processes too
-        plugins.take(file)
-    _worker = Worker(dataset.to(engine.device), engine)
-
-
-def follow_parent() -> None:
-    """End with the process that started this one, even when it was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def perform(task: Task) -> tuple[list[Result], list[str]]:
-    listener = Silent()
-    return list(_worker.train(task, listener)), listener.notes
-
-
-def failures(task: Task, dataset: data.Dataset, engine: Engine) -> list[Result]:
-    """Records of runs whose process died twice."""
+def failures(task: Task, dataset: data.Dataset, engine: Engine, error: str) -> list[Result]:
+    """Records of the runs of a task that came to nothing elsewhere."""
     worker = Worker(dataset, engine)
-    what = {"status": "failed", "error": "the worker process died twice, perhaps for want of memory; try fewer --jobs"}
-    ended = [Trained(one) for one in task.specs]
-    return [worker.result(trained, task, what, None, task.compile, now()) for trained in ended]
+    what = {"status": "failed", "error": error}
+    return [worker.result(Trained(one), task, what, None, task.compile, now()) for one in task.specs]
+
+
+def timed_out(engine: Engine) -> str:
+    return f"timed out: the group trained for more than the {engine.timeout_minutes:g} minutes of --timeout-minutes"
 
 
 def prepare_process(threads: int) -> None:

@@ -14,7 +14,7 @@ from test_training import NORM, NORM8, spec, tiny_data
 from torch import nn
 
 from dwfbench import checkpoints, training
-from dwfbench.checkpoints import Checkpoints, stop
+from dwfbench.checkpoints import Checkpoints, Folder, stop
 from dwfbench.method import create
 from dwfbench.store import Store
 
@@ -31,7 +31,7 @@ class StopsAt(Checkpoints):
     """Asks to stop after so many steps."""
 
     def __init__(self, folder, steps, notes):
-        super().__init__(folder, 60, notes.append)
+        super().__init__(Folder(folder), 60, notes.append)
         self.left = steps
 
     def due(self):
@@ -147,7 +147,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path, monkeyp
 
     monkeypatch.setattr(checkpoints, "replace", full)
     notes = []
-    kept = Checkpoints(tmp_path / "checkpoints", 0, notes.append)
+    kept = Checkpoints(Folder(tmp_path / "checkpoints"), 0, notes.append)
     one = spec("dwf", strength=1e-3)
     trainer = training.Trainer(one, create("dwf", {}), tiny_data(), checkpoints=kept)
     (lane,) = trainer.train([one])

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -36,7 +37,7 @@ class Listener:
     def curve(self, label, runs, pending, epochs):
         self.pending.append(pending)
 
-    def epoch(self, label, lanes, epochs):
+    def epoch(self, label, lanes, row, epochs):
         pass
 
     def run(self, record):
@@ -206,8 +207,8 @@ def with_dropout(input_shape, classes):
 @pytest.mark.parametrize(("model", "lanes"), [("lenet-300-100", 5), ("lenet-5", 1), (f"{__name__}:with_dropout", 1)])
 def test_networks_with_convolutions_or_dropout_train_alone_on_a_cpu(digits, model, lanes):
     (curve,) = plan(digits, methods="dense", model=model, seeds=5)
-    assert runner.choose_lanes(curve, digits, torch.device("cpu"), compile=False) == lanes
-    assert runner.choose_lanes(curve, digits, torch.device("cpu"), compile=True) == 1
+    assert runner.choose_lanes(curve, digits, CPU, compile=False) == lanes
+    assert runner.choose_lanes(curve, digits, CPU, compile=True) == 1
 
 
 def failing_at(monkeypatch, compression):
@@ -384,6 +385,29 @@ def test_a_worker_that_dies_takes_no_other_run_with_it(digits, tmp_path):
     (failed,) = [record for record in store.load() if record["status"] == "failed"]
     assert "process died" in failed["error"]
     assert any("tried again" in note for note in listener.notes)
+
+
+class Hanger(nn.Flatten):
+    """Stays for ever in its first step, in a process of its own."""
+
+    def forward(self, x):
+        while multiprocessing.parent_process() is not None and self.training and torch.is_grad_enabled():
+            time.sleep(1)
+        return super().forward(x)
+
+
+def hanger(input_shape, classes):
+    return nn.Sequential(Hanger(), nn.Linear(math.prod(input_shape), classes))
+
+
+def test_a_group_that_takes_too_long_is_ended_alone(digits, tmp_path):
+    good = plan(digits, methods="snip", compression=[2, 3], **SHORT)
+    bad = plan(digits, methods="dense", model=f"{__name__}:hanger", **SHORT)
+    engine = replace(CPU, threads=2, jobs=2, lanes=1, timeout_minutes=0.3)
+    outcome = runner.execute([*bad, *good], digits, store := Store(tmp_path), engine, Listener())
+    assert sorted(outcome.values()) == ["failed", "ok", "ok"]
+    (failed,) = [record for record in store.load() if record["status"] == "failed"]
+    assert failed["error"] == "timed out: the group trained for more than the 0.3 minutes of --timeout-minutes"
 
 
 # ---------------------------------------------------------------- targets in compression

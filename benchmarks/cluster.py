@@ -1,0 +1,94 @@
+"""What a Ray cluster costs: a group that has nothing to train, and two workers against one.
+
+    python -m benchmarks.cluster
+
+The cluster is real, with nodes of one CPU each, but all its nodes are on this machine. Needs the extra `ray`.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from benchmarks.timing import Measured, Options, Ratio, Row, main
+
+GROUPS = 10_000
+RUNS, EPOCHS = 4, 200
+OVERHEAD = "10,000 groups with nothing to train: milliseconds a group"
+SPEEDUP = f"{RUNS} runs of lenet-300-100, one thread each: 1 worker / 2 workers"
+
+
+def rows(options: Options) -> list[Row]:
+    if find_spec("ray") is None:
+        return [Row.missing(OVERHEAD, "no Ray", unit="ms"), Row.missing(SPEEDUP, "no Ray", target=">= 1.8")]
+
+    from dataclasses import replace
+
+    import torch
+
+    from dwfbench import cluster, data, planning, runner
+    from dwfbench.method import create
+    from dwfbench.workers import Cluster, Engine, Task
+
+    dataset = data.load("digits")
+    settings = {"model": "lenet-300-100", "epochs": 2 if options.quick else EPOCHS, "batch_size": 16, "lr": 0.05}
+    settings["strength"] = [1e-4 * (1 + number) for number in range(RUNS)]
+    curve = planning.curve(planning.Request(create("spred", {}), settings), dataset)
+    engine = Engine(torch.device("cpu"), threads=1, lanes=1, compile=False)
+    empty = [Task(curve.method, (), 1, False)] * (100 if options.quick else GROUPS)
+
+    def seconds(address: str, tasks: list[Task]) -> float:
+        """Of all tasks, by workers that have started."""
+        here = replace(engine, cluster=Cluster(address, 1, 0))
+        list(cluster.train(empty[:20], dataset, here, Silence()))
+        start = time.perf_counter()
+        list(cluster.train(tasks, dataset, here, Silence()))
+        return time.perf_counter() - start
+
+    tasks = runner.divide(curve, list(curve.specs), dataset, engine)
+    found: dict[str, list[float]] = {"empty": [], "one": [], "two": []}
+    for _ in range(1 if options.quick else min(options.rounds, 3)):
+        with joined(1) as address:
+            found["one"].append(seconds(address, tasks))
+        with joined(2) as address:
+            found["two"].append(seconds(address, tasks))
+            found["empty"].append(1000 * seconds(address, empty) / len(empty))
+    return [
+        Row.of(OVERHEAD, Measured.of(found["empty"]), unit="ms"),
+        Row.of(SPEEDUP, Ratio.of(found["one"], found["two"]), target=">= 1.8"),
+    ]
+
+
+class Silence:
+    """Progress that nobody watches."""
+
+    def epoch(self, *_) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@contextmanager
+def joined(workers: int) -> Iterator[str]:
+    """A cluster of so many nodes, with this process as its driver."""
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
+
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from dwfbench import cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(workers):
+            made.add_node(num_cpus=1)
+        cluster.join(made.address)
+        yield made.address
+    finally:
+        ray.shutdown()
+        cluster.desk_of.cache_clear()
+        made.shutdown()
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)
