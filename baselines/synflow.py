@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from dwfbench.errors import UsageError
+from dwfbench.factorization import total
 from dwfbench.method import Method, Start, option
 from dwfbench.sparsity import WEIGHTED, evaluating, prunable, top_k_masks
 
@@ -56,8 +57,8 @@ def scores(
             flow = functional_call(model, {**state, **leaves}, (ones,)).sum()
             grads = torch.autograd.grad(flow, list(leaves.values()), materialize_grads=True)
         result = {name: (w.detach() * g).abs() for (name, w), g in zip(leaves.items(), grads, strict=True)}
-        total = sum(s.sum() for s in result.values())
-        if total.isfinite() and total > 0:
+        flow = total(s.sum() for s in result.values())
+        if flow.isfinite() and flow > 0:
             break
     return result
 
@@ -88,10 +89,10 @@ class Synflow(Method):
     summary: ClassVar[str] = "at initialisation and without data, iteratively keep the largest synaptic flow"
     source: ClassVar[str] = "Tanaka, Kunin, Yamins and Ganguli, NeurIPS 2020, arXiv 2006.05467"
 
-    rounds: int = option(100, "pruning rounds", low=1)
+    rounds: int = option(100, "pruning rounds", low=1, high=100_000)
 
     def extra_passes(self, steps: int) -> int:
         return self.rounds
 
-    def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
+    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return masks(start.network, start.input_shape, start.compression, self.rounds)

@@ -29,7 +29,10 @@ VARYING = {"seed", "strength", "compression"}  # the spec fields that move along
 END_SLACK = np.log1p(1e-3)  # a target CR of 10 met as 9.9996 counts as reached
 ROUNDING = 1e-9  # points of accuracy; one test sample of a million is 1e-4
 
-TEXTS = ["id", "curve", "label", "method", "dataset", "model", "knob", "status", "error", "data_checksum"]
+TEXTS = [
+    *("id", "curve", "label", "method", "dataset", "model", "knob", "status", "error"),
+    *("data_checksum", "torch", "device"),
+]
 NUMBERS = [
     *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
     *("effective_compression", "seconds", "macs", "extra_passes"),
@@ -37,7 +40,7 @@ NUMBERS = [
 FRAME = [
     *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
     *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    *("data_checksum", "extra_passes"),
+    *("data_checksum", "torch", "device", "extra_passes"),
 ]
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
 LAYERS = [
@@ -120,7 +123,8 @@ def frame(records: Iterable[dict]) -> pd.DataFrame:
     model by appending what differs, "dwf D=3 (epochs=100)"); method; depth (NaN if none); dataset; model;
     seed; epochs; knob (strength, compression or None); knob_value; compression (achieved CR); accuracy,
     val_accuracy (percent); effective_compression (CR of live paths); seconds; macs (sparse / dense, 0 to 1);
-    connected; data_checksum; extra_passes (over a batch, beside the epochs; NaN in records of earlier versions).
+    connected; data_checksum; torch (its version) and device, on which the last digits depend; extra_passes
+    (over a batch, beside the epochs; NaN in records of earlier versions).
     """
     runs = _runs(records)
     return runs.loc[runs["usable"], FRAME].reset_index(drop=True)
@@ -193,12 +197,14 @@ def _runs(records: Iterable[dict]) -> pd.DataFrame:
 
 def _row(record: dict, key: str, label: str) -> dict:
     spec, knob = record["spec"], record.get("knob")
+    provenance = record.get("provenance") or {}
+    depth = (spec.get("options") or {}).get("depth")
     return {
         **{name: record.get(name) for name in ("id", "status", "error", "compression", "effective_compression")},
         **{name: spec.get(name) for name in ("method", "dataset", "model", "seed", "epochs")},
         "curve": key,
         "label": label,
-        "depth": (spec.get("options") or {}).get("depth"),
+        "depth": None if isinstance(depth, str) else depth,  # another package's method may mean something else by it
         "knob": knob,
         "knob_value": spec.get(knob) if knob else None,
         "accuracy": _percent(record.get("test_accuracy")),
@@ -207,7 +213,9 @@ def _row(record: dict, key: str, label: str) -> dict:
         "extra_passes": record.get("extra_passes"),
         "macs": record["macs_sparse"] / record["macs_dense"] if record.get("macs_dense") else None,
         "connected": record.get("connected"),
-        "data_checksum": (record.get("provenance") or {}).get("data_checksum"),
+        "data_checksum": provenance.get("data_checksum"),
+        "torch": (provenance.get("versions") or {}).get("torch"),
+        "device": provenance.get("device_name"),
     }
 
 
@@ -260,7 +268,7 @@ def _text(spec: dict, name: str) -> str:
 # --- curves -------------------------------------------------------------------------------------------------
 
 
-def interpolate(rows: pd.DataFrame, at: Sequence[float]) -> pd.DataFrame:
+def interpolate(rows: pd.DataFrame, at: Sequence[float] | np.ndarray) -> pd.DataFrame:
     """Accuracy of every curve and seed in `rows` (of a `frame`) at the CRs `at`.
 
     Points of one seed with equal CR are averaged first; between two neighbouring points the accuracy is linear in
@@ -369,7 +377,7 @@ def _grid(compressions: pd.Series) -> np.ndarray:
     return np.union1d(measured, np.geomspace(measured[0], measured[-1], 50)[1:-1])
 
 
-def _targets(at: Sequence[float]) -> np.ndarray:
+def _targets(at: Sequence[float] | np.ndarray) -> np.ndarray:
     """The CRs asked for, rising, each once."""
     targets = np.unique(np.asarray(at, dtype=float))
     if len(targets) and not targets[0] >= 1:
@@ -477,7 +485,7 @@ def differences(
     """
     targets = _targets(at)
     _check_range(low, high)
-    curves: dict[tuple, dict[int, tuple]] = {}
+    curves: dict[tuple, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
     for key, log_cr, accuracy in _seed_curves(frame[frame["method"] != "dense"]):
         curves.setdefault(key[:3], {})[key[3]] = (log_cr, accuracy)
     rows = []
@@ -487,11 +495,11 @@ def differences(
             continue
         pairs = [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
         for cr in targets:
-            values = [_interpolate(*a, np.log(cr)) - _interpolate(*b, np.log(cr)) for a, b in pairs]
-            rows.append((*key, len(pairs), "accuracy", cr, np.nan, np.nan, *paired_t(values)))
+            heights = [_interpolate(*a, np.log(cr)) - _interpolate(*b, np.log(cr)) for a, b in pairs]
+            rows.append((*key, len(pairs), "accuracy", cr, np.nan, np.nan, *paired_t(heights)))
         start, stop = _common_range([log_cr for pair in pairs for log_cr, _ in pair], low, high)
-        values = [_area(*a, start, stop) - _area(*b, start, stop) for a, b in pairs]
-        rows.append((*key, len(pairs), "area", np.nan, np.exp(start), np.exp(stop), *paired_t(values)))
+        areas = [_area(*a, start, stop) - _area(*b, start, stop) for a, b in pairs]
+        rows.append((*key, len(pairs), "area", np.nan, np.exp(start), np.exp(stop), *paired_t(areas)))
     columns = [*KEYS, "seeds", "quantity", "compression", "low", "high", "difference", "ci95", "p", "n"]
     found = pd.DataFrame(rows, columns=columns).astype({"p": float})
     found.insert(len(columns) - 1, "p_holm", np.nan)
@@ -500,21 +508,21 @@ def differences(
     return found
 
 
-def paired_t(values: Sequence[float]) -> tuple[float, float, float, int]:
+def paired_t(values: Sequence[float] | Sequence[np.ndarray]) -> tuple[float, float, float, int]:
     """Mean of paired differences, 95 % t half width, p of the two-sided t-test against 0, and their number.
 
     NaN is no pair; below 2 pairs all but the number is NaN. Differences that are equal but for rounding have the
     half width 0, and p = 1 if they are 0, else 0.
     """
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    n = len(values)
+    pairs = np.asarray(values, dtype=float)
+    pairs = pairs[~np.isnan(pairs)]
+    n = len(pairs)
     if n < 2:
         return np.nan, np.nan, np.nan, n
-    mean = float(values.mean())
-    if np.ptp(values) < ROUNDING:
+    mean = float(pairs.mean())
+    if np.ptp(pairs) < ROUNDING:
         return mean, 0.0, 1.0 if abs(mean) < ROUNDING else 0.0, n
-    error = values.std(ddof=1) / np.sqrt(n)
+    error = pairs.std(ddof=1) / np.sqrt(n)
     return mean, float(stdtrit(n - 1, 0.975) * error), float(2 * stdtr(n - 1, -abs(mean) / error)), n
 
 
@@ -593,6 +601,9 @@ def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
         yield f"{panel}: budgets differ: {_listed(rows['epochs'])} epochs."
     if (versions := rows["data_checksum"].nunique()) > 1:
         yield f"{panel}: the runs saw {versions} different versions of the data (checksums differ)."
+    for what, name in (("versions of torch", "torch"), ("devices", "device")):
+        if (kinds := sorted(rows[name].dropna().unique())) and len(kinds) > 1:
+            yield f"{panel}: runs of different {what} are compared: {', '.join(kinds)}."
     dense = rows[rows["method"] == "dense"]
     if dense.empty:
         yield f"{panel}: no dense run, so the CR at a tolerance is unknown: run the method dense."

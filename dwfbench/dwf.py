@@ -5,7 +5,7 @@ Per weight tensor there are D trainable factors of its shape. Algorithm 1 draws 
 there are one tensor of the weight's shape and D - 1 gates a group instead (``gating.py``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +16,14 @@ from torch.nn.modules.conv import _ConvNd
 from dwfbench import gating, models, selection
 from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
-from dwfbench.factorization import DEFAULT_MIN_ABS, budget_to_reach_zero, initial_factors, misalignment_of, product
+from dwfbench.factorization import (
+    DEFAULT_MIN_ABS,
+    budget_to_reach_zero,
+    initial_factors,
+    misalignment_of,
+    product,
+    total,
+)
 from dwfbench.method import Method, option
 from dwfbench.spec import RunSpec
 
@@ -32,12 +39,12 @@ class FactorMethod(Method):
     decays: ClassVar[bool] = False
     depth: int
 
-    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
+    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> Mapping[str, Iterable[Tensor]]:
         """The D initial factors of every weight."""
         raise NotImplementedError
 
     def norm(self, weights: dict[str, Tensor]) -> Tensor:
-        return sum(weight.abs().pow(2 / self.depth).sum() for weight in weights.values())
+        return total(weight.abs().pow(2 / self.depth).sum() for weight in weights.values())
 
     def needed_budget(self, weights: dict[str, Tensor]) -> float:
         typical = torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median()
@@ -51,7 +58,7 @@ class FactorMethod(Method):
         return {name: product(factors) for name, factors in factors_by_weight(trainable).items()}
 
     def misalignment(self, trainable: dict[str, Tensor]) -> Tensor:
-        return sum(misalignment_of(factors) for factors in factors_by_weight(trainable).values())
+        return total(misalignment_of(factors) for factors in factors_by_weight(trainable).values())
 
     def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor:
         return 2 * strength / self.depth * tensor
@@ -73,7 +80,7 @@ class Dwf(FactorMethod):
     summary: ClassVar[str] = "weights as products of D factors under plain L2 decay: an L_{2/D} penalty by SGD alone"
     source: ClassVar[str] = "Kolb, Weber, Bischl, Ruegamer, ICLR 2025, arXiv 2502.02496"
 
-    depth: int = option(3, "number of factors D", low=2)
+    depth: int = option(3, "number of factors D", low=2, high=64)
     min_abs: float = option(DEFAULT_MIN_ABS, "smallest initial |weight|, at most sigma / 4 of the layer", low=0)
     rescale_init: bool = option(False, "scale fresh factors so that the weights' deviation is sigma exactly")
     group: str = option(
@@ -106,7 +113,7 @@ class Dwf(FactorMethod):
         """That of the gates of a weight (output, input, ...)."""
         return gating.gate_shape(weight.shape, gating.GROUPS.index(self.group) - 1)
 
-    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
+    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> Mapping[str, Iterable[Tensor]]:
         if self.group != "none":
             return {name: gating.open_gates(w, self.depth, self.gate_shape(w)) for name, w in weights.items()}
         return {
@@ -122,12 +129,12 @@ class Dwf(FactorMethod):
     def misalignment(self, trainable: dict[str, Tensor]) -> Tensor:
         if self.group == "none":
             return super().misalignment(trainable)
-        return sum(gating.gate_misalignment(factors) for factors in factors_by_weight(trainable).values())
+        return total(gating.gate_misalignment(factors) for factors in factors_by_weight(trainable).values())
 
     def norm(self, weights: dict[str, Tensor]) -> Tensor:
         if self.group == "none":
             return super().norm(weights)
-        return sum(gating.group_norm(weight, self.gate_shape(weight), self.depth) for weight in weights.values())
+        return total(gating.group_norm(weight, self.gate_shape(weight), self.depth) for weight in weights.values())
 
     def needed_budget(self, weights: dict[str, Tensor]) -> float:
         """For groups, that which closes those of half of the weights: later than half of the weights alone would go."""

@@ -9,7 +9,7 @@ over its useful range, and the runner adds others until its runs lie around ever
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -28,6 +28,12 @@ COMPRESSION_RANGE = (2.0, 300.0)
 TARGETED_POINTS = 4
 """Strengths with which the search for targets begins."""
 MAX_RUNS = 16
+MOST = 10_000
+"""Runs of a curve, and whatever else is counted."""
+
+MOST_STEPS = 10_000_000
+"""Steps of a run: its learning rates are a list."""
+
 STRENGTH_RANGE = (1e-5, 1e-3)
 """Strengths of methods that do not work by decay, where a recipe names none."""
 
@@ -52,7 +58,7 @@ class Curve:
 
     def budget(self, one: RunSpec) -> float | None:
         """Decay budget of a run of a method that works by decay, else None."""
-        return None if self.needed is None else one.strength * self.reach
+        return None if self.needed is None or one.strength is None else one.strength * self.reach
 
     def at(self, strengths: Iterable[float]) -> "Curve":
         """The same curve at other strengths, with the same seeds."""
@@ -89,12 +95,12 @@ def requests(layers: list[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[
     """
     names = as_list(general([*layers, flags], "methods", ["dwf"]))
     kinds = {kind.name: kind for kind in map(method.load, names)}  # path/to/file.py:Class has a name of its own
-    layers = [layer | {"method": own_tables(layer)} for layer in layers]
+    layers = [{**layer, "method": own_tables(layer)} for layer in layers]
     check_options(kinds, layers, flags)
     found: dict[Method, Request] = {}  # a value that is listed twice is one curve
     for name, kind in kinds.items():
         options = [item.name for item in fields(kind)]
-        swept = {}
+        swept: dict[str, list] = {}
         for layer in [*(layer.get("method", {}).get(name, {}) for layer in layers), flags]:
             swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
         for values in itertools.product(*swept.values()):
@@ -171,6 +177,10 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
     base = base_spec(request, dataset)
     chosen.check(base, dataset)
     steps = training.steps_in_epoch(len(dataset.train.labels), base.batch_size)
+    if steps * base.epochs > MOST_STEPS:
+        raise UsageError(
+            f"{base.epochs} epochs of {steps} steps are more than {MOST_STEPS:,} steps; take fewer or a larger batch."
+        )
     phases = chosen.phases(base.epochs)
     if sum(phase.epochs for phase in phases) != base.epochs:
         raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
@@ -179,9 +189,10 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
     seeds = seeds_of(settings)
     needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
     knobs = knob_values(chosen, settings, None if needed is None else needed / reach)
-    specs = [
-        replace(base, seed=seed, **{chosen.knob: value} if chosen.knob else {}) for seed in seeds for value in knobs
-    ]
+    if len(seeds) * len(knobs) > MOST:
+        raise UsageError(f"A curve of {len(seeds)} seeds and {len(knobs)} knob values has more than {MOST:,} runs.")
+    knob: list[dict[str, Any]] = [{chosen.knob: value} if chosen.knob else {} for value in knobs]
+    specs = [replace(base, seed=seed, **turned) for seed in seeds for turned in knob]
     unique = tuple({one.id: one for one in specs}.values())
     return Curve(chosen, unique, reach, needed, targets_of(chosen, settings), whole(settings, "max_runs", MAX_RUNS))
 
@@ -221,7 +232,7 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
     return chosen.effective(chosen.reparametrize(weights, torch.Generator().manual_seed(base.seed)))
 
 
-def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | None) -> list[float | None]:
+def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | None) -> Sequence[float | None]:
     """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm.
 
     ``lowest`` is the strength whose decay budget brings half of the weights to zero; the default strengths go from
@@ -273,8 +284,8 @@ def pair(span: Any, name: str) -> tuple[Any, Any]:
 def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
     value = settings.get(name)
     value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+        raise UsageError(f"{name} must be a whole number from 1 to {MOST:,}, not {value!r}.")
     return value
 
 
@@ -287,11 +298,12 @@ def as_list(value: Any) -> list:
 
 def budget_note(curve: Curve) -> str | None:
     """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay."""
-    small = [one for one in curve.specs if curve.needed is not None and curve.budget(one) < 0.99 * curve.needed]
+    budgets = [budget for budget in map(curve.budget, curve.specs) if budget is not None]
+    small = [budget for budget in budgets if curve.needed is not None and budget < 0.99 * curve.needed]
     if not small:
         return None
     return (
         f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
-        f"{min(map(curve.budget, small)):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} "
+        f"{min(small):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} "
         "most weights without gradient do not reach zero. Take a larger strength or learning rate, or more epochs."
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -21,8 +22,9 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from dwfbench import __version__, charts, curves, dynamics, plots, tables
-from dwfbench.errors import UsageError
+from dwfbench import __version__, charts, curves, dynamics, faults, plots, tables
+from dwfbench import files as reading
+from dwfbench.errors import UsageError, one_line
 from dwfbench.store import replace
 
 MOST_STEPS = 10_000  # rows of the dynamics, which would otherwise outgrow the rest of the file
@@ -31,7 +33,6 @@ ROUNDING = 1e-12  # a misalignment below this is rounding, as in the figure of `
 LAYER_LEGEND = 8  # more layers than these have a scale of colours instead of a legend
 BEYOND = 1.15  # the ends of a CR axis lie this factor beyond the runs
 PANEL_TITLES = [tables.TITLES[name] for name in curves.PANEL]
-STUDY_FIELDS = ("id", "label", "method", "dataset", "model", "objective", "trials")
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,14 @@ def studies(results: Path) -> tuple[list[dict], list[str]]:
     found, damaged = [], []
     for path in sorted((results / "tuning" / "studies").glob("*.json")):
         try:
-            study = json.loads(path.read_text(encoding="utf-8"))
+            study = json.loads(reading.text(path, reading.MOST_JSON))
         except (OSError, ValueError, RecursionError):
             study = None
-        if _is_study(study):
+        if faults.of_study(study) is None:
             found.append(study)
         else:
-            damaged.append(f"{path} is not a readable tuning study; the report leaves it out.")
+            damaged.append(f"{one_line(str(path))} is not a readable tuning study; the report leaves it out.")
     return found, damaged
-
-
-def _is_study(content: object) -> bool:
-    """Whether JSON has what the report shows of a study."""
-    return (
-        isinstance(content, dict)
-        and all(name in content for name in STUDY_FIELDS)
-        and isinstance(content["trials"], list)
-        and all(isinstance(trial, dict) and isinstance(trial.get("values"), dict) for trial in content["trials"])
-    )
 
 
 def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict] = ()) -> str:
@@ -137,7 +128,8 @@ def _file(name: str) -> str:
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, in the version that Altair writes for."""
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return vl_convert.javascript_bundle(vl_version=version).replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    bundle: Any = vl_convert.javascript_bundle  # its annotations ask for the snippet, which is optional
+    return bundle(vl_version=version).replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
 def _json(content: object) -> str:
@@ -293,7 +285,7 @@ def _cr_range(compressions: pd.Series) -> tuple[float, float]:
     return float(compressions.min() / BEYOND), float(compressions.max() * BEYOND)
 
 
-def _knob(run: tuple) -> str:
+def _knob(run: Any) -> str:
     return f"{run.knob} {run.knob_value:.4g}" if isinstance(run.knob, str) else "-"
 
 

@@ -1,5 +1,6 @@
 """A trained network and its data out of a stored run that kept its weights (``dwfbench run --save-model``)."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from torch import nn
 from dwfbench import data, method, models
 from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
+from dwfbench.files import opened
 from dwfbench.spec import DATA_KEYS, RunSpec
 from dwfbench.store import Store
 from dwfbench.verification import spec_of
@@ -39,7 +41,7 @@ def find(results: Path, run: str) -> Stored:
     has the command that trains it again.
     """
     folder = Path(run)
-    folder = folder.resolve() if (folder / "run.json").is_file() else results / "runs" / unique(results, run)
+    folder = folder.resolve() if os.path.isfile(folder / "run.json") else results / "runs" / unique(results, run)
     store = Store(folder.parent.parent)
     record = store.read(folder.name)
     if record is None or not (folder / "run.json").is_file():
@@ -117,20 +119,22 @@ def dataset_of(stored: Stored, name: str | None, data_dir: Path | None) -> Datas
 def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn.Module:
     """The network of a run with its stored weights, on the CPU, in eval mode.
 
-    ``model`` is path/to/file.py:callable for a network of one's own from a file, which a record does not know. Raises
+    ``model`` names a network of one's own, file.py:callable or pkg.module:callable, which a record cannot do. Raises
     UsageError for another network than the run's, and for weights that cannot be read or do not fit it.
     """
     spec, path = stored.record["spec"], stored.folder / WEIGHTS
-    if model is not None and models.identity(model) != spec["model"]:
-        raise UsageError(f"The run {stored.id} is of the network {spec['model']}, not of {models.identity(model)}.")
+    try:
+        models.check_named(spec["model"], model)
+    except UsageError as error:
+        raise UsageError(f"The run {stored.id} cannot be restored: {error}.") from None
     network = models.build(spec["model"], dataset.input_shape, dataset.classes, spec["seed"])
     try:
-        state = load_file(path)
+        with opened(path):  # nothing but a regular file is left to safetensors
+            state = load_file(path)
         # Not strict: a network may register buffers as not persistent.
         missing, unknown = network.load_state_dict(state, strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"The weights in {path} cannot be loaded into {spec['model']} ({reason}).") from None
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UsageError(f"The weights in {path} cannot be loaded into {spec['model']} ({error}).") from None
     if absent := [name for name in missing if name in dict(network.named_parameters())] + unknown:
         raise UsageError(f"The weights in {path} are not those of {spec['model']}: {', '.join(absent)} differ.")
     return network.eval()

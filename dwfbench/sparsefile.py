@@ -25,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dwfbench.errors import UsageError
+from dwfbench.files import opened
 from dwfbench.store import replace
 
 FORMAT = "dwfbench-sparse-1"
@@ -88,7 +89,8 @@ def load_sparse(path: Path | str, max_bytes: int = 2**32) -> dict[str, Tensor]:
     counts), or whose tensors would take more than ``max_bytes`` together, which is found out before any is made.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:  # checks the header against the length of the file
+        # Nothing but a regular file is left to safetensors, which checks the header against the file's length.
+        with opened(path), safe_open(str(path), framework="pt") as file:
             metadata, stored = file.metadata() or {}, {key: file.get_tensor(key) for key in list(file.keys())}
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}).") from None

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from dwfbench import files
 from dwfbench.errors import UsageError
 
 SCHEMA = 1
@@ -58,7 +59,7 @@ class RunSpec:
     momentum: float = setting(0.9, "momentum of SGD", low=0, high=0.999)
     nesterov: bool = setting(False, "Nesterov momentum")
     weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
-    warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0)
+    warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0, high=100_000)
     lr_drops: str | None = setting(None, "epochs after which lr falls, e.g. 60,120, instead of a cosine")
     lr_drop_factor: float = setting(10.0, "by what lr falls at lr_drops", low=1)
     clip_norm: float = setting(0.0, "clip each run's gradient to this norm (0: off)", low=0)
@@ -67,8 +68,8 @@ class RunSpec:
     )
     augment: str = setting("none", "augmentation of training images", choices=AUGMENTATIONS)
     val_fraction: float = setting(0.1, "part of the training data kept for validation", low=0, high=0.5)
-    split_seed: int = setting(0, "seed of the train/validation split", low=0)
-    image_size: int | None = setting(None, "resize all images to squares of this side", low=1)
+    split_seed: int = setting(0, "seed of the train/validation split", low=0, high=2**31 - 1)
+    image_size: int | None = setting(None, "resize all images to squares of this side", low=1, high=2048)
 
     def __post_init__(self):
         for item in fields(self):
@@ -139,8 +140,8 @@ def coerce(item, value: Any) -> Any:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        base = next((t for t in wanted if kind in (t, t | None)), None)
-        raise UsageError(f"{name} must be {wanted.get(base, 'a table')}, not {value!r}.") from None
+        needed = next((words for base, words in wanted.items() if kind in (base, base | None)), "a table")
+        raise UsageError(f"{name} must be {needed}, not {value!r}.") from None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and meta:
         low, high = meta["low"], meta["high"]
         fits = (low < value < high) if meta["open"] else (low <= value <= high)
@@ -213,10 +214,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     against the method later.)
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(files.text(path, files.MOST_JSON).replace("\r\n", "\n"))
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # what Python cannot hold too, such as a day 0 or 5,000 digits
         raise UsageError(f"{path} is not valid TOML: {error}.") from None
     content = underscored(content)
     known = [*settings(), *CURVE_KEYS, "title", "methods", "method"]

@@ -3,12 +3,14 @@
 A folder holds ``run.json`` (the record), ``history.csv``, ``weights.csv`` (how large the weights are, over the epochs)
 and, if asked, ``model.safetensors``. Every file is written
 under a temporary name beside its place and renamed, ``run.json`` last: a run exists once its ``run.json`` does, and
-no crash leaves half of one. Reading executes nothing (JSON, CSV, safetensors).
+no crash leaves half of one. Reading executes nothing (JSON, CSV, safetensors), and what was read is what ``faults``
+says a record is. A record of another schema is refused by name, and never replaced.
 """
 
 import csv
 import gc
 import io
+import itertools
 import json
 import math
 import os
@@ -18,15 +20,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dwfbench.errors import UsageError
+from dwfbench import faults, files
+from dwfbench.errors import UsageError, one_line
+from dwfbench.spec import SCHEMA
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
+ROOM = 100_000
+"""Bytes: about what a run's record, history and weights.csv need, and must be there before training."""
 HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "norm", "lr", "seconds")
-REQUIRED = ("id", "status", "spec", "label", "knob", "seconds")
-STATUSES = ("ok", "diverged", "failed")
+LARGEST = 1e300  # of what is read, so that a mean of such numbers is one too
+
+
+class OtherSchema(UsageError):
+    """A record that another version of dwfbench wrote."""
 
 
 @contextmanager
@@ -53,8 +62,10 @@ class Store:
         try:
             (self.folder / "runs").mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".probe-{os.getpid()}"
-            probe.write_text("")
-            probe.unlink()
+            try:
+                probe.write_bytes(bytes(ROOM))
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(
                 f"The results folder {self.folder} cannot be written ({error.strerror or error}); "
@@ -62,12 +73,15 @@ class Store:
             ) from None
 
     def read(self, run_id: str) -> dict | None:
-        """The record of a run, a finished one before a failed one; None when there is no readable record."""
+        """The record of a run, a finished one before a failed one; None when there is no readable record.
+
+        Raises UsageError for a record of another schema: to train the run again would replace it.
+        """
         found = (self._read(self.folder / place / run_id) for place in ("runs", "failed"))
         return next((record for record in found if record is not None), None)
 
     def status(self, run_id: str) -> str | None:
-        """The status of a run's record: ok, diverged or failed; None when there is no readable record."""
+        """The status of a run's record: ok, diverged or failed; None when there is none. Raises as ``read``."""
         record = self.read(run_id)
         return record and record["status"]
 
@@ -90,6 +104,8 @@ class Store:
                     save({name: value.contiguous() for name, value in state.items()}),
                 )
             replace(folder / "run.json", (json.dumps(finite(record), indent=1, allow_nan=False) + "\n").encode())
+            for left in folder.glob(".*.tmp"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(
                 f"The run {record['id']} cannot be stored in {folder} ({error.strerror or error}); "
@@ -101,37 +117,56 @@ class Store:
         """All records, finished ones first, in the order of their ids; a failure is left out once its run is ok.
 
         ``history`` adds the rows of history.csv under that key, ``weights`` those of weights.csv: {"epoch": ...,
-        "sizes": {"zero": number of weights, "-7": ..., ...}}, see ``sparsity.SIZES``. Unreadable records are listed
-        in ``damaged``, one sentence each, and skipped.
+        "sizes": {"zero": number of weights, "-7": ..., ...}}, see ``sparsity.SIZES``. Unreadable records, and those
+        of another schema, are listed in ``damaged``, one sentence each, and skipped.
         """
         self.damaged = []
         records: dict[str, dict] = {}
         for place in ("runs", "failed"):
             for run_id in sorted(filter(RUN_ID.fullmatch, _names(self.folder / place))):
                 folder = self.folder / place / run_id
-                if run_id in records or (record := self._read(folder)) is None:
+                if run_id in records:
+                    continue
+                try:
+                    record = self._read(folder)
+                except OtherSchema as error:
+                    self.damaged.append(str(error))
+                    continue
+                if record is None:
                     continue
                 if history:
-                    record["history"] = _rows(folder / "history.csv")
+                    rows = _rows(folder / "history.csv")
+                    record["history"] = [{name: row[name] for name in HISTORY if name in row} for row in rows]
                 if weights:
                     rows = _rows(folder / "weights.csv")
-                    record["weights"] = [{"epoch": row.pop("epoch"), "sizes": row} for row in rows]
+                    record["weights"] = [{"epoch": row.pop("epoch"), "sizes": row} for row in rows if _counts(row)]
                 records[run_id] = record
         return list(records.values())
 
     def _read(self, folder: Path) -> dict | None:
         path = folder / "run.json"
+        if not RUN_ID.fullmatch(folder.name):
+            return None
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(files.text(path, files.MOST_JSON))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
-            self.damaged.append(f"{path} is not a readable record ({error}); `dwfbench run` trains it again.")
-            return None
-        if not _is_record(record, folder.name):
-            self.damaged.append(f"{path} is not a record of this run; `dwfbench run` trains it again.")
-            return None
+            why = error.strerror if isinstance(error, OSError) else error
+            return self._damaged(f"{path} is not a readable record ({why}); `dwfbench run` trains it again.")
+        schema = record.get("schema") if isinstance(record, dict) else SCHEMA
+        if type(schema) is not int or schema != SCHEMA:
+            written = f"a record of schema {schema}" if type(schema) is int else "a record without a schema"
+            raise OtherSchema(
+                f"{path} is {written}, and this version of dwfbench reads schema {SCHEMA}; read it with the version "
+                "that wrote it, and choose another folder with --results for new runs."
+            )
+        if why := faults.of_record(record, folder.name):
+            return self._damaged(f"{path} is not a record of this run ({why}); `dwfbench run` trains it again.")
         return record
+
+    def _damaged(self, sentence: str) -> None:
+        self.damaged.append(one_line(sentence))
 
 
 def _names(folder: Path) -> list[str]:
@@ -140,17 +175,6 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _is_record(content: Any, run_id: str) -> bool:
-    """Whether JSON has the fields that every reader relies on, and is the record of this run."""
-    return (
-        isinstance(content, dict)
-        and all(key in content for key in REQUIRED)
-        and content["id"] == run_id
-        and content["status"] in STATUSES
-        and isinstance(content["spec"], dict)
-    )
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -202,10 +226,25 @@ def _sizes(history: list[dict]) -> str:
 
 
 def _rows(path: Path) -> list[dict]:
-    """History as numbers; blanks are None. A missing or damaged history is empty: the record counts without it."""
+    """Rows of finite numbers by epoch; what is blank or infinite is None. A missing or damaged table is empty: the
+    record counts without it."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [{key: float(v) if v else None for key, v in row.items()} for row in csv.DictReader(file)]
+        reader = csv.DictReader(io.StringIO(files.text(path, files.MOST_TABLE), newline=""), strict=True)
+        rows = [{name: float(cell) if cell else None for name, cell in row.items()} for row in reader]
+        rows = [{name: v if v is None or abs(v) < LARGEST else None for name, v in row.items()} for row in rows]
+        return [{**row, "epoch": int(row["epoch"])} for row in rows if row.get("epoch") is not None]
     except (OSError, ValueError, TypeError, csv.Error):
         return []
-    return [{**row, "epoch": int(row["epoch"])} for row in rows if row.get("epoch") is not None]
+
+
+def _counts(row: dict) -> bool:
+    """Whether a row of weights.csv has numbers of weights, not all zero, in bins from "zero" upwards."""
+    _, *bins = row
+    counts = [row[name] for name in bins]
+    if bins[:1] != ["zero"] or not all(count is not None and count >= 0 for count in counts) or not sum(counts):
+        return False
+    try:
+        ends = [float(name) for name in bins[1:]]
+    except ValueError:
+        return False
+    return all(low < high for low, high in itertools.pairwise([-math.inf, *ends, math.inf]))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from dwfbench import planning, runner
+from dwfbench import faults, files, planning, runner
 from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
 from dwfbench.method import create
@@ -41,8 +41,8 @@ class Budget:
     seed: int = 0
 
     def __post_init__(self):
-        if self.trials < 1:
-            raise UsageError(f"--trials must be at least 1, not {self.trials}.")
+        if not 1 <= self.trials <= planning.MOST:
+            raise UsageError(f"--trials must be from 1 to {planning.MOST:,}, not {self.trials}.")
         if len(self.rates) != 2 or not 0 < self.rates[0] < self.rates[1]:
             raise UsageError(f"--lr-range takes two positive learning rates, the smaller first, not {self.rates}.")
         if len(self.span) != 2 or not 1 <= self.span[0] < self.span[1]:
@@ -204,23 +204,23 @@ def height(
 def read(folder: Path, name: str) -> dict[str, Any] | None:
     """A stored study; None where there is none that can be read."""
     try:
-        study = json.loads((folder / "studies" / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        study = json.loads(files.text(folder / "studies" / f"{name}.json", files.MOST_JSON))
+    except (OSError, ValueError, RecursionError):
         return None
-    return study if isinstance(study, dict) and {"budget", "trials", "best"} <= study.keys() else None
+    return study if faults.of_study(study) is None and study["id"] == name else None
 
 
 def tuned(request: Request, dataset: Dataset, folder: Path) -> Curve:
     """The curve of a request with the settings that won its study.
 
-    Raises UsageError where there is no study of these settings.
+    Raises UsageError where there is no study of these settings that can be read.
     """
     name = study_name(request, dataset)
     study = read(folder, name)
     if study is None:
         raise UsageError(
-            f"There is no tuning of {request.method.label()} with these settings in {folder}; run `dwfbench tune` "
-            "with the same method, options, model, data set and epochs first."
+            f"There is no readable tuning of {request.method.label()} with these settings in {folder}; run "
+            "`dwfbench tune` with the same method, options, model, data set and epochs first."
         )
     best = study["trials"][study["best"]]
     curve = planning.curve(chosen(request, best["values"]), dataset)

@@ -309,6 +309,15 @@ def test_warnings_are_about_seeds_budgets_data_reference_and_failures():
     assert any("several dense settings" in line for line in curves.warnings(several))
 
 
+def test_runs_of_several_machines_are_told():
+    runs = panel()
+    for one, device in zip(runs, ("A", "B"), strict=False):
+        one["provenance"] |= {"device_name": device, "versions": {"torch": "2.15.0"}}
+    lines = curves.warnings(curves.frame(runs), curves.failures(runs))
+    assert "runs of different devices are compared: A, B." in "\n".join(lines)
+    assert not any("torch" in line for line in lines)
+
+
 def test_nothing_to_warn_of():
     runs = [*panel(), *curve([(2, 98)], label="grasp", method="grasp", seed=1)]
     runs += curve([(2, 98)], label="grasp", method="grasp", seed=2)

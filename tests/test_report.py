@@ -238,7 +238,7 @@ def test_settings_say_whether_the_learning_rate_was_tuned():
 def study(**more):
     trials = [{"values": {"lr": 0.1}, "value": 0.5}, {"values": {"lr": 0.3}, "value": 0.875, "runs": ["a"], "bad": 0}]
     names = {"id": "5eed", "label": "dwf D=2", "method": "dwf", "dataset": "mnist", "model": "lenet"}
-    return {**names, "objective": "mean accuracy over log CR", "trials": trials, "best": 1, **more}
+    return {**names, "objective": "mean accuracy over log CR", "budget": {}, "trials": trials, "best": 1, **more}
 
 
 def test_trials_of_shown_methods_are_listed():
@@ -342,7 +342,8 @@ def test_the_command_writes_where_it_says(call, tmp_path):
     from dwfbench.store import Store
 
     run_id = "0123456789ab"
-    Store(tmp_path).write(record(*METHODS[1], 0, 10.0, id=run_id), [{"epoch": 1, "val_accuracy": 0.5}])
+    stored = record(*METHODS[1], 0, 10.0, id=run_id, schema=1, thresholds=[])
+    Store(tmp_path).write(stored, [{"epoch": 1, "val_accuracy": 0.5}])
     outcome = call("report", "--results", tmp_path)
     assert outcome.exit_code == 0
     assert outcome.stdout.strip() == str(tmp_path / "report.html")

@@ -22,8 +22,11 @@ SIZES = {"zero": 3, "-7": 1, "-6.75": 0, "0": 2}
 
 
 def record(status="ok", run_id=ID, **more):
+    spec = {"method": "dense", "options": {}, "model": "lenet-300-100", "dataset": "digits", "seed": 0}
+    results = {"compression": 1.0, "layers": [], "thresholds": [], "provenance": {"data_checksum": "0" * 16}}
     return {
-        **{"id": run_id, "status": status, "label": "dense", "knob": None, "spec": {"seed": 0}, "seconds": 1.0},
+        **{"schema": 1, "id": run_id, "status": status, "label": "dense", "knob": None, "spec": spec, "seconds": 1.0},
+        **(results if status == "ok" else {}),
         **more,
     }
 
@@ -52,10 +55,11 @@ def test_a_written_record_is_read_with_its_history(place):
 
 
 def test_infinity_and_nan_are_stored_as_null(place):
-    place.write(record(test_loss=float("nan"), thresholds=[{"compression": float("inf")}]), [])
+    cut = {"threshold": 0.1, "compression": float("inf"), "test_accuracy": 0.1}
+    place.write(record(test_loss=float("nan"), thresholds=[cut]), [])
     (found,) = place.load()
     assert found["test_loss"] is None
-    assert found["thresholds"] == [{"compression": None}]
+    assert found["thresholds"] == [cut | {"compression": None}]
 
 
 def test_the_network_is_stored_only_if_asked_and_as_safetensors(place):
@@ -112,7 +116,7 @@ def test_a_crash_while_writing_leaves_no_half_record_and_the_old_one(place, monk
         json.dumps(record(run_id="f" * 12)).encode(),
         json.dumps(record(spec=[])).encode(),
         json.dumps(record(status=["ok"])).encode(),
-        json.dumps({"id": ID, "status": "ok"}).encode(),
+        json.dumps({"schema": 1, "id": ID, "status": "ok"}).encode(),
     ],
     ids=["truncated", "empty", "not UTF-8", "list", "nested", "another id", "spec", "status", "fields missing"],
 )

@@ -203,7 +203,7 @@ def versus(tmp_path, call):
     """`dwfbench compare --versus NAME WORDS` over the runs of `rivals`, which are also assessed at 0.001."""
     for number, run in enumerate(rivals()):
         cut = {"threshold": 1e-3, "compression": run["compression"] * 2, "test_accuracy": run["test_accuracy"]}
-        Store(tmp_path).write(run | {"id": f"{number:012x}", "thresholds": [cut]}, [])
+        Store(tmp_path).write(run | {"schema": 1, "id": f"{number:012x}", "thresholds": [cut]}, [])
     return lambda name, *words: call("compare", "--results", tmp_path, "--at", "2,100", "--versus", name, *words)
 
 

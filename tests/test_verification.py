@@ -104,7 +104,7 @@ def test_the_command_tells_a_run_that_differs(call, trained, tmp_path):
     name = good.stdout.split()[-1]
     path = tmp_path / "copy" / "runs" / name / "run.json"
     edited = json.loads(path.read_text())
-    edited["test_accuracy"] = 1.5
+    edited["test_accuracy"] = 0.01
     path.write_text(json.dumps(edited))
     bad = call(*words)
     assert (bad.exit_code, bad.stdout.count("DIFFERS")) == (1, 1)

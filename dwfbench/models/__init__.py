@@ -120,6 +120,21 @@ def identity(name: str) -> str:
     return file.identity
 
 
+def check_named(recorded: str, named: str | None) -> None:
+    """Whether the network that a record names may be built: code of others runs only when a person names it, too.
+
+    ``named`` is what the command line says. Raises UsageError for another network, and for one of somebody's own that
+    is not named.
+    """
+    if named is not None and (chosen := identity(named)) != recorded:
+        raise UsageError(f"the record is of the network {recorded}, not of {chosen}")
+    if named is None and ":" in recorded:
+        raise UsageError(
+            f"the record is of the network {recorded}, which is code that is run only when you name it: "
+            f"add --model {recorded}"
+        )
+
+
 def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """A network for images of `input_shape` (C, H, W) with `classes` outputs, on the CPU.
 

@@ -68,7 +68,7 @@ def _resnet(
     channels: int, classes: int, widths: Sequence[int], blocks: int, shortcut: Callable[[int, int, int], nn.Module]
 ) -> nn.Sequential:
     """Stem, `blocks` blocks at each of the `widths`, global average pooling and one linear layer."""
-    layers = OrderedDict(conv1=nn.Conv2d(channels, widths[0], 3, padding=1, bias=False))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(channels, widths[0], 3, padding=1, bias=False))
     layers["bn1"], layers["relu"] = nn.BatchNorm2d(widths[0]), nn.ReLU()
     inputs = widths[0]
     for stage, outputs in enumerate(widths, 1):

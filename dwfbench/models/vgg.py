@@ -26,7 +26,7 @@ def vgg(input_shape: tuple[int, int, int], classes: int, depth: int, hidden: int
     channels, height, width = input_shape
     if min(height, width) < 16:
         raise UsageError(f"vgg-{depth} needs images of at least 16x16 pixels, not {height}x{width}; use resnet-20")
-    layers = OrderedDict()
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
     for block, (outputs, convolutions) in enumerate(zip(WIDTHS, CONVOLUTIONS[depth], strict=True), 1):
         for n in range(1, convolutions + 1):
             layers[f"conv{block}_{n}"] = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)

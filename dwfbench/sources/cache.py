@@ -24,7 +24,7 @@ def path(root: Path, digest: str, side: int | None) -> Path:
 
 def cached(file: Path, count: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
     """The `count` images in `file`, uint8 (count, C, H, W); `decode()` gives them if it is absent or damaged."""
-    if os.path.exists(file):
+    if os.path.isfile(file):
         try:
             return _load(file, count)
         except Exception as error:  # from safetensors' header to a full memory: the way on is the same

@@ -7,6 +7,7 @@ two threads were slower than one (decoding alone of 20,000 CIFAR-10 JPEG files, 
 
 import io
 import itertools
+import math
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,7 @@ from dwfbench.sources.tree import Tree
 
 CHUNK = 64  # images a task
 ALONE_SECONDS = 1.0  # what is done by then needs no processes, whose start takes about as long
+MAX_PIXELS = 1 << 22  # of an image that is not resized: a chunk of 2048 x 2048 takes 0.8 GB, twice while it is joined
 # Those of the suffixes in tree.py, and GIF under a wrong name. Pillow's others are never tried: EPS runs a program.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
@@ -57,31 +59,40 @@ def decode_chunk(chunk: Chunk, side: int | None) -> np.ndarray:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", DecompressionBombWarning)  # a header that claims a huge image is a lie
-        images = [_decoded(where, content, side) for where, content in chunk]
-    for (where, _), image in zip(chunk, images, strict=True):
-        _same_size(chunk[0][0], images[0].size, where, image.size)
+        images: list = []
+        for where, content in chunk:
+            like = (chunk[0][0], images[0].size) if images and side is None else None
+            images.append(_decoded(where, content, side, like))
     mode = "L" if all(image.mode == "L" for image in images) else "RGB"
     pixels = np.stack([np.asarray(image.convert(mode)) for image in images])
     return pixels[:, None] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
 
-def _decoded(where: str, content: bytes, side: int | None):
-    """A Pillow image in mode L or RGB."""
+def _decoded(where: str, content: bytes, side: int | None, like: tuple[str, tuple[int, int]] | None):
+    """A Pillow image in mode L or RGB, resized to a `side` or as large as the image `like` (where, size).
+
+    Pixels are decoded after the header has told that their number is right.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.mode[0] in "IF":  # Pillow would clip these at 255 without a word
                 raise DataError(f"{where} has more than 8 bits a channel; convert it to 8 bits")
+            if side is None and image.width * image.height > MAX_PIXELS:
+                size = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
+                raise DataError(f"{where} has {size}; give --image-size")
+            if like is not None:
+                _same_size(*like, where, image.size)
             image = image.convert("L" if image.mode == "L" else "RGB")
+        if side is not None and image.size != (side, side):
+            image = image.resize((side, side), Image.Resampling.BILINEAR)
     except DataError:
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{where} is not a readable image (no known format); repair or remove it") from error
     except Exception as error:  # each of Pillow's decoders has its own exceptions for a corrupt file
         raise DataError(f"{where} is not a readable image ({error}); repair or remove it") from error
-    if side is not None and image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BILINEAR)
     return image
 
 
@@ -106,11 +117,22 @@ def _joined(arrays: Iterable[np.ndarray], firsts: list[str], count: int) -> np.n
 
 
 def _empty(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    size = count * math.prod(shape)
     try:
+        if size > _memory():  # which Linux would promise all the same
+            raise MemoryError
         return np.empty((count, *shape), dtype=np.uint8)
     except MemoryError as error:
-        size = count * np.prod(shape, dtype=float) / 2**30
+        size /= 2**30
         raise DataError(f"{count:,} images of this size need {size:,.0f} GiB of memory; give --image-size") from error
+
+
+def _memory() -> float:
+    """Bytes of the machine's memory; infinity where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dwfbench.files import beginning, opened
 from dwfbench.sources.base import DataError, Places, Source, locate, remedy
 
 CLASSES = 10  # of every set here
@@ -36,10 +37,11 @@ def read_idx(path: str | Path, ndim: int) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             zipped = file.read(2) == b"\x1f\x8b"
-        with (gzip.open if zipped else open)(path, "rb") as file:
-            content = file.read(MAX_IDX_BYTES + 1)
+            file.seek(0)
+            unpacked = gzip.GzipFile(fileobj=file)
+            content = unpacked.read(MAX_IDX_BYTES + 1) if zipped else beginning(file, MAX_IDX_BYTES)
     except EOFError as error:
         raise DataError(f"{path} is truncated") from error
     except (OSError, zlib.error) as error:

@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
+from dwfbench import files
 from dwfbench.sources.base import DataError
 
 # torchvision's ImageFolder takes the same
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-MAX_ENTRY_BYTES = 1 << 26  # of one file in a .zip, unpacked; far above any image of a data set
+MAX_ENTRY_BYTES = 1 << 26  # of one file, unpacked; far above any image of a data set
 
 
 class Tree(ABC):
@@ -53,23 +54,28 @@ class Tree(ABC):
 
 
 class Folder(Tree):
-    """A folder on disk; links are followed."""
+    """A folder on disk; links are followed, but not back into a folder that they are in."""
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
 
     def names(self, top: str) -> Iterable[str]:
-        for folder, inner, files in os.walk(self.path / top, followlinks=True):
+        entered = {str(self.path / top): {_place(self.path / top)}}  # each folder with those it lies in
+        for folder, inner, found in os.walk(self.path / top, followlinks=True):
+            above = entered.pop(folder)
+            places = {name: _place(os.path.join(folder, name)) for name in inner}
+            inner[:] = [name for name in inner if places[name] not in above]
+            entered |= {os.path.join(folder, name): above | {places[name]} for name in inner}
             base = Path(folder).relative_to(self.path).as_posix()
             yield from (f"{base}/{name}/" for name in inner)
-            yield from (f"{base}/{name}" for name in files)
+            yield from (f"{base}/{name}" for name in found)
 
     def has(self, top: str) -> bool:
         return (self.path / top).is_dir()
 
     def read(self, name: str) -> bytes:
         try:
-            return (self.path / name).read_bytes()
+            return files.content(self.path / name, MAX_ENTRY_BYTES)
         except OSError as error:
             raise DataError(f"{self.where(name)} cannot be read ({error.strerror}); repair or remove it") from error
 
@@ -84,6 +90,15 @@ class Folder(Tree):
         return digest.hexdigest()
 
 
+def _place(path: Path | str) -> tuple[int, int] | None:
+    """What a folder is called on its disk, whichever links lead to it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class Zip(Tree):
     """A .zip archive, whose files may all lie in one folder at its top. DataError if it is damaged.
 
@@ -93,8 +108,9 @@ class Zip(Tree):
     def __init__(self, path: Path):
         self.path, self.name = path, path.stem
         try:
-            self.archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            self.file = files.opened(path)
+            self.archive = zipfile.ZipFile(self.file)
+        except Exception as error:  # BadZipFile, OSError, NotImplementedError, ValueError, struct.error...
             raise DataError(f"{path} is not an intact .zip archive ({error}); copy or pack it again") from error
         self.entries = {
             info.filename: info
@@ -108,6 +124,7 @@ class Zip(Tree):
 
     def __exit__(self, *exception) -> None:
         self.archive.close()
+        self.file.close()
 
     def names(self, top: str) -> Iterable[str]:
         # Folders need no entries of their own in a .zip, but those that are there may be empty classes.
@@ -122,6 +139,8 @@ class Zip(Tree):
             # Python unpacks the rarer methods in blocks of any size, which would defeat the bound below.
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile("it is neither stored nor deflated")
+            if info.compress_size > os.fstat(self.file.fileno()).st_size:  # room would be made for so many
+                raise zipfile.BadZipFile("its size is a lie")
             with self.archive.open(info) as file:
                 content = file.read(MAX_ENTRY_BYTES + 1)
         except KeyError:
@@ -138,12 +157,17 @@ class Zip(Tree):
     def digest(self, names: Iterable[str]) -> str:
         """SHA-256 of the whole archive, whichever of its files are named: one pass and no unpacking."""
         try:
-            with self.path.open("rb") as file:
+            with files.opened(self.path) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"{self.path} cannot be read ({error.strerror})") from error
 
 
 def open_tree(path: Path) -> Tree:
-    """The folder, or else the .zip, at `path`. Raises DataError for a file that is no intact .zip."""
+    """The folder, or else the .zip, at `path`. Raises DataError for a file that is no intact .zip.
+
+    The name becomes part of records and tables, so it must be one that can be shown and written as UTF-8.
+    """
+    if not path.name.isprintable():
+        raise DataError(f"the name of {path} cannot be shown in a table; rename it")
     return Folder(path) if path.is_dir() else Zip(path)

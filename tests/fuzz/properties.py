@@ -1,0 +1,249 @@
+"""What must hold for whatever bytes a reader is given: it works, or it ends in one sentence.
+
+A property takes the content of a file and returns whether it could be read. A reader may raise UsageError (of which
+DataError is one) with one line that can be printed; every other exception is a finding. These functions are shared by
+the tests of this package, which generate their input with Hypothesis, and by ``coverage_guided.py``.
+"""
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from dwfbench import cli, curves, dynamics, latency, planning, report, restore, spec, tables, tuning, verification
+from dwfbench.errors import UsageError
+from dwfbench.sources import decoding, idx, image_folder, tiny_imagenet, tree
+from dwfbench.sources.base import DataError
+from dwfbench.sparsefile import load_sparse
+from dwfbench.store import Store
+from fuzz import seeds
+from fuzz.seeds import ID
+
+MOST_BYTES = 1 << 20
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """An empty folder, which lies in one of its own so that a file beside it is seen: nothing else may appear there."""
+    with tempfile.TemporaryDirectory(prefix="dwfbench-fuzz-") as outer:
+        inner = Path(outer) / "inner"
+        inner.mkdir()
+        yield inner
+        assert [path.name for path in Path(outer).iterdir()] == ["inner"], "something was written outside"
+
+
+def sentence(text: str) -> None:
+    """One line that a terminal can show as it is."""
+    assert text, "an error without a message"
+    assert text.isprintable(), repr(text)
+
+
+def refusable(kind: type[UsageError] = UsageError) -> Callable:
+    """The property that ends well, or in an exception of this kind with a sentence."""
+
+    def changed(read: Callable) -> Callable:
+        @functools.wraps(read)
+        def wrapper(*args, **kwargs) -> bool:
+            try:
+                read(*args, **kwargs)
+            except kind as error:
+                sentence(str(error))
+                return False
+            return True
+
+        return wrapper
+
+    return changed
+
+
+# ---------------------------------------------------------------- data sets
+
+
+@refusable(DataError)
+def idx_file(content: bytes, ndim: int = 3) -> None:
+    with folder() as place:
+        path = place / "images"
+        path.write_bytes(content)
+        values = idx.read_idx(path, ndim)
+        assert values.ndim == ndim
+        assert 0 < values.nbytes <= idx.MAX_IDX_BYTES
+
+
+@refusable(DataError)
+def image_zip(content: bytes, side: int | None = None, listing: Callable = image_folder.listing) -> None:
+    """An image folder in a .zip, and nothing of it on the disk."""
+    with folder() as place:
+        path = place / "own.zip"
+        path.write_bytes(content)
+        try:
+            with tree.open_tree(path) as files:
+                read_images(files, listing, side)
+        finally:
+            assert [found.name for found in place.rglob("*")] == ["own.zip"], "something was extracted"
+
+
+tiny_imagenet_zip = functools.partial(image_zip, listing=tiny_imagenet.listing)
+
+
+def read_images(files: tree.Tree, listing: Callable, side: int | None) -> None:
+    """All images of a folder or .zip, in this process alone."""
+    found = listing(files)
+    sentence(found.identity)
+    names = [name for name, _ in (*found.train, *found.test)]
+    with mock.patch.object(decoding, "_cores", return_value=1):
+        images = decoding.decode(files, names, side)
+    assert images.shape[0] == len(names)
+    assert all(0 <= label < found.classes for _, label in (*found.train, *found.test))
+
+
+# ---------------------------------------------------------------- recipes
+
+
+@functools.cache
+def digits():
+    from dwfbench import data
+
+    return data.load("digits")
+
+
+def recipe(content: bytes) -> bool:
+    """A recipe, and the curves that it means on the digits; no text of it runs code or starts a training."""
+
+    @refusable()
+    def read() -> None:
+        layer = spec.read_toml(path)
+        layer.pop("title", None)
+        for request in planning.requests([layer], {}):
+            curve = planning.curve(request, digits())
+            assert curve.specs
+            tuning.grid(tuning.short(request), tuning.Budget())
+
+    with folder() as place:
+        path = place / "recipe.toml"
+        path.write_bytes(content)
+        return read()
+
+
+# ---------------------------------------------------------------- records, studies, measurements
+
+
+def results(place: Path, run: bytes, history: str = seeds.HISTORY, sizes: str = seeds.SIZES) -> Path:
+    """A results folder with ``run`` as the record of ID, beside two other runs and a dense one, all good."""
+    written = {f"runs/{ID}/run.json": run, f"runs/{ID}/history.csv": history, f"runs/{ID}/weights.csv": sizes}
+    for number in range(3):
+        one = seeds.run_record(f"{number}" * 12, compression=5.0 + number)
+        one["spec"] |= {"seed": number, "strength": 0.01}
+        if number == 2:
+            one |= {"label": "dense", "knob": None, "compression": 1.0}
+            one["spec"] |= {"method": "dense", "options": {}, "strength": None}
+        written[f"runs/{one['id']}/run.json"] = json.dumps(one)
+        written[f"runs/{one['id']}/history.csv"] = seeds.HISTORY
+    for name, content in written.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    return place
+
+
+def record(content: bytes, **tables: str) -> bool:
+    """Any content as a record, a study and a measurement, through every function that the reading commands call.
+
+    True where it was a readable record; if not, the store must name it, as a record of a run that is there.
+    """
+    with folder() as place:
+        results(place, content, **tables)
+        store = Store(place)
+        records = store.load(history=True, weights=True)
+        for said in store.damaged:
+            sentence(said)
+        found = {one["id"] for one in records}
+        assert found >= {"0" * 12, "1" * 12, "2" * 12}, "a good record was lost"
+        assert (ID in found) != bool(store.damaged)
+        if ID in found:  # the others alone are those of every other test
+            read_records(records)
+        refusable()(restore.find)(place, ID)
+        refusable()(Store(place).status)(ID)
+        read_beside(place, content, records)
+        names = {"run.json", "history.csv", "weights.csv", "measure.json", f"{ID}.json"}
+        assert {path.name for path in place.rglob("*") if path.is_file()} <= names
+    return ID in found
+
+
+def read_records(records: list[dict]) -> None:
+    """What compare, plot, report, verify and the message of a run without weights make of records."""
+    frame = curves.frame(records)
+    lines = [*curves.warnings(frame, curves.failures(records)), tables.compare_caption("both")]
+    compared = tables.compare(records, at=(2, 10), reading="both")
+    for kind in tables.FORMATS:
+        lines += tables.render(compared, kind).splitlines()
+    for label in sorted(set(frame.loc[frame["method"] != "dense", "label"]))[:1]:
+        found = curves.differences(frame, label)
+        if not found.empty:
+            lines += tables.render(tables.versus(found), "table").splitlines()
+            lines += [*curves.pair_warnings(frame, found, label), tables.versus_caption(found, label)]
+    lines += cli.curve_table(records).splitlines()
+    for line in lines:
+        line.encode()
+    refusable()(curves.counted_at)(records, 1e-3)
+    curves.mean_layers(curves.layers(records))
+    read_histories(records)
+    assert verification.sample(records, 4, 0)
+    for one in (one for one in records if one["id"] == ID):
+        if one in verification.sample(records, 4, 0):
+            verification.allowed(one, records)
+        refusable()(restore.command)(one, Path("results"))
+
+
+def read_histories(records: list[dict]) -> None:
+    """What the plots of dynamics and weights draw."""
+    dynamics.mean_histories(dynamics.smoothed(dynamics.histories(records))[0])
+    dynamics.phases(records)
+    dynamics.weights(records)
+
+
+def read_beside(place: Path, content: bytes, records: list[dict]) -> None:
+    """The same content as the study that `tune` wrote and as what `measure` wrote."""
+    study = place / "tuning" / "studies" / f"{ID}.json"
+    study.parent.mkdir(parents=True)
+    study.write_bytes(content)
+    (place / "runs" / ID / "measure.json").write_bytes(content)
+    found, damaged = report.studies(place)
+    assert len(found) + len(damaged) == 1
+    one = tuning.read(place / "tuning", ID)
+    for known in found:
+        report._study(known)
+    if one is not None:
+        assert one["trials"][one["best"]]["values"] is not None
+    measured, damaged_too = latency.read(place, [ID])
+    assert len(measured) + len(damaged_too) == 1
+    for said in (*damaged, *damaged_too):
+        sentence(said)
+    frame = latency.frame(records, measured)
+    latency.places(frame)
+    if not frame.empty:
+        tables.render(tables.latency(frame), "table", tables.latency_cells)
+
+
+# ---------------------------------------------------------------- weights
+
+
+@refusable()
+def sparse_file(content: bytes) -> None:
+    """A sparse file, whose tensors may take a thousand times as much as it, and no more than was allowed."""
+    with folder() as place:
+        path = place / "sparse.safetensors"
+        path.write_bytes(content)
+        state = load_sparse(path, max_bytes=MOST_BYTES)
+        assert sum(value.nbytes for value in state.values()) <= MOST_BYTES
+
+
+def network_file(content: bytes) -> bool:
+    """The weights of a stored run, loaded into its network."""
+    with folder() as place:
+        results(place, json.dumps(seeds.run_record()).encode())
+        (place / "runs" / ID / "model.safetensors").write_bytes(content)
+        stored = restore.find(place, ID)
+        return refusable()(restore.network_of)(stored, digits())

@@ -1,0 +1,110 @@
+"""Weights in any condition: sparse files, a run's network, checkpoints."""
+
+import json
+import struct
+import tracemalloc
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from dwfbench.checkpoints import Checkpoints, Folder
+from dwfbench.sparsefile import FORMAT, sparse_bytes
+from fuzz import properties, seeds
+from fuzz.strategies import edited, examples, mutated
+
+
+def tensors(header, data: bytes = bytes(64)) -> bytes:
+    """A safetensors file with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def parts(content: bytes) -> tuple[dict, bytes]:
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+SPARSE, SPARSE_DATA = parts(seeds.weights()[0])
+INDEX = json.loads(SPARSE["__metadata__"][FORMAT])
+HUGE = {"dtype": "F32", "shape": [2**31, 2**31], "data_offsets": [0, 64]}
+
+
+@examples(80)
+@given(st.one_of(st.binary(max_size=40), mutated(seeds.weights())))
+def test_any_bytes_as_a_sparse_file(content):
+    properties.sparse_file(content)
+
+
+@examples(60)
+@given(edited(SPARSE))
+@example({"a": HUGE})
+@example({"a": {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}})
+def test_safetensors_headers_that_lie(header):
+    properties.sparse_file(tensors(header, SPARSE_DATA))
+
+
+@examples(80)
+@given(edited(INDEX))
+def test_an_index_of_tensors_that_lies(index):
+    header = {**SPARSE, "__metadata__": {FORMAT: json.dumps(index)}}
+    properties.sparse_file(tensors(header, SPARSE_DATA))
+
+
+def test_headers_that_claim_terabytes_take_no_memory():
+    tracemalloc.start()
+    try:
+        for length in (2**63, 2**40, 10**8):
+            assert not properties.sparse_file(struct.pack("<Q", length) + bytes(64))
+        assert not properties.sparse_file(tensors({"a": HUGE}))
+        index = json.dumps({"a": {"layout": "csr", "shape": [2**31 - 1, 2**31 - 1]}})
+        header = {**SPARSE, "__metadata__": {FORMAT: index}}
+        assert not properties.sparse_file(tensors(header, SPARSE_DATA))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+NETWORK = save({"fc1.weight": torch.zeros(2, 2)}, metadata={"a": "b"})
+
+
+@examples(15)
+@given(st.one_of(mutated([NETWORK]), edited(parts(NETWORK)[0]).map(lambda header: tensors(header, bytes(16)))))
+def test_any_bytes_as_the_network_of_a_run(content):
+    assert not properties.network_file(content)
+
+
+def checkpoint(facts) -> bytes:
+    return save({"a": torch.ones(2)}, metadata={"checkpoint": json.dumps(facts)})
+
+
+FACTS = {"schema": 1, "runs": ["a"], "step": 1}
+
+
+@examples(60)
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        mutated([checkpoint(FACTS)]),
+        edited(FACTS).map(checkpoint),
+        edited(parts(checkpoint(FACTS))[0]).map(lambda header: tensors(header, bytes(8))),
+    )
+)
+def test_any_bytes_as_a_checkpoint(content):
+    said = []
+    with properties.folder() as place:
+        (place / "key.safetensors").write_bytes(content)
+        found = Checkpoints(Folder(place), 10, said.append).load("key", {"runs": ["a"]})
+    assert (found is None) == (len(said) == 1)
+    for text in said:
+        properties.sentence(text)
+
+
+@pytest.mark.parametrize("name", ["a#b", "", "..", "\n"])
+def test_tensors_with_odd_names_come_back_or_are_refused(name):
+    assert properties.refusable()(lambda: properties.sparse_file(sparse_bytes({name: torch.ones(3)})))() in (
+        True,
+        False,
+    )
