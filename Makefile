@@ -11,7 +11,7 @@ AT = --at 2,5,10,30,100,300,1000
 ENGINE ?= --jobs 2
 DRAW ?= $(shell date +%s)
 
-.PHONY: demo test reference reference-check clean
+.PHONY: demo test faults reference reference-check clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,10 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+# Every fault of docs/reliability.md, all 200 kills among them.
+faults: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/faults --faults -rP
 
 clean:
 	rm -rf $(VENV) $(DEMO)

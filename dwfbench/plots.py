@@ -8,10 +8,12 @@ A method has the same colour and marker in every figure; depths of DWF are shade
 variants of a method differ in line style.
 """
 
+import io
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,6 +29,7 @@ from dwfbench import curves
 from dwfbench import dynamics as courses
 from dwfbench import latency as measurements
 from dwfbench.errors import UsageError
+from dwfbench.store import replace
 
 # Okabe and Ito's colours, completed by Tol's; told apart with any colour vision, and by the marker in print.
 STYLES = {
@@ -44,13 +47,13 @@ SPARE = [("#44aa99", "h"), ("#aa4499", "<"), ("#8c564b", ">"), ("#f0e442", "d"),
 DEPTH_COLOURS = ["#0b3d91", "#2f7fd0", "#6db6ea", "#abd9f5"]  # D = 2, 3, 4, deeper
 WIDEST_BAND = 10  # points; a wider one would hide the others, and its runs show as much
 LEGEND_LAYERS = 8  # more layers than these have a scale of colours instead of a legend
-LINES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
+LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
 SHADES = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)))  # without pale yellow
-BELOW = {"marker": 11, "markersize": 5, "linestyle": ""}  # an arrow down to the lower edge
+BELOW: dict[str, Any] = {"marker": 11, "markersize": 5, "linestyle": ""}  # an arrow down to the lower edge
 SPEEDS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5)]
 TICKS = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -230,7 +233,7 @@ def latency(frame: pd.DataFrame, path: str | Path) -> None:
 
 @contextmanager
 def _figure(frame: pd.DataFrame, path: str | Path) -> Iterator[Figure]:
-    """An empty figure that is written to `path` at the end."""
+    """An empty figure that is written to `path` at the end, wholly or not at all."""
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in NO_DATES:
@@ -238,11 +241,13 @@ def _figure(frame: pd.DataFrame, path: str | Path) -> Iterator[Figure]:
     if frame.empty:
         raise UsageError("There is nothing to plot: no finished run matches.")
     # From the defaults: a user's matplotlibrc must not change the figures.
-    with matplotlib.rc_context(matplotlib.rcParamsDefault | RC):
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC}):
         figure = Figure(layout="constrained")
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata=NO_DATES[ending])
+        picture = io.BytesIO()
+        figure.savefig(picture, format=ending[1:], metadata=NO_DATES[ending])
+        replace(path, picture.getvalue())
 
 
 def line_styles(frame: pd.DataFrame) -> dict[str, dict]:
@@ -255,7 +260,8 @@ def line_styles(frame: pd.DataFrame) -> dict[str, dict]:
     looks = STYLES | {method: SPARE[i % len(SPARE)] for i, method in enumerate(unknown)}
     order = [*list(STYLES)[:-1], *unknown, "dense"]
     keyed = sorted(rows.itertuples(), key=lambda row: (order.index(row.method), _depth(row), row.label))
-    styles, variants = {}, {}
+    styles: dict[str, dict] = {}
+    variants: dict[tuple[str, int], dict[str, int]] = {}
     for row in keyed:
         colour, marker = looks[row.method]
         depth = _depth(row)
@@ -316,7 +322,7 @@ def _points(axis: Axes, runs: pd.DataFrame, style: dict, bottom: float) -> None:
 
 def _edge_arrows(axis: Axes, compressions: pd.Series, colour: str | tuple) -> None:
     transform = axis.get_xaxis_transform()
-    options = {
+    options: dict[str, Any] = {
         "color": colour,
         "clip_on": False,
         "zorder": 5,
@@ -395,7 +401,7 @@ def _dynamics_row(axes: np.ndarray, means: pd.DataFrame, runs: pd.DataFrame, qua
         if quantity != "val_accuracy":
             axis.set_yscale("log")
         for value, mean in means.groupby("knob_value", dropna=False):
-            _course(axis, mean, _of(runs, ["knob_value"], (value,)), quantity, colours[value])
+            _course(axis, mean, _of(runs, ["knob_value"], (value,)), quantity, colours.get(value, SHADES(0.6)))
         if quantity == "misalignment":  # what lies below is rounding
             axis.set_ylim(bottom=max(axis.get_ylim()[0], 1e-12))
         if quantity == "val_accuracy":

@@ -1,0 +1,157 @@
+"""SIGKILL at any moment of a sweep: no record is lost or changed, and the sweep ends as if it never was killed."""
+
+import os
+import random
+import signal
+import time
+from subprocess import TimeoutExpired
+
+import pytest
+from commands import SMALL, begin, ended, members, results, stored, temporaries, wait_for
+
+SWEEP = """
+methods = ["dwf", "magnitude", "dense"]
+epochs = 6
+[method.dwf]
+depth = 2
+strength = [0.01, 0.03, 0.06]
+[method.magnitude]
+compression = [2, 4, 8]
+"""
+RUNS = 7  # of a seed
+
+
+class Sweep:
+    """One sweep, in folders below ``tmp_path``; ``whole`` is what it stores when nothing disturbs it."""
+
+    def __init__(self, tmp_path, jobs, seeds=2):
+        (tmp_path / "sweep.toml").write_text(SWEEP)
+        threads = ("--threads", jobs, "--jobs", jobs, "--lanes", "1")
+        self.words = ("run", "--config", tmp_path / "sweep.toml", "--seeds", seeds, *SMALL, *threads)
+        self.words += ("--checkpoint-minutes", "0.0005")
+        self.tmp_path, self.number = tmp_path, 0
+        self.next()
+        started = time.monotonic()
+        assert self.command().code == 0
+        self.seconds = time.monotonic() - started
+        self.whole = results(self.folder)
+        assert len(self.whole) == RUNS * seeds
+        self.next()
+
+    def next(self):
+        """A fresh folder."""
+        self.number += 1
+        self.folder = self.tmp_path / f"results-{self.number}"
+
+    def begin(self):
+        return begin(*self.words, "--results", self.folder)
+
+    def command(self):
+        return ended(self.begin())
+
+    def check_whole(self):
+        """The folder of a finished sweep."""
+        assert results(self.folder) == self.whole
+        assert not temporaries(self.folder)
+        assert not (self.folder / "checkpoints").exists()
+        assert not (self.folder / "failed").exists()
+
+
+def appearances(count, seen):
+    """A condition that holds when ``seen()``, a set of names, has had so many names that it did not have before."""
+    known, new = set(seen()), set()
+
+    def enough():
+        nonlocal known
+        now = set(seen())
+        new.update(now - known)
+        return len(new) >= count
+
+    return enough
+
+
+def moment(kind, sweep, process, chance):
+    """Wait for a random moment of a kind; False when the command ended before."""
+    folder = sweep.folder
+    if kind == "anywhere":
+        try:
+            process.wait(chance.uniform(0, sweep.seconds))
+        except TimeoutExpired:
+            return True
+        return False
+
+    def writing():  # inode numbers tell one temporary file from the next of the same name
+        place = {"checkpoint": "checkpoints/.*.tmp", "record": "runs/*/.*.tmp"}[kind]
+        found = []
+        for path in folder.glob(place):
+            try:
+                found.append((path.name, path.stat().st_ino, path.stat().st_mtime_ns))
+            except FileNotFoundError:
+                continue
+        return found
+
+    def records():
+        return [path.parent.name for path in folder.glob("runs/*/run.json")]
+
+    seen, most = (records, 4) if kind == "after a record" else (writing, {"checkpoint": 25, "record": 12}[kind])
+    return wait_for(appearances(chance.randint(1, most), seen), process)
+
+
+def campaign(sweep, kinds, kills, chance, call):
+    """Kill so many times; every time that the sweep comes to its end, look at it and begin another."""
+    done, halves = 0, 0
+    while done < kills:
+        before = stored(sweep.folder)
+        process = sweep.begin()
+        if moment(chance.choice(kinds), sweep, process, chance):
+            if chance.random() < 0.5:  # the command alone, whose workers have to notice
+                process.kill()
+            else:  # everything, as when the power fails
+                os.killpg(process.pid, signal.SIGKILL)
+            done += 1
+            ended(process)
+            halves += bool(temporaries(sweep.folder))
+        else:
+            assert ended(process).code == 0
+            sweep.check_whole()
+            sweep.next()
+            continue
+        after = stored(sweep.folder)
+        assert {path: after.get(path) for path in before} == before
+        shown = call("compare", "--results", sweep.folder)
+        assert shown.exit_code == (0 if after else 3 if sweep.folder.exists() else 2), shown.stderr
+        assert "not a readable record" not in shown.stderr
+    assert sweep.command().code == 0
+    sweep.check_whole()
+    return halves
+
+
+EVERY = ("anywhere", "checkpoint", "record", "after a record")
+
+
+def test_a_sweep_killed_five_times_ends_as_if_never_killed(tmp_path, call):
+    campaign(Sweep(tmp_path, jobs=1, seeds=1), EVERY, 5, random.Random(0), call)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "kills"), [("anywhere", 30), ("checkpoint", 25), ("record", 25), ("after a record", 20)]
+)
+def test_a_sweep_killed_at_200_moments_ends_as_if_never_killed(tmp_path, call, kind, kills, jobs):
+    halves = campaign(Sweep(tmp_path, jobs), [kind], kills, random.Random(f"{kind} {jobs}"), call)
+    print(f"{kills} kills, {halves} of them left a half-written file")
+
+
+@pytest.mark.faults
+def test_a_sweep_whose_workers_are_killed_trains_everything_all_the_same(tmp_path):
+    sweep, chance = Sweep(tmp_path, jobs=2), random.Random(0)
+    for _ in range(5):
+        process = sweep.begin()
+        assert wait_for(appearances(chance.randint(1, 6), lambda: sweep.folder.glob("runs/*/run.json")), process)
+        workers = [pid for pid in members(process.pid) if pid != process.pid]
+        os.kill(chance.choice(workers), signal.SIGKILL)
+        done = ended(process)
+        assert done.code == 0, done.stderr
+        sweep.check_whole()
+        sweep.next()
