@@ -11,7 +11,7 @@ AT = --at 2,5,10,30,100,300,1000
 ENGINE ?= --jobs 2
 DRAW ?= $(shell date +%s)
 
-.PHONY: demo test faults reference reference-check clean
+.PHONY: demo test test-oldest package audit faults reference reference-check clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -54,11 +54,31 @@ reference-check: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# The oldest packages that pyproject.toml allows, in an environment of their own; on Python 3.11.
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[test]" --constraint constraints/oldest.txt
+	.venv-oldest/bin/python -m pytest
+
+# Wheel and source archive, and the wheel in an environment of its own, away from the sources.
+package: $(VENV)/.installed
+	rm -rf dist .venv-package
+	$(BIN)/python -m build --quiet
+	$(PYTHON) -m venv .venv-package
+	.venv-package/bin/python -m pip install --quiet dist/*.whl
+	cd dist && ../.venv-package/bin/python -P ../tests/smoke.py
+
+# Known vulnerabilities of what is installed, as PyPI knows them.
+audit: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
 
 # Every fault of docs/reliability.md, all 200 kills among them.
 faults: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/faults --faults -rP
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) .venv-oldest .venv-package dist $(DEMO)

@@ -44,7 +44,7 @@ class Gmp(Method):
         if not self.begin < self.end:
             raise UsageError(f"Pruning must begin before it ends, not at {self.begin:g} and {self.end:g} of training.")
 
-    def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
+    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable(start.network).items()}
 
     def mask_steps(self, steps: int) -> Collection[int]:

@@ -1,12 +1,14 @@
 """GraSP: pruning before training by gradient flow (Wang, Zhang and Grosse, ICLR 2020)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from baselines.snip import chunk_gradients
+from dwfbench.factorization import total
 from dwfbench.method import Method, Start, option
 from dwfbench.sparsity import evaluating, prunable
 
@@ -31,15 +33,15 @@ def scores(
     weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
     leaves = list(weights.values())
     gradient = product = [torch.zeros_like(w) for w in leaves]
-    batch = {"batch_size": batch_size, "temperature": temperature}
+    chunked = partial(chunk_gradients, model, weights, inputs, targets, batch_size=batch_size, temperature=temperature)
     with evaluating(model, batch_norm_training=training_mode):
-        for grads in chunk_gradients(model, weights, inputs, targets, **batch):
-            gradient = [total + part for total, part in zip(gradient, grads, strict=True)]
-        for grads in chunk_gradients(model, weights, inputs, targets, create_graph=True, **batch):
+        for grads in chunked():
+            gradient = [so_far + part for so_far, part in zip(gradient, grads, strict=True)]
+        for grads in chunked(create_graph=True):
             # d/dw of <g, dL/dw> with g held constant is the Hessian times g.
-            along = sum((g * d).sum() for g, d in zip(gradient, grads, strict=True))
+            along = total((g * d).sum() for g, d in zip(gradient, grads, strict=True))
             parts = torch.autograd.grad(along, leaves, materialize_grads=True)
-            product = [total + part for total, part in zip(product, parts, strict=True)]
+            product = [so_far + part for so_far, part in zip(product, parts, strict=True)]
     return {name: w.detach() * hg for (name, w), hg in zip(weights.items(), product, strict=True)}
 
 

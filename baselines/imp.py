@@ -60,5 +60,5 @@ class Imp(Method):
     def rewind_epoch(self, epochs: int) -> int | None:
         return self.rewind_to if self.rewind == "weights" else None
 
-    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
         return top_k_masks(magnitudes(weights), compression ** ((phase + 1) / self.rounds))

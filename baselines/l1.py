@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dwfbench.factorization import total
 from dwfbench.method import Method, option
 
 
@@ -31,7 +32,7 @@ class L1(Method):
     threshold: float = option(1e-3, "final threshold on |w|", low=0)
 
     def norm(self, weights: dict[str, Tensor]) -> Tensor:
-        return sum(weight.abs().sum() for weight in weights.values())
+        return total(weight.abs().sum() for weight in weights.values())
 
     def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor | None:
         return None if self.proximal else strength * tensor.sign()

@@ -70,10 +70,10 @@ class Magnitude(Method):
     def scores(self, start: Start) -> dict[str, Tensor] | None:
         return self.importance(prunable(start.network)) if self.at == "init" else None
 
-    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
         return top_k_masks(self.importance(weights), compression)
 
-    def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+    def sparsify(self, weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
         """The one-shot form prunes here; under a mask the kept weights already are the largest."""
         kept = top_k_masks(self.importance(weights), compression)
         return {name: weight * kept[name] for name, weight in weights.items()}

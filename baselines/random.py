@@ -92,5 +92,5 @@ class Random(Method):
     def label(self) -> str:
         return f"random ({self.distribution})"
 
-    def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
+    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return masks(start.network, start.compression, self.distribution, start.generator)

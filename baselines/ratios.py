@@ -48,6 +48,7 @@ class Ratios(Method):
 
     def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
         masks = self.other().initial_masks(start, scores)
+        assert masks is not None  # OTHERS are those that prune at initialisation
         drawn = {
             name: torch.rand(mask.shape, generator=start.generator).to(mask.device) for name, mask in masks.items()
         }

@@ -34,7 +34,7 @@ class Set(Method):
     every: int = option(100, "steps between two updates", low=1)
     end: float = option(0.75, "part of training until the last update", low=0, high=1)
 
-    def initial_masks(self, start: Start, scores: None) -> dict[str, Tensor]:
+    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return random_masks(start.network, start.compression, "erk", start.generator)
 
     def mask_steps(self, steps: int) -> Collection[int]:

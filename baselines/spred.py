@@ -24,7 +24,7 @@ class Spred(FactorMethod):
     summary: ClassVar[str] = "two factors, each with the layer's ordinary initialisation, L2 decay on both"
     source: ClassVar[str] = "Ziyin and Wang, ICML 2023, arXiv 2210.01212"
 
-    depth: ClassVar[int] = 2
+    depth = 2  # without an annotation: no option
 
     def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
         """The seed's own initial weights, and a second draw of the same standard deviation."""

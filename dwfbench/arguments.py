@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import typer
 
@@ -177,6 +177,10 @@ def on_cluster(engine: "Engine", given: Mapping[str, Any]) -> "Engine":
     return replace(engine, device=torch.device("cuda" if share.gpus else "cpu"), threads=share.cpus, cluster=share)
 
 
+@overload
+def names(text: str) -> list[str]: ...
+@overload
+def names(text: str | None) -> list[str] | None: ...
 def names(text: str | None) -> list[str] | None:
     """A comma list of names."""
     found = [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
@@ -185,6 +189,10 @@ def names(text: str | None) -> list[str] | None:
     return found
 
 
+@overload
+def numbers(text: str, flag: str) -> list[float]: ...
+@overload
+def numbers(text: str | None, flag: str) -> list[float] | None: ...
 def numbers(text: str | None, flag: str) -> list[float] | None:
     """A comma list of numbers; whole ones are ints."""
     if text is None:
@@ -196,6 +204,14 @@ def numbers(text: str | None, flag: str) -> list[float] | None:
     except ValueError:
         raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
     return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
+
+
+def pair(text: str, flag: str) -> tuple[float, float]:
+    """Two numbers, the ends of a range."""
+    values = numbers(text, flag)
+    if len(values) != 2:
+        raise UsageError(f"--{flag} takes two numbers separated by a comma, not {text!r}.")
+    return values[0], values[1]
 
 
 def positive(text: str, flag: str) -> int:

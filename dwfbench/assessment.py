@@ -58,7 +58,7 @@ def assess(
     network.to(data.train.images.device)
     final = {**trained.state, **trained.sparse}
 
-    def on(split: Split, state: dict[str, Tensor]) -> tuple[float, float | None, float | None]:
+    def on(split: Split, state: dict[str, Tensor]) -> tuple[float | None, float | None, float | None]:
         found = evaluate(network, {name: value[None] for name, value in state.items()}, split, data)
         return found.accuracy[0], found.loss[0], found.top5[0]
 

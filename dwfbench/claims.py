@@ -8,9 +8,11 @@ where Python has none, every claim is granted: two commands may then train the s
 import errno
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dwfbench.errors import UsageError
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows

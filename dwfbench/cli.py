@@ -84,7 +84,8 @@ def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, (annotation, default) in flags.items()
         ]
-        command.__signature__ = signature.replace(parameters=[*own, *made])
+        described: Any = command
+        described.__signature__ = signature.replace(parameters=[*own, *made])
         command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
         return command
 
@@ -94,7 +95,9 @@ def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
 FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
 EPILOG = (
     "A method's own options (--depth 2,3,4, --proximal, --distribution erk, ...) are flags too, and may be "
-    "lists; `dwfbench list methods` shows them. The recipe of the model and data set gives what you leave out."
+    "lists; `dwfbench list methods` shows them. The recipe of the model and data set gives what you leave out. "
+    "Code of others runs only where you name it: a method as file.py:Class, a network as pkg.module:callable or "
+    "file.py:callable, or a package that you installed."
 )
 
 
@@ -178,9 +181,9 @@ def tune(
 
     requests = [tuning.short(request) for request in asked.requests]
     ratios = [ratio for request in requests for ratio in request.settings["compression"]]
-    span = numbers(area, "area") or (min(ratios), max(ratios))
-    budget = tuning.Budget(trials, tuple(numbers(lr_range, "lr-range")), tuple(span))
-    source = {**assessment.environment(asked.engine.device, asked.engine.threads), "argv": list(asked.engine.argv)}
+    span = (min(ratios), max(ratios)) if area is None else arguments.pair(area, "area")
+    budget = tuning.Budget(trials, arguments.pair(lr_range, "lr-range"), span)
+    source = {**assessment.environment(asked.engine.here, asked.engine.threads), "argv": list(asked.engine.argv)}
     folder = asked.results / "tuning"
     with Reporter() as reporter, asked.stopping():
         studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
@@ -201,6 +204,7 @@ def verify(
     *,
     runs: Annotated[int, typer.Option(min=1, help="how many of the stored runs, drawn at random")] = 4,
     draw: Annotated[int, typer.Option(help="seed of the draw")] = 0,
+    model: Annotated[str | None, typer.Option(help="only of this network; needed where it is code of your own")] = None,
     debug: Debug = False,
     **given: Any,
 ) -> int:
@@ -210,6 +214,10 @@ def verify(
     same setting's seeds where that is wider. On the same machine and versions the numbers should be equal.
     """
     records = stored_records(given["results"], None, None)
+    if model is not None:
+        from dwfbench import models
+
+        records = [record for record in records if record["spec"]["model"] == models.identity(model)]
     engine = arguments.engine_of(given)
 
     import tempfile
@@ -224,7 +232,7 @@ def verify(
         return nothing(given["results"])
     with tempfile.TemporaryDirectory() as folder, Reporter() as reporter:
         found = verification.verify(
-            records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter
+            records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model
         )
     typer.echo(verification_table(found))
     bad = sum(not one.agrees for one in found)
@@ -413,6 +421,7 @@ def plot(
     if kind not in kinds:
         raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
     from dwfbench import curves, dynamics, plots
+    from dwfbench.store import replace
 
     if threshold is not None and kind != "accuracy":
         raise UsageError(f"--threshold recounts the accuracy plot only, not {kind}.")
@@ -423,7 +432,7 @@ def plot(
         raise UsageError(f"--compression takes a finite compression ratio of at least 1, not {ratio:g}.")
     over_epochs = kind in ("dynamics", "weights")
     records = stored_records(results, dataset, model, threshold, history=over_epochs, weights=over_epochs)
-    make = {
+    make: dict[str, Callable[[list[dict]], Any]] = {
         "accuracy": curves.frame,
         "layers": curves.layers,
         "dynamics": dynamics.histories,
@@ -458,7 +467,7 @@ def plot(
         getattr(plots, kind)(frame, path)
         if phases is not None and not phases.empty:
             written.append(path.with_suffix(".csv"))
-            phases.to_csv(written[-1], index=False, lineterminator="\n")
+            replace(written[-1], phases.to_csv(index=False, lineterminator="\n").encode())
     except OSError as error:
         raise UsageError(f"{written[-1]} cannot be written ({error.strerror or error}).") from None
     for path in written:
@@ -511,7 +520,9 @@ def report(
 Data = Annotated[Path | None, typer.Option("--data-dir", help="where data sets lie, or are downloaded to")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")]
 Images = Annotated[str | None, typer.Option("--dataset", help="of runs on own images: their folder or .zip")]
-Network = Annotated[str | None, typer.Option("--model", help="of runs of a network from a file: file.py:callable")]
+Network = Annotated[
+    str | None, typer.Option("--model", help="of runs of your own network: file.py:callable or pkg.module:callable")
+]
 
 
 @app.command()
@@ -595,8 +606,9 @@ def measure(
 
     if format not in tables.FORMATS:
         raise UsageError(f"--format must be one of {', '.join(tables.FORMATS)}, not {format!r}.")
-    batches = numbers(batch, "batch")
-    if any(not isinstance(size, int) or size < 1 for size in batches):
+    sizes = numbers(batch, "batch")
+    batches = [size for size in sizes if isinstance(size, int) and size >= 1]
+    if len(batches) < len(sizes):
         raise UsageError("--batch takes whole numbers of at least 1.")
 
     from dwfbench import assessment, latency, measure, restore
@@ -612,7 +624,7 @@ def measure(
         message(f"{stored.record['label']}, run {stored.id}: measuring")
         found[stored.id] = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
         latency.write(stored.folder, found[stored.id])
-    frame = latency.frame([stored.record for stored in chosen], found)
+    frame = latency.frame([dict(stored.record) for stored in chosen], found)
     typer.echo(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
     caption = tables.latency_caption(latency.places(frame))
     typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")
@@ -710,6 +722,34 @@ def described(rows: list[dict]) -> str:
             choices = f" ({', '.join(item['choices'])})" if item["choices"] else ""
             lines.append(f"{'':<{width}}    {item['flag']}: {item['help']}{choices} [default: {default}]")
     return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- doctor
+
+
+@app.command()
+@guarded
+def doctor(
+    results: Results = Path("results"),
+    data_dir: Data = None,
+    ray: Annotated[
+        str | None, typer.Option(help="the nodes of this Ray cluster, too: auto or host:port", metavar="auto|ADDRESS")
+    ] = None,
+    format: Annotated[str, typer.Option(help="table or json")] = "table",
+    debug: Debug = False,
+) -> int:
+    """Examine this machine, this installation and the results folder: each finding with its remedy.
+
+    Nothing is downloaded, trained or changed. Exit code 1 if something is a problem; warnings are none.
+    """
+    if format not in ("table", "json"):
+        raise UsageError(f"--format must be table or json, not {format!r}.")
+
+    from dwfbench import doctor
+
+    findings = doctor.examine(results, data_dir, ray)
+    typer.echo(doctor.as_json(findings) if format == "json" else doctor.table(findings))
+    return SOME_FAILED if any(finding.state == "problem" for finding in findings) else OK
 
 
 def version(value: bool) -> None:

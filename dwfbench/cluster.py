@@ -7,6 +7,7 @@ Ray is an extra: ``pip install "dwfbench[ray]"``.
 
 import functools
 import hashlib
+import logging
 import os
 import pickle
 import signal
@@ -111,7 +112,7 @@ def join(address: str) -> None:
     try:
         if address != "auto":
             knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, OSError, RuntimeError, ValueError, AssertionError) as error:
         raise UsageError(
             f"No Ray cluster answers at {address!r} ({first_line(error)}); start one with `ray start --head`, "
@@ -138,7 +139,7 @@ def nodes() -> list[Node]:
             from dwfbench.cluster import versions
         except (metadata.PackageNotFoundError, ImportError):
             return {"dwfbench": None}
-        return versions()
+        return dict(versions())
 
     alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeManagerAddress"])
     remote = ray.remote(num_cpus=0)(told)
@@ -155,7 +156,7 @@ def versions() -> dict[str, str]:
     """What must be the same everywhere: torch but for its build, dwfbench with a checksum of its sources."""
     digest = hashlib.sha256()
     for package in (baselines, dwfbench):
-        folder = Path(package.__file__).parent
+        folder = Path(str(package.__file__)).parent
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return {
@@ -197,14 +198,17 @@ def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Pr
     if not tasks:
         return
     desk, cluster = desk_of(engine.checkpoints), engine.cluster
+    assert cluster is not None
     kit = ray.put(Kit.of(dataset, engine))
     remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=RETRIES)(perform)
     left = {remote.remote(kit, desk, number, pickle.dumps(task)): task for number, task in enumerate(tasks)}
-    by_number, deadlines = dict(enumerate(left)), {}
+    by_number = dict(enumerate(left))
+    deadlines: dict[ray.ObjectRef, float] = {}
     try:
         while left:
             done, _ = ray.wait(list(left), num_returns=len(left), timeout=POLL)
-            for kind, *what in ray.get(desk.news.remote()):
+            news: list[tuple] = ray.get(desk.news.remote())
+            for kind, *what in news:
                 if kind == "began":
                     if engine.timeout_minutes is not None:
                         deadlines[by_number[what[0]]] = time.monotonic() + 60 * engine.timeout_minutes
@@ -256,17 +260,19 @@ class Desk:
         return news
 
     def read(self, key: str) -> bytes | None:
-        return self.folder.read(key)
+        return self.folder.read(key) if self.folder else None
 
     def write(self, key: str, content: bytes) -> None:
-        self.folder.write(key, content)
+        if self.folder is not None:
+            self.folder.write(key, content)
 
 
 @functools.cache
 def desk_of(folder: Path | None) -> "ray.actor.ActorHandle":
     """The desk of a folder of checkpoints; on the driver's node, as it needs that disk."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Desk)
+    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+    made: Any = ray.remote(**options)(Desk)
     return made.remote(folder.resolve() if folder else None)
 
 
@@ -299,7 +305,7 @@ class Kit:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the object store is read-only, and so are we
             tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
-        splits = {part: data.Split(tensors[f"{part}.images"], tensors[f"{part}.labels"])
+        splits: dict[str, Any] = {part: data.Split(tensors[f"{part}.images"], tensors[f"{part}.labels"])
                   for part in ("train", "val", "test")}  # fmt: skip
         return data.Dataset(**self.facts, **splits, mean=tensors["mean"], std=tensors["std"])
 

@@ -9,7 +9,7 @@ of a network is wrong, as of the channels that attention compares, the outputs c
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,15 +29,20 @@ ROUNDING = 1e-5
 """Difference of outputs, relative to the largest, that the order of sums may make."""
 
 
+Weighted = nn.Linear | _ConvNd
+
+
 class Member(NamedTuple):
     """A layer's part in a group of joined channels: for each channel of the group, its indices in the layer."""
 
-    layer: nn.Module
+    layer: Weighted
     indices: dict[int, list[int]]
 
 
 class Selected(nn.Linear):
     """A Linear layer that reads those of the features it is given that `index` names, int32 (in_features,)."""
+
+    index: Tensor
 
     def __init__(self, layer: nn.Linear, index: Tensor):
         super().__init__(len(index), layer.out_features, layer.bias is not None, dtype=layer.weight.dtype)
@@ -158,14 +163,16 @@ def members(group, handler: str) -> list[Member]:
 
 def ordinary(layer: nn.Module) -> bool:
     """Whether weight[o, i] joins input i to output o: not in grouped and transposed convolutions."""
-    return isinstance(layer, nn.Linear) or (layer.groups == 1 and not layer.transposed)
+    return isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and layer.groups == 1 and not layer.transposed)
 
 
 def depthwise(layer: nn.Module) -> bool:
+    if not isinstance(layer, _ConvNd):
+        return False
     return layer.groups == layer.in_channels == layer.out_channels and not layer.transposed
 
 
-def inputs_of(layers: list[nn.Module], network: nn.Module, inputs: Tensor) -> dict[int, Tensor]:
+def inputs_of(layers: Iterable[nn.Module], network: nn.Module, inputs: Tensor) -> dict[int, Tensor]:
     """What the layers read when the network reads ``inputs``, by the layer's id; none of a layer that is not called."""
     read: dict[int, Tensor] = {}
     hooks = [
@@ -218,7 +225,7 @@ def zero_padded(layer: nn.Module) -> bool:
     return layer.padding == "same" if isinstance(layer.padding, str) else any(layer.padding)
 
 
-def fold(layer: nn.Module, indices: list[int], values: Tensor) -> None:
+def fold(layer: Weighted, indices: list[int], values: Tensor) -> None:
     """Add what constant inputs contribute to the biases of a layer that reads them."""
     if not values.any():
         return
@@ -231,7 +238,7 @@ def fold(layer: nn.Module, indices: list[int], values: Tensor) -> None:
 def select_pixels(network: nn.Module, inputs: Tensor) -> None:
     """Make ``Selected`` of the Linear layers that read the network's own inputs, if they ignore some, in place."""
     layers = {name: layer for name, layer in network.named_modules() if type(layer) is nn.Linear and name}
-    read = inputs_of(list(layers.values()), network, inputs)
+    read = inputs_of(layers.values(), network, inputs)
     for name, layer in layers.items():
         given = read.get(id(layer))
         used = layer.weight.any(0).nonzero().flatten()

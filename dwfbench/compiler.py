@@ -10,6 +10,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def available(device: torch.device) -> bool:
 def compiled(step: Callable, device: torch.device) -> Callable:
     """The step as one graph of static shapes; the code is kept on disk, for later processes too."""
     torch.compiler.reset()  # all steps share their code, and eight variants of it are the compiler's limit
-    options = {}
+    options: dict[str, Any] = {}
     if device.type == "cuda":
         options["triton.cudagraphs"] = True  # one launch a step instead of one a kernel
     elif onednn_is_faster():

@@ -240,9 +240,12 @@ def _chosen(sizes: dict[int, dict[str, float]], onset: float, most: int = EPOCHS
     epochs = sorted(sizes)
     # With all weights gone log CR is infinite; one weight left is near enough to place an epoch.
     log_cr = np.array(
-        [math.log(sum(row.values()) / max(sum(row.values()) - row["zero"], 1)) for row in map(sizes.get, epochs)]
+        [
+            math.log(sum(row.values()) / max(sum(row.values()) - row["zero"], 1))
+            for row in (sizes[epoch] for epoch in epochs)
+        ]
     )
-    chosen = {epochs[0], epochs[-1]} | ({onset} & set(epochs))
+    chosen = {epochs[0], epochs[-1]} | {epoch for epoch in epochs if epoch == onset}
     if log_cr[-1] > 0:
         chosen |= {epochs[int(np.abs(log_cr - part * log_cr[-1]).argmin())] for part in (1 / 3, 2 / 3)}
     while len(chosen) < min(most, len(epochs)):

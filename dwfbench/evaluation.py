@@ -9,6 +9,7 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
 from dwfbench.data import Dataset, Split
+from dwfbench.factorization import total
 from dwfbench.group import squeeze
 
 EVALUATION_SAMPLES = 2000
@@ -39,7 +40,7 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
         return functional_call(network, one, (images,)).float()
 
     places = 5 if data.classes > 10 else 1
-    hits, loss = 0, 0
+    hits, losses = [], []
     chunk = max(1, EVALUATION_SAMPLES // lanes)
     for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
         images = data.normalize(images)
@@ -47,12 +48,12 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
             forward(squeeze(state), images)[None] if lanes == 1 else vmap(forward, in_dims=(0, None))(state, images)
         )
         best = logits.argmax(-1, keepdim=True) if places == 1 else logits.topk(places, -1).indices
-        hits = hits + (best == labels[:, None]).sum(1)  # (L, places)
+        hits.append((best == labels[:, None]).sum(1))  # (L, places)
         every = labels.expand(lanes, -1)
-        loss = loss + cross_entropy(logits.transpose(1, 2), every, reduction="none").double().sum(1)
-    losses, counts = (loss / samples).tolist(), hits.tolist()
+        losses.append(cross_entropy(logits.transpose(1, 2), every, reduction="none").double().sum(1))
+    means, counts = (total(losses) / samples).tolist(), total(hits).tolist()
     return Evaluation(
         [count[0] / samples for count in counts],
-        [value if math.isfinite(value) else None for value in losses],
+        [value if math.isfinite(value) else None for value in means],
         [sum(count) / samples if places > 1 else None for count in counts],
     )

@@ -241,7 +241,7 @@ def sizes(network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[i
     weights = sparsity.prunable(network).values()
     everything = sum(parameter.numel() for parameter in network.parameters())
     zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
-    layers = [{"name": name, "shape": list(shape)} for name, shape in layer_sizes(network)]
+    layers: list[dict[str, Any]] = [{"name": name, "shape": list(shape)} for name, shape in layer_sizes(network)]
     macs, parameters = {"dense": dense, "sparse": sparse}, {"dense": everything, "nonzero": everything - zeros}
     if smaller is not None:
         shapes = dict(layer_sizes(smaller))

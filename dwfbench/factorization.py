@@ -35,6 +35,11 @@ def product(factors: Tensor | Iterable[Tensor]) -> Tensor:
     return functools.reduce(torch.mul, factors)
 
 
+def total(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one tensor; Python's own may be the number 0."""
+    return functools.reduce(torch.add, parts)
+
+
 def balanced_factors(weight: Tensor, depth: int) -> Tensor:
     """Factors of equal magnitude |w|^(1/D) whose product is ``weight``; the first carries the sign.
 

@@ -6,15 +6,15 @@ A pipe among the files of a results folder would be waited for without end, a de
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MOST_JSON = 1 << 25  # bytes of a record, study, measurement or recipe; of 1,000 layers a record has 0.1 MB
 MOST_TABLE = 1 << 28  # bytes of a history: some 100,000 epochs with the sizes of weights in each
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def opened(path: Path | str) -> BinaryIO:
+def opened(path: Path | str) -> BufferedReader:
     """A regular file, opened for reading bytes. Raises OSError, also for whatever else is there."""
     try:
         descriptor = os.open(path, FLAGS)
@@ -41,7 +41,7 @@ def content(path: Path | str, most: int) -> bytes:
     return found
 
 
-def beginning(file: BinaryIO, most: int) -> bytes:
+def beginning(file: BufferedReader, most: int) -> bytes:
     """The first bytes of an opened file, one more than ``most`` where it has them; no room is made for others."""
     return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
 

@@ -130,7 +130,7 @@ class Group:
         return cls(
             key,
             [Trained(one, **lane) for one, lane in zip(specs, facts["lanes"], strict=True)],
-            State(*(parts[part] for part in PARTS), tensors["strength"].to(device)),
+            State(**{part: parts[part] for part in PARTS}, strength=tensors["strength"].to(device)),
             orders,
             views,
             parts["origin"],
@@ -157,7 +157,7 @@ def along(lane_values: Tensor, tensor: Tensor) -> Tensor:
     return lane_values.view(-1, *[1] * (tensor.dim() - 1))
 
 
-def per_lane(by_seed: Tensors, specs: list[RunSpec]) -> Tensor:
+def per_lane(by_seed: dict[int, Tensor], specs: list[RunSpec]) -> Tensor:
     """What each seed has for the steps, (steps, ...): as it is if all lanes have one seed, else (steps, L, ...)."""
     if len(by_seed) == 1:
         return by_seed[specs[0].seed]

@@ -6,7 +6,8 @@ A factorized weight is a parametrization (``torch.nn.utils.parametrize``): the m
 (factors, Algorithms 1 and 2); Kolb et al., NeurIPS 2025, arXiv 2509.23898 (groups).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,14 +117,16 @@ def factorize(
         sigma = float(weight.detach().double().std(correction=0))
         if group != "none":
             shape = shape_of_gates(places, weight, group)
-            space = Gated(number, sigma, group, shape)
-            values = None if keep_weights else gating.open_gates(weight.detach(), number, shape)
+            space: Product = Gated(number, sigma, group, shape)
+            values: Sequence[Tensor] | Tensor | None = (
+                None if keep_weights else gating.open_gates(weight.detach(), number, shape)
+            )
         elif keep_weights:
             space, values = Product(number, sigma, None), None
         else:
-            values = initial_factors(places[0].name, weight, number, min_abs, generator, rescale)
-            space = Product(number, sigma, capped_min_abs(min_abs, sigma))
-            clear_padding(places, values)
+            drawn = initial_factors(places[0].name, weight, number, min_abs, generator, rescale)
+            space, values = Product(number, sigma, capped_min_abs(min_abs, sigma)), drawn
+            clear_padding(places, drawn)
         ready.append((places, space, values))
     for places, space, values in ready:
         register(places, space)
@@ -153,9 +156,7 @@ def check(place: Place, depth: int | None) -> None:
         return
     parameter = place.module._parameters.get(place.attribute)
     if parameter is None:
-        if parametrize.is_parametrized(place.module, place.attribute) and isinstance(
-            place.module.parametrizations[place.attribute][0], Product
-        ):
+        if parametrize.is_parametrized(place.module, place.attribute) and isinstance(chain_at(place)[0], Product):
             raise UsageError(f"The weight {place.name} is factorized already; collapse it first.")
         raise UsageError(
             f"The weight {place.name} is computed already (weight_norm, a pruning mask); remove that first."
@@ -193,7 +194,8 @@ def register(places: list[Place], space: Product) -> None:
     """Put the parametrization on all places that share a weight: they get one list of factors."""
     for place in places:
         parametrize.register_parametrization(place.module, place.attribute, space)
-        place.module.parametrizations[place.attribute] = places[0].module.parametrizations[places[0].attribute]
+        chains: Any = place.module.parametrizations
+        chains[place.attribute] = chain_at(places[0])
 
 
 def param_groups(model: nn.Module, strength: float) -> list[dict]:
@@ -242,7 +244,8 @@ def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
         for place in places:
             setattr(place.module, place.attribute, weight)  # one parameter again if it was tied
             known = getattr(place.module, "factorized_weights", ())
-            place.module.factorized_weights = tuple(dict.fromkeys((*known, place.attribute)))
+            module: Any = place.module
+            module.factorized_weights = tuple(dict.fromkeys((*known, place.attribute)))
     return model
 
 
@@ -282,7 +285,9 @@ def init_statistics(model: nn.Module) -> list[dict]:
             weight = getattr(places[0].module, places[0].attribute).double()
             centred = weight - weight.mean()
             variance = float(centred.square().mean())
-            drawn = space.min_abs is not None
+            redrawn = None
+            if space.min_abs is not None:
+                redrawn = factorization.redrawn(space.sigma, space.depth, space.min_abs)
             rows.append(
                 {
                     "name": places[0].name,
@@ -291,7 +296,7 @@ def init_statistics(model: nn.Module) -> list[dict]:
                     "sigma": space.sigma,
                     "std": variance**0.5,
                     "kurtosis": float(centred.pow(4).mean()) / variance**2 if variance else None,
-                    "truncated": factorization.redrawn(space.sigma, space.depth, space.min_abs) if drawn else None,
+                    "truncated": redrawn,
                     "min_abs": float(weight.abs().min()),
                 }
             )
@@ -303,14 +308,21 @@ def factorized(model: nn.Module) -> Iterator[tuple[list[Place], Product]]:
     found: dict[int, list[Place]] = {}
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module):
-            for attribute, chain in module.parametrizations.items():
+            chains: Any = module.parametrizations
+            for attribute, chain in chains.items():
                 if isinstance(chain[0], Product):
                     found.setdefault(id(chain), []).append(Place(name, module, attribute))
     for places in found.values():
-        yield places, places[0].module.parametrizations[places[0].attribute][0]
+        yield places, chain_at(places[0])[0]
+
+
+def chain_at(place: Place) -> Any:
+    """The list of parametrizations, one long, of the factorized weight at this place."""
+    chains: Any = place.module.parametrizations
+    return chains[place.attribute]
 
 
 def factors_at(place: Place) -> list[Tensor]:
     """The factors of the weight at this place, in order."""
-    chain = place.module.parametrizations[place.attribute]
+    chain = chain_at(place)
     return [getattr(chain, f"original{index}") for index in range(chain[0].depth)]

@@ -36,12 +36,14 @@ option = setting
 class Start:
     """What a method may look at before training: the initial network and data of the training part.
 
+    ``compression`` is a number for a method that is turned by it, and None for others; here as everywhere below.
+
     ``batch(per_class)`` gives a class-balanced batch (inputs, targets); ``generator`` is the seed's own.
     """
 
     network: nn.Module
     input_shape: tuple[int, ...]
-    compression: float | None
+    compression: Any
     batch: Callable[[int], tuple[Tensor, Tensor]]
     generator: torch.Generator
 
@@ -59,7 +61,7 @@ class Moment:
     steps: int
     weights: dict[str, Tensor]
     masks: dict[str, Tensor]
-    compression: float | None
+    compression: Any
     gradients: Callable[[], dict[str, Tensor]]
     generator: torch.Generator
 
@@ -176,7 +178,7 @@ class Method:
         """The trainable tensor after an optimiser step; ``rate`` is learning rate / (1 - momentum)."""
         return None
 
-    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float | None) -> dict | None:
+    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: Any) -> dict | None:
         """Boolean masks to train on with after phase ``phase`` (0-based; not asked after the last), or None."""
         return None
 
@@ -197,7 +199,7 @@ class Method:
 
     # -- (e) the end
 
-    def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
+    def sparsify(self, weights: dict[str, Tensor], compression: Any) -> dict[str, Tensor]:
         """The plain sparse weights that are counted, tested and stored: below float32's epsilon is zero."""
         return {name: torch.where(weight.abs() < FLOAT32_EPSILON, 0, weight) for name, weight in weights.items()}
 
@@ -241,7 +243,22 @@ def _from_file(file: plugins.File) -> type[Method]:
 RESERVED = (
     *(*settings(), *OWN, *CURVE_KEYS, "methods", "title", "when"),
     *("recipe", "config", "data_dir", "results", "device", "threads", "lanes", "jobs", "compile", "eval_every"),
-    *("checkpoint_minutes", "tuned", "save_model", "dry_run", "force", "debug", "trials", "lr_range", "area", "help"),
+    *(
+        "checkpoint_minutes",
+        "timeout_minutes",
+        "ray",
+        "cpus_per_group",
+        "gpus_per_group",
+        "tuned",
+        "save_model",
+        "dry_run",
+        "force",
+        "debug",
+        "trials",
+        "lr_range",
+        "area",
+        "help",
+    ),
 )
 """What an option of a method cannot be called: flags of commands, and keys of recipes."""
 
@@ -257,7 +274,7 @@ def fault(kind: Any, name: str) -> str | None:
         return f"its class has the name {kind.name!r} and not {name!r}"
     if kind.knob not in (None, "strength", "compression"):
         return f"its knob must be 'strength', 'compression' or None, not {kind.knob!r}"
-    if not (isinstance(kind.summary, str) and isinstance(kind.source, str)):
+    if not all(isinstance(text, str) for text in (kind.summary, kind.source)):
         return "its summary and source must be texts"
     if any(isinstance(value, Field) for value in vars(kind).values()):
         return "its class has options but is not decorated with @dataclass(frozen=True)"

@@ -80,12 +80,12 @@ class Request:
     settings: Mapping[str, Any]
 
 
-def plan(layers: list[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
+def plan(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
     """The curves that settings ask for; arguments and errors as in ``requests``."""
     return [curve(one, dataset) for one in requests(layers, flags)]
 
 
-def requests(layers: list[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[Request]:
+def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[Request]:
     """What settings ask for.
 
     ``layers`` are recipe and config (as ``spec.read_toml`` gives them), ``flags`` the command line: fields of

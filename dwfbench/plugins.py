@@ -13,7 +13,7 @@ only, never because a record names it.
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -82,7 +82,7 @@ def origin(point: EntryPoint) -> str:
     return f"{package} ({point.value})"
 
 
-def load(kind: str, point: EntryPoint) -> Callable:
+def load(kind: str, point: EntryPoint) -> Any:
     """What an entry point names. UsageError with the reason where it cannot be loaded or is not callable."""
     try:
         target = point.load()
@@ -185,7 +185,8 @@ def take(file: File) -> Any:
             # One that is imported would not be covered by the checksum.
             if not isinstance(target, type) or target.__module__ != module.__name__:
                 raise UsageError(f"The method {word!r} must be a class that the file itself defines.")
-            target.name = file.identity
+            named: Any = target
+            named.name = file.identity
         _taken[key] = (file, target)
     return _taken[key][1]
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import connection, parent_process
+from typing import Any
 
 import torch.multiprocessing
 
@@ -92,7 +93,8 @@ class Seat:
 
     def __init__(self, dataset: data.Dataset, engine: Engine):
         self.dataset, self.engine = dataset, engine
-        self.process = self.task = None
+        self.process: Any = None
+        self.task: Any = None
         self.deadline = float("inf")
 
     def give(self, task: Task) -> None:
@@ -161,7 +163,7 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
             return
         listener = Silent()
         try:
-            ended = list(worker.train(task, listener)), listener.notes
+            ended: Ended = (list(worker.train(task, listener)), listener.notes)
         except KeyboardInterrupt:  # asked to stop
             return
         except Exception as error:
@@ -174,5 +176,6 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
 
 def follow_parent() -> None:
     """End with the process that started this one, even when it was killed."""
-    parent_process().join()
+    if (parent := parent_process()) is not None:
+        parent.join()
     os._exit(1)

@@ -71,8 +71,9 @@ def execute(
         while True:
             for result in train(curves, mine, dataset, engine, progress):
                 store.write(result.record, result.history, result.state)
-                for name in result.outdated if engine.checkpoints else ():
-                    Folder(engine.checkpoints).drop(name)
+                if engine.checkpoints is not None:
+                    for name in result.outdated:
+                        Folder(engine.checkpoints).drop(name)
                 outcome[result.record["id"]] = result.record["status"]
                 claims.give_back(result.record["id"])
                 progress.run(result.record)
@@ -135,7 +136,7 @@ def execute_to_targets(
     An interrupted command that goes on chooses the same strengths. Returns the curves with all their runs, and the
     status of every run trained, by its id.
     """
-    grown, todo, outcome = list(curves), list(curves), {}
+    grown, todo, outcome = list(curves), list(curves), dict[str, str]()
     while todo:
         outcome |= execute(todo, dataset, store, engine, progress, force)
         todo = []
@@ -153,11 +154,13 @@ def further_strengths(curve: Curve, store: Store) -> list[float]:
     """Strengths that a curve with targets still needs, by the compression of its stored runs."""
     if not curve.targets:
         return []
-    trained: dict[float, list[float]] = {one.strength: [] for one in curve.specs}
+    trained: dict[float, list[float]] = {}
     for one in curve.specs:
+        assert one.strength is not None  # targets are of methods with a strength
+        ratios = trained.setdefault(one.strength, [])
         record = store.read(one.id) or {"status": "failed"}
         if record["status"] != "failed":  # one that ran out of memory says nothing about its compression
-            trained[one.strength].append(record["compression"] if record["status"] == "ok" else math.inf)
+            ratios.append(record["compression"] if record["status"] == "ok" else math.inf)
     return placement.further(trained, curve.targets, curve.most)
 
 

@@ -12,7 +12,8 @@ from dwfbench.gating import gate_shape
 from dwfbench.spec import nearest
 
 Depth = int | Mapping[str, int | None]
-Layers = str | type | Callable[[str, nn.Module], bool] | Iterable[str | type] | None
+Choice = str | type | Callable[[str, nn.Module], bool] | Iterable[str | type]
+Layers = Choice | None
 
 KINDS = (nn.Linear, _ConvNd, nn.MultiheadAttention, nn.Embedding)
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -68,10 +69,10 @@ def choose(model: nn.Module, depth: Depth, layers: Layers = None) -> list[tuple[
     patterns = [*(pattern for pattern in depths if pattern != "*"), *(["*"] if "*" in depths else [])]
     chosen = []
     for place in found:
-        pattern = next((pattern for pattern in patterns if fits(pattern, place.layer)), None)
-        implied = layers is None and pattern == "*"
-        if pattern is not None and not (implied and isinstance(place.module, nn.Embedding)):
-            chosen.append((place, None if depths[pattern] == 1 else depths[pattern]))
+        found_by = next((pattern for pattern in patterns if fits(pattern, place.layer)), None)
+        implied = layers is None and found_by == "*"
+        if found_by is not None and not (implied and isinstance(place.module, nn.Embedding)):
+            chosen.append((place, None if depths[found_by] == 1 else depths[found_by]))
     if all(depth is None for _, depth in chosen):
         raise UsageError("No layer is chosen: the model has no Linear or Conv layer, or none that is to be factorized.")
     return chosen
@@ -94,7 +95,7 @@ def is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def wanted(model: nn.Module, found: list[Place], layers: Layers) -> list[Place]:
+def wanted(model: nn.Module, found: list[Place], layers: Choice) -> list[Place]:
     """The places among ``found`` that ``layers`` choose; UsageError for an item that chooses none."""
     if callable(layers) and not isinstance(layers, type):
         return [place for place in found if layers(place.layer, place.module)]

@@ -20,7 +20,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from dwfbench.errors import UsageError
-from dwfbench.factorization import FLOAT32_EPSILON
+from dwfbench.factorization import FLOAT32_EPSILON, total
 from dwfbench.library import collapse
 
 CONVOLUTIONS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))
@@ -47,14 +47,14 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
 
 def count_sizes(weights: Iterable[Tensor]) -> Tensor:
     """How the sizes |w| of the weights, each (L, ...), are distributed: (L, 30) counts, named by ``SIZES``."""
-    counts, places = 0, len(SIZES)
+    counts, places = [], len(SIZES)
     for weight in weights:
         size = weight.abs().flatten(1)
         # By the logarithm: looking up edges takes ten times as long. The first name is that of the zeros.
         bins = (4 * size.log10() - 4 * SIZE_EDGES[0]).floor().clamp(0, places - 2).nan_to_num(places - 2).long() + 1
         bins = bins.where(size >= FLOAT32_EPSILON, 0) + places * torch.arange(len(bins), device=bins.device)[:, None]
-        counts = counts + torch.bincount(bins.flatten(), minlength=places * len(bins)).view(len(bins), places)
-    return counts
+        counts.append(torch.bincount(bins.flatten(), minlength=places * len(bins)).view(len(bins), places))
+    return total(counts)
 
 
 def kept(numel: int, compression: float) -> int:

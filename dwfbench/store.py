@@ -83,7 +83,7 @@ class Store:
     def status(self, run_id: str) -> str | None:
         """The status of a run's record: ok, diverged or failed; None when there is none. Raises as ``read``."""
         record = self.read(run_id)
-        return record and record["status"]
+        return None if record is None else record["status"]
 
     def write(
         self, record: Mapping[str, Any], history: list[dict], state: "Mapping[str, Tensor] | None" = None
@@ -153,7 +153,8 @@ class Store:
             return None
         except (OSError, ValueError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            return self._damaged(f"{path} is not a readable record ({why}); `dwfbench run` trains it again.")
+            self._damaged(f"{path} is not a readable record ({why}); `dwfbench run` trains it again.")
+            return None
         schema = record.get("schema") if isinstance(record, dict) else SCHEMA
         if type(schema) is not int or schema != SCHEMA:
             written = f"a record of schema {schema}" if type(schema) is int else "a record without a schema"
@@ -162,7 +163,8 @@ class Store:
                 "that wrote it, and choose another folder with --results for new runs."
             )
         if why := faults.of_record(record, folder.name):
-            return self._damaged(f"{path} is not a record of this run ({why}); `dwfbench run` trains it again.")
+            self._damaged(f"{path} is not a record of this run ({why}); `dwfbench run` trains it again.")
+            return None
         return record
 
     def _damaged(self, sentence: str) -> None:
@@ -230,7 +232,9 @@ def _rows(path: Path) -> list[dict]:
     record counts without it."""
     try:
         reader = csv.DictReader(io.StringIO(files.text(path, files.MOST_TABLE), newline=""), strict=True)
-        rows = [{name: float(cell) if cell else None for name, cell in row.items()} for row in reader]
+        rows: list[dict[str, Any]] = [
+            {name: float(cell) if cell else None for name, cell in row.items()} for row in reader
+        ]
         rows = [{name: v if v is None or abs(v) < LARGEST else None for name, v in row.items()} for row in rows]
         return [{**row, "epoch": int(row["epoch"])} for row in rows if row.get("epoch") is not None]
     except (OSError, ValueError, TypeError, csv.Error):

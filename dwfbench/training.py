@@ -14,9 +14,9 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ from dwfbench.checkpoints import Checkpoints, stop
 from dwfbench.data import Dataset
 from dwfbench.errors import UsageError
 from dwfbench.evaluation import evaluate
-from dwfbench.group import Group, State, Tensors, Trained, along, chunks, key, knobless, per_lane, squeeze, stack
+from dwfbench.factorization import total
+from dwfbench.group import PARTS, Group, State, Tensors, Trained, along, chunks, key, knobless, per_lane, squeeze, stack
 from dwfbench.method import Method, Moment, Start
 from dwfbench.sparsity import SIZES, count_sizes, prunable
 from dwfbench.spec import RunSpec
@@ -112,7 +113,11 @@ class Trainer:
             common = [knobless(family[0]) for family in members]
             trunk = self.start(common, f"shared-{key(common)}")
             runs = [(index, one) for index, family in enumerate(members) for one in family]
-            self.advance(trunk, shared, lambda seen, epochs, runs=runs: on_epoch(seen[:1] * len(runs), epochs))
+
+            def on_shared(seen: list[Trained], epochs: int, count: int = len(runs)) -> None:
+                on_epoch(seen[:1] * count, epochs)
+
+            self.advance(trunk, shared, on_shared)
             self.keep(trunk)
             for chunk in chunks(runs, lanes):
                 group = self.branch(trunk, chunk)
@@ -145,7 +150,7 @@ class Trainer:
         orders, views = ({one.seed: generator(one.seed, use) for one in specs} for use in ("batches", "augmentation"))
         group = Group(name, lanes, state, orders, views)
         if masks[0] is not None:
-            self.apply(masks, group)
+            self.apply((mask for mask in masks if mask is not None), group)
         return group
 
     def strengths(self, specs: list[RunSpec]) -> Tensor:
@@ -181,14 +186,16 @@ class Trainer:
             return kept
         torch.manual_seed(specs[0].seed)
         index = torch.tensor([lane for lane, _ in runs], device=self.device)
-        parts = [{name: value[index] for name, value in part.items()} for part in trunk.state[:-1]]
+        parts = {part: {name: value[index] for name, value in getattr(trunk.state, part).items()} for part in PARTS}
         lanes = [
             replace(trunk.lanes[lane], spec=one, history=list(trunk.lanes[lane].history), lanes=len(runs))
             for lane, one in runs
         ]
         orders, views = ({one.seed: clone(of[one.seed]) for one in specs} for of in (trunk.orders, trunk.views))
         origin = {name: value[index] for name, value in trunk.origin.items()}
-        return Group(key(specs), lanes, State(*parts, self.strengths(specs)), orders, views, origin, trunk.epoch)
+        return Group(
+            key(specs), lanes, State(**parts, strength=self.strengths(specs)), orders, views, origin, trunk.epoch
+        )
 
     def keep(self, group: Group) -> None:
         """Put a group as it stands into a checkpoint, where ``kept`` finds it."""
@@ -198,8 +205,7 @@ class Trainer:
 
     def kept(self, name: str, specs: list[RunSpec]) -> Group | None:
         """The group of these runs as its checkpoint left it; None where there is none that fits."""
-        found = self.checkpoints.load(name, self.identity(specs)) if self.checkpoints else None
-        if found is None:
+        if self.checkpoints is None or (found := self.checkpoints.load(name, self.identity(specs))) is None:
             return None
         group = Group.unpack(name, specs, *found, self.device)
         shapes = {own: weight.shape[1:] for own, weight in self.effective(group.state).items()}
@@ -297,11 +303,11 @@ class Trainer:
             else:  # there is nothing to choose from among the NaNs of a lane that ended, or will with this epoch
                 masks.append({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in own.items()})
         if all(mask is not None for mask in masks):
-            self.apply(masks, group)
+            self.apply((mask for mask in masks if mask is not None), group)
         for lane in group.lanes:
             lane.overhead_seconds += (time.perf_counter() - started) / len(group.lanes)
 
-    def apply(self, masks: list[Tensors], group: Group) -> None:
+    def apply(self, masks: Iterable[Tensors], group: Group) -> None:
         """Put every lane under its masks; steps keep it there."""
         for name, mask in stack([dict(lane) for lane in masks]).items():
             weight = group.state.weights.get(name)
@@ -323,7 +329,7 @@ class Trainer:
 
         All values reach the host together, so the device is waited for once.
         """
-        loss = group.loss_sum / group.steps
+        loss = torch.as_tensor(group.loss_sum / group.steps)
         group.loss_sum, group.steps = 0.0, 0
         weights = self.effective(group.state)
         everything = {**weights, **group.state.others, **group.state.buffers}
@@ -338,7 +344,7 @@ class Trainer:
             norm = vmap(self.method.norm)(weights) if penalised else nothing
         numel = sum(weight[0].numel() for weight in weights.values())
         accuracy = evaluate(self.network, everything, self.data.val, self.data).accuracy
-        columns = (loss, finite, sizes, distance, norm, rate)
+        columns: tuple[Any, ...] = (loss, finite, sizes, distance, norm, rate)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         seconds = (time.perf_counter() - group.since) / len(group.lanes)
         group.since = time.perf_counter()
@@ -487,7 +493,7 @@ def shuffled(samples, batch_size, steps, specs: list[RunSpec], orders: dict[int,
 
 def clipped(gradients: tuple[Tensors, ...], norm: float) -> tuple[Tensors, ...]:
     """Every lane's gradient, brought to at most ``norm`` in length."""
-    squares = sum(gradient.flatten(1).square().sum(1) for part in gradients for gradient in part.values())
+    squares = total(gradient.flatten(1).square().sum(1) for part in gradients for gradient in part.values())
     factor = (norm / squares.sqrt().clamp_min(1e-12)).clamp_max(1)
     return tuple({name: value * along(factor, value) for name, value in part.items()} for part in gradients)
 

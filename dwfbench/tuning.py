@@ -43,9 +43,9 @@ class Budget:
     def __post_init__(self):
         if not 1 <= self.trials <= planning.MOST:
             raise UsageError(f"--trials must be from 1 to {planning.MOST:,}, not {self.trials}.")
-        if len(self.rates) != 2 or not 0 < self.rates[0] < self.rates[1]:
+        if not 0 < self.rates[0] < self.rates[1]:
             raise UsageError(f"--lr-range takes two positive learning rates, the smaller first, not {self.rates}.")
-        if len(self.span) != 2 or not 1 <= self.span[0] < self.span[1]:
+        if not 1 <= self.span[0] < self.span[1]:
             raise UsageError("--area takes two compression ratios, the smaller first.")
 
 
@@ -89,7 +89,9 @@ def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
     space = {"lr": rates, **{name: list(values) for name, values in others.items()}}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.GridSampler(space, seed=budget.seed))
-    choices = {name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()}
+    choices: dict[str, optuna.distributions.BaseDistribution] = {
+        name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
+    }
     found = [study.ask(choices).params for _ in range(budget.trials)]
     return sorted(found, key=lambda values: list(values.values()))
 
@@ -158,7 +160,7 @@ def tune(
 
 def trial(values: Mapping[str, Any], curve: Curve, store: Store, budget: Budget, classes: int) -> dict[str, Any]:
     """A trial as it is stored: its settings, its value, the runs that it is made of and how many ended badly."""
-    records = [store.read(one.id) for one in curve.specs]
+    records = [record for one in curve.specs if (record := store.read(one.id)) is not None]
     by_seed: dict[int, list[dict]] = {one.seed: [] for one in curve.specs}
     for record in records:
         if record["status"] == "ok":
@@ -192,12 +194,12 @@ def height(
     for ratio, accuracy in sorted(points):
         merged.setdefault(math.log(ratio), []).append(accuracy)
     log_cr = np.array(list(merged))
-    accuracy = np.array([sum(values) / len(values) for values in merged.values()])
+    heights = np.array([sum(values) / len(values) for values in merged.values()])
     start, stop = map(math.log, span)
     # A target is met to the last weight or not quite: 300 by 299.97.
     end = stop if log_cr[-1] > stop - 1e-3 else max(start, log_cr[-1])
     at = np.unique([start, *log_cr[(log_cr > start) & (log_cr < end)], end])
-    area = np.trapezoid(np.interp(at, log_cr, accuracy), at) + (stop - end) * chance
+    area = np.trapezoid(np.interp(at, log_cr, heights), at) + (stop - end) * chance
     return float(area / (stop - start))
 
 

@@ -189,6 +189,21 @@ def test_nodes_tell_what_they_have_and_run(joined):
     assert [(node.cpus, node.gpus, node.versions) for node in nodes()] == [(1, 0, versions())] * 2
 
 
+def test_doctor_looks_at_the_nodes(joined):
+    from dwfbench import doctor
+
+    found = [finding for finding in doctor.ray(joined) if finding.subject.startswith("ray node")]
+    assert [(one.state, one.found[:15]) for one in found] == [("ok", "1 CPUs, 0 GPUs,")] * 2
+
+
+def test_doctor_says_that_no_cluster_answers():
+    from dwfbench import doctor
+
+    *_, found = doctor.ray("127.0.0.1:1")
+    assert found.state == "problem"
+    assert "No Ray cluster answers" in found.found
+
+
 def test_data_that_were_damaged_on_the_way_are_noticed(digits):
     from dwfbench.cluster import Kit
 

@@ -145,6 +145,7 @@ def test_a_form_with_other_outputs_is_not_written(tmp_path, samples, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.7."), reason="torch 2.7 cannot export torchvision's ViT to ONNX")
 def test_a_factorized_network_of_torchvision(tmp_path, digits):
     """A stock vision transformer, factorized, trained on real images, collapsed, and run by another library."""
     from torchvision.models import VisionTransformer

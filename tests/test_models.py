@@ -165,3 +165,13 @@ def test_what_can_be_wrong_with_a_network_of_ones_own(own, name, complaint):
     with pytest.raises(UsageError, match=complaint) as caught:
         models.build(name, (1, 4, 4), 3, seed=0)
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_runs_no_code_that_a_person_does_not_name(own):
+    models.check_named("lenet-5", None)
+    models.check_named("own_absent:x", "own_absent:x")
+    with pytest.raises(UsageError, match="add --model own_absent:x"):
+        models.check_named("own_absent:x", None)
+    with pytest.raises(UsageError, match="of the network lenet-5, not of own_absent:x"):
+        models.check_named("lenet-5", "own_absent:x")
+    assert "own_absent" not in sys.modules

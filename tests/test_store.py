@@ -169,6 +169,6 @@ def test_a_read_only_results_folder_is_refused_before_any_training(tmp_path, mon
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(UsageError, match="Read-only file system"):
         Store(tmp_path).prepare()

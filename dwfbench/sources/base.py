@@ -44,8 +44,8 @@ class Source:
         digest = hashlib.sha256()
         for images, labels in ((self.train_images, self.train_labels), (self.test_images, self.test_labels)):
             digest.update(str(images.shape).encode())
-            digest.update(np.ascontiguousarray(images))
-            digest.update(np.ascontiguousarray(labels))
+            digest.update(np.ascontiguousarray(images).data)
+            digest.update(np.ascontiguousarray(labels).data)
         return digest.hexdigest()[:16]
 
 

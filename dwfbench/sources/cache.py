@@ -55,7 +55,7 @@ def _store(file: Path, images: np.ndarray) -> None:
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"images": images}, part, metadata={"sha256": hashlib.sha256(images).hexdigest()})
+        save_file({"images": images}, part, metadata={"sha256": hashlib.sha256(images.data).hexdigest()})
         os.replace(part, file)
     except Exception:  # a read-only home or a full disk: the images are at hand all the same
         pass

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
@@ -76,7 +76,8 @@ def _decoded(where: str, content: bytes, side: int | None, like: tuple[str, tupl
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            image: Image.Image = opened
             if image.mode[0] in "IF":  # Pillow would clip these at 255 without a word
                 raise DataError(f"{where} has more than 8 bits a channel; convert it to 8 bits")
             if side is None and image.width * image.height > MAX_PIXELS:
@@ -104,7 +105,8 @@ def _same_size(first: str, first_size: tuple[int, int], other: str, other_size: 
 
 def _joined(arrays: Iterable[np.ndarray], firsts: list[str], count: int) -> np.ndarray:
     """The chunks' arrays, which may differ in channels, as one. `firsts` names the first image of every chunk."""
-    images, row = None, 0
+    images: np.ndarray | None = None
+    row = 0
     for first, array in zip(firsts, shown(arrays, "decoding images", count), strict=True):
         if images is None:
             images = _empty(count, array.shape[1:])
@@ -113,6 +115,7 @@ def _joined(arrays: Iterable[np.ndarray], firsts: list[str], count: int) -> np.n
             images = images.repeat(array.shape[1], axis=1)
         images[row : row + len(array)] = array  # gray chunks fill three channels by broadcasting
         row += len(array)
+    assert images is not None  # there is a chunk
     return images
 
 
@@ -123,8 +126,8 @@ def _empty(count: int, shape: tuple[int, ...]) -> np.ndarray:
             raise MemoryError
         return np.empty((count, *shape), dtype=np.uint8)
     except MemoryError as error:
-        size /= 2**30
-        raise DataError(f"{count:,} images of this size need {size:,.0f} GiB of memory; give --image-size") from error
+        need = f"{size / 2**30:,.0f} GiB"
+        raise DataError(f"{count:,} images of this size need {need} of memory; give --image-size") from error
 
 
 def _memory() -> float:
@@ -148,7 +151,7 @@ def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:
     # Processes are spawned: forking is not safe beside torch's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        waiting = deque()
+        waiting: deque[Future[np.ndarray]] = deque()
         for task in itertools.chain([chunk], chunks):
             waiting.append(pool.submit(work, task))
             if len(waiting) > 2 * processes:  # the files of these are in memory, no more

@@ -67,12 +67,12 @@ def _find(name: str, place: Path) -> list[Path] | None:
     """Train images, train labels, test images, test labels, or None if `place` does not have them all."""
     itself = [place] if place.name == name else []
     for folder in (place / TORCHVISION[name] / "raw", place / name, *itself):
-        files = [
+        found = [
             next((path for path in (folder / stem, folder / f"{stem}.gz") if os.path.isfile(path)), None)
             for part in ("train", "t10k")
             for stem in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
         ]
-        if all(files):
+        if len(files := [path for path in found if path is not None]) == len(found):
             return files
     return None
 
