@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 reference: $(VENV)/.installed $(NETWORKS:%=reference-%)
 
 reference-%:
-	$(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml --compression 5,40,300 --max-runs 5 --seed 100 --results $(REFERENCE)/$* $(ENGINE)
+	$(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml --compression 5,40,300 --max-runs 5 --seed 100,101 --results $(REFERENCE)/$* $(ENGINE)
 	$(BIN)/dwfbench run --tuned --config $(REFERENCE)/$*.toml --seeds 3 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
 	$(MAKE) tables-$*
 

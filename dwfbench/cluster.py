@@ -8,6 +8,7 @@ Ray is an extra: ``pip install "dwfbench[ray]"``.
 import functools
 import hashlib
 import logging
+import math
 import os
 import pickle
 import signal
@@ -201,9 +202,8 @@ def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Pr
     assert cluster is not None
     kit = ray.put(Kit.of(dataset, engine))
     remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=RETRIES)(perform)
-    left = {remote.remote(kit, desk, number, pickle.dumps(task)): task for number, task in enumerate(tasks)}
-    by_number = dict(enumerate(left))
-    deadlines: dict[ray.ObjectRef, float] = {}
+    left = {remote.remote(kit, desk, number, pickle.dumps(task)): number for number, task in enumerate(tasks)}
+    deadlines: dict[int, float] = {}
     try:
         while left:
             done, _ = ray.wait(list(left), num_returns=len(left), timeout=POLL)
@@ -211,17 +211,17 @@ def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Pr
             for kind, *what in news:
                 if kind == "began":
                     if engine.timeout_minutes is not None:
-                        deadlines[by_number[what[0]]] = time.monotonic() + 60 * engine.timeout_minutes
+                        deadlines[what[0]] = time.monotonic() + 60 * engine.timeout_minutes
                 else:
                     getattr(progress, kind)(*what)
             for ref in done:
-                deadlines.pop(ref, None)
-                yield from came(ref, left.pop(ref), dataset, engine)
+                yield from came(ref, tasks[left.pop(ref)], dataset, engine)
             stop.obey()
-            for ref in [ref for ref, deadline in deadlines.items() if time.monotonic() > deadline]:
-                del deadlines[ref]
-                ray.cancel(ref, force=True)
-                yield from failures(left.pop(ref), dataset, engine, timed_out(engine))
+            for ref, number in list(left.items()):
+                if time.monotonic() > deadlines.get(number, math.inf):
+                    ray.cancel(ref, force=True)
+                    del left[ref]
+                    yield from failures(tasks[number], dataset, engine, timed_out(engine))
     finally:  # after an interrupt or an error: nothing more is wanted
         for ref in left:
             ray.cancel(ref)  # as an interrupt does: the workers end after their step, with a checkpoint
