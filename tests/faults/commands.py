@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from dwfbench.method import create
 from dwfbench.spec import RunSpec
 from dwfbench.store import Store
 
@@ -110,4 +111,5 @@ def trained_by(record: dict, **changed: object) -> dict:
 def renamed(record: dict, **settings: object) -> dict:
     """The record of a run with other settings, under that run's id."""
     spec = {**record["spec"], **settings}
-    return {**record, "spec": spec, "id": RunSpec(**spec).id}
+    options = create(spec["method"], spec["options"]).changed()
+    return {**record, "spec": spec, "id": RunSpec(**{**spec, "options": options}).id}
