@@ -17,6 +17,17 @@ EVERYTHING = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption("--faults", action="store_true", help="all fault tests: some of them take many minutes")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--faults"):
+        for item in items:
+            if item.get_closest_marker("faults"):
+                item.add_marker(pytest.mark.skip(reason="long; --faults runs it"))
+
+
 @pytest.fixture(scope="session")
 def call():
     """``dwfbench WORDS`` in this process; the result has exit_code, stdout and stderr."""
