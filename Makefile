@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench plot weights --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
-# The reference results, from the trials to the report: about two hours on 2 cores. What is stored is not trained again.
+# The reference results, from the trials to the report: about four hours on 2 cores. What is stored is not trained again.
 reference: $(VENV)/.installed $(NETWORKS:%=reference-%)
 
 reference-%:
