@@ -132,8 +132,9 @@ class Seat:
     def ask_to_stop(self) -> None:
         """End the process after the step under way, with a checkpoint, or at once if it has nothing to do."""
         if self.process is not None:
-            self.pipe.close()
-            self.process.terminate()
+            self.pipe.close()  # for one that waits, the end
+            if self.task is not None:
+                self.process.terminate()
 
     def wait(self, deadline: float) -> None:
         """Give a process that was asked to stop until then for it."""
