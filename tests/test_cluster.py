@@ -71,11 +71,21 @@ def finish(process, code=0):
     return stdout, stderr
 
 
-def wait_for(condition):
+def wait_for_a_checkpoint(folder, process):
     deadline = time.monotonic() + 200
-    while not condition():
+    while not any(folder.glob("checkpoints/*.safetensors")):
         assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
+
+
+@pytest.fixture
+def joined(cluster):
+    """The cluster's address, from which this process parts afterwards."""
+    import ray
+
+    yield cluster.address
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +107,18 @@ def test_a_cluster_gives_the_records_of_one_process(cluster, start, tmp_path):
     assert "snip: 2 of 2 runs are stored already" in stderr
 
 
-def test_a_node_that_is_lost_costs_no_run(cluster, start, uninterrupted, tmp_path):
+def test_a_node_that_is_lost_costs_no_run(cluster, joined, start, uninterrupted, tmp_path):
+    from ray.util import placement_group, remove_placement_group
+
+    from dwfbench.cluster import join
+
+    join(joined)
+    taken = placement_group([{"CPU": 1}] * 2, strategy="STRICT_SPREAD")  # both nodes
+    assert taken.wait(60)
     lost = cluster.add_node(num_cpus=1)
     process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
-    wait_for(lambda: len(list(tmp_path.glob("checkpoints/*.safetensors"))) == 3)  # all three nodes train
+    wait_for_a_checkpoint(tmp_path, process)  # from the lost node, as there is room nowhere else
+    remove_placement_group(taken)
     cluster.remove_node(lost, allow_graceful=False)
     finish(process)
     assert content(tmp_path) == uninterrupted
@@ -109,7 +127,7 @@ def test_a_node_that_is_lost_costs_no_run(cluster, start, uninterrupted, tmp_pat
 
 def test_an_interrupt_keeps_checkpoints_and_a_second_start_goes_on(cluster, start, uninterrupted, tmp_path):
     process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
-    wait_for(lambda: len(list(tmp_path.glob("checkpoints/*.safetensors"))) == 2)
+    wait_for_a_checkpoint(tmp_path, process)
     process.send_signal(signal.SIGINT)
     finish(process, code=130)
     assert list(tmp_path.glob("checkpoints/*.safetensors"))
@@ -160,15 +178,6 @@ def test_flags_that_cannot_be_are_refused(call, tmp_path, words, sentence):
     done = call("run", "--results", tmp_path / "results", *words)
     assert done.exit_code == 2
     assert sentence in done.stderr
-
-
-@pytest.fixture
-def joined(cluster):
-    """The cluster's address, from which this process parts afterwards."""
-    import ray
-
-    yield cluster.address
-    ray.shutdown()
 
 
 def test_groups_that_fit_nowhere_are_refused(joined):
