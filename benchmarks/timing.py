@@ -6,7 +6,6 @@ the ratio is taken within each round. Medians throughout, because a shared machi
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import sys
@@ -18,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dwfbench.cores import cores
 from dwfbench.errors import UsageError
 
 NO_CUDA = "no CUDA device"
@@ -196,7 +196,7 @@ class Options:
         cuda = self.place.type == "cuda"
         return {
             "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": cores(),
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name(self.place) if cuda else "cpu",
             "torch": torch.__version__,

@@ -5,7 +5,6 @@ left of the command line and checked against the chosen methods, so that a plug-
 """
 
 import math
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, overload
 import typer
 
 from dwfbench import spec
+from dwfbench.cores import cores
 from dwfbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -250,10 +250,10 @@ def hardware(device: str, threads: int | None, jobs: int):
 
     from dwfbench.workers import prepare_process
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = cores if threads is None else threads
-    if not 1 <= threads <= cores:
-        raise UsageError(f"--threads must be between 1 and the {cores} cores of this machine, not {threads}.")
+    usable = cores()
+    threads = usable if threads is None else threads
+    if not 1 <= threads <= usable:
+        raise UsageError(f"--threads must be between 1 and the {usable} cores of this machine, not {threads}.")
     if not 1 <= jobs <= threads:
         raise UsageError(f"--jobs must be between 1 and the {threads} threads that they share, not {jobs}.")
     prepare_process(threads // jobs)

@@ -23,12 +23,17 @@ from dwfbench.store import replace
 MOST = 1 << 40
 """Bytes of a checkpoint: what is larger is none."""
 
+SUFFIX = ".safetensors"
+
 SCHEMA = 1
 """Version of a checkpoint's content; others are refused."""
 
 
 class Place(Protocol):
-    """Where checkpoints are kept, by their keys. Both raise OSError; ``read`` returns None for what is not there."""
+    """Where checkpoints are kept, by their keys.
+
+    ``read`` and ``write`` raise OSError; ``read`` returns None for what is not there. ``str`` names the place.
+    """
 
     def read(self, key: str) -> bytes | None: ...
     def write(self, key: str, content: bytes) -> None: ...
@@ -44,7 +49,7 @@ class Folder:
         return str(self.path)
 
     def file(self, key: str) -> Path:
-        return self.path / f"{key}.safetensors"
+        return self.path / f"{key}{SUFFIX}"
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -59,8 +64,7 @@ class Folder:
     def drop(self, key: str) -> None:
         """Remove a checkpoint, if there is one, and the folder once it is empty."""
         self.file(key).unlink(missing_ok=True)
-        with suppress(OSError):
-            self.path.rmdir()
+        self.tidy()
 
     def sweep(self, ended: set[str]) -> None:
         """Remove what killed commands left: half-written files, and checkpoints of ``ended`` runs (their identities).
@@ -69,7 +73,7 @@ class Folder:
         """
         for path in self.path.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-        for path in self.path.glob("*.safetensors"):
+        for path in self.path.glob(f"*{SUFFIX}"):
             try:
                 with files.opened(path) as file:
                     runs = facts_of(files.beginning(file, files.MOST_JSON))["runs"]
@@ -77,6 +81,10 @@ class Folder:
                     path.unlink(missing_ok=True)
             except UNREADABLE:  # whoever resumes it says so
                 continue
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the folder if it is empty."""
         with suppress(OSError):
             self.path.rmdir()
 
@@ -107,7 +115,7 @@ class Checkpoints:
 
         What is damaged, or of other runs, is told in a sentence and counts as absent.
         """
-        name = f"{self.place}/{key}.safetensors"
+        name = f"{self.place}/{key}{SUFFIX}"
         try:
             if (content := self.place.read(key)) is None:
                 return None

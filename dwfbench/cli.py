@@ -366,12 +366,13 @@ def compare(
         raise UsageError(f"--format must be one of {', '.join(tables.FORMATS)}, not {format!r}.")
     if reading not in tables.READINGS:
         raise UsageError(f"--reading must be one of {', '.join(tables.READINGS)}, not {reading!r}.")
-    ratios, tolerances, span = numbers(at, "at"), numbers(tolerance, "tolerance"), numbers(area, "area")
+    ratios, tolerances = numbers(at, "at"), numbers(tolerance, "tolerance")
+    span = None if area is None else arguments.pair(area, "area")
     if any(not value >= 1 for value in ratios):
         raise UsageError("--at takes compression ratios of at least 1.")
     if any(not 0 <= value <= 100 for value in tolerances):
         raise UsageError("--tolerance takes values from 0 to 100.")
-    if span is not None and not (len(span) == 2 and 1 <= span[0] < span[1]):
+    if span is not None and not 1 <= span[0] < span[1]:
         raise UsageError("--area takes two compression ratios, the smaller first.")
     records = stored_records(results, dataset, model, threshold)
     frame, (low, high) = curves.frame(records), span or (None, None)

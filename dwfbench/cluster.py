@@ -29,6 +29,7 @@ from dwfbench import data, plugins
 from dwfbench.checkpoints import Folder, stop
 from dwfbench.errors import UsageError
 from dwfbench.workers import (
+    GRACE,
     Cluster,
     Engine,
     Machine,
@@ -36,9 +37,9 @@ from dwfbench.workers import (
     Result,
     Task,
     Worker,
+    begin,
     failures,
     first_line,
-    prepare_process,
     timed_out,
 )
 
@@ -51,9 +52,6 @@ except ImportError:
 
 RETRIES = 3
 """How often a group is tried again whose process or node has died; then its runs are recorded as failed."""
-
-GRACE = 60.0
-"""Seconds that workers asked to stop have for the end of a step and a checkpoint."""
 
 POLL = 0.2
 """Seconds between two looks at what has come."""
@@ -362,9 +360,6 @@ def perform(kit: Kit, desk: "ray.actor.ActorHandle", number: int, task: bytes) -
     desk.tell.remote("began", number)
     key = (kit.checksum, asdict(kit.engine))
     if _worker is None or _worker[0] != key:
-        prepare_process(kit.engine.threads)
-        for file in kit.files:
-            plugins.take(file)
         place = telling if kit.engine.checkpoints else None
-        _worker = key, Worker(kit.dataset().to(kit.engine.device), kit.engine, place)
+        _worker = key, begin(kit.dataset(), kit.engine, kit.files, place)
     return list(_worker[1].train(pickle.loads(task), telling))

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
+from dwfbench.cores import cores
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -287,21 +289,21 @@ def without_cuda(torch: ModuleType) -> Finding:
 
 def threads() -> Iterator[Finding]:
     """Cores that this process may use, what limits them, and who else uses them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found, troubles = f"{cores} of {os.cpu_count() or cores} cores", False
+    usable = cores()
+    found, troubles = f"{usable} of {os.cpu_count() or usable} cores", False
     quota = cpu_quota()
-    if quota is not None and quota < cores:
+    if quota is not None and quota < usable:
         troubles = True
         some = max(1, int(quota))
         text = f"{found}, but the container may use {quota:g} of them"
         yield Finding("threads", "warning", text, f"--threads {some}: more of them wait for each other")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         value = os.environ.get(name, "")
-        if value.isdecimal() and int(value) > cores:
+        if value.isdecimal() and int(value) > usable:
             troubles = True
-            yield Finding("threads", "warning", f"{name}={value} on {found}", f"unset {name}, or set it to {cores}")
+            yield Finding("threads", "warning", f"{name}={value} on {found}", f"unset {name}, or set it to {usable}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > 0.5 * cores:
+    if load > 0.5 * usable:
         troubles = True
         remedy = "threads that share a core wait for each other; end what runs, or give fewer --threads"
         yield Finding("threads", "warning", f"{found}, with {load:.1f} processes running on them", remedy)

@@ -15,10 +15,7 @@ import torch.multiprocessing
 
 from dwfbench import data, plugins
 from dwfbench.checkpoints import stop
-from dwfbench.workers import Engine, Progress, Result, Silent, Task, Worker, failures, prepare_process, timed_out
-
-GRACE = 60.0
-"""Seconds that a process asked to stop has for the end of its step and a checkpoint."""
+from dwfbench.workers import GRACE, Engine, Progress, Result, Silent, Task, begin, failures, timed_out
 
 DIED = "the worker process died twice, perhaps for want of memory; try fewer --jobs"
 
@@ -153,10 +150,7 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
     if engine.checkpoints is not None:
         signal.signal(signal.SIGTERM, stop.ask)
     threading.Thread(target=follow_parent, daemon=True).start()
-    prepare_process(engine.threads // engine.jobs)
-    for file in files:  # methods and models from files are known by these processes too
-        plugins.take(file)
-    worker = Worker(dataset.to(engine.device), engine)
+    worker = begin(dataset, engine, files)
     while True:
         try:
             task = pipe.recv()

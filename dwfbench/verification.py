@@ -58,13 +58,17 @@ def spec_of(record: Mapping[str, Any]) -> RunSpec:
     return one
 
 
+def tested(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the records whose runs ended well and have seen the test set."""
+    return [one for one in records if one["status"] == "ok" and one.get("test_accuracy") is not None]
+
+
 def sample(records: Iterable[Mapping[str, Any]], count: int, seed: int) -> list[Mapping[str, Any]]:
     """``count`` of the runs that ended well, drawn without replacement; all if there are no more.
 
     The trials of tuning, which have not seen the test set, are none of them.
     """
-    tested = (one for one in records if one["status"] == "ok" and one.get("test_accuracy") is not None)
-    good = sorted(tested, key=lambda record: record["id"])
+    good = sorted(tested(records), key=lambda record: record["id"])
     return random.Random(seed).sample(good, min(count, len(good)))
 
 
@@ -74,8 +78,7 @@ def allowed(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
     def setting(one: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in one["spec"].items() if name != "seed"}
 
-    good = [one for one in records if one["status"] == "ok" and one.get("test_accuracy") is not None]
-    alike = [one for one in good if setting(one) == setting(record)]
+    alike = [one for one in tested(records) if setting(one) == setting(record)]
     accuracies = [100 * one["test_accuracy"] for one in alike]
     ratios = [one["compression"] for one in alike]
     points = max(POINTS, SPREADS * (max(accuracies) - min(accuracies)))

@@ -21,6 +21,9 @@ from dwfbench.group import Trained
 from dwfbench.method import Method
 from dwfbench.spec import RunSpec
 
+GRACE = 60.0
+"""Seconds that processes asked to stop have for the end of a step and a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -236,13 +239,21 @@ class Silent:
 
 def failures(task: Task, dataset: data.Dataset, engine: Engine, error: str) -> list[Result]:
     """Records of the runs of a task that came to nothing elsewhere."""
-    worker = Worker(dataset, engine)
+    worker = Worker(dataset, replace(engine, device=engine.here))  # a cluster's device may be none of this machine
     what = {"status": "failed", "error": error}
     return [worker.result(Trained(one), task, what, None, task.compile, now()) for one in task.specs]
 
 
 def timed_out(engine: Engine) -> str:
     return f"timed out: the group trained for more than the {engine.timeout_minutes:g} minutes of --timeout-minutes"
+
+
+def begin(dataset: data.Dataset, engine: Engine, files: list[plugins.File], place: Place | None = None) -> Worker:
+    """The worker of a process of its own, which knows the methods and models of ``files``, too."""
+    prepare_process(engine.threads // engine.jobs)
+    for file in files:
+        plugins.take(file)
+    return Worker(dataset.to(engine.device), engine, place)
 
 
 def prepare_process(threads: int) -> None:

@@ -227,7 +227,7 @@ def test_processes_decode_what_one_does(tmp_path, monkeypatch, side):
     with Zip(write_zip(tmp_path / "x.zip", files)) as archive:
         alone = decoding.decode(archive, names, side)
         monkeypatch.setattr(decoding, "ALONE_SECONDS", -1)
-        monkeypatch.setattr(decoding, "_cores", lambda: 2)
+        monkeypatch.setattr(decoding, "_processes", lambda: 2)
         assert np.array_equal(decoding.decode(archive, names, side), alone)
     assert alone.shape == (20, 3, side or 8, side or 8)
     if side is None:
@@ -238,7 +238,7 @@ def test_processes_decode_what_one_does(tmp_path, monkeypatch, side):
 def test_errors_come_through_from_processes_and_nothing_is_lost_without_them(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "CHUNK", 1)
     monkeypatch.setattr(decoding, "ALONE_SECONDS", -1)
-    monkeypatch.setattr(decoding, "_cores", lambda: 2)
+    monkeypatch.setattr(decoding, "_processes", lambda: 2)
     files = {"a.png": encoded(1), "b.png": b"no picture"}
     with pytest.raises(DataError, match=r"b.png is not a readable image"):
         decoding.decode(Folder(write_folder(tmp_path, files)), ["a.png", "b.png"], None)

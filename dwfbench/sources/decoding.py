@@ -21,6 +21,7 @@ from functools import partial
 
 import numpy as np
 
+from dwfbench.cores import cores
 from dwfbench.sources.base import DataError, shown
 from dwfbench.sources.tree import Tree
 
@@ -140,7 +141,7 @@ def _memory() -> float:
 
 def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:
     """`map(work, chunks)`: here as long as that is quick, then by a process for each core at hand."""
-    processes = _cores()
+    processes = _processes()
     stop = time.monotonic() + ALONE_SECONDS
     for chunk in chunks:
         if processes > 1 and time.monotonic() > stop:
@@ -160,7 +161,7 @@ def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:
             yield waiting.popleft().result()
 
 
-def _cores() -> int:
+def _processes() -> int:
     if multiprocessing.current_process().daemon:  # such a process may not have children
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()

@@ -93,7 +93,7 @@ def read_images(files: tree.Tree, listing: Callable, side: int | None) -> None:
     found = listing(files)
     sentence(found.identity)
     names = [name for name, _ in (*found.train, *found.test)]
-    with mock.patch.object(decoding, "_cores", return_value=1):
+    with mock.patch.object(decoding, "_processes", return_value=1):
         images = decoding.decode(files, names, side)
     assert images.shape[0] == len(names)
     assert all(0 <= label < found.classes for _, label in (*found.train, *found.test))
