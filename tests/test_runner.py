@@ -211,6 +211,15 @@ def test_networks_with_convolutions_or_dropout_train_alone_on_a_cpu(digits, mode
     assert runner.choose_lanes(curve, digits, CPU, compile=True) == 1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine without the GPUs of its cluster")
+def test_what_failed_on_the_gpus_of_a_cluster_is_recorded_on_a_machine_without_any(digits):
+    (curve,) = plan(digits, methods="snip", compression=[2, 4], **SHORT)
+    engine = replace(CPU, device=torch.device("cuda"), cluster=workers.Cluster("auto", 1, 1.0))
+    task = workers.Task(curve.method, curve.specs, lanes=1, compile=False)
+    records = [one.record for one in workers.failures(task, digits, engine, "died")]
+    assert [(one["status"], one["error"]) for one in records] == [("failed", "died")] * 2
+
+
 def failing_at(monkeypatch, compression):
     """Groups with a run of this compression fail when they start."""
     real = training.Trainer.start
