@@ -7,7 +7,10 @@ DEMO = results/demo
 
 REFERENCE = results/reference
 NETWORKS = lenet-300-100
-AT = --at 2,5,10,30,100,300,1000
+TUNE-lenet-300-100 = --trials 6 --lr-range 0.03,0.5 --compression 5,40,300 --max-runs 5 --seed 100,101
+TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --max-runs 3 --seed 100
+AT-lenet-300-100 = --at 2,5,10,30,100,300,1000
+AT-lenet-5 = --at 10,30,50,100,250
 ENGINE ?= --jobs 2
 DRAW ?= $(shell date +%s)
 
@@ -33,17 +36,17 @@ demo: $(VENV)/.installed
 reference: $(VENV)/.installed $(NETWORKS:%=reference-%)
 
 reference-%:
-	$(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml --compression 5,40,300 --max-runs 5 --seed 100,101 --results $(REFERENCE)/$* $(ENGINE)
+	$(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml $(TUNE-$*) --results $(REFERENCE)/$* $(ENGINE)
 	$(BIN)/dwfbench run --tuned --config $(REFERENCE)/$*.toml --seeds 3 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
 	$(MAKE) tables-$*
 
 # Tables, figures and report of the stored records alone.
 tables-%:
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --format markdown > $(REFERENCE)/$*/table.md
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --format latex > $(REFERENCE)/$*/table.tex
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --reading relative --format csv > $(REFERENCE)/$*/table.csv
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --format markdown > $(REFERENCE)/$*/table.md
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --format latex > $(REFERENCE)/$*/table.tex
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --reading relative --format csv > $(REFERENCE)/$*/table.csv
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
 	for kind in accuracy layers dynamics weights; do $(BIN)/dwfbench plot $$kind --results $(REFERENCE)/$* || exit 1; done
 	$(BIN)/dwfbench report --results $(REFERENCE)/$*
 
