@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ EVERYTHING = (
     *("--depth", "2,3", "--proximal", "--distribution", "uniform,erk", "--finetune-epochs", "0"),
     *("--points", "2", "--strength-range", "1e-5,1e-3"),
 )
+
+
+def wait_for_checkpoint(process, folder):
+    """Wait until a command that was started has a checkpoint in its results folder."""
+    deadline = time.monotonic() + 200
+    while not any(folder.glob("checkpoints/*.safetensors")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
 
 
 def pytest_addoption(parser):

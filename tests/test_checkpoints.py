@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from conftest import wait_for_checkpoint
 from test_training import NORM, NORM8, spec, tiny_data
 from torch import nn
 
@@ -182,20 +183,13 @@ def uninterrupted(start, tmp_path_factory):
     return results(folder)
 
 
-def wait_for_training(folder):
-    """Until there is a checkpoint."""
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 def test_a_command_killed_at_random_moments_loses_no_record_and_ends_as_if_never_killed(start, uninterrupted, tmp_path):
     moments, seen = random.Random(0), 0
     words = (*LONG, "--threads", "1", "--results", tmp_path, "--checkpoint-minutes", "0.002")
     for last in (False, False, True):
         process = start(*words)
         if not last:
-            wait_for_training(tmp_path)
+            wait_for_checkpoint(process, tmp_path)
             time.sleep(moments.uniform(0.0, 1.0))
             process.kill()
         process.communicate(timeout=300)
@@ -211,7 +205,7 @@ def test_a_command_killed_at_random_moments_loses_no_record_and_ends_as_if_never
 def test_an_interrupted_command_is_resumed_where_it_was(start, uninterrupted, tmp_path, number, jobs):
     words = (*LONG, "--threads", jobs, "--jobs", jobs, "--results", tmp_path)
     process = start(*words, "--checkpoint-minutes", "0.01")
-    wait_for_training(tmp_path)
+    wait_for_checkpoint(process, tmp_path)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

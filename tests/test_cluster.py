@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import wait_for_checkpoint
 
 import dwfbench
 from dwfbench.errors import UsageError
@@ -71,14 +71,6 @@ def finish(process, code=0):
     return stdout, stderr
 
 
-def wait_for_a_checkpoint(folder, process):
-    deadline = time.monotonic() + 200
-    while not any(folder.glob("checkpoints/*.safetensors")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def joined(cluster):
     """The cluster's address, from which this process parts afterwards."""
@@ -117,7 +109,7 @@ def test_a_node_that_is_lost_costs_no_run(cluster, joined, start, uninterrupted,
     assert taken.wait(60)
     lost = cluster.add_node(num_cpus=1)
     process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
-    wait_for_a_checkpoint(tmp_path, process)  # from the lost node, as there is room nowhere else
+    wait_for_checkpoint(process, tmp_path)  # from the lost node, as there is room nowhere else
     remove_placement_group(taken)
     cluster.remove_node(lost, allow_graceful=False)
     finish(process)
@@ -127,7 +119,7 @@ def test_a_node_that_is_lost_costs_no_run(cluster, joined, start, uninterrupted,
 
 def test_an_interrupt_keeps_checkpoints_and_a_second_start_goes_on(cluster, start, uninterrupted, tmp_path):
     process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
-    wait_for_a_checkpoint(tmp_path, process)
+    wait_for_checkpoint(process, tmp_path)
     process.send_signal(signal.SIGINT)
     finish(process, code=130)
     assert list(tmp_path.glob("checkpoints/*.safetensors"))

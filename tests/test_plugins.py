@@ -16,6 +16,7 @@ import torch
 from conftest import SMALL
 
 from dwfbench import arguments, cli, data, method, models, plugins, sources
+from dwfbench.cores import cores
 from dwfbench.errors import UsageError
 from dwfbench.method import Method
 from dwfbench.sources import Source, foreign
@@ -469,7 +470,7 @@ def test_reading_commands_never_run_the_file(call, tmp_path):
     assert marker.read_text() == "x"
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two jobs need two cores")
+@pytest.mark.skipif(cores() < 2, reason="two jobs need two cores")
 def test_worker_processes_know_methods_and_networks_from_files(call, tmp_path):
     (tmp_path / "mine.py").write_text(CUT)
     (tmp_path / "net.py").write_text(NET)
