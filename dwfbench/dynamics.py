@@ -106,7 +106,7 @@ def phases(records: Iterable[dict]) -> pd.DataFrame:
     2025: accuracy rises, sparsity sets in and accuracy dips, accuracy recovers).
 
     Columns: dataset, model, label, method, depth, seed, knob_value; compression (final CR);
-    onset: first epoch with a CR above 1, NaN if never;
+    onset: first epoch with a weight that counts as zero, so that the CR is above 1; NaN if never;
     dip: largest fall of the validation accuracy below its best so far, in points, noise included; dip_epoch: where
     that fall ends; recovery: final accuracy minus the accuracy there, in points (both NaN without a fall);
     aligned: first epoch from which misalignment stays within `ALIGNED` times the norm, that is from which the
@@ -134,13 +134,14 @@ def _marks(record: dict) -> tuple[float, ...]:
 
 
 def _onset(record: dict) -> float:
-    """First recorded epoch with weights that count as zero; NaN if never. A blank CR is that of an empty network."""
-    sparse = (
-        step["epoch"]
-        for step in record.get("history") or []
-        if step.get("compression") is None or step["compression"] > 1 + THRESHOLD
-    )
-    return next(sparse, math.nan)
+    """First recorded epoch with weights that count as zero; NaN if never. Their number tells exactly; an older record
+    without it has a CR above 1 there, or a blank one, that of an empty network."""
+    zeros = {row["epoch"]: row["sizes"]["zero"] for row in record.get("weights") or []}
+    for step in record.get("history") or []:
+        cr = step.get("compression")
+        if zeros.get(step["epoch"], cr is None or cr > 1 + THRESHOLD):
+            return step["epoch"]
+    return math.nan
 
 
 def _dip(epochs: np.ndarray, accuracy: np.ndarray) -> tuple[float, float, float]:

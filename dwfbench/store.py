@@ -214,8 +214,8 @@ def _csv(history: list[dict]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    for row in history:
-        writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()})
+    for row in history:  # nine digits are a float32's, and tell the CR of one zero among a hundred million weights
+        writer.writerow({key: f"{v:.9g}" if isinstance(v, float) else v for key, v in row.items()})
     return text.getvalue()
 
 

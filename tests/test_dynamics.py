@@ -138,6 +138,11 @@ def test_an_empty_network_counts_as_sparse():
     assert phases(steps([10, 20, 30], [1, None, 2])).onset == 2
 
 
+def test_one_zero_of_many_weights_is_the_onset():
+    weights = [{"epoch": epoch, "sizes": sizes(zero=zero, m2=10**9)} for epoch, zero in ((1, 0), (2, 1))]
+    assert phases(steps([10, 20], [1, 1]), weights=weights).onset == 2
+
+
 def test_phases_of_records_without_history_or_weights_are_blank():
     found = phases([])
     assert found[dynamics.PHASES[len(dynamics.RUN) :]].isna().all()

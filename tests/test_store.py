@@ -54,6 +54,12 @@ def test_a_written_record_is_read_with_its_history(place):
     assert place.status(ID) == "ok"
 
 
+def test_a_history_tells_one_zero_of_many_weights(place):
+    place.write(record(), [EPOCH | {"compression": 25_000_000 / 24_999_999}])
+    (found,) = place.load(history=True)
+    assert found["history"][0]["compression"] == pytest.approx(1 + 4e-8, abs=1e-9)
+
+
 def test_infinity_and_nan_are_stored_as_null(place):
     cut = {"threshold": 0.1, "compression": float("inf"), "test_accuracy": 0.1}
     place.write(record(test_loss=float("nan"), thresholds=[cut]), [])
