@@ -29,6 +29,7 @@ from dwfbench import curves
 from dwfbench import dynamics as courses
 from dwfbench import latency as measurements
 from dwfbench.errors import UsageError
+from dwfbench.rounding import short
 from dwfbench.store import replace
 
 # Okabe and Ito's colours, completed by Tol's; told apart with any colour vision, and by the marker in print.
@@ -191,7 +192,7 @@ def weights(frame: pd.DataFrame, path: str | Path) -> None:
             _weights_row(line, bins, styles[key[2]]["color"])
             run = bins.iloc[0]
             parts = [*(key[:2] if len(panels) > 1 else ()), *textwrap.wrap(key[2], 24)]
-            parts.append(f"λ = {run['knob_value']:.3g}, CR {_plain(run['compression'], 0)}")
+            parts.append(f"λ = {run['knob_value']:.3g}, CR {short(run['compression'])}")
             line[0].set_ylabel("\n".join(parts), fontsize=7.5)
         figure.supxlabel("|w|", fontsize=8.5)
         figure.supylabel("share of the weights (%)", fontsize=8.5)
@@ -219,7 +220,7 @@ def latency(frame: pd.DataFrame, path: str | Path) -> None:
                 axis.axvline(1, color="#777777", linestyle=LINES[1], linewidth=0.8, zorder=1)
                 axis.set(xscale="log", xlabel=f"speed-up, batch {batch}")
                 axis.xaxis.set_major_locator(FixedLocator(SPEEDS))
-                axis.xaxis.set_major_formatter(FuncFormatter(_plain))
+                axis.xaxis.set_major_formatter(FuncFormatter(_tick))
                 axis.xaxis.set_minor_locator(NullLocator())
         handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
         handles.append(Line2D([], [], label="sparse CSR", color="#777777", marker="x", linestyle=""))
@@ -365,7 +366,7 @@ def _layers_part(part: SubFigure, means: pd.DataFrame, rows: int, columns: int) 
         if position >= len(labels):
             axis.set_axis_off()
     axes[0, 0].set_yscale("log")
-    axes[0, 0].yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes[0, 0].yaxis.set_major_formatter(FuncFormatter(_tick))
     _cr_axis(axes[0, 0], means["compression"], most=5)
     part.supxlabel("compression ratio", fontsize=8.5)
     part.supylabel("density of the layer (%)", fontsize=8.5)
@@ -407,11 +408,11 @@ def _dynamics_row(axes: np.ndarray, means: pd.DataFrame, runs: pd.DataFrame, qua
         if quantity == "val_accuracy":
             axis.set_ylim(_late_limits(means, runs))
         if quantity in ("compression", "norm"):
-            axis.yaxis.set_major_formatter(FuncFormatter(_plain))
+            axis.yaxis.set_major_formatter(FuncFormatter(_tick))
             axis.yaxis.set_minor_formatter(LogFormatter())  # speaks up only where powers of ten are too few
     finals = means.groupby("knob_value")["final_compression"].first()
     handles = [
-        Line2D([], [], color=colours[value], label=f"{value:.3g}  (CR {_plain(cr, 0)})") for value, cr in finals.items()
+        Line2D([], [], color=colours[value], label=f"{value:.3g}  (CR {short(cr)})") for value, cr in finals.items()
     ]
     title = "strength λ" if means["knob"].iloc[0] == "strength" else "target compression"
     axes[-1].legend(handles=handles, title=title, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=1.2)
@@ -454,7 +455,7 @@ def _weights_row(axes: np.ndarray, bins: pd.DataFrame, colour: str) -> None:
         axis.axvline(courses.FIRST_EDGE, color="#444444", linewidth=0.8, linestyle=LINES[1])
         axis.set_title(f"epoch {epoch:g}" + (" (onset)" if epoch == zero["onset"] else ""))
         axis.set_xticks([ZERO_LEFT + ZERO_WIDTH / 2, -6, -3, 0], ["0", "$10^{-6}$", "$10^{-3}$", "1"])
-        axis.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axis.yaxis.set_major_formatter(FuncFormatter(_tick))
 
 
 # --- latency ------------------------------------------------------------------------------------------------
@@ -500,9 +501,9 @@ def _cr_axis(axis: Axes, compressions: pd.Series, most: int = 9) -> None:
     axis.set_xscale("log")
     ticks = [tick for tick in TICKS if low <= tick <= high] or [compressions.iloc[0]]
     axis.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // most)]))
-    axis.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axis.xaxis.set_major_formatter(FuncFormatter(_tick))
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _plain(value: float, _position: int) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def _tick(value: float, _position: int) -> str:
+    return short(value)

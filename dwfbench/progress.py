@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dwfbench.rounding import short
+
 PLAIN_INTERVAL = 30.0
 """Seconds between two progress lines where there is no terminal."""
 
@@ -81,7 +83,7 @@ class Reporter:
         if row["val_accuracy"] is not None:
             parts.append(f"val {100 * row['val_accuracy']:.1f} %")
         if row["compression"] is not None:
-            parts.append(f"CR {row['compression']:.3g}")
+            parts.append(f"CR {short(row['compression'])}")
         curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)
         self.show(label, ", ".join(parts))
 
@@ -91,14 +93,14 @@ class Reporter:
         curve.done += 1
         curve.progress = max(curve.progress, curve.done)
         spec = record["spec"]
-        knob = f", {record['knob']} {spec[record['knob']]:.3g}" if record["knob"] else ""
+        knob = f", {record['knob']} {short(spec[record['knob']])}" if record["knob"] else ""
         name = f"{record['label']}{knob}, seed {spec['seed']}"
         if record["status"] != "ok":
             self.note(f"{name}: {record['status']}: {record['error']} (run {record['id']})")
         elif not self.live:
             part = "val" if record["test_accuracy"] is None else "test"
             accuracy = f"{part} {100 * record[f'{part}_accuracy']:.2f} %"
-            self.note(f"{name}: {accuracy} at CR {record['compression']:.4g}")
+            self.note(f"{name}: {accuracy} at CR {short(record['compression'])}")
         self.show(record["label"])
 
     def begun(self, label: str) -> "Curve":

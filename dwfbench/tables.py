@@ -12,6 +12,7 @@ import pandas as pd
 from dwfbench import curves
 from dwfbench.curves import AT, KEYS, LEVEL, PANEL, TOLERANCES
 from dwfbench.errors import UsageError
+from dwfbench.rounding import short
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
@@ -198,7 +199,7 @@ def _latency_cell(row: dict, name: str) -> str:
         return f"{value:,.0f}"
     if name == "test %":
         return f"{value:.2f}"
-    return f"{_short(value)} [{row[f'{name} iqr']:.2g}]" if name.startswith("ms") else _short(value)
+    return f"{short(value)} [{row[f'{name} iqr']:.2g}]" if name.startswith("ms") else short(value)
 
 
 def render(table: pd.DataFrame, format: str = "table", cells: Callable[[pd.DataFrame], list[list[str]]] = cells) -> str:
@@ -225,9 +226,9 @@ def _cell(row: dict, name: str) -> str:
     if name in COUNTS:
         return str(int(value))
     if name.startswith("CR@"):
-        text = f"{'>=' if row[f'{name} censored'] else ''}{_short(value)}"
+        text = f"{'>=' if row[f'{name} censored'] else ''}{short(value)}"
     elif name == "s/run":
-        text = _short(value)
+        text = short(value)
     else:
         ci95, p = row[f"{name} ci95"], row.get(f"{name} p_holm")
         text = f"{value:.2f}" if p is None else f"{value:+.2f}"
@@ -237,13 +238,8 @@ def _cell(row: dict, name: str) -> str:
     return text if n == row["Seeds"] else f"{text} (n={n:.0f})"
 
 
-def _short(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _range(row: dict) -> str:
-    return "" if pd.isna(row["Area low"]) else f"CR {_short(row['Area low'])}-{_short(row['Area high'])}"
+    return "" if pd.isna(row["Area low"]) else f"CR {short(row['Area low'])}-{short(row['Area high'])}"
 
 
 def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:
