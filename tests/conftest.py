@@ -18,13 +18,18 @@ EVERYTHING = (
 )
 
 
-def wait_for_checkpoint(process, folder):
-    """Wait until a command that was started has a checkpoint in its results folder."""
-    deadline = time.monotonic() + 200
-    while not any(folder.glob("checkpoints/*.safetensors")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+def wait_for(condition, process: subprocess.Popen, timeout: float = 120) -> bool:
+    """Until a condition holds; False when the process ended before."""
+    deadline = time.monotonic() + timeout
+    while not (met := condition()) and process.poll() is None:
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.002)
+    return bool(met)
+
+
+def wait_for_checkpoint(process, folder, timeout=120):
+    """Until a command that was started has a checkpoint in its results folder."""
+    assert wait_for(lambda: any(folder.glob("checkpoints/*.safetensors")), process, timeout), process.communicate()
 
 
 def pytest_addoption(parser):

@@ -109,7 +109,7 @@ def test_a_node_that_is_lost_costs_no_run(cluster, joined, start, uninterrupted,
     assert taken.wait(60)
     lost = cluster.add_node(num_cpus=1)
     process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
-    wait_for_checkpoint(process, tmp_path)  # from the lost node, as there is room nowhere else
+    wait_for_checkpoint(process, tmp_path, 200)  # from the lost node, as there is room nowhere else
     remove_placement_group(taken)
     cluster.remove_node(lost, allow_graceful=False)
     finish(process)
@@ -119,7 +119,7 @@ def test_a_node_that_is_lost_costs_no_run(cluster, joined, start, uninterrupted,
 
 def test_an_interrupt_keeps_checkpoints_and_a_second_start_goes_on(cluster, start, uninterrupted, tmp_path):
     process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
-    wait_for_checkpoint(process, tmp_path)
+    wait_for_checkpoint(process, tmp_path, 200)
     process.send_signal(signal.SIGINT)
     finish(process, code=130)
     assert list(tmp_path.glob("checkpoints/*.safetensors"))

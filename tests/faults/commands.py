@@ -73,15 +73,6 @@ def members(session: int) -> list[int]:
     return found
 
 
-def wait_for(condition, process: subprocess.Popen, timeout: float = 120) -> bool:
-    """Until a condition holds; False when the process ended before."""
-    deadline = time.monotonic() + timeout
-    while not (met := condition()) and process.poll() is None:
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.002)
-    return bool(met)
-
-
 def stored(folder: Path) -> dict[Path, bytes]:
     """Every file of the runs that are stored as ``ok``, by path."""
     runs = [path.parent for path in folder.glob("runs/*/run.json")]

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results, wait_for
+from commands import SMALL, begin, dwfbench, ended, results
+from conftest import wait_for
 
 from dwfbench.store import Store
 

@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results, stored, temporaries, wait_for
+from commands import SMALL, begin, dwfbench, ended, results, stored, temporaries
+from conftest import wait_for
 
 SWEEP = ("--method", "dwf", "--depth", "2", "--strength", "0.01,0.02,0.03,0.04", "--epochs", "10", "--lanes", "1")
 SHORT = ("run", "--method", "dense", "--epochs", "2", *SMALL)

@@ -5,7 +5,8 @@ import signal
 import time
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results, wait_for
+from commands import SMALL, begin, dwfbench, ended, results
+from conftest import wait_for
 
 from dwfbench.store import Store
 

@@ -7,7 +7,8 @@ import time
 from subprocess import TimeoutExpired
 
 import pytest
-from commands import SMALL, begin, ended, members, results, stored, temporaries, wait_for
+from commands import SMALL, begin, ended, members, results, stored, temporaries
+from conftest import wait_for
 
 SWEEP = """
 methods = ["dwf", "magnitude", "dense"]

@@ -4,7 +4,8 @@ import re
 import time
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results, stored, wait_for
+from commands import SMALL, begin, dwfbench, ended, results, stored
+from conftest import wait_for, wait_for_checkpoint
 
 SWEEP = ("--method", "l1,magnitude", "--compression", "2,4,8", "--max-runs", "4", "--epochs", "10", "--lanes", "1")
 LISTED = ("--method", "dwf", "--depth", "2", "--strength", "0.001,0.002,0.003,0.004", "--epochs", "30", "--lanes", "1")
@@ -44,7 +45,7 @@ def test_commands_at_the_same_time_train_each_run_once(tmp_path, commands, jobs,
 def test_a_command_takes_over_what_a_killed_one_did_not_finish(tmp_path, jobs):
     folder = tmp_path / "results"
     first = begin(*words(folder, jobs), "--checkpoint-minutes", "0.001")
-    assert wait_for(lambda: list(folder.glob("checkpoints/*.safetensors")), first)
+    wait_for_checkpoint(first, folder)
     second = begin(*words(folder, jobs))
     time.sleep(4)  # about when it begins to wait
     first.kill()
