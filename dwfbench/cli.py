@@ -21,6 +21,7 @@ import typer
 from dwfbench import arguments, spec
 from dwfbench.arguments import names, numbers
 from dwfbench.errors import UsageError
+from dwfbench.rounding import short
 
 app = typer.Typer(
     name="dwfbench",
@@ -247,8 +248,8 @@ def verification_table(found: list) -> str:
         first, again = one.record, one.again
         ok = again["status"] == "ok"
         rows.append(
-            [first["label"], str(first["spec"]["seed"]), f"{first['compression']:.4g}",
-             f"{again['compression']:.4g}" if ok else "-", f"{100 * first['test_accuracy']:.2f}",
+            [first["label"], str(first["spec"]["seed"]), short(first["compression"], 4),
+             short(again["compression"], 4) if ok else "-", f"{100 * first['test_accuracy']:.2f}",
              f"{100 * again['test_accuracy']:.2f}" if ok else again["status"], f"±{one.points:.2f}, x{one.ratio:.2f}",
              "agrees" if one.agrees else "DIFFERS", first["id"]]
         )  # fmt: skip
@@ -271,7 +272,7 @@ def plan_table(curves: list, store, force: bool) -> str:
     for curve in curves:
         for one in curve.specs:
             budget = curve.budget(one)
-            knob = f"{curve.method.knob} {one.knob:.4g}" if curve.method.knob else "-"
+            knob = f"{curve.method.knob} {short(one.knob, 4)}" if curve.method.knob else "-"
             stored = store.status(one.id) or "no"
             rows.append(
                 [one.id, curve.method.label(), knob, str(one.seed), str(one.epochs), f"{one.lr:g}",
@@ -289,10 +290,10 @@ def curve_table(records: list[dict]) -> str:
         return "-" if value is None else f"{100 * value:.2f}"
 
     def ratio(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4g}"
+        return "-" if value is None else short(value, 4)
 
     for record in sorted(records, key=lambda r: (r["label"], r["spec"]["seed"], r["spec"].get(r["knob"]) or 0)):
-        knob = f"{record['knob']} {record['spec'][record['knob']]:.4g}" if record["knob"] else "-"
+        knob = f"{record['knob']} {short(record['spec'][record['knob']], 4)}" if record["knob"] else "-"
         rows.append(
             [record["label"], knob, str(record["spec"]["seed"]), ratio(record.get("compression")),
              percent(record.get("test_accuracy")), percent(record.get("val_accuracy")),

@@ -100,7 +100,7 @@ class Reporter:
         elif not self.live:
             part = "val" if record["test_accuracy"] is None else "test"
             accuracy = f"{part} {100 * record[f'{part}_accuracy']:.2f} %"
-            self.note(f"{name}: {accuracy} at CR {short(record['compression'])}")
+            self.note(f"{name}: {accuracy} at CR {short(record['compression'], 4)}")
         self.show(record["label"])
 
     def begun(self, label: str) -> "Curve":

@@ -11,3 +11,12 @@ from dwfbench.rounding import short
 )
 def test_short_numbers_have_no_exponent_where_they_are_large(value, text):
     assert short(value) == text
+
+
+def test_four_digits_are_as_short():
+    assert [short(value, 4) for value in (0.0012345, 2.1448, 998.84, 29577.8)] == [
+        "0.001234",
+        "2.145",
+        "998.8",
+        "29578",
+    ]
