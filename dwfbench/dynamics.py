@@ -44,9 +44,7 @@ def histories(records: Iterable[dict]) -> pd.DataFrame:
     """
     by_id = curves.records_by_id(records)
     runs = curves.frame(by_id.values())
-    rows = [
-        (id_, *(step.get(name) for name in HISTORY)) for id_ in runs["id"] for step in by_id[id_].get("history") or []
-    ]
+    rows = [(id_, *(step.get(name) for name in HISTORY)) for id_ in runs["id"] for step in _steps(by_id[id_])]
     steps = pd.DataFrame(rows, columns=["id", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
     steps["val_accuracy"] *= 100
     steps["compression"] = steps["compression"].where(np.isfinite(steps["compression"]))
@@ -136,7 +134,7 @@ def _marks(record: dict) -> tuple[float, ...]:
 def _onset(record: dict) -> float:
     """First recorded epoch with weights that count as zero; NaN if never. Their number tells exactly; an older record
     without it has a CR above 1 there, or a blank one, that of an empty network."""
-    zeros = {row["epoch"]: row["sizes"]["zero"] for row in record.get("weights") or []}
+    zeros = {epoch: row["zero"] for epoch, row in _sizes(record).items()}
     for step in record.get("history") or []:
         cr = step.get("compression")
         if zeros.get(step["epoch"], cr is None or cr > 1 + THRESHOLD):
@@ -182,7 +180,7 @@ def bimodality(values: np.ndarray, counts: np.ndarray) -> float:
 
 def _bimodalities(record: dict) -> tuple[float, float]:
     """Bimodality of log10 |w| at the onset and at the last epoch."""
-    sizes = {row["epoch"]: row["sizes"] for row in record.get("weights") or []}
+    sizes = _sizes(record)
     if not sizes:
         return math.nan, math.nan
 
@@ -224,7 +222,7 @@ def weights(records: Iterable[dict], compression: float = 100.0) -> pd.DataFrame
 
 
 def _weight_rows(run: pd.Series, record: dict) -> list[tuple]:
-    sizes = {row["epoch"]: row["sizes"] for row in record["weights"]}
+    sizes = _sizes(record)
     onset = _onset(record)
     rows = []
     for epoch in _chosen(sizes, onset):
@@ -264,3 +262,21 @@ def _with_strength(by_id: dict[str, dict]) -> pd.DataFrame:
     runs = curves.frame(by_id.values())
     runs = runs[runs["knob"] == "strength"]
     return runs.sort_values([*curves.KEYS, "knob_value", "seed"], ignore_index=True)
+
+
+def _sizes(record: dict) -> dict:
+    """Numbers of weights by epoch and bin; empty in older records."""
+    return {row["epoch"]: row["sizes"] for row in record.get("weights") or []}
+
+
+def _steps(record: dict) -> list[dict]:
+    """The rows of the history, with the CR of the counted weights where there are any: a stored CR is rounded, in older
+    records so that a few zeros among many weights are none."""
+    ratios: dict[int, float | None] = {}
+    for epoch, row in _sizes(record).items():
+        numel = sum(row.values())
+        ratios[epoch] = numel / (numel - row["zero"]) if numel > row["zero"] else None
+    return [
+        step | {"compression": ratios.get(step["epoch"], step.get("compression"))}
+        for step in record.get("history") or []
+    ]

@@ -143,6 +143,14 @@ def test_one_zero_of_many_weights_is_the_onset():
     assert phases(steps([10, 20], [1, 1]), weights=weights).onset == 2
 
 
+def test_a_rounded_compression_gives_way_to_the_counted_weights():
+    weights = [
+        {"epoch": epoch, "sizes": sizes(zero=zero, m2=left)} for epoch, zero, left in ((1, 1, 266_199), (2, 9, 0))
+    ]
+    table = dynamics.histories([record(steps([10, 20, 30], [1, 2, 3]), weights=weights)])
+    assert table.compression.to_list() == pytest.approx([266_200 / 266_199, NAN, 3], rel=1e-12, nan_ok=True)
+
+
 def test_phases_of_records_without_history_or_weights_are_blank():
     found = phases([])
     assert found[dynamics.PHASES[len(dynamics.RUN) :]].isna().all()
