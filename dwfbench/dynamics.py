@@ -132,14 +132,9 @@ def _marks(record: dict) -> tuple[float, ...]:
 
 
 def _onset(record: dict) -> float:
-    """First recorded epoch with weights that count as zero; NaN if never. Their number tells exactly; an older record
-    without it has a CR above 1 there, or a blank one, that of an empty network."""
-    zeros = {epoch: row["zero"] for epoch, row in _sizes(record).items()}
-    for step in record.get("history") or []:
-        cr = step.get("compression")
-        if zeros.get(step["epoch"], cr is None or cr > 1 + THRESHOLD):
-            return step["epoch"]
-    return math.nan
+    """First recorded epoch with weights that count as zero; NaN if never. A blank CR is that of an empty network."""
+    ratios = {step["epoch"]: step.get("compression") for step in _steps(record)}
+    return next((epoch for epoch, cr in ratios.items() if cr is None or cr > 1), math.nan)
 
 
 def _dip(epochs: np.ndarray, accuracy: np.ndarray) -> tuple[float, float, float]:

@@ -433,7 +433,7 @@ def _course(axis: Axes, mean: pd.DataFrame, runs: pd.DataFrame, quantity: str, c
     for run in seeds if len(seeds) > 1 else []:
         axis.plot(run["epoch"], run[quantity], color=colour, linewidth=0.5, alpha=0.45)
     axis.plot(mean["epoch"], mean[quantity], color=colour, linewidth=1.1, marker="." if len(mean) == 1 else "")
-    sparse = mean[mean["compression"] > 1 + courses.THRESHOLD]
+    sparse = mean[mean["compression"] > 1]
     axis.plot(sparse["epoch"][:1], sparse[quantity][:1], color=colour, marker="o", markersize=3.2, linestyle="")
 
 

@@ -174,9 +174,11 @@ def test_dynamics_mark_the_first_epoch_with_zeros(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     run = record(*METHODS[1], 0, 4.0)
-    for second in (1.0, 2.0):
-        history = [step | {"compression": cr} for step, cr in zip(run["history"], (1.0, second), strict=True)]
-        plots.dynamics(dynamics.histories([run | {"history": history}]), tmp_path / "figure.svg")
+    history = [step | {"compression": 1.0} for step in run["history"]]  # as rounded: what was counted decides
+    for zeros in (0, 1):
+        counted = [{"zero": 0, "-2": 10**7}, {"zero": zeros, "-2": 10**7 - zeros}]
+        weights = [{"epoch": epoch, "sizes": sizes} for epoch, sizes in enumerate(counted, 1)]
+        plots.dynamics(dynamics.histories([run | {"history": history, "weights": weights}]), tmp_path / "figure.svg")
     dots = [[list(line.get_xdata()) for axis in figure.axes for line in axis.lines[1:]] for figure in figures]
     assert dots == [[[]] * 4, [[2]] * 4]  # of CR, accuracy, misalignment and norm
 
