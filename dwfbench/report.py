@@ -25,6 +25,7 @@ from markupsafe import Markup
 from dwfbench import __version__, charts, curves, dynamics, faults, plots, tables
 from dwfbench import files as reading
 from dwfbench.errors import UsageError, one_line
+from dwfbench.rounding import short
 from dwfbench.store import replace
 
 MOST_STEPS = 10_000  # rows of the dynamics, which would otherwise outgrow the rest of the file
@@ -286,7 +287,7 @@ def _cr_range(compressions: pd.Series) -> tuple[float, float]:
 
 
 def _knob(run: Any) -> str:
-    return f"{run.knob} {run.knob_value:.4g}" if isinstance(run.knob, str) else "-"
+    return f"{run.knob} {short(run.knob_value, 4)}" if isinstance(run.knob, str) else "-"
 
 
 def _knob_range(steps: pd.DataFrame) -> tuple[str, str] | None:
@@ -326,9 +327,11 @@ def _cell(content: str | tuple) -> dict:
     return {"text": text, "key": "" if number is None or pd.isna(number) else f"{number:.10g}"}
 
 
-def _number(value: object, form: str) -> tuple[str, object]:
-    missing = value is None or pd.isna(value)
-    return ("-", None) if missing else (format(value, form), value)
+def _number(value: Any, form: str | None = None) -> tuple[str, object]:
+    """Text and value of a cell; without a format, four significant digits."""
+    if value is None or pd.isna(value):
+        return "-", None
+    return (short(value, 4) if form is None else format(value, form)), value
 
 
 def _comparison(records: Sequence[dict], shown: pd.DataFrame, methods: list[str] | None) -> dict:
@@ -359,8 +362,8 @@ def _runs(shown: pd.DataFrame, by_id: dict[str, dict], styles: dict[str, dict]) 
             run.label,
             _number(run.seed, "d"),
             (_knob(run), run.knob_value),
-            _number(run.compression, ".4g"),
-            _number(run.effective_compression, ".4g"),
+            _number(run.compression),
+            _number(run.effective_compression),
             _number(run.accuracy, ".2f"),
             _number(run.val_accuracy, ".2f"),
             _number(None if before is None else 100 * before, ".2f"),

@@ -174,6 +174,12 @@ def test_runs_below_the_axis_are_told():
     assert "below the axis (1)" in found.texts["accuracy"]
 
 
+def test_large_compression_ratios_have_no_exponent():
+    found = Page(report.render([*records(), record(*METHODS[3], 0, 29578.3)], HERE)).texts["tables"]
+    assert "compression 29578" in found
+    assert "e+04" not in found
+
+
 def test_dynamics_are_those_of_strengths_and_the_first_seed(page):
     steps = rows(Page(page).points()["steps-1"])
     assert {row["label"] for row in steps} == {"dwf D=2", "dwf D=3"}
