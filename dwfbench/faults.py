@@ -182,11 +182,12 @@ STUDY = {
     ),
     "best": whole(),
 }
+STUDY_BESIDE = {"provenance": table({}, {"argv": listed(words)})}
 
 
 def of_study(content: Any) -> str | None:
     """Why JSON is not a tuning study, as half a sentence; None if it is one."""
-    if why := wrong(content, STUDY):
+    if why := wrong(content, STUDY, STUDY_BESIDE):
         return why
     return None if content["best"] < len(content["trials"]) else "its best trial is none of its trials"
 

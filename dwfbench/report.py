@@ -91,20 +91,21 @@ def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict
     if shown.empty:
         raise UsageError("There is nothing to report: no finished run matches.")
     drawing = Drawing(records, shown, chosen)
+    known = [study for study in _ordered(studies, drawing.styles) if _is_of(study, shown)]
     content = {
         "version": __version__,
         "selection": selection,
         "panels": [drawing.panel(f"{number}", *one) for number, one in enumerate(shown.groupby(curves.PANEL), 1)],
         "settings": _settings(shown, chosen, drawing.styles),
-        "studies": [_study(study) for study in _ordered(studies, drawing.styles) if _is_of(study, shown)],
+        "studies": [_study(study) for study in known],
         "cautions": curves.warnings(everything, failed),
         "comparison": _comparison(records, shown, selection.method),
         "comparison_caption": tables.compare_caption(),
         "runs": _runs(shown, chosen, drawing.styles),
         "failures": _failures(failed_shown),
         "provenance": _provenance(list(chosen.values())),
-        "commands": _commands(chosen.values()),
-        "readers": _readers(selection),
+        "commands": [*_commands(known), *_commands(chosen.values())],
+        "readers": _readers(selection, shown),
         "css": Markup(_file("report.css")),
         "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js")],
         "bundle": Markup(_bundle()),
@@ -510,7 +511,7 @@ def _counted(values: Iterable[object]) -> list[str]:
 
 
 def _commands(records: Iterable[dict]) -> list[str]:
-    """The different commands that trained the runs, quoted for a shell, the earliest first."""
+    """The different commands that made these runs or studies, quoted for a shell, the earliest first."""
     first: dict[str, str] = {}
     for record in records:
         provenance = record.get("provenance") or {}
@@ -520,9 +521,9 @@ def _commands(records: Iterable[dict]) -> list[str]:
     return sorted(first, key=lambda command: (first[command], command))
 
 
-def _readers(selection: Selection) -> list[str]:
+def _readers(selection: Selection, shown: pd.DataFrame) -> list[str]:
     """The commands that show the runs again."""
     recounted, trained = selection.words(), selection.words(threshold=False)
-    reading = [["compare", *recounted], ["plot", *recounted]]
-    reading += [["plot", kind, *trained] for kind in ("layers", "dynamics")]
+    kinds = ["layers", "dynamics", *(["weights"] if (shown["knob"] == "strength").any() else [])]
+    reading = [["compare", *recounted], ["plot", *recounted], *(["plot", kind, *trained] for kind in kinds)]
     return [shlex.join(["dwfbench", *words]) for words in [*reading, ["report", *recounted]]]

@@ -258,11 +258,12 @@ def test_studies_are_read_and_damaged_ones_named(tmp_path):
     folder = tmp_path / "tuning" / "studies"
     folder.mkdir(parents=True)
     contents = {"a": json.dumps(study()), "b": "{", "c": "[]", "d": json.dumps(study(trials=[1]))}
+    contents["e"] = json.dumps(study(provenance={"argv": 1}))  # a number is no command
     for name, content in contents.items():
         (folder / f"{name}.json").write_text(content)
     found, damaged = report.studies(tmp_path)
     assert found == [study()]
-    assert [re.search(r"(\w)\.json", sentence)[1] for sentence in damaged] == ["b", "c", "d"]
+    assert [re.search(r"(\w)\.json", sentence)[1] for sentence in damaged] == ["b", "c", "d", "e"]
     assert report.studies(tmp_path / "none") == ([], [])
 
 
@@ -282,6 +283,16 @@ def test_commands_come_once_in_the_order_of_time(page):
     ]
 
 
+def test_the_tuning_of_shown_methods_comes_before_their_runs():
+    tune = {"provenance": {"argv": ["dwfbench", "tune", "--seed", "7"]}}
+    other = {"provenance": {"argv": ["dwfbench", "tune", "--method", "other"]}}
+    studies = [study(**tune), study(label="dwf D=3", id="5eed2", **tune), study(method="other", **other)]
+    text = Page(report.render(records(), HERE, studies)).texts["commands"]
+    assert "Settings were tuned and runs trained" in text
+    commands = [line for line in text.splitlines() if line.startswith(("dwfbench run", "dwfbench tune"))]
+    assert commands == ["dwfbench tune --seed 7", "dwfbench run --seed 1", "dwfbench run --seed 0"]
+
+
 def test_the_commands_that_read_have_the_same_selection():
     chosen = report.Selection(Path("my results"), ["mnist"], None, ["dwf", "dense"], 1e-3)
     cut = [{"threshold": 1e-3, "compression": 5.0, "test_accuracy": 0.9}]
@@ -291,6 +302,7 @@ def test_the_commands_that_read_have_the_same_selection():
     flags = "--results 'my results' --dataset mnist --method dwf,dense"
     assert f"dwfbench report {flags} --threshold 0.001" in lines
     assert f"dwfbench plot layers {flags}" in lines
+    assert f"dwfbench plot weights {flags}" in lines
     assert "below 0.001 in size" in found.texts["settings"]
     assert {row["label"] for row in rows(found.points()["runs-1"])} == {"dense", "dwf D=2", "dwf D=3"}
 

@@ -215,6 +215,7 @@ def read_beside(place: Path, content: bytes, records: list[dict]) -> None:
     one = tuning.read(place / "tuning", ID)
     for known in found:
         report._study(known)
+        report._commands([known])
     if one is not None:
         assert one["trials"][one["best"]]["values"] is not None
     measured, damaged_too = latency.read(place, [ID])

@@ -109,7 +109,7 @@ def study(**more) -> dict:
         **{"id": ID, "label": "dwf D=3", "method": "dwf", "model": "lenet-300-100", "dataset": "digits"},
         **{"objective": "mean validation accuracy", "range": [5.0, 300.0], "trials": trials, "best": 1},
         "budget": {"trials": 2, "seeds": [0], "rates": [0.03, 0.5], "range": [5.0, 300.0], "seed": 0},
-        **{"provenance": {}, **more},
+        **{"provenance": {"argv": ["dwfbench", "tune"]}, **more},
     }
 
 
