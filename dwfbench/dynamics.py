@@ -115,20 +115,21 @@ def phases(records: Iterable[dict]) -> pd.DataFrame:
     """
     by_id = curves.records_by_id(records)
     runs = _with_strength(by_id)
-    rows = [(*_marks(by_id[id_]), *_bimodalities(by_id[id_])) for id_ in runs["id"]]
+    onsets = {id_: _onset(by_id[id_]) for id_ in runs["id"]}
+    rows = [(onset, *_marks(by_id[id_]), *_bimodalities(by_id[id_], onset)) for id_, onset in onsets.items()]
     found = pd.DataFrame(rows, columns=PHASES[len(RUN) :]).astype(float)
     return pd.concat([runs[RUN], found], axis=1)
 
 
 def _marks(record: dict) -> tuple[float, ...]:
-    """The columns MARKS of a run."""
+    """The columns MARKS of a run, but for the onset."""
     history = record.get("history") or []
     if not history:
-        return (math.nan,) * len(MARKS)
+        return (math.nan,) * (len(MARKS) - 1)
     columns = {name: np.array([step.get(name) for step in history], float) for name in HISTORY}
     epochs, norm = columns["epoch"], columns["norm"]
     fall = _dip(epochs, 100 * columns["val_accuracy"])
-    return _onset(record), *fall, _from_then_on(epochs, columns["misalignment"] <= ALIGNED * norm), norm[0], norm[-1]
+    return *fall, _from_then_on(epochs, columns["misalignment"] <= ALIGNED * norm), norm[0], norm[-1]
 
 
 def _onset(record: dict) -> float:
@@ -173,7 +174,7 @@ def bimodality(values: np.ndarray, counts: np.ndarray) -> float:
     return (third**2 / second + second**2) / fourth
 
 
-def _bimodalities(record: dict) -> tuple[float, float]:
+def _bimodalities(record: dict, onset: float) -> tuple[float, float]:
     """Bimodality of log10 |w| at the onset and at the last epoch."""
     sizes = _sizes(record)
     if not sizes:
@@ -185,7 +186,7 @@ def _bimodalities(record: dict) -> tuple[float, float]:
         low, high = _edges(sizes[epoch])
         return bimodality((low + high) / 2, np.array(list(sizes[epoch].values()), float))
 
-    return of(_onset(record)), of(max(sizes))
+    return of(onset), of(max(sizes))
 
 
 def _edges(sizes: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -233,12 +234,8 @@ def _chosen(sizes: dict[int, dict[str, float]], onset: float, most: int = EPOCHS
     """
     epochs = sorted(sizes)
     # With all weights gone log CR is infinite; one weight left is near enough to place an epoch.
-    log_cr = np.array(
-        [
-            math.log(sum(row.values()) / max(sum(row.values()) - row["zero"], 1))
-            for row in (sizes[epoch] for epoch in epochs)
-        ]
-    )
+    highest = sum(sizes[epochs[0]].values())
+    log_cr = np.log([min(_ratio(sizes[epoch]), highest) for epoch in epochs])
     chosen = {epochs[0], epochs[-1]} | {epoch for epoch in epochs if epoch == onset}
     if log_cr[-1] > 0:
         chosen |= {epochs[int(np.abs(log_cr - part * log_cr[-1]).argmin())] for part in (1 / 3, 2 / 3)}
@@ -264,14 +261,21 @@ def _sizes(record: dict) -> dict:
     return {row["epoch"]: row["sizes"] for row in record.get("weights") or []}
 
 
+def _ratio(row: dict[str, float]) -> float:
+    """CR of counted weights, infinite when all are zero."""
+    numel = sum(row.values())
+    left = numel - row["zero"]
+    return numel / left if left else math.inf
+
+
 def _steps(record: dict) -> list[dict]:
     """The rows of the history, with the CR of the counted weights where there are any: a stored CR is rounded, in older
-    records so that a few zeros among many weights are none."""
-    ratios: dict[int, float | None] = {}
-    for epoch, row in _sizes(record).items():
-        numel = sum(row.values())
-        ratios[epoch] = numel / (numel - row["zero"]) if numel > row["zero"] else None
-    return [
-        step | {"compression": ratios.get(step["epoch"], step.get("compression"))}
-        for step in record.get("history") or []
-    ]
+    records so that a few zeros among many weights are none. One that is above 1 by no more than rounding is 1."""
+    ratios = {epoch: _ratio(row) for epoch, row in _sizes(record).items()}
+    rows = []
+    for step in record.get("history") or []:
+        stored = step.get("compression")
+        if stored is not None and stored <= 1 + THRESHOLD:
+            stored = 1.0
+        rows.append(step | {"compression": ratios.get(step["epoch"], stored)})
+    return rows

@@ -120,7 +120,7 @@ def test_the_start_is_no_dip_though_it_is_the_lowest_accuracy():
 
 
 def test_a_run_that_only_rises_has_no_dip_and_no_onset():
-    found = phases(steps([10, 20, 20, 30], [1, 1, 1, 1]))
+    found = phases(steps([10, 20, 20, 30], [1, 1, 1 + 1e-7, 1]))
     assert found.dip == 0
     assert all(math.isnan(found[name]) for name in ("dip_epoch", "recovery", "onset", "aligned", "norm_start"))
 
