@@ -33,7 +33,8 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench plot weights --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
-# The reference results, from the trials to the report: about seven and a half hours on 2 cores. What is stored is not trained again.
+# The reference results, from the trials to the report: about seven and a half hours on 2 cores. What is stored is not
+# trained again.
 reference: $(VENV)/.installed $(NETWORKS:%=reference-%)
 
 reference-%:

@@ -182,7 +182,7 @@ STUDY = {
     ),
     "best": whole(),
 }
-STUDY_BESIDE = {"provenance": table({}, {"argv": listed(words)})}
+STUDY_BESIDE = {"provenance": table({}, PROVENANCE)}
 
 
 def of_study(content: Any) -> str | None:
