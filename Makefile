@@ -15,7 +15,7 @@ AT-lenet-5 = --at 2,10,50,250,990
 ENGINE ?= --jobs 2
 DRAW ?= $(shell date +%s)
 
-.PHONY: demo test test-oldest package audit faults reference reference-check clean
+.PHONY: demo test test-oldest package audit faults reference reference-check tables clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,28 +33,38 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench plot weights --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
-# The reference results, from the trials to the report: about seven and a half hours on 2 cores. What is stored is not
-# trained again.
+# The reference results, from the trials to the report: about seven and a half hours on 2 cores. What the archive has is
+# not trained again: it is unpacked first, and packed again at the end.
 reference: $(VENV)/.installed $(NETWORKS:%=reference-%)
 
 reference-%:
+	test -d $(REFERENCE)/$*/runs || $(BIN)/dwfbench unpack $(REFERENCE)/$*.zip --to $(REFERENCE)/$*
 	$(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml $(TUNE-$*) --results $(REFERENCE)/$* $(ENGINE)
 	$(BIN)/dwfbench run --tuned --config $(REFERENCE)/$*.toml --seeds 3 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench pack $(REFERENCE)/$*.zip $(REFERENCE)/$* -o $(REFERENCE)/$*.zip
 	$(MAKE) tables-$*
 
-# Tables, figures and report of the stored records alone.
+# Tables, figures and reports of the archives, those that are not committed too.
+tables: $(VENV)/.installed $(NETWORKS:%=tables-%)
+	$(BIN)/dwfbench compare --results results/fashion-mnist-lenet-300-100.zip --format markdown > results/fashion-mnist-lenet-300-100/table.md
+	for kind in accuracy layers; do $(BIN)/dwfbench plot $$kind --results results/fashion-mnist-lenet-300-100.zip || exit 1; done
+	$(BIN)/dwfbench plot --threshold 0.001 --results results/fashion-mnist-lenet-300-100.zip -o results/fashion-mnist-lenet-300-100/accuracy-1e-3.png
+	$(BIN)/dwfbench plot dynamics --method dwf,spred --results results/fashion-mnist-lenet-300-100.zip
+	$(BIN)/dwfbench compare --results results/fashion-mnist-more-baselines.zip --at 10,30,100,300,1000 --format markdown > results/fashion-mnist-more-baselines/table.md
+	$(BIN)/dwfbench compare --results results/fashion-mnist-bfloat16.zip --at 50,100,200,300,500 --format markdown > results/fashion-mnist-bfloat16/table.md
+
 tables-%:
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --format markdown > $(REFERENCE)/$*/table.md
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --format latex > $(REFERENCE)/$*/table.tex
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --reading relative --format csv > $(REFERENCE)/$*/table.csv
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$* $(AT-$*) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
-	for kind in accuracy layers dynamics weights; do $(BIN)/dwfbench plot $$kind --results $(REFERENCE)/$* || exit 1; done
-	$(BIN)/dwfbench report --results $(REFERENCE)/$*
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --format markdown > $(REFERENCE)/$*/table.md
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --format latex > $(REFERENCE)/$*/table.tex
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --reading relative --format csv > $(REFERENCE)/$*/table.csv
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
+	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
+	for kind in accuracy layers dynamics weights; do $(BIN)/dwfbench plot $$kind --results $(REFERENCE)/$*.zip || exit 1; done
+	$(BIN)/dwfbench report --results $(REFERENCE)/$*.zip
 
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed
-	for net in $(NETWORKS); do $(BIN)/dwfbench verify --results $(REFERENCE)/$$net --draw $(DRAW) $(ENGINE) || exit 1; done
+	for net in $(NETWORKS); do $(BIN)/dwfbench verify --results $(REFERENCE)/$$net.zip --draw $(DRAW) $(ENGINE) || exit 1; done
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from dwfbench import arguments, spec
 from dwfbench.arguments import names, numbers
 from dwfbench.errors import UsageError
 from dwfbench.rounding import short
+
+if TYPE_CHECKING:
+    from dwfbench.resultsets import Source
 
 app = typer.Typer(
     name="dwfbench",
@@ -35,6 +38,13 @@ app = typer.Typer(
 OK, SOME_FAILED, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 
 Results = Annotated[Path, typer.Option("--results", help="folder of the run records")]
+ResultSets = Annotated[
+    list[str],
+    typer.Option(
+        "--results", metavar="[LABEL=]PATH", help="folder or archive of run records; several are compared as one"
+    ),
+]
+RESULTS = ["results"]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Cut = Annotated[float | None, typer.Option(help="count weights below this as zero, as recorded [default: as trained]")]
 Listed = Annotated[str | None, typer.Option(help="only these, separated by commas")]
@@ -200,9 +210,10 @@ def tune(
 
 @app.command()
 @guarded
-@with_flags(arguments.engine_flags())
+@with_flags({name: flag for name, flag in arguments.engine_flags().items() if name != "results"})
 def verify(
     *,
+    results: ResultSets = RESULTS,
     runs: Annotated[int, typer.Option(min=1, help="how many of the stored runs, drawn at random")] = 4,
     draw: Annotated[int, typer.Option(help="seed of the draw")] = 0,
     model: Annotated[str | None, typer.Option(help="only of this network; needed where it is code of your own")] = None,
@@ -214,12 +225,13 @@ def verify(
     Agreement is a test accuracy within 1 point and a compression within 10 %, or within three times the range of the
     same setting's seeds where that is wider. On the same machine and versions the numbers should be equal.
     """
-    records = stored_records(given["results"], None, None)
+    named = sets_of(results)
+    records = stored_records(named, None, None)
     if model is not None:
         from dwfbench import models
 
         records = [record for record in records if record["spec"]["model"] == models.identity(model)]
-    engine = arguments.engine_of(given)
+    engine = arguments.engine_of({**given, "results": Path()})
 
     import tempfile
     from dataclasses import replace
@@ -230,7 +242,7 @@ def verify(
 
     chosen = verification.sample(records, runs, draw)
     if not chosen:
-        return nothing(given["results"])
+        return nothing(named)
     with tempfile.TemporaryDirectory() as folder, Reporter() as reporter:
         found = verification.verify(
             records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model
@@ -311,37 +323,47 @@ def aligned(rows: list[list[str]]) -> str:
 # ---------------------------------------------------------------- compare, plot
 
 
+def sets_of(texts: list[str]) -> "list[Source]":
+    from dwfbench import resultsets
+
+    return resultsets.sources(texts)
+
+
 def stored_records(
-    results: Path, dataset, model, threshold: float | None = None, history: bool = False, weights: bool = False
+    named: "list[Source]",
+    dataset,
+    model,
+    threshold: float | None = None,
+    history: bool = False,
+    weights: bool = False,
+    measurement: bool = False,
 ) -> list[dict]:
-    """Records that pass the filters; damaged ones are named on stderr.
+    """Records of the result sets that pass the filters; damaged ones are named on stderr.
 
     Commands filter by method later: labels and the dense reference come from all methods' runs.
     """
-    from dwfbench import curves
-    from dwfbench.store import Store
+    from dwfbench import curves, resultsets
 
-    if not results.is_dir():
-        raise UsageError(
-            f"There is no results folder {results}; train something with `dwfbench run`, or use --results."
-        )
-    store = Store(results)
-    records = store.load(history, weights)
-    for sentence in store.damaged:
+    records, damaged = resultsets.load(named, history, weights, measurement)
+    for sentence in damaged:
         message(sentence)
     records = curves.filter_records(records, names(dataset), names(model))
     return records if threshold is None else curves.counted_at(records, threshold)
 
 
-def nothing(results: Path) -> int:
-    message(f"No finished run in {results} fits; train some with `dwfbench run`.")
+def places(named: "list[Source]") -> str:
+    return " and ".join(str(source.path) for source in named)
+
+
+def nothing(named: "list[Source]") -> int:
+    message(f"No finished run in {places(named)} fits; train some with `dwfbench run`.")
     return NOTHING
 
 
 @app.command()
 @guarded
 def compare(
-    results: Results = Path("results"),
+    results: ResultSets = RESULTS,
     at: Annotated[str, typer.Option(help="compression ratios to compare at")] = "2,5,10,30,100,300",
     tolerance: Annotated[
         str, typer.Option(help="losses of accuracy against dense, for the largest CR within")
@@ -375,10 +397,11 @@ def compare(
         raise UsageError("--tolerance takes values from 0 to 100.")
     if span is not None and not 1 <= span[0] < span[1]:
         raise UsageError("--area takes two compression ratios, the smaller first.")
-    records = stored_records(results, dataset, model, threshold)
+    named = sets_of(results)
+    records = stored_records(named, dataset, model, threshold)
     frame, (low, high) = curves.frame(records), span or (None, None)
     if frame.empty:
-        return nothing(results)
+        return nothing(named)
     cautions = curves.warnings(frame, curves.failures(records))
     if versus is None:
         table = tables.compare(records, ratios, tolerances, reading, method=names(method), low=low, high=high)
@@ -393,7 +416,7 @@ def compare(
         cautions += curves.pair_warnings(shown, found, label)
         table, caption = tables.versus(found), tables.versus_caption(found, label)
     if table.empty:
-        return nothing(results)
+        return nothing(named)
     for line in cautions:
         message(line)
     typer.echo(tables.render(table, format).rstrip("\n"))
@@ -408,7 +431,7 @@ def plot(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="PNG, SVG or PDF [default: RESULTS/KIND.png]")
     ] = None,
-    results: Results = Path("results"),
+    results: ResultSets = RESULTS,
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
@@ -422,7 +445,7 @@ def plot(
     kinds = ("accuracy", "layers", "dynamics", "weights", "latency")
     if kind not in kinds:
         raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
-    from dwfbench import curves, dynamics, plots
+    from dwfbench import curves, dynamics, latency, plots
     from dwfbench.store import replace
 
     if threshold is not None and kind != "accuracy":
@@ -433,13 +456,14 @@ def plot(
     if not (math.isfinite(ratio) and ratio >= 1):
         raise UsageError(f"--compression takes a finite compression ratio of at least 1, not {ratio:g}.")
     over_epochs = kind in ("dynamics", "weights")
-    records = stored_records(results, dataset, model, threshold, history=over_epochs, weights=over_epochs)
+    named = sets_of(results)
+    records = stored_records(named, dataset, model, threshold, over_epochs, over_epochs, kind == "latency")
     make: dict[str, Callable[[list[dict]], Any]] = {
         "accuracy": curves.frame,
         "layers": curves.layers,
         "dynamics": dynamics.histories,
         "weights": functools.partial(dynamics.weights, compression=ratio),
-        "latency": functools.partial(measured, results),
+        "latency": latency.frame,
     }
 
     def asked_for(table):
@@ -450,19 +474,19 @@ def plot(
         frame = frame[frame["method"] != "dense"]
     if frame.empty and kind == "weights":
         message(
-            f"No finished run in {results} that fits has a strength and a record of its weights (weights.csv, which "
-            "older runs lack); `dwfbench run --force` trains them again."
+            f"No finished run in {places(named)} that fits has a strength and a record of its weights (weights.csv, "
+            "which older runs lack); `dwfbench run --force` trains them again."
         )
         return NOTHING
     if frame.empty and kind == "latency":
         message(
-            f"No finished run in {results} that fits was measured; `dwfbench measure RUN` measures those that were "
-            "trained with --save-model."
+            f"No finished run in {places(named)} that fits was measured; `dwfbench measure RUN` measures those that "
+            "were trained with --save-model."
         )
         return NOTHING
     if frame.empty:
-        return nothing(results)
-    path = output or results / f"{kind}.png"
+        return nothing(named)
+    path = output or named[0].folder / f"{kind}.png"
     phases = asked_for(dynamics.phases(records)) if kind == "dynamics" else None
     written = [path]
     try:
@@ -477,23 +501,13 @@ def plot(
     return OK
 
 
-def measured(results: Path, records: list[dict]):
-    """The `latency.frame` of the stored measurements; damaged ones are named on stderr."""
-    from dwfbench import latency
-
-    found, damaged = latency.read(results, [record["id"] for record in records])
-    for sentence in damaged:
-        message(sentence)
-    return latency.frame(records, found)
-
-
 @app.command()
 @guarded
 def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="HTML file [default: RESULTS/report.html]")
     ] = None,
-    results: Results = Path("results"),
+    results: ResultSets = RESULTS,
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
@@ -501,19 +515,78 @@ def report(
     debug: Debug = False,
 ) -> int:
     """Write charts, tables, cautions, failures and provenance as one HTML file that opens without a network."""
-    from dwfbench import curves, report
+    from dwfbench import curves, report, resultsets
 
-    selection = report.Selection(results, names(dataset), names(model), names(method), threshold)
-    records = stored_records(results, dataset, model, threshold, history=True)
+    named = sets_of(results)
+    selection = report.Selection(tuple(results), names(dataset), names(model), names(method), threshold)
+    records = stored_records(named, dataset, model, threshold, history=True)
     if curves.frame(curves.filter_records(records, method=selection.method)).empty:
-        return nothing(results)
-    studies, damaged = report.studies(results)
+        return nothing(named)
+    studies, damaged = resultsets.studies(named)
     for sentence in damaged:
         message(sentence)
-    path = output or results / "report.html"
+    path = output or named[0].folder / "report.html"
     report.write(report.render(records, selection, studies), path)
     typer.echo(str(path))
     return OK
+
+
+# ---------------------------------------------------------------- pack, unpack
+
+
+@app.command()
+@guarded
+def pack(
+    sources: Annotated[list[str], typer.Argument(metavar="[LABEL=]SOURCE...", help="results folders and archives")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="SET.zip", help="the archive")],
+    keep_both: Annotated[
+        bool,
+        typer.Option("--keep-both", help="where sources disagree about a run, keep both, the later with its label"),
+    ] = False,
+    debug: Debug = False,
+) -> int:
+    """Make one archive of results folders and archives: to keep, to send, to merge. Beside it a CSV with a row a run.
+
+    Trials and studies of tuning, histories, and measurements go along; stored networks (--save-model) do not. Equal
+    records give equal archives. Every command that reads results takes archives as it takes folders.
+    """
+    from dwfbench import resultsets
+
+    parts, damaged = resultsets.pack(sets_of(sources), output, keep_both)
+    for sentence in damaged:
+        message(sentence)
+    typer.echo(contents(parts, output))
+    return OK
+
+
+@app.command()
+@guarded
+def unpack(
+    archive: Annotated[str, typer.Argument(metavar="SET.zip", help="an archive that `dwfbench pack` made")],
+    to: Annotated[Path, typer.Option("--to", help="results folder; what it has already stays")],
+    debug: Debug = False,
+) -> int:
+    """Make a results folder of an archive, to train on from there. A run that the folder has otherwise is refused."""
+    from dwfbench import resultsets
+
+    (source,) = sets_of([archive])
+    if not source.is_archive:
+        raise UsageError(f"{source.path} is a folder, not an archive.")
+    parts, damaged = resultsets.unpack(source, to)
+    for sentence in damaged:
+        message(sentence)
+    typer.echo(contents(parts, to))
+    return OK
+
+
+def contents(parts: dict, place: Path) -> str:
+    """What an archive holds, in a sentence."""
+    runs = [entry.record["status"] for part in parts.values() for entry in part.runs.values()]
+    trials, studies = (sum(len(getattr(part, name)) for part in parts.values()) for name in ("trials", "studies"))
+    bad = f" ({len(runs) - runs.count('ok')} of them diverged or failed)" if runs.count("ok") < len(runs) else ""
+    tuning = f", {studies} tuning studies with {trials} runs" if trials or studies else ""
+    apart = "".join(f"; {label} apart: {len(part.runs)} runs" for label, part in parts.items() if label)
+    return f"{place}: {len(runs)} run{'s' * (len(runs) != 1)}{bad}{tuning}{apart}"
 
 
 # ---------------------------------------------------------------- export, measure
@@ -626,7 +699,7 @@ def measure(
         message(f"{stored.record['label']}, run {stored.id}: measuring")
         found[stored.id] = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
         latency.write(stored.folder, found[stored.id])
-    frame = latency.frame([dict(stored.record) for stored in chosen], found)
+    frame = latency.frame([{**stored.record, "measurement": found[stored.id]} for stored in chosen])
     typer.echo(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
     caption = tables.latency_caption(latency.places(frame))
     typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")
@@ -639,21 +712,38 @@ def measure(
 @app.command("list")
 @guarded
 def list_(
-    kind: Annotated[str, typer.Argument(help="methods, models, datasets or recipes")],
+    kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes or runs")],
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    results: Annotated[
+        list[str],
+        typer.Option("--results", metavar="[LABEL=]PATH", help="of runs: folders or archives [default: results]"),
+    ] = [],  # noqa: B006 (typer copies it)
     debug: Debug = False,
 ) -> int:
-    """Describe the methods (with knob, options, source), models, data sets or recipes."""
+    """Describe the methods (with knob, options, source), models, data sets or recipes, or the stored runs."""
     kinds = {
         "methods": list_methods,
         "models": list_models,
         "datasets": list_datasets,
         "recipes": list_recipes,
     }
-    if kind not in kinds:
-        raise UsageError(f"There is no list of {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
+    if kind != "runs" and kind not in kinds:
+        known = [*kinds, "runs"]
+        raise UsageError(f"There is no list of {kind!r}{spec.nearest(kind, known)} Choose one of {', '.join(known)}.")
+    if results and kind != "runs":
+        raise UsageError(f"--results is for `dwfbench list runs`, not for {kind}.")
+    if kind == "runs":
+        return list_runs(sets_of(results or RESULTS), as_json)
     rows = kinds[kind]()
     typer.echo(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
+    return OK
+
+
+def list_runs(named: "list[Source]", as_json: bool) -> int:
+    records = stored_records(named, None, None)
+    if not records:
+        return nothing(named)
+    typer.echo(json.dumps(records, indent=2, ensure_ascii=False) if as_json else curve_table(records))
     return OK
 
 

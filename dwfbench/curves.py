@@ -7,17 +7,16 @@ only then are seeds averaged, or two curves' values of one seed subtracted. Ever
 columns `dataset`, `model`, `label`. Empty input gives empty frames with the same columns.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import MISSING, fields
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from dwfbench.errors import UsageError
-from dwfbench.spec import RunSpec, nearest
+from dwfbench.resultsets import VARYING, curve_key, whole
+from dwfbench.spec import nearest
 
 AT = (2, 5, 10, 30, 100, 300)
 TOLERANCES = (1, 5, 10)
@@ -25,13 +24,12 @@ LEVEL = 0.05  # a difference is beyond noise where its Holm p is below this
 
 PANEL = ["dataset", "model"]
 KEYS = [*PANEL, "label"]
-VARYING = {"seed", "strength", "compression"}  # the spec fields that move along a curve, not between curves
 END_SLACK = np.log1p(1e-3)  # a target CR of 10 met as 9.9996 counts as reached
 ROUNDING = 1e-9  # points of accuracy; one test sample of a million is 1e-4
 
 TEXTS = [
     *("id", "curve", "label", "method", "dataset", "model", "knob", "status", "error"),
-    *("data_checksum", "torch", "device"),
+    *("data_checksum", "torch", "device", "set"),
 ]
 NUMBERS = [
     *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
@@ -40,7 +38,7 @@ NUMBERS = [
 FRAME = [
     *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
     *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    *("data_checksum", "torch", "device", "extra_passes"),
+    *("data_checksum", "torch", "device", "extra_passes", "set"),
 ]
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
 LAYERS = [
@@ -58,10 +56,6 @@ LAYERS = [
 
 
 # --- records -> tidy frames ---------------------------------------------------------------------------------
-
-
-DEFAULTS = {item.name: item.default for item in fields(RunSpec) if item.default is not MISSING}
-ADDED_OPTIONS = {"dwf": {"group": "none"}}  # options that stored runs of a method may not know, as they were run
 
 
 def filter_records(
@@ -124,7 +118,8 @@ def frame(records: Iterable[dict]) -> pd.DataFrame:
     seed; epochs; knob (strength, compression or None); knob_value; compression (achieved CR); accuracy,
     val_accuracy (percent); effective_compression (CR of live paths); seconds; macs (sparse / dense, 0 to 1);
     connected; data_checksum; torch (its version) and device, on which the last digits depend; extra_passes
-    (over a batch, beside the epochs; NaN in records of earlier versions).
+    (over a batch, beside the epochs; NaN in records of earlier versions); set (name of the result set that tells the
+    run's curve apart from another one's, else None).
     """
     runs = _runs(records)
     return runs.loc[runs["usable"], FRAME].reset_index(drop=True)
@@ -166,25 +161,14 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def records_by_id(records: Iterable[dict]) -> dict[str, dict]:
-    """Records by id, the last of one id. A field of RunSpec that a record does not know has its default: as before.
-
-    So has an option that its method had not yet.
-    """
-
-    def whole(record: dict) -> dict:
-        spec = record["spec"]
-        added = ADDED_OPTIONS.get(spec.get("method"))
-        if added is None:
-            return record if spec.keys() >= DEFAULTS.keys() else record | {"spec": DEFAULTS | spec}
-        return record | {"spec": DEFAULTS | spec | {"options": added | (spec.get("options") or {})}}
-
+    """Records by id, the last of one id, each with all settings (see ``resultsets.whole``)."""
     return {record["id"]: whole(record) for record in records}
 
 
 def _runs(records: Iterable[dict]) -> pd.DataFrame:
     """Every run, usable or not, so that all frames agree on the labels."""
     records = list(records_by_id(records).values())
-    keys = [_curve_key(record["spec"]) for record in records]
+    keys = [curve_key(record["spec"]) for record in records]
     labels = _labels(records, keys)
     rows = [_row(record, key, labels[key]) for record, key in zip(records, keys, strict=True)]
     runs = pd.DataFrame(rows, columns=[*TEXTS, *NUMBERS, "connected"])
@@ -201,7 +185,7 @@ def _row(record: dict, key: str, label: str) -> dict:
     depth = (spec.get("options") or {}).get("depth")
     return {
         **{name: record.get(name) for name in ("id", "status", "error", "compression", "effective_compression")},
-        **{name: spec.get(name) for name in ("method", "dataset", "model", "seed", "epochs")},
+        **{name: spec.get(name) for name in ("method", "dataset", "model", "seed", "epochs", "set")},
         "curve": key,
         "label": label,
         "depth": None if isinstance(depth, str) else depth,  # another package's method may mean something else by it
@@ -221,11 +205,6 @@ def _row(record: dict, key: str, label: str) -> dict:
 
 def _percent(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
-
-
-def _curve_key(spec: dict) -> str:
-    kept = {name: value for name, value in spec.items() if name not in VARYING}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _flat(spec: dict) -> dict:
@@ -448,16 +427,21 @@ def _summary(values: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
 
 
 def dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
-    """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95."""
-    curves = frame[[*KEYS, "epochs"]].drop_duplicates(KEYS)
-    runs = dense[dense["method"] == "dense"].groupby([*PANEL, "epochs", "seed"], as_index=False)["accuracy"].mean()
-    same = curves.merge(_summary(runs, [*PANEL, "epochs"], "accuracy"), on=[*PANEL, "epochs"], how="left")
-    other = curves.merge(_summary(runs, PANEL, "accuracy"), on=PANEL, how="left")
-    known = same["accuracy"].notna()
-    return same[KEYS].assign(
-        dense=same["accuracy"].where(known, other["accuracy"]),
-        dense_ci95=same["ci95"].where(known, other["ci95"]),
-    )
+    """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95.
+
+    The dense runs are those of the curve's result set, where sets are told apart, and of its number of epochs; else
+    those of any set and its epochs; else any.
+    """
+    curves = frame[[*KEYS, "epochs", "set"]].drop_duplicates(KEYS).fillna({"set": ""})
+    runs = dense[dense["method"] == "dense"].fillna({"set": ""})
+    references = curves[KEYS].assign(dense=np.nan, dense_ci95=np.nan)
+    for by in ([*PANEL, "epochs", "set"], [*PANEL, "epochs"], PANEL):
+        per_seed = runs.groupby([*by, "seed"], as_index=False)["accuracy"].mean()
+        alike = curves.merge(_summary(per_seed, by, "accuracy"), on=by, how="left")
+        missing = references["dense"].isna().to_numpy()
+        values = alike[["accuracy", "ci95"]].to_numpy(float)
+        references.loc[missing, ["dense", "dense_ci95"]] = values[missing]
+    return references
 
 
 # --- statistics ---------------------------------------------------------------------------------------------

@@ -408,6 +408,9 @@ def cache() -> Iterator[Finding]:
 
 def results_folder(folder: Path) -> Iterator[Finding]:
     """Whether runs can be stored, and how much room there is for them."""
+    if folder.is_file():
+        yield Finding("results", "ok", f"{folder} is a file, to be read as an archive; nothing can be trained into it")
+        return
     if folder.exists() and not folder.is_dir():
         yield Finding("results", "problem", f"{folder} is not a folder", "choose another one with --results")
         return
@@ -424,11 +427,15 @@ def results_folder(folder: Path) -> Iterator[Finding]:
 
 def records(folder: Path) -> Iterator[Finding]:
     """How many records there are, and those that cannot be read."""
-    from dwfbench.store import Store
+    from dwfbench import resultsets
+    from dwfbench.errors import UsageError
 
-    store = Store(folder)
-    stored = store.load()
-    for sentence in store.damaged:
+    try:
+        stored, damaged = resultsets.load([resultsets.Source(folder)]) if folder.exists() else ([], [])
+    except UsageError as error:
+        yield Finding("records", "problem", str(error), "restore the archive from a copy")
+        return
+    for sentence in damaged:
         yield Finding("record", "warning", sentence, "restore it from a copy, or let it be trained again")
     bad = sum(record["status"] != "ok" for record in stored)
     yield Finding("records", "ok", f"{len(stored)} in {folder}, {bad} of them failed or diverged")

@@ -1,17 +1,14 @@
-"""Measurements of ``dwfbench measure``, kept beside the records in ``measure.json``, as one tidy frame."""
+"""Measurements of ``dwfbench measure``, kept beside the records in ``measure.json``, as a tidy frame."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from dwfbench import curves, faults, files
-from dwfbench.store import RUN_ID, write_json
+from dwfbench import curves
+from dwfbench.store import MEASUREMENT, MEASUREMENT_SCHEMA, write_json
 
-FILE = "measure.json"
-SCHEMA = 1
 RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression"]
 MEASURED = [
     *("form", "batch", "accuracy", "macs", "bytes", "bytes_zlib", "median", "iqr", "speedup"),
@@ -21,25 +18,7 @@ MEASURED = [
 
 def write(folder: Path, measurement: Mapping[str, Any]) -> None:
     """Keep a measurement in a run's folder; an earlier one is replaced. Raises UsageError if it cannot be written."""
-    write_json(folder / FILE, {"schema": SCHEMA, **measurement})
-
-
-def read(results: Path, ids: Iterable[str]) -> tuple[dict[str, dict], list[str]]:
-    """The measurements of those runs that have one, by id, and a sentence for every one that cannot be read."""
-    found, damaged = {}, []
-    for run_id in filter(RUN_ID.fullmatch, ids):
-        path = results / "runs" / run_id / FILE
-        try:
-            content = json.loads(files.text(path, files.MOST_JSON))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, RecursionError):
-            content = None
-        if faults.of_measurement(content) or content.get("schema") != SCHEMA:
-            damaged.append(f"{path} is not a readable measurement; `dwfbench measure {run_id}` makes it again.")
-            continue
-        found[run_id] = content
-    return found, damaged
+    write_json(folder / MEASUREMENT, {"schema": MEASUREMENT_SCHEMA, **measurement})
 
 
 def rows(measurement: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -57,14 +36,17 @@ def rows(measurement: Mapping[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
-def frame(records: Iterable[dict], measurements: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """A row for every measured run, form ("dense", "sparse", "compact") and batch size.
+def frame(records: Iterable[dict]) -> pd.DataFrame:
+    """A row for every run with a ``measurement`` in its record, form ("dense", "sparse", "compact") and batch size.
 
     Columns RUN, as in ``curves.frame``, and MEASURED: accuracy of the form (percent), MACs, bytes of its file and those
     compressed by zlib, median and interquartile range of the time of a pass (seconds), speed-up over dense, and where
     it was measured. In the order of the records, the forms and the batch sizes.
     """
-    measured = [{"id": key, **row} for key, one in measurements.items() for row in rows(one)]
+    records = list(records)
+    measured = [
+        {"id": run["id"], **row} for run in records if run.get("measurement") for row in rows(run["measurement"])
+    ]
     runs = curves.frame(records)[RUN]
     return runs.merge(pd.DataFrame(measured, columns=["id", *MEASURED]), on="id", how="inner")
 

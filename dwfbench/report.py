@@ -22,9 +22,8 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from dwfbench import __version__, charts, curves, dynamics, faults, plots, tables
-from dwfbench import files as reading
-from dwfbench.errors import UsageError, one_line
+from dwfbench import __version__, charts, curves, dynamics, plots, tables
+from dwfbench.errors import UsageError
 from dwfbench.rounding import short
 from dwfbench.store import replace
 
@@ -38,9 +37,9 @@ PANEL_TITLES = [tables.TITLES[name] for name in curves.PANEL]
 
 @dataclass(frozen=True)
 class Selection:
-    """What a report was asked to show: names of data sets, models and methods, None for all."""
+    """What a report was asked to show: result sets; names of data sets, models and methods, None for all."""
 
-    results: Path
+    results: tuple[str, ...]
     dataset: list[str] | None = None
     model: list[str] | None = None
     method: list[str] | None = None
@@ -49,10 +48,11 @@ class Selection:
     def words(self, threshold: bool = True) -> list[str]:
         """The flags that ask for the same again, with --threshold or without."""
         names = {"dataset": self.dataset, "model": self.model, "method": self.method}
-        flags = {"results": str(self.results)} | {flag: ",".join(found) for flag, found in names.items() if found}
+        flags = [("results", text) for text in self.results]
+        flags += [(flag, ",".join(found)) for flag, found in names.items() if found]
         if threshold and self.threshold is not None:
-            flags["threshold"] = f"{self.threshold:g}"
-        return [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+            flags.append(("threshold", f"{self.threshold:g}"))
+        return [word for flag, value in flags for word in (f"--{flag}", value)]
 
 
 def write(page: str, path: Path) -> None:
@@ -62,21 +62,6 @@ def write(page: str, path: Path) -> None:
         replace(path, page.encode("utf-8", "replace"))  # half a surrogate pair in a name is no reason to fail
     except OSError as error:
         raise UsageError(f"The report cannot be written to {path} ({error.strerror or error}).") from None
-
-
-def studies(results: Path) -> tuple[list[dict], list[str]]:
-    """The tuning studies below a results folder in the order of their names, and a sentence for each unreadable one."""
-    found, damaged = [], []
-    for path in sorted((results / "tuning" / "studies").glob("*.json")):
-        try:
-            study = json.loads(reading.text(path, reading.MOST_JSON))
-        except (OSError, ValueError, RecursionError):
-            study = None
-        if faults.of_study(study) is None:
-            found.append(study)
-        else:
-            damaged.append(f"{one_line(str(path))} is not a readable tuning study; the report leaves it out.")
-    return found, damaged
 
 
 def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict] = ()) -> str:

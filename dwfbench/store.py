@@ -15,7 +15,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 ROOM = 100_000
 """Bytes: about what a run's record, history and weights.csv need, and must be there before training."""
+TUNING = "tuning"
+"""Folder of a results folder that holds the trials of its tuning: a results folder itself, with ``studies/``."""
+MEASUREMENT, MEASUREMENT_SCHEMA = "measure.json", 1
 HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "norm", "lr", "seconds")
 LARGEST = 1e300  # of what is read, so that a mean of such numbers is one too
 
@@ -59,6 +62,10 @@ class Store:
 
     def prepare(self) -> None:
         """Create the folder and try a write, before any training: a night's results need a place."""
+        if self.folder.is_file():
+            raise UsageError(
+                f"{self.folder} is a file, and training writes into a folder; `dwfbench unpack` makes it of an archive."
+            )
         try:
             (self.folder / "runs").mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".probe-{os.getpid()}"
@@ -113,12 +120,13 @@ class Store:
             ) from None
 
     @uncollected()
-    def load(self, history: bool = False, weights: bool = False) -> list[dict]:
+    def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> list[dict]:
         """All records, finished ones first, in the order of their ids; a failure is left out once its run is ok.
 
-        ``history`` adds the rows of history.csv under that key, ``weights`` those of weights.csv: {"epoch": ...,
-        "sizes": {"zero": number of weights, "-7": ..., ...}}, see ``sparsity.SIZES``. Unreadable records, and those
-        of another schema, are listed in ``damaged``, one sentence each, and skipped.
+        ``history`` adds the rows of history.csv under that key, ``weights`` those of weights.csv (see ``with_tables``),
+        ``measurement`` what ``dwfbench measure`` kept beside the record, None where it kept nothing.
+        Unreadable records and measurements, and those of another schema, are listed in ``damaged``, one sentence each,
+        and skipped.
         """
         self.damaged = []
         records: dict[str, dict] = {}
@@ -134,14 +142,63 @@ class Store:
                     continue
                 if record is None:
                     continue
-                if history:
-                    rows = _rows(folder / "history.csv")
-                    record["history"] = [{name: row[name] for name in HISTORY if name in row} for row in rows]
-                if weights:
-                    rows = _rows(folder / "weights.csv")
-                    record["weights"] = [{"epoch": row.pop("epoch"), "sizes": row} for row in rows if _counts(row)]
+                with_tables(
+                    record,
+                    _text(folder / "history.csv") if history else None,
+                    _text(folder / "weights.csv") if weights else None,
+                )
+                if measurement:
+                    record["measurement"] = self._measurement(folder)
                 records[run_id] = record
         return list(records.values())
+
+    def tables(self, record: Mapping[str, Any]) -> tuple[str, str]:
+        """The texts of history.csv and weights.csv of a run that was read, empty where there is none."""
+        folder = self.folder / ("runs" if record["status"] == "ok" else "failed") / record["id"]
+        return _text(folder / "history.csv"), _text(folder / "weights.csv")
+
+    def restore(self, record: Mapping[str, Any], tables: Mapping[str, str]) -> None:
+        """Write a run as an archive has it: its record, its measurement, and its tables by the names of their files."""
+        folder = self.folder / ("runs" if record["status"] == "ok" else "failed") / record["id"]
+        for name, text in tables.items():
+            if text:
+                write_file(folder / name, text.encode())
+        if record.get("measurement") is not None:
+            write_json(folder / MEASUREMENT, record["measurement"])
+        write_json(folder / "run.json", {name: value for name, value in record.items() if name != "measurement"})
+
+    def write_study(self, name: str, study: Mapping[str, Any]) -> None:
+        """Keep a tuning study; an earlier one of that name is replaced."""
+        write_json(self.folder / TUNING / "studies" / f"{name}.json", study)
+
+    def studies(self) -> list[dict]:
+        """The tuning studies of this folder in the order of their names; unreadable ones are listed in ``damaged``."""
+        studies = []
+        for path in sorted((self.folder / TUNING / "studies").glob("*.json")):
+            study = self._json(path, faults.of_study)
+            if study is None:
+                self._damaged(f"{path} is not a readable tuning study; it is left out.")
+            else:
+                studies.append(study)
+        return studies
+
+    def _measurement(self, folder: Path) -> dict | None:
+        path = folder / MEASUREMENT
+        if not os.path.lexists(path):
+            return None
+        measurement = self._json(path, of_measurement)
+        if measurement is None:
+            self._damaged(f"{path} is not a readable measurement; `dwfbench measure {folder.name}` makes it again.")
+        return measurement
+
+    @staticmethod
+    def _json(path: Path, fault: Callable[[Any], str | None]) -> dict | None:
+        """The content of a JSON file in which ``fault`` sees none; None where there is no such file."""
+        try:
+            content = json.loads(files.text(path, files.MOST_JSON))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return None if fault(content) else content
 
     def _read(self, folder: Path) -> dict | None:
         path = folder / "run.json"
@@ -155,13 +212,7 @@ class Store:
             why = error.strerror if isinstance(error, OSError) else error
             self._damaged(f"{path} is not a readable record ({why}); `dwfbench run` trains it again.")
             return None
-        schema = record.get("schema") if isinstance(record, dict) else SCHEMA
-        if type(schema) is not int or schema != SCHEMA:
-            written = f"a record of schema {schema}" if type(schema) is int else "a record without a schema"
-            raise OtherSchema(
-                f"{path} is {written}, and this version of dwfbench reads schema {SCHEMA}; read it with the version "
-                "that wrote it, and choose another folder with --results for new runs."
-            )
+        check_schema(record, path)
         if why := faults.of_record(record, folder.name):
             self._damaged(f"{path} is not a record of this run ({why}); `dwfbench run` trains it again.")
             return None
@@ -169,6 +220,46 @@ class Store:
 
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
+
+
+def check_schema(record: Any, place: Path | str) -> None:
+    """Raises OtherSchema for a record that another version wrote."""
+    schema = record.get("schema") if isinstance(record, dict) else SCHEMA
+    if type(schema) is not int or schema != SCHEMA:
+        written = f"a record of schema {schema}" if type(schema) is int else "a record without a schema"
+        raise OtherSchema(
+            f"{place} is {written}, and this version of dwfbench reads schema {SCHEMA}; read it with the version "
+            "that wrote it, and choose another folder with --results for new runs."
+        )
+
+
+def of_measurement(content: Any) -> str | None:
+    """Why JSON is not a measurement of this version, as half a sentence; None if it is one."""
+    if why := faults.of_measurement(content):
+        return why
+    return None if content.get("schema") == MEASUREMENT_SCHEMA else "it is of another schema"
+
+
+def with_tables(record: dict, history: str | None, weights: str | None) -> dict:
+    """Adds to a record the rows of its tables, given as CSV texts, under ``history`` and ``weights``.
+
+    A row of the latter is {"epoch": ..., "sizes": {"zero": number of weights, "-7": ..., ...}}, see ``sparsity.SIZES``.
+    A damaged table has no rows: the record counts without it. None leaves a table out.
+    """
+    if history is not None:
+        record["history"] = [{name: row[name] for name in HISTORY if name in row} for row in _rows(history)]
+    if weights is not None:
+        rows = _rows(weights)
+        record["weights"] = [{"epoch": row.pop("epoch"), "sizes": row} for row in rows if _counts(row)]
+    return record
+
+
+def _text(path: Path) -> str:
+    """The text of a table; a missing or unreadable one is empty."""
+    try:
+        return files.text(path, files.MOST_TABLE)
+    except (OSError, ValueError):
+        return ""
 
 
 def _names(folder: Path) -> list[str]:
@@ -194,9 +285,14 @@ def replace(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """A file beside the records, parent folders included. UsageError when it cannot be written."""
+    write_file(path, (json.dumps(finite(value), indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """The same with any content."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, (json.dumps(finite(value), indent=1, allow_nan=False) + "\n").encode())
+        replace(path, content)
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror or error}).") from None
 
@@ -227,17 +323,16 @@ def _sizes(history: list[dict]) -> str:
     return text.getvalue()
 
 
-def _rows(path: Path) -> list[dict]:
-    """Rows of finite numbers by epoch; what is blank or infinite is None. A missing or damaged table is empty: the
-    record counts without it."""
+def _rows(table: str) -> list[dict]:
+    """Rows of finite numbers by epoch; what is blank or infinite is None. A damaged table is empty."""
     try:
-        reader = csv.DictReader(io.StringIO(files.text(path, files.MOST_TABLE), newline=""), strict=True)
+        reader = csv.DictReader(io.StringIO(table, newline=""), strict=True)
         rows: list[dict[str, Any]] = [
             {name: float(cell) if cell else None for name, cell in row.items()} for row in reader
         ]
         rows = [{name: v if v is None or abs(v) < LARGEST else None for name, v in row.items()} for row in rows]
         return [{**row, "epoch": int(row["epoch"])} for row in rows if row.get("epoch") is not None]
-    except (OSError, ValueError, TypeError, csv.Error):
+    except (ValueError, TypeError, csv.Error):
         return []
 
 

@@ -105,9 +105,18 @@ def measurement(speeds, threads=1):
     return {"schema": 1, "forms": forms, "latency": times, "device_name": "ABC", "threads": threads}
 
 
+def with_measurements(records, measurements):
+    return [{**run, "measurement": measurements.get(run["id"])} for run in records]
+
+
+def stored(run_id):
+    results = {"compression": 1.0, "layers": [], "thresholds": [], "provenance": {"data_checksum": "0" * 16}}
+    return {**record(run_id, 9.0), "schema": 1, "seconds": 1.0, **results}
+
+
 def test_the_table_by_hand():
     records = [record("b" * 12, 30.0), record("a" * 12, 9.5)]
-    frame = latency.frame(records, {"a" * 12: measurement((0.5, 2.0))})
+    frame = latency.frame(with_measurements(records, {"a" * 12: measurement((0.5, 2.0))}))
     lines = tables.render(tables.latency(frame), "table", tables.latency_cells).splitlines()
     assert [line.split() for line in lines[1:]] == [
         [*["digits", "lenet", "dwf"], "a" * 12, "9.5", form, "87.50", macs, size, zlib] + 2 * [ms, "[0.5]", speedup]
@@ -126,7 +135,7 @@ def test_the_table_by_hand():
 def test_places_are_named_once():
     records = [record(name * 12, 9.0) for name in "abc"]
     found = {name * 12: measurement((1, 2), threads) for name, threads in zip("abc", (1, 4, 1), strict=True)}
-    assert latency.places(latency.frame(records, found)) == ["ABC, 1 thread", "ABC, 4 threads"]
+    assert latency.places(latency.frame(with_measurements(records, found))) == ["ABC, 1 thread", "ABC, 4 threads"]
 
 
 @pytest.mark.parametrize(
@@ -145,16 +154,19 @@ def test_damaged_measurements_are_named(tmp_path, content):
     latency.write(good, measurement((1, 2)))
     bad.mkdir()
     (bad / "measure.json").write_text(content)
-    found, damaged = latency.read(tmp_path, ["a" * 12, "b" * 12, "c" * 12, "../../etc"])
-    assert list(found) == ["a" * 12]
-    assert len(damaged) == 1
-    assert "b" * 12 in damaged[0]
+    for name in "abc":
+        Store(tmp_path).write(stored(name * 12), [])
+    store = Store(tmp_path)
+    measured = {run["id"][0]: run["measurement"] for run in store.load(measurement=True)}
+    assert measured == {"a": measurement((1, 2)), "b": None, "c": None}
+    (sentence,) = store.damaged
+    assert "b" * 12 in sentence
 
 
 def test_the_figure_has_both_forms_and_does_not_change(tmp_path):
     records = [record("a" * 12, 9.0), record("b" * 12, 30.0), record("c" * 12, 1.0, "dense")]
     speeds = {"a": (0.5, 2.0), "b": (0.7, 4.0), "c": (0.4, 1.0)}
-    frame = latency.frame(records, {name * 12: measurement(pair) for name, pair in speeds.items()})
+    frame = latency.frame(with_measurements(records, {name * 12: measurement(pair) for name, pair in speeds.items()}))
     texts = []
     for name in ("x.svg", "y.svg"):
         plots.latency(frame[frame["batch"] == 32], tmp_path / name)
@@ -166,10 +178,9 @@ def test_the_figure_has_both_forms_and_does_not_change(tmp_path):
 
 def test_the_figure_draws_what_was_measured():
     axis = Figure().subplots()
-    frame = latency.frame(
-        [record("a" * 12, 30.0), record("b" * 12, 9.0)],
-        {"a" * 12: measurement((0.7, 4.0)), "b" * 12: measurement((0.5, 2.0))},
-    )
+    records = [record("a" * 12, 30.0), record("b" * 12, 9.0)]
+    measurements = {"a" * 12: measurement((0.7, 4.0)), "b" * 12: measurement((0.5, 2.0))}
+    frame = latency.frame(with_measurements(records, measurements))
     plots._latency_panel(axis, frame[frame["batch"] == 1], "speedup", plots.line_styles(frame))
     compact, sparse = axis.get_lines()
     assert (compact.get_xdata().tolist(), sparse.get_xdata().tolist()) == ([2.0, 4.0], [0.5, 0.7])

@@ -5,15 +5,15 @@ import math
 import re
 import shlex
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from dwfbench import charts, curves, plots, report
 from dwfbench.errors import UsageError
+from dwfbench.store import Store
 
-HERE = report.Selection(Path("results"))
+HERE = report.Selection(("results",))
 EVIL = 'a</script><img src=x onerror="window.injected=1">\'&é\u2028'
 METHODS = [
     ("dense", "dense", None, {}),
@@ -261,10 +261,10 @@ def test_studies_are_read_and_damaged_ones_named(tmp_path):
     contents["e"] = json.dumps(study(provenance={"argv": 1}))  # a number is no command
     for name, content in contents.items():
         (folder / f"{name}.json").write_text(content)
-    found, damaged = report.studies(tmp_path)
-    assert found == [study()]
-    assert [re.search(r"(\w)\.json", sentence)[1] for sentence in damaged] == ["b", "c", "d", "e"]
-    assert report.studies(tmp_path / "none") == ([], [])
+    store = Store(tmp_path)
+    assert store.studies() == [study()]
+    assert [re.search(r"(\w)\.json", sentence)[1] for sentence in store.damaged] == ["b", "c", "d", "e"]
+    assert Store(tmp_path / "none").studies() == []
 
 
 def test_provenance_counts_what_differs(page):
@@ -294,7 +294,7 @@ def test_the_tuning_of_shown_methods_comes_before_their_runs():
 
 
 def test_the_commands_that_read_have_the_same_selection():
-    chosen = report.Selection(Path("my results"), ["mnist"], None, ["dwf", "dense"], 1e-3)
+    chosen = report.Selection(("my results",), ["mnist"], None, ["dwf", "dense"], 1e-3)
     cut = [{"threshold": 1e-3, "compression": 5.0, "test_accuracy": 0.9}]
     runs = curves.counted_at(records(thresholds=cut), 1e-3)
     found = Page(report.render(runs, chosen))
@@ -308,13 +308,13 @@ def test_the_commands_that_read_have_the_same_selection():
 
 
 def test_a_filtered_report_keeps_the_dense_reference_of_all():
-    text = Page(report.render(records(), report.Selection(Path("r"), method=["dwf"]))).texts["tables"]
+    text = Page(report.render(records(), report.Selection(("r",), method=["dwf"]))).texts["tables"]
     assert "97.95 ± 0.64" in text
 
 
 def test_nothing_to_show_and_no_place_to_write_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="nothing to report"):
-        report.render(records(), report.Selection(Path("r"), method=["none"]))
+        report.render(records(), report.Selection(("r",), method=["none"]))
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         report.write("", tmp_path / "file" / "report.html")

@@ -167,7 +167,7 @@ def test_other_folders_are_not_runs(place):
 
 def test_a_results_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "results").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="writes into a folder"):
         Store(tmp_path / "results").prepare()
 
 

@@ -210,19 +210,20 @@ def read_beside(place: Path, content: bytes, records: list[dict]) -> None:
     study.parent.mkdir(parents=True)
     study.write_bytes(content)
     (place / "runs" / ID / "measure.json").write_bytes(content)
-    found, damaged = report.studies(place)
-    assert len(found) + len(damaged) == 1
+    store = Store(place)
+    found = store.studies()
+    assert len(found) + len(store.damaged) == 1
     one = tuning.read(place / "tuning", ID)
     for known in found:
         report._study(known)
         report._commands([known])
     if one is not None:
         assert one["trials"][one["best"]]["values"] is not None
-    measured, damaged_too = latency.read(place, [ID])
-    assert len(measured) + len(damaged_too) == 1
-    for said in (*damaged, *damaged_too):
+    measurement = store._measurement(place / "runs" / ID)
+    assert len(found) + (measurement is not None) + len(store.damaged) == 2
+    for said in store.damaged:
         sentence(said)
-    frame = latency.frame(records, measured)
+    frame = latency.frame([run | {"measurement": measurement if run["id"] == ID else None} for run in records])
     latency.places(frame)
     if not frame.empty:
         tables.render(tables.latency(frame), "table", tables.latency_cells)
