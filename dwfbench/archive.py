@@ -42,7 +42,7 @@ FORMAT, VERSION = "dwfbench results", 1
 MANIFEST, RECORDS, MEASUREMENTS, STUDIES = "manifest.json", "records.jsonl", "measurements.jsonl", "studies.jsonl"
 TABLES = ("history.csv", "weights.csv")
 SETS = "sets"
-LABEL = re.compile(r"[\w.+-]{1,40}")
+LABEL = re.compile(r"\w[\w.+-]{0,39}")
 MOST_MEMBERS = 1000
 MOST_MEMBER = 1 << 30
 """Bytes of an unpacked member: 10,000 runs of 1,000 epochs have a history of about that."""

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -69,7 +70,7 @@ class Source:
     def name(self) -> str:
         """The label, or else one made from the path."""
         stem = self.path.resolve().stem if self.is_archive else self.path.resolve().name
-        made = "".join(letter if archive.LABEL.fullmatch(letter) else "-" for letter in stem)[:40]
+        made = re.sub(r"^\W+|[^\w.+-]", "", stem)[:40]
         return self.label or made or "results"
 
     @property

@@ -2,8 +2,8 @@
 
     python tests/fuzz/coverage_guided.py TARGET [SECONDS] [FOLDER]
 
-TARGET is idx, zip, record, recipe or weights; the properties are those of the tests beside this file. It needs atheris
-(Linux; `pip install atheris`), which is no dependency of dwfbench. FOLDER keeps the inputs that reached new code, to go
+TARGET is idx, zip, record, archive, recipe or weights; the properties are those of the tests beside this file. It needs
+atheris (Linux; `pip install atheris`), which is no dependency of dwfbench. FOLDER keeps the inputs that reached new code, to go
 on from, and those that failed, as ``crash-*``.
 """
 
@@ -35,6 +35,7 @@ def main() -> None:
         "idx": properties.idx_file,
         "zip": properties.image_zip,
         "record": properties.record,
+        "archive": properties.archive,
         "recipe": properties.recipe,
         "weights": properties.sparse_file,
     }

@@ -13,7 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from dwfbench import cli, curves, dynamics, latency, planning, report, restore, spec, tables, tuning, verification
+from dwfbench import (
+    cli,
+    curves,
+    dynamics,
+    latency,
+    planning,
+    report,
+    restore,
+    resultsets,
+    spec,
+    tables,
+    tuning,
+    verification,
+)
 from dwfbench.errors import UsageError
 from dwfbench.sources import decoding, idx, image_folder, tiny_imagenet, tree
 from dwfbench.sources.base import DataError
@@ -170,6 +183,34 @@ def record(content: bytes, **tables: str) -> bool:
         names = {"run.json", "history.csv", "weights.csv", "measure.json", f"{ID}.json"}
         assert {path.name for path in place.rglob("*") if path.is_file()} <= names
     return ID in found
+
+
+def archive(content: bytes) -> bool:
+    """Any bytes as an archive of records, read, packed again and unpacked by the commands' functions."""
+
+    @refusable()
+    def read() -> None:
+        source = resultsets.Source(path)
+        records, damaged = resultsets.load([source], history=True, weights=True, measurement=True)
+        studies, damaged_too = resultsets.studies([source])
+        for said in (*damaged, *damaged_too):
+            sentence(said)
+        frame = curves.frame(records)
+        tables.compare(records, at=(2, 10), reading="both")
+        latency.frame(records)
+        assert set(frame["id"]) <= {record["id"] for record in records}
+        for study in studies:
+            report._study(study)
+        resultsets.pack([source], place / "again.zip")
+        resultsets.unpack(source, place / "folder")
+        stores = [Store(place / "folder"), *map(Store, (place / "folder").glob("sets/*"))]
+        unpacked = {record["id"] for store in stores for record in store.load()}
+        assert unpacked == {record["id"].partition("@")[0] for record in records}
+
+    with folder() as place:
+        path = place / "set.zip"
+        path.write_bytes(content)
+        return read()
 
 
 def read_records(records: list[dict]) -> None:

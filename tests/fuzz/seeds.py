@@ -1,6 +1,7 @@
 """Valid files of every kind, from which the mutated ones are made."""
 
 import gzip
+import hashlib
 import io
 import json
 import struct
@@ -129,6 +130,27 @@ def measurement(**more) -> dict:
 def record() -> list[bytes]:
     failed = {"status": "failed", "error": "out of memory"}
     return [json.dumps(content).encode() for content in (run_record(), run_record(**failed), study(), measurement())]
+
+
+def archived(members: dict[str, bytes]) -> bytes:
+    """An archive of records with these members, and a manifest that fits them."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
+    manifest = json.dumps({"format": "dwfbench results", "version": 1, "runs": 1, "sha256": sums}).encode()
+    return zipped([*members.items(), ("manifest.json", manifest)], zipfile.ZIP_DEFLATED)
+
+
+def archive_members() -> dict[str, bytes]:
+    """A run with all that an archive can hold of it, and a study."""
+    lines = {"records": run_record(), "measurements": {**measurement(), "id": ID}, "studies": {**study(), "id": ID}}
+    members = {f"{name}.jsonl": json.dumps(content).encode() + b"\n" for name, content in lines.items()}
+    for name, table in (("history.csv", HISTORY), ("weights.csv", SIZES)):
+        head, *rows = table.splitlines()
+        members[name] = "\n".join([f"id,{head}", *(f"{ID},{row}" for row in rows), ""]).encode()
+    return members
+
+
+def archive() -> list[bytes]:
+    return [archived(archive_members()), archived({}), zipped([]), b""]
 
 
 RECIPE = """title = "LeNet"
