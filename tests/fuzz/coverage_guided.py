@@ -2,9 +2,9 @@
 
     python tests/fuzz/coverage_guided.py TARGET [SECONDS] [FOLDER]
 
-TARGET is idx, zip, record, archive, recipe or weights; the properties are those of the tests beside this file. It needs
-atheris (Linux; `pip install atheris`), which is no dependency of dwfbench. FOLDER keeps the inputs that reached new code, to go
-on from, and those that failed, as ``crash-*``.
+TARGET is idx, zip, record, archive, recipe or weights; the properties are those of the tests beside this file. It
+needs atheris (Linux; `pip install atheris`), which is no dependency of dwfbench. FOLDER keeps the inputs that reached
+new code, to go on from, and those that failed, as ``crash-*``.
 """
 
 import sys

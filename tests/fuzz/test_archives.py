@@ -33,9 +33,14 @@ def test_members_of_any_bytes_behind_checksums_that_fit(changed):
     properties.archive(seeds.archived(MEMBERS | {name: content}))
 
 
+NAMES = [
+    *MEMBERS,
+    *("sets/x/records.jsonl", "sets/../records.jsonl", "sets/../../y/records.jsonl", "sets/a b/records.jsonl"),
+    *("../records.jsonl", "/etc/records.jsonl"),
+]
+
+
 @examples(25)
-@given(st.dictionaries(st.sampled_from([*MEMBERS, "sets/x/records.jsonl", "sets/../records.jsonl", "sets/../../y/records.jsonl",
-                                        "../records.jsonl", "/etc/records.jsonl", "sets/a b/records.jsonl"]),
-                       st.sampled_from(sorted(MEMBERS.values()))))  # fmt: skip
+@given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(sorted(MEMBERS.values()))))
 def test_members_of_any_name(members):
     properties.archive(seeds.archived(members))
