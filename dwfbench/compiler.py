@@ -8,7 +8,7 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,30 @@ def available(device: torch.device) -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def compiled(step: Callable, device: torch.device) -> Callable:
-    """The step as one graph of static shapes; the code is kept on disk, for later processes too."""
+def compiled(step: Callable, device: torch.device, graphs: bool = True) -> Callable:
+    """The step as one graph of static shapes; the code is kept on disk, for later processes too.
+
+    With ``graphs``, on CUDA, a step is one launch instead of one a kernel, for tensors that ``stay`` was told of.
+    """
     torch.compiler.reset()  # all steps share their code, and eight variants of it are the compiler's limit
     options: dict[str, Any] = {}
     if device.type == "cuda":
-        options["triton.cudagraphs"] = True  # one launch a step instead of one a kernel
+        options["triton.cudagraphs"] = graphs
     elif onednn_is_faster():
         from dwfbench.onednn import OneDnnProducts  # imports the compiler, which most commands need not wait for
 
         options["post_grad_custom_post_pass"] = OneDnnProducts()
     return torch.compile(step, fullgraph=True, dynamic=False, options=options)
+
+
+def stay(tensors: Iterable[torch.Tensor]) -> None:
+    """Promise that these tensors keep their memory from step to step.
+
+    A CUDA graph copies every other tensor before each launch, and there is none at all of a step that writes to one.
+    Steps over tensors elsewhere, of another group, are recorded anew.
+    """
+    for tensor in tensors:
+        torch._dynamo.mark_static_address(tensor, guard=False)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ Every tensor of a group's state has a leading lane axis L.
 
 import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -60,6 +61,12 @@ class State(NamedTuple):
     velocity: Tensors
     masks: Tensors
     strength: Tensor
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All of them."""
+        for part in PARTS:
+            yield from getattr(self, part).values()
+        yield self.strength
 
 
 @dataclass

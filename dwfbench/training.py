@@ -69,6 +69,7 @@ class Trainer:
         loss = make_loss(self.network, method, spec)
         self.step = make_step(loss, method, spec, data)
         self.gradients = make_gradients(loss, spec, data)
+        self.compiled = compile
         if compile:
             self.step = compiler.compiled(self.step, self.device)
         self.scores: dict[int, tuple[Tensors | None, float]] = {}  # by seed, with the seconds that they took
@@ -234,6 +235,8 @@ class Trainer:
             batches = shuffled(len(labels), self.spec.batch_size, len(rates), group.specs, group.orders, self.device)
             views = self.augmentations(group, len(rates))
             self.network.train()
+            if self.compiled:
+                compiler.stay([*group.state.tensors(), images, labels])
             steps = zip(batches, views, rates, strict=True)
             for index, view, rate in itertools.islice(steps, group.position, None):
                 if (number := group.epoch * len(rates) + group.position) in self.mask_steps:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from test_training import NORM, run, spec
 
 import dwfbench.onednn  # noqa: F401  (makes the operator known)
 from dwfbench import compiler
@@ -55,3 +56,27 @@ def test_a_machine_without_a_c_compiler_has_none(monkeypatch):
 def test_torch_s_compiler_is_imported_by_those_who_compile_only():
     code = "import sys, dwfbench.training; sys.exit('torch._inductor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
+
+
+@pytest.mark.parametrize(("method", "knob"), [("dwf", {"strength": 1e-3}), ("snip", {"compression": 4.0})])
+def test_a_compiled_step_writes_only_to_tensors_whose_memory_stays(monkeypatch, method, knob):
+    """Else there would be no CUDA graph of it, which would be said nowhere."""
+    from torch._dynamo.backends.common import aot_autograd
+
+    seen = []
+
+    def look(graph, inputs):
+        places = [node for node in graph.graph.nodes if node.op == "placeholder"]
+        writes = [node.args[0] for node in graph.graph.nodes if node.target == torch.ops.aten.copy_.default]
+        stay = torch._guards.TracingContext.get().fw_metadata.static_input_indices
+        seen.append(({places.index(node) for node in writes}, set(stay)))
+        return graph.forward
+
+    backend = aot_autograd(fw_compiler=look, keep_inference_input_mutations=True)
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, options, **more: compile(step, backend=backend, **more))
+    specs = [spec(method, model=NORM, seed=seed, epochs=2, **knob) for seed in (0, 1)]
+    run(*specs, compile=True)
+    ((written, staying),) = seen
+    assert len(written) >= 8  # weights, biases, their momentum and BatchNorm's statistics, at least
+    assert written <= staying
