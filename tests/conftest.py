@@ -34,9 +34,17 @@ def wait_for_checkpoint(process, folder, timeout=120):
 
 def pytest_addoption(parser):
     parser.addoption("--faults", action="store_true", help="all fault tests: some of them take many minutes")
+    parser.addoption("--cuda-on", metavar="DEVICE", default="cuda", help="run the tests marked cuda on this device")
 
 
 def pytest_collection_modifyitems(config, items):
+    if any(item.get_closest_marker("cuda") for item in items) and config.getoption("--cuda-on") == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in items:
+                if item.get_closest_marker("cuda"):
+                    item.add_marker(pytest.mark.skip(reason="no CUDA device"))
     if not config.getoption("--faults"):
         for item in items:
             if item.get_closest_marker("faults"):

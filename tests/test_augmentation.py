@@ -143,15 +143,6 @@ def test_apply_is_one_graph(kind):
     assert torch.equal(compiled(kind, images, numbers), apply(kind, images, numbers))
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("kind", ["standard", "paper"])
-def test_cuda_gives_the_images_of_the_cpu(kind):
-    images, numbers = pictures(8, 3, 32, 32), draw(kind, 8, generator())
-    there = apply(kind, images.cuda(), numbers.cuda()).cpu().int()
-    assert (there - apply(kind, images, numbers).int()).abs().max() <= (kind == "paper")  # a rounding
-
-
 def test_unknown_kinds_and_foreign_numbers_are_refused():
     with pytest.raises(UsageError, match="'strong'; choose one of none, standard, paper"):
         draw("strong", 4, generator())
