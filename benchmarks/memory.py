@@ -61,7 +61,7 @@ def measure(device: str, depth: int, momentum: float) -> tuple[int, int]:
     """Bytes used at the peak of training in this process, and bytes of the network's weights."""
     import torch
 
-    from benchmarks.training import random_images
+    from benchmarks.workload import random_images
     from dwfbench import assessment, compiler, method, training
     from dwfbench.spec import RunSpec
 

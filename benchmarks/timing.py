@@ -10,8 +10,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -148,6 +148,12 @@ class Row:
 
     def data(self) -> dict[str, Any]:
         return {**asdict(self), "measured": self.measured, "met": self.met}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Row":
+        """The row whose ``data()`` this is."""
+        own = {item.name: data[item.name] for item in fields(cls)}
+        return cls(**own | {"spread": tuple(own["spread"]) if own["spread"] else None})
 
     def cells(self) -> list[str]:
         value = f"{_short(self.value)} {self.unit}" if self.measured else "-"

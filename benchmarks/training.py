@@ -6,12 +6,9 @@
    products as the step computes them, and as torch.mm does (on some processors another, slower library).
 2. an epoch of an ordinary loop (torchvision data set, DataLoader, torch.optim.SGD) / our epoch, on MNIST-size data.
 3. DWF's step at D = 2, 3, 4 / the dense step.
-4. L runs one after the other / L lanes.
-
-Images are random bytes: the time of a step does not depend on what is in them.
+4. L runs one after the other / L lanes, and what else only a GPU shows (`benchmarks.cuda`).
 """
 
-import gc
 import importlib
 import struct
 import tempfile
@@ -21,83 +18,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
-from dwfbench import compiler, method, models, training
-from dwfbench.data import Dataset, Split
-from dwfbench.spec import RunSpec
+from benchmarks import cuda
+from benchmarks.timing import Options, Ratio, Row, main
+from benchmarks.workload import DENSE, DWF3, SHAPES, Workload, label, measured, random_images
+from dwfbench import compiler, models
 
-SHAPES = {"lenet-300-100": (1, 28, 28), "lenet-5": (1, 28, 28), "resnet-18": (3, 32, 32)}
 MNIST_SAMPLES = 60_000
-DENSE, DWF3, DWF4 = ("dense", {}), ("dwf", {"depth": 3}), ("dwf", {"depth": 4})
 
 
 def rows(options: Options) -> list[Row]:
-    place = options.place
-    found = [*against_products(options), *against_loader(options), *against_dense(options), *lanes(options)]
-    if place.type != "cuda":
-        missing = (
-            ("48 lanes of lenet-300-100: single runs / lanes", "x", ">= 20"),
-            ("48 lanes of lenet-5: single runs / lanes", "x", ">= 10"),
-            ("48 runs of lenet-300-100 on 54,000 images for 100 epochs, steps alone", "s", "< 60"),
-            ("resnet-18, bfloat16, CUDA: seconds an epoch of 50,000 images", "s", "< 1.5"),
-            ("resnet-18, bfloat16, CUDA: dwf D=4 / dense", "x", "<= 1.10"),
-            ("resnet-18, bfloat16, CUDA: part of the loop that the GPU is busy", "", ">= 0.9"),
-        )
-        return [*found, *(Row.missing(name, unit=unit, target=target) for name, unit, target in missing)]
-    return [*found, *on_cuda(options)]
+    on_gpu = options.place.type == "cuda"
+    found = [*against_products(options), *against_loader(options), *against_dense(options)]
+    found += [] if on_gpu else lanes(options)
+    return [*found, *(row for case in cuda.CASES for row in (case.run(options) if on_gpu else case.missing()))]
 
 
-# ---------------------------------------------------------------- what is measured
-
-
-class Workload:
-    """Steps of a group of lanes over random images."""
-
-    def __init__(
-        self,
-        options: Options,
-        chosen: tuple[str, dict],
-        model: str = "lenet-300-100",
-        *,
-        lanes: int = 1,
-        batch: int = 128,
-        precision: str = "float32",
-        samples: int = 10_000,
-        compile: bool = True,
-    ):
-        name, own = chosen
-        kind = method.create(name, own)
-        knob = {kind.knob: 1e-4} if kind.knob else {}
-        shared = {"model": model, "dataset": "random", "batch_size": batch, "precision": precision}
-        specs = [RunSpec(method=name, options=own, epochs=1, lr=0.01, **shared, **knob) for _ in range(lanes)]
-        self.data = random_images(SHAPES[model], samples).to(options.place)
-        self.trainer = training.Trainer(
-            specs[0], kind, self.data, compile=compile and compiler.available(options.place)
-        )
-        self.specs, self.group = specs, self.trainer.start(specs, "benchmark")
-        self.batches = torch.randint(0, samples, (50, batch), device=options.place)
-        self.rate = torch.full((lanes,), 0.01, device=options.place)
-        self.view = torch.empty(batch, 0, device=options.place)  # no augmentation
-        self.position = 0
-        self.trainer.network.train()
-
-    def step(self) -> None:
-        self.position = (self.position + 1) % len(self.batches)
-        index = self.batches[self.position]
-        self.trainer.step(self.group.state, self.data.train.images, self.data.train.labels, index, self.view, self.rate)
-
-    def epoch(self) -> None:
-        """One run of one epoch, as the runner would have it trained, its evaluation included."""
-        list(self.trainer.train(self.specs))
-
-
-def random_images(shape: tuple[int, ...], samples: int) -> Dataset:
-    random = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (samples, *shape), dtype=torch.uint8, generator=random)
-    labels = torch.randint(0, 10, (samples,), generator=random)
-    part, none = Split(images, labels), Split(images[:0], labels[:0])
-    channels = torch.full((shape[0],), 0.5)
-    return Dataset("random", part, none, none, channels, channels / 2, 10, "0" * 16)
+# ---------------------------------------------------------------- what a step is held against
 
 
 def products(model: str, options: Options, *, lanes: int, batch: int, dtype: torch.dtype, mm: Callable) -> Callable:
@@ -177,12 +113,6 @@ def write_mnist(folder: Path, samples: int) -> None:
 # ---------------------------------------------------------------- the rows
 
 
-def measured(options: Options, variants: dict[str, Callable], **how) -> dict[str, list[float]]:
-    gc.collect()
-    least = {"least": 0.0, "warm_up": 1} if options.quick else {"warm_up": 10}
-    return interleaved(variants, options.rounds, synchronize=options.synchronize, **{**least, **how})
-
-
 def against_products(options: Options) -> list[Row]:
     found = []
     cases = [
@@ -260,47 +190,16 @@ def against_dense(options: Options) -> list[Row]:
 
 
 def lanes(options: Options) -> list[Row]:
+    """What lanes bring on a CPU; on CUDA, see `benchmarks.cuda`."""
     found = []
-    cuda = options.place.type == "cuda"
-    cases = [("lenet-300-100", 48, True, ">= 20"), ("lenet-5", 48, True, ">= 10")] if cuda else []
-    cases += [] if cuda else [("lenet-300-100", 8, True, None), ("lenet-300-100", 8, False, None)]
-    for model, count, compile, target in cases[:1] if options.quick else cases:
-        one = Workload(options, DWF3, model, compile=compile)
-        many = Workload(options, DWF3, model, lanes=count, compile=compile)
+    for compile in (True,) if options.quick else (True, False):
+        one = Workload(options, DWF3, compile=compile)
+        many = Workload(options, DWF3, lanes=8, compile=compile)
         times = measured(options, {"one": one.step, "many": many.step})
-        singles = [count * seconds for seconds in times["one"]]
-        how = "compiled" if compile else "eager"
-        title = f"{count} lanes of {model}: single runs / lanes"
-        found.append(Row.of(title, Ratio.of(singles, times["many"]), target=target, note=how))
-        if cuda and model == "lenet-300-100":
-            title = "48 runs of lenet-300-100 on 54,000 images for 100 epochs, steps alone"
-            night = [100 * (54_000 // 128) * seconds for seconds in times["many"]]
-            found.append(Row.of(title, Measured.of(night), unit="s", target="< 60"))
+        ratio = Ratio.of([8 * seconds for seconds in times["one"]], times["many"])
+        title = "8 lanes of lenet-300-100: single runs / lanes"
+        found.append(Row.of(title, ratio, note="compiled" if compile else "eager"))
     return found
-
-
-def on_cuda(options: Options) -> list[Row]:
-    """ResNet-18 at CIFAR's size in bfloat16: an epoch, what the factors add, and how busy the GPU is."""
-    dense, dwf = (Workload(options, chosen, "resnet-18", precision="bfloat16") for chosen in (DENSE, DWF4))
-    times = measured(options, {"dense": dense.step, "dwf": dwf.step})
-    steps = 50_000 // 128
-    title = "resnet-18, bfloat16, CUDA:"
-    epochs = Measured.of([steps * seconds for seconds in times["dense"]])
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        for _ in range(50):
-            dwf.step()
-        options.synchronize()
-    busy = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / 50
-    part = busy / Measured.of(times["dwf"]).value
-    return [
-        Row.of(f"{title} seconds an epoch of 50,000 images", epochs, unit="s", target="< 1.5"),
-        Row.of(f"{title} dwf D=4 / dense", Ratio.of(times["dwf"], times["dense"]), target="<= 1.10"),
-        Row(f"{title} part of the loop that the GPU is busy", part, None, "", ">= 0.9"),
-    ]
-
-
-def label(chosen: tuple[str, dict]) -> str:
-    return method.create(*chosen).label()
 
 
 if __name__ == "__main__":

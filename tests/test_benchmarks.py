@@ -233,11 +233,11 @@ def test_synthetic_records_have_the_fields_of_real_ones(run, tmp_path):
 def test_the_workload_and_the_products_of_training_run():
     import torch
 
-    from benchmarks import training
+    from benchmarks import training, workload
 
     options = Options(rounds=1, quick=True, device="cpu", threads=1)
     for model, lanes in (("lenet-300-100", 2), ("lenet-5", 1)):
-        load = training.Workload(options, training.DWF3, model, lanes=lanes, batch=4, samples=16, compile=False)
+        load = workload.Workload(options, workload.DWF3, model, lanes=lanes, batch=4, samples=16, compile=False)
         before = [value.clone() for value in load.group.state.weights.values()]
         load.step()
         assert all(not torch.equal(a, b) for a, b in zip(before, load.group.state.weights.values(), strict=True))

@@ -1,0 +1,98 @@
+"""Curves, one `dwfbench run` a network, packed while they train: what is stored is sent back, whenever it ends."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.gpu.limits import Clock, run
+
+HERE = Path(__file__).parent
+MOST = 12_000_000
+"""Bytes of the archive."""
+
+TINY = (
+    *("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "10", "--seeds", "2", "--rounds", "2"),
+    *("--strength", "1e-4", "--compression", "10", "--samples-per-class", "1"),
+)
+"""What a rehearsal changes."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network's curves: its config file, epochs between two rows of a history, and the words that it adds."""
+
+    config: str
+    every: int
+    words: tuple[str, ...] = ()
+
+
+NETWORKS = (
+    Network("lenet-300-100.toml", 10),
+    Network("lenet-5.toml", 5),
+    Network("vgg-16.toml", 5, ("--lanes", "1")),  # cuDNN's grouped convolutions, which lanes become, are slow
+)
+"""In the order of what they are worth."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where curves are trained and where from: ``results`` is the folder of records, ``archive`` what comes of it."""
+
+    device: str
+    jobs: int
+    carried: Path
+    results: Path
+    archive: Path
+    log: Path
+    rehearse: bool = False
+
+    @property
+    def photographs(self) -> Path:
+        return self.carried / "cifar10-jpeg.tar.xz"
+
+
+def dwfbench(*words: str | Path) -> list[str | Path]:
+    return [sys.executable, "-m", "dwfbench", *words]
+
+
+def train(place: Place, clock: Clock, reserve: float) -> None:
+    """All networks' curves, as far as the clock allows; ``reserve`` seconds are left for the last packing."""
+    for network in NETWORKS:
+        if (seconds := clock.left - reserve) <= 0:
+            break
+        if network.config == "vgg-16.toml" and not place.photographs.exists():
+            print(f"There is no {place.photographs}; {network.config} is left out.", flush=True)
+            continue
+        code = run(command(network, place), seconds, place.log, meanwhile=lambda: pack(place))
+        pack(place)
+        if code not in (0, 1, None):  # 1: some runs diverged or failed, which is stored
+            print(f"{network.config} ended with exit code {code}.", flush=True)
+
+
+def command(network: Network, place: Place) -> list[str | Path]:
+    """The command that trains what is missing of a network's curves."""
+    words = [*dwfbench("run", "--config", HERE / network.config, "--results", place.results)]
+    words += ["--device", place.device, "--jobs", str(place.jobs), "--data-dir", place.carried]
+    words += ["--eval-every", str(network.every), *network.words]
+    if network.config == "vgg-16.toml":
+        words += ["--dataset", place.photographs]
+    return [*words, *(TINY if place.rehearse else ())]
+
+
+def pack(place: Place) -> None:
+    """The records so far as an archive; the one before stays until it is whole."""
+    if not (place.results / "runs").exists():
+        return
+    code = run(dwfbench("pack", place.results, "-o", place.archive), 60, place.log)
+    if code != 0:
+        print(f"The records could not be packed (exit code {code}); they are in {place.results}.", flush=True)
+    elif (size := place.archive.stat().st_size) > MOST:
+        print(f"{place.archive} has {size:,} bytes, more than the {MOST:,} that it should have.", flush=True)
+
+
+def unpack(place: Place) -> None:
+    """The records of an earlier call, so that its runs are not trained again."""
+    if place.archive.exists():
+        code = run(dwfbench("unpack", place.archive, "--to", place.results), 120, place.log)
+        if code != 0:
+            raise SystemExit(f"Error: {place.archive} could not be unpacked (exit code {code}).")

@@ -1,0 +1,80 @@
+"""Steps over random images, as the benchmarks time them: the time of a step does not depend on what is in them."""
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.timing import Options, interleaved
+from dwfbench import augmentation, compiler, method, training
+from dwfbench.data import Dataset, Split
+from dwfbench.spec import RunSpec
+
+SHAPES = {
+    "lenet-300-100": (1, 28, 28),
+    "lenet-5": (1, 28, 28),
+    "resnet-18": (3, 32, 32),
+    "vgg-16": (3, 32, 32),
+}
+DENSE, DWF3, DWF4 = ("dense", {}), ("dwf", {"depth": 3}), ("dwf", {"depth": 4})
+
+
+class Workload:
+    """Steps of a group of lanes over random images."""
+
+    def __init__(
+        self,
+        options: Options,
+        chosen: tuple[str, dict],
+        model: str = "lenet-300-100",
+        *,
+        lanes: int = 1,
+        batch: int = 128,
+        precision: str = "float32",
+        samples: int = 10_000,
+        augment: str = "none",
+        compile: bool = True,
+    ):
+        name, own = chosen
+        kind = method.create(name, own)
+        knob = {kind.knob: 1e-4} if kind.knob else {}
+        shared = {"model": model, "dataset": "random", "batch_size": batch, "precision": precision, "augment": augment}
+        specs = [RunSpec(method=name, options=own, epochs=1, lr=0.01, **shared, **knob) for _ in range(lanes)]
+        self.data = random_images(SHAPES[model], samples).to(options.place)
+        self.trainer = training.Trainer(
+            specs[0], kind, self.data, compile=compile and compiler.available(options.place)
+        )
+        self.specs, self.group = specs, self.trainer.start(specs, "benchmark")
+        self.batches = torch.randint(0, samples, (50, batch), device=options.place)
+        self.rate = torch.full((lanes,), 0.01, device=options.place)
+        self.view = augmentation.draw(augment, batch, torch.Generator().manual_seed(0)).to(options.place)
+        self.position = 0
+        self.trainer.network.train()
+
+    def step(self) -> None:
+        self.position = (self.position + 1) % len(self.batches)
+        index = self.batches[self.position]
+        self.trainer.step(self.group.state, self.data.train.images, self.data.train.labels, index, self.view, self.rate)
+
+    def epoch(self) -> None:
+        """One run of one epoch, as the runner would have it trained, its evaluation included."""
+        list(self.trainer.train(self.specs))
+
+
+def random_images(shape: tuple[int, ...], samples: int) -> Dataset:
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (samples, *shape), dtype=torch.uint8, generator=random)
+    labels = torch.randint(0, 10, (samples,), generator=random)
+    part, none = Split(images, labels), Split(images[:0], labels[:0])
+    channels = torch.full((shape[0],), 0.5)
+    return Dataset("random", part, none, none, channels, channels / 2, 10, "0" * 16)
+
+
+def measured(options: Options, variants: dict[str, Callable], **how) -> dict[str, list[float]]:
+    gc.collect()
+    least = {"least": 0.0, "warm_up": 1} if options.quick else {"warm_up": 10}
+    return interleaved(variants, options.rounds, synchronize=options.synchronize, **{**least, **how})
+
+
+def label(chosen: tuple[str, dict]) -> str:
+    return method.create(*chosen).label()
