@@ -15,7 +15,16 @@ AT-lenet-5 = --at 2,10,50,250,990
 ENGINE ?= --jobs 2
 DRAW ?= $(shell date +%s)
 
-.PHONY: demo test test-oldest package audit faults reference reference-check tables clean
+# A GPU that is lent for minutes: what travels to it, and the command there, which makes no environment.
+MINUTES ?= 9
+OUT ?= gpu-out
+GPU ?=
+PACK = gpu-pack
+CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
+PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
+PYTHON312 ?= python3.12
+
+.PHONY: demo test test-oldest package audit faults reference reference-check tables gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -95,5 +104,24 @@ audit: $(VENV)/.installed
 faults: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/faults --faults -rP
 
+# Tests, speed and curves on this machine's GPU within so many minutes: benchmarks/README.md.
+gpu:
+	$(if $(CARRIED),$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target $(CARRIED)/site $(CARRIED)/wheels/*.whl)
+	PYTHONPATH="$(CURDIR):$(if $(CARRIED),$(abspath $(CARRIED))/site:)$$PYTHONPATH" \
+		$(PYTHON) -m benchmarks.gpu --minutes $(MINUTES) --out $(OUT) --carried $(or $(CARRIED),carried) $(GPU)
+
+gpu-pack: $(VENV)/.installed
+	rm -rf $(PACK)
+	$(BIN)/python -m benchmarks.gpu.pack $(PACK) --photographs $(PHOTOGRAPHS)
+
+# The same on a CPU, tiny, from a pack, without a network, with the packages of a bare machine. Its environment is made once.
+gpu-rehearsal: gpu-pack .venv-bare/.installed
+	$(BIN)/python -m benchmarks.gpu.rehearsal $(PACK) --python $(CURDIR)/.venv-bare/bin/python
+
+.venv-bare/.installed: constraints/bare-gpu.txt
+	$(PYTHON312) -m venv .venv-bare
+	.venv-bare/bin/python -m pip install --quiet --requirement constraints/bare-gpu.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-package dist $(DEMO)
+	rm -rf $(PACK) .venv-bare $(VENV) .venv-oldest .venv-package dist $(DEMO)

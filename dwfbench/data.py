@@ -132,7 +132,7 @@ def load(
     if image_size is not None and image_size < 1:
         raise UsageError(f"the image size must be at least 1, not {image_size}")
 
-    places = _places(data_dir, download)
+    places = searched(data_dir, download)
     if (read := sources.reader(name)) is not None:
         title, source = name, read(places)
         if image_size is not None:
@@ -177,7 +177,8 @@ def _path(name: str) -> Path:
     )
 
 
-def _places(data_dir: str | Path | None, download: bool) -> Places:
+def searched(data_dir: str | Path | None = None, download: bool = True) -> Places:
+    """Where data sets are looked for: `data_dir`, the folder that DWFBENCH_DATA names, the system's, the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dwfbench"
     *given, cache = [Path(p).expanduser().absolute() for p in (data_dir, os.environ.get(ENV_DATA), cache) if p]
     return Places(tuple(given), SYSTEM_ROOT, cache, download)

@@ -363,7 +363,7 @@ def data_sets(data_dir: Path | None) -> Iterator[Finding]:
     from dwfbench import data, sources
     from dwfbench.sources import cifar, idx, tiny_imagenet
 
-    places = data._places(data_dir, download=False)
+    places = data.searched(data_dir, download=False)
 
     def find(name: str, place: Path) -> object:
         if name in idx.TORCHVISION:
@@ -398,7 +398,7 @@ def cache() -> Iterator[Finding]:
     """The folder of downloads and decoded images."""
     from dwfbench import data
 
-    folder = data._places(None, download=False).cache
+    folder = data.searched(None, download=False).cache
     if (why := unwritable(folder)) is not None:
         remedy = "set XDG_CACHE_HOME to a folder that can be written; without, images are decoded again by every run"
         yield Finding("cache", "warning", f"{folder} cannot be written ({why})", remedy)

@@ -19,7 +19,7 @@ CHECKS_SECONDS = 90
 SPEED_SHARE = 0.35
 """Of the time that the tests leave; curves get the rest, and what the stages before them do not need."""
 
-RESERVE_SECONDS = 25
+RESERVE_SECONDS = 30
 """Kept for the end: a command asked to stop, and the last packing."""
 
 KEPT = ("checks.xml", "speed.json", "speed.txt", "results.zip")

@@ -1,5 +1,7 @@
 """Curves, one `dwfbench run` a network, packed while they train: what is stored is sent back, whenever it ends."""
 
+import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +12,26 @@ HERE = Path(__file__).parent
 MOST = 12_000_000
 """Bytes of the archive."""
 
-TINY = (
-    *("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "10", "--seeds", "2", "--rounds", "2"),
-    *("--strength", "1e-4", "--compression", "10", "--samples-per-class", "1"),
-)
-"""What a rehearsal changes."""
+PACK_SECONDS = 60
+
+TINY = ("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "10", "--strength", "1e-4", "--compression", "10")
+"""What a rehearsal changes, and what more by network: the first one has all methods, the others few."""
+ALL = ("--seeds", "2", "--rounds", "2", "--samples-per-class", "1")
+FEW = ("--seeds", "1", "--method", "dense,dwf", "--depth", "3")
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network's curves: its config file, epochs between two rows of a history, and the words that it adds."""
+    """A network's curves: its config file, epochs between two rows of a history, and words of its command."""
 
     config: str
     every: int
     words: tuple[str, ...] = ()
+    rehearsed: tuple[str, ...] = FEW
 
 
 NETWORKS = (
-    Network("lenet-300-100.toml", 10),
+    Network("lenet-300-100.toml", 10, rehearsed=ALL),
     Network("lenet-5.toml", 5),
     Network("vgg-16.toml", 5, ("--lanes", "1")),  # cuDNN's grouped convolutions, which lanes become, are slow
 )
@@ -76,23 +80,28 @@ def command(network: Network, place: Place) -> list[str | Path]:
     words += ["--eval-every", str(network.every), *network.words]
     if network.config == "vgg-16.toml":
         words += ["--dataset", place.photographs]
-    return [*words, *(TINY if place.rehearse else ())]
+    return [*words, *((*TINY, *network.rehearsed) if place.rehearse else ())]
 
 
 def pack(place: Place) -> None:
-    """The records so far as an archive; the one before stays until it is whole."""
+    """The records so far as an archive and a table beside it; those before stay until they are whole."""
     if not (place.results / "runs").exists():
         return
-    code = run(dwfbench("pack", place.results, "-o", place.archive), 60, place.log)
-    if code != 0:
+    new = place.results / "packed" / place.archive.name
+    shutil.rmtree(new.parent, ignore_errors=True)
+    new.parent.mkdir()
+    if (code := run(dwfbench("pack", place.results, "-o", new), PACK_SECONDS, place.log)) != 0:
         print(f"The records could not be packed (exit code {code}); they are in {place.results}.", flush=True)
-    elif (size := place.archive.stat().st_size) > MOST:
+        return
+    for file in new.parent.iterdir():
+        os.replace(file, place.archive.with_suffix(file.suffix))
+    if (size := place.archive.stat().st_size) > MOST:
         print(f"{place.archive} has {size:,} bytes, more than the {MOST:,} that it should have.", flush=True)
 
 
 def unpack(place: Place) -> None:
     """The records of an earlier call, so that its runs are not trained again."""
     if place.archive.exists():
-        code = run(dwfbench("unpack", place.archive, "--to", place.results), 120, place.log)
+        code = run(dwfbench("unpack", place.archive, "--to", place.results), PACK_SECONDS, place.log)
         if code != 0:
             raise SystemExit(f"Error: {place.archive} could not be unpacked (exit code {code}).")

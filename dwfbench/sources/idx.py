@@ -21,11 +21,16 @@ TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMN
 def read(name: str, places: Places) -> Source:
     """The set `name`, plain or gzipped, in torchvision's layout or in a folder of its name. Raises DataError."""
     with remedy(" or install the Debian package dataset-fashion-mnist" if name == "fashion-mnist" else ""):
-        files = locate(name, places, partial(_find, name), partial(_download, name))
+        files = find(name, places)
         train, test = _read_pair(*files[:2]), _read_pair(*files[2:])
         if train[0].shape[1:] != test[0].shape[1:]:
             raise DataError(f"{files[0]} and {files[2]} hold images of different sizes")
     return Source(*train, *test, classes=CLASSES)
+
+
+def find(name: str, places: Places) -> list[Path]:
+    """The files of the set `name`: train images, train labels, test images, test labels. Raises DataError."""
+    return locate(name, places, partial(_find, name), partial(_download, name))
 
 
 def read_idx(path: str | Path, ndim: int) -> np.ndarray:
