@@ -594,7 +594,7 @@ def contents(parts: dict, place: Path) -> str:
 
 Data = Annotated[Path | None, typer.Option("--data-dir", help="where data sets lie, or are downloaded to")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")]
-Images = Annotated[str | None, typer.Option("--dataset", help="of runs on own images: their folder or .zip")]
+Images = Annotated[str | None, typer.Option("--dataset", help="of runs on own images: their folder or archive")]
 Network = Annotated[
     str | None, typer.Option("--model", help="of runs of your own network: file.py:callable or pkg.module:callable")
 ]

@@ -2,8 +2,8 @@
 
 `digits` is built into scikit-learn; `mnist`, `fashion-mnist`, `kmnist`, `cifar10`, `cifar100` and `tiny-imagenet` are
 found on disk or downloaded (`dwfbench.sources` has a reader for each kind); packages may add others. Anything else is
-the path of an image folder, `PATH/train/<class>/*` and `PATH/test/<class>/*`, or of a .zip of one, which is read as it
-lies.
+the path of an image folder, `PATH/train/<class>/*` and `PATH/test/<class>/*`, or of an archive of one (.zip, .tar,
+.tar.gz, .tar.bz2, .tar.xz), which is read as it lies.
 """
 
 import difflib
@@ -99,9 +99,9 @@ class Dataset:
 def identity(name: str) -> str:
     """What a run's spec calls the data set: a known name as it is, own images `<name>@<12 hex digits>`.
 
-    The digits are a checksum: of a folder's images and their paths in it, or of a .zip as a whole. Cheap for a known
-    name; reads every file of own images, so that two folders of one name never share an identity. Raises UsageError
-    for an unknown name and DataError for files that are not laid out as an image folder.
+    The digits are a checksum: of a folder's images and their paths in it, or of an archive as a whole. Cheap for a
+    known name; reads every file of own images, so that two folders of one name never share an identity. Raises
+    UsageError for an unknown name and DataError for files that are not laid out as an image folder.
     """
     if sources.reader(name) is not None:
         return name
@@ -173,7 +173,7 @@ def _path(name: str) -> Path:
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(
         f"'{name}' is neither a data set nor an image folder{hint}; choose one of {', '.join(known)} "
-        "or give the path of a folder, or of a .zip, that holds train/<class>/ and test/<class>/"
+        "or give the path of a folder, or of a .zip or .tar, that holds train/<class>/ and test/<class>/"
     )
 
 

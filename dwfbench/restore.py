@@ -112,7 +112,7 @@ def dataset_of(stored: Stored, name: str | None, data_dir: Path | None) -> Datas
     spec = stored.record["spec"]
     known = spec["dataset"]
     if "@" in known and name is None:
-        raise UsageError(f"The run {stored.id} is of own images, {known}; give their folder or .zip as --dataset.")
+        raise UsageError(f"The run {stored.id} is of own images, {known}; give their folder or archive as --dataset.")
     keys = {key: spec[key] for key in DATA_KEYS if key in spec}
     found = data.load(name or known, data_dir=data_dir, **keys)
     if found.checksum != stored.record["provenance"]["data_checksum"]:

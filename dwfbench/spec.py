@@ -49,7 +49,10 @@ class RunSpec:
     model: str = setting(
         "lenet-300-100", "network: a name of `dwfbench list models`, pkg.module:callable or file.py:callable"
     )
-    dataset: str = setting("digits", "data set: a name of `dwfbench list datasets`, or an image folder, also in a .zip")
+    dataset: str = setting(
+        "digits",
+        "data set: a name of `dwfbench list datasets`, or an image folder, also in a .zip, .tar, .tar.gz or .tar.xz",
+    )
     seed: int = setting(0, "seed of initial weights, batches and masks", low=0, high=2**31 - 1)
     strength: float | None = setting(None, "strength lambda of the penalty (dwf, spred, l1)", low=0)
     compression: float | None = setting(None, "target compression ratio numel / nnz (the pruners)", low=1)

@@ -1,13 +1,19 @@
-"""Image files: folders in .zip archives, decoding, the cache of pixels, Tiny ImageNet, CIFAR, downloads."""
+"""Image files: folders in .zip and .tar archives, decoding, the cache of pixels, Tiny ImageNet, CIFAR, downloads."""
 
+import bz2
 import functools
+import gzip
+import hashlib
 import http.server
 import io
+import lzma
 import os
 import pickle
+import tarfile
 import threading
 import warnings
 import zipfile
+import zlib
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import md5
 
@@ -19,8 +25,8 @@ from PIL import Image
 
 from dwfbench import data
 from dwfbench.data import DataError, identity, load
-from dwfbench.sources import base, cache, decoding, tiny_imagenet, tree
-from dwfbench.sources.tree import Folder, Zip
+from dwfbench.sources import base, cache, decoding, tar, tiny_imagenet, tree, xz
+from dwfbench.sources.tree import Folder, open_tree
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +74,38 @@ def write_zip(path, files, top="", compression=zipfile.ZIP_DEFLATED):
     return path
 
 
+PACKERS = {
+    **{".tar": bytes, ".tar.gz": gzip.compress, ".tgz": gzip.compress, ".tar.bz2": bz2.compress},
+    **{".tbz2": bz2.compress, ".tar.xz": lzma.compress, ".TXZ": lzma.compress},
+}
+FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+
+
+def tar_bytes(files, top="", kind=tarfile.PAX_FORMAT):
+    """A .tar of files, by name, and of what else is a TarInfo; the last come first, as a tar has no order."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=kind) as archive:
+        for name, content in reversed(files.items()):
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(top + name)
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, None if info is content else io.BytesIO(content))
+    return file.getvalue()
+
+
+def write_tar(path, files, *words):
+    (ending,) = (ending for ending in PACKERS if path.name.endswith(ending))
+    path.write_bytes(PACKERS[ending](tar_bytes(files, *words)))
+    return path
+
+
+def special(name, kind, target="", **more):
+    """An entry that is no file."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.pax_headers = kind, target, more
+    return info
+
+
 def write_folder(root, files):
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +122,7 @@ def the_cached_file(tmp_path):
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-@pytest.mark.parametrize("top", ["", "my pets/"])
+@pytest.mark.parametrize("top", ["", "./", "my pets/"])
 @pytest.mark.parametrize("test", ["test", "val"])
 def test_a_zip_holds_the_same_data_as_its_folder(tmp_path, compression, top, test):
     there = load(str(write_folder(tmp_path / "pets", pets(test))))
@@ -202,6 +240,218 @@ def test_image_sizes_in_a_zip_must_agree(tmp_path, monkeypatch):
     assert load(str(path), image_size=8).input_shape == (1, 8, 8)
 
 
+# --- image folders in a .tar --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+@pytest.mark.parametrize(("top", "kind"), [("", "ustar"), ("./", "pax"), ("my pets/", "gnu"), ("./my pets/", "gnu")])
+def test_a_tar_holds_the_same_data_as_its_folder_and_zip(tmp_path, ending, top, kind):
+    there = load(str(write_folder(tmp_path / "pets", pets())))
+    path = write_tar(tmp_path / f"pets{ending}", pets(), top, FORMATS[kind])
+    here = load(str(path))
+    assert here.checksum == there.checksum == load(str(write_zip(tmp_path / "pets.zip", pets()))).checksum
+    assert torch.equal(here.train.images, there.train.images)
+    assert here.test.images[:, 0, 0, 0].tolist() == [10, 11, 110, 111]
+    assert here.name == identity(str(path)) == f"pets@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_long_and_foreign_names_in_a_tar(tmp_path, kind):
+    names = ["train/é\N{SNOWMAN}/x.png", f"train/{'a' * 90}/{'b' * 90}.png"]
+    names += [f"train/{'c' * 150}/{'d' * 300}.png", "train/line\nfeed = 1/x.png"] if kind != "ustar" else []
+    files = {name: name.encode() for name in names}
+    with open_tree(write_tar(tmp_path / "x.tar", files, "", FORMATS[kind])) as archive:
+        assert {name: archive.read(name) for name in archive.names("train")} == files
+
+
+def test_what_packers_add_to_a_tar_and_what_points_outside_is_left_out(tmp_path):
+    names = ["._train", "train/cat/._0.png", "train/.DS_Store", "__MACOSX/train/cat/0.png", "README.md"]
+    names += ["../out.png", "train/../out.png", "train/cat/../../../out.png", "/train/cat/absolute.png"]
+    others = [
+        special("./", tarfile.DIRTYPE),
+        special("train/cat", tarfile.DIRTYPE),
+        special("pax_global_header", tarfile.XGLTYPE),
+        special("train/cat/notes.txt", tarfile.SYMTYPE, "/etc/passwd"),
+        special("train/cat/pipe", tarfile.FIFOTYPE),
+    ]
+    others[3].size = others[4].size = 700  # which means nothing: no content follows
+    junk = dict.fromkeys(names, b"no image") | {other.name: other for other in others}
+    plain = load(str(write_zip(tmp_path / "pets.zip", pets())))
+    for files in ({**junk, **pets()}, {**pets(), **junk}):
+        assert load(str(write_tar(tmp_path / "full.tar.gz", files))).checksum == plain.checksum
+
+
+def test_of_two_files_of_one_name_the_last_counts(tmp_path):
+    """As `tar --append` means it."""
+    old = tar_bytes({"train/cat/0.png": b"old"}, "", tarfile.USTAR_FORMAT)[:1024]
+    (tmp_path / "x.tar").write_bytes(old + tar_bytes(pets()))
+    assert load(str(tmp_path / "x.tar")).checksum == load(str(write_zip(tmp_path / "pets.zip", pets()))).checksum
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        (tarfile.SYMTYPE, "it is a link, which is never followed: pack it with --dereference"),
+        (tarfile.LNKTYPE, "it is a link, which is never followed: pack it with --hard-dereference"),
+        (tarfile.CHRTYPE, "it is a device or a pipe"),
+        (tarfile.FIFOTYPE, "it is a device or a pipe"),
+        (b"M", "it is no file"),
+    ],
+)
+def test_an_image_in_a_tar_must_be_a_file(tmp_path, kind, complaint):
+    for target in ("train/cat/1.png", "/etc/passwd"):
+        path = write_tar(tmp_path / "x.tar", {**pets(), "a": special("train/cat/a.png", kind, target)})
+        with pytest.raises(DataError, match=rf"train/cat/a.png in .*x.tar cannot be unpacked \({complaint}\)"):
+            load(str(path))
+
+
+def test_sparse_files_and_long_headers_are_refused(tmp_path):
+    for entry, complaint in (
+        (special("a.png", b"S"), "a.png is stored as a sparse file: pack it without --sparse"),
+        (special("a.png", tarfile.REGTYPE, **{"GNU.sparse.major": "1"}), "a.png is stored as a sparse file"),
+        (special("a.png", tarfile.REGTYPE, comment="x" * (1 << 20)), "has more than 1,048,576 bytes"),
+        (special("a.png", tarfile.REGTYPE, size="-512"), "b'-512' is no size"),
+    ):
+        with pytest.raises(DataError, match=rf"x.tar is not an intact .tar archive \(.*{complaint}"):
+            load(str(write_tar(tmp_path / "x.tar", {**pets(), "a": entry})))
+
+
+def test_sizes_without_room_in_their_field(tmp_path):
+    """As pax gives them, in a header before, and as GNU tar does, in binary; both for small files here."""
+    content = encoded(7)
+    pax = special("train/cat/a.png", tarfile.REGTYPE, size=str(len(content))).tobuf(tarfile.PAX_FORMAT)
+    gnu = bytearray(special("train/cat/b.png", tarfile.REGTYPE).tobuf(tarfile.GNU_FORMAT))
+    gnu[124:136] = b"\x80" + len(content).to_bytes(11, "big")
+    gnu[345:357] = b"14000000000\0"  # when it was last read, in the place of ustar's beginning of the name
+    gnu[148:156] = b" " * 8
+    gnu[148:156] = b"%06o\0 " % sum(gnu)
+    block = content.ljust(512, b"\0")
+    (tmp_path / "x.tar").write_bytes(pax + block + gnu + block + tar_bytes(pets()))
+    images = load(str(tmp_path / "x.tar"), val_fraction=0).train.images
+    assert images[:6, 0, 0, 0].tolist() == [10, 11, 12, 13, 7, 7]
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
+def test_a_tar_that_was_cut_off_is_refused_wherever_it_ends(tmp_path, ending):
+    path = write_tar(tmp_path / f"x{ending}", pets())
+    content = path.read_bytes()
+    # Of a plain one the zeros that say where it ends may be cut off but for the first 512.
+    end = len(content.rstrip(b"\0")) + 512 if ending == ".tar" else len(content)
+    for cut in {0, 1, 5, 100, min(511, end - 4), min(512, end - 3), end // 3, end // 2, end - 9, end - 1}:
+        path.write_bytes(content[:cut])
+        with pytest.raises(DataError, match=rf"x{ending} is not an intact .tar archive .*copy or pack it again"):
+            load(str(path))
+
+
+def test_a_cut_between_two_entries_is_seen_which_tarfile_does_not_see(tmp_path):
+    path = write_tar(tmp_path / "x.tar", pets())
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        cut = archive.getmembers()[5].offset
+    damaged = whole[:cut] + b"x" + whole[cut + 1 :]
+    for content, complaint in ((whole[:cut], "it ends too early"), (damaged, f"the header at byte {cut:,} is damaged")):
+        for pack in (bytes, gzip.compress, bz2.compress, lzma.compress):
+            path.write_bytes(pack(content))
+            with tarfile.open(path) as archive:
+                assert len(archive.getmembers()) == 5
+            with pytest.raises(DataError, match=rf"x.tar is not an intact .tar archive \({complaint}\)"):
+                load(str(path))
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz"])
+def test_flipped_bits_in_a_compressed_tar_are_seen(tmp_path, ending):
+    path = write_tar(tmp_path / f"x{ending}", pets())
+    whole = path.read_bytes()
+    for place in (len(whole) // 3, len(whole) // 2, len(whole) - 8 if ending == ".tar.gz" else len(whole) - 30):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=f"x{ending} is not an intact .tar archive"):
+            load(str(path))
+
+
+def test_a_tar_of_another_ending(tmp_path):
+    plain = load(str(write_zip(tmp_path / "pets.zip", pets())))
+    for pack in PACKERS.values():  # the ending says that it is a .tar, its first bytes how it is packed
+        (tmp_path / "x.tar.gz").write_bytes(pack(tar_bytes(pets())))
+        assert load(str(tmp_path / "x.tar.gz")).checksum == plain.checksum
+    (tmp_path / "zip.tar").write_bytes((tmp_path / "pets.zip").read_bytes())
+    (tmp_path / "text.tgz").write_bytes(b"text" * 1000)
+    (tmp_path / "tar.zip").write_bytes(tar_bytes(pets()))
+    for name, complaint in (
+        ("zip.tar", "header"),
+        ("text.tgz", "header at byte 0 is damaged"),
+        ("tar.zip", "zip file"),
+    ):
+        with pytest.raises(DataError, match=f"{name} is not an intact .* archive .*{complaint}"):
+            load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_parts_that_were_compressed_alone(tmp_path, pack):
+    content = tar_bytes(pets())
+    zeros = bytes(4) if pack is lzma.compress else b""  # which xz allows between them
+    (tmp_path / "x.tar").write_bytes(pack(content[:3000]) + zeros + pack(content[3000:]) + zeros)
+    assert load(str(tmp_path / "x.tar")).checksum == load(str(write_zip(tmp_path / "x.zip", pets()))).checksum
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
+def test_bombs_in_a_tar_are_unpacked_only_to_their_bounds(tmp_path, monkeypatch, ending):
+    image = write_tar(tmp_path / f"x{ending}", {**pets(), "train/cat/bomb.png": bytes(10_000_000)})
+    monkeypatch.setattr(tree, "MAX_ENTRY_BYTES", 10_000)
+    with pytest.raises(DataError, match=r"bomb.png in .* unpacks to more than 10,000 bytes"):
+        load(str(image))
+    monkeypatch.setattr(tar, "FREE_BYTES", 1_000_000)
+    monkeypatch.setattr(tar, "MAX_RATIO", 2)
+    for files in ({**pets(), "README": bytes(10_000_000)}, {"README": bytes(10_000_000), **pets()}):
+        path = write_tar(tmp_path / f"x{ending}", files)
+        if ending == ".tar":
+            assert len(load(str(path)).test) == 4
+        else:
+            with pytest.raises(DataError, match=r"not an intact .*it would unpack to more than 1,000,000 bytes"):
+                load(str(path))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_bomb_behind_the_end_of_a_tar(tmp_path, monkeypatch, pack):
+    monkeypatch.setattr(tar, "FREE_BYTES", 1_000_000)
+    monkeypatch.setattr(tar, "MAX_RATIO", 2)
+    for size in (500_000, 2_000_000):
+        (tmp_path / "x.tar").write_bytes(pack(tar_bytes(pets()) + bytes(size)))
+        if size < 1_000_000:
+            assert len(load(str(tmp_path / "x.tar")).test) == 4
+        else:
+            with pytest.raises(DataError, match="more than 1,000,000 bytes"):
+                load(str(tmp_path / "x.tar"))
+
+
+def test_an_xz_that_asks_for_gigabytes_is_refused(tmp_path):
+    content = bytearray(lzma.compress(tar_bytes(pets())))
+    end = 12 + 4 * content[12]  # of the first block's header before its CRC: sizes, flags, and then the filter
+    assert content[14:16] == b"\x21\1"  # LZMA2, whose one byte is the size of the window
+    content[16] = 40  # 4 GiB
+    content[end : end + 4] = zlib.crc32(content[12:end]).to_bytes(4, "little")
+    (tmp_path / "x.tar.xz").write_bytes(content)
+    assert lzma.decompress(content) == tar_bytes(pets())
+    with pytest.raises(DataError, match=r"x.tar.xz is not an intact .* \(Memory usage limit exceeded"):
+        load(str(tmp_path / "x.tar.xz"))
+
+
+def test_a_compressed_tar_is_unpacked_once_for_its_names_and_once_for_its_images(tmp_path, monkeypatch):
+    rewound, original = [], xz.Xz._rewind
+
+    def rewind(self):
+        rewound.append(self)
+        original(self)
+
+    monkeypatch.setattr(xz.Xz, "_rewind", rewind)
+    monkeypatch.setattr(xz, "READ_BYTES", 512)
+    monkeypatch.setattr(tar, "READ_BYTES", 512)
+    monkeypatch.setattr(decoding, "CHUNK", 3)
+    path = write_tar(tmp_path / "x.tar.xz", pets())
+    for unpacked in (2, 3):  # the second time the images come from the cache
+        load(str(path))
+        assert len(rewound) == unpacked
+
+
 # --- decoding -----------------------------------------------------------------------------------------------
 
 
@@ -214,8 +464,9 @@ def test_gray_chunks_before_and_after_the_first_colour_image(tmp_path, monkeypat
     ]
 
 
+@pytest.mark.parametrize("write", [write_zip, write_tar])
 @pytest.mark.parametrize("side", [None, 5])
-def test_processes_decode_what_one_does(tmp_path, monkeypatch, side):
+def test_processes_decode_what_one_does(tmp_path, monkeypatch, side, write):
     rng = np.random.default_rng(0)
     files = {}
     for i in range(20):
@@ -224,7 +475,7 @@ def test_processes_decode_what_one_does(tmp_path, monkeypatch, side):
         files[f"train/a/{i:02}.jpg"] = file.getvalue()
     names = sorted(files)
     monkeypatch.setattr(decoding, "CHUNK", 3)
-    with Zip(write_zip(tmp_path / "x.zip", files)) as archive:
+    with open_tree(write(tmp_path / ("x.zip" if write is write_zip else "x.tar.xz"), files)) as archive:
         alone = decoding.decode(archive, names, side)
         monkeypatch.setattr(decoding, "ALONE_SECONDS", -1)
         monkeypatch.setattr(decoding, "_processes", lambda: 2)
@@ -265,9 +516,10 @@ def test_a_bar_appears_on_a_terminal_that_waits(monkeypatch):
 # --- the cache ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("write", [write_folder, write_zip])
+@pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
 def test_pixels_are_decoded_once_for_a_content_and_size(tmp_path, write, decoded, capsys):
-    path = str(write(tmp_path / "pets.zip", pets()))
+    name = "pets.tar.gz" if write is write_tar else "pets.zip"
+    path = str(write(tmp_path / name, pets()))
     first = load(path)
     assert len(decoded) == 12
     again = load(path, val_fraction=0.25)
@@ -278,7 +530,7 @@ def test_pixels_are_decoded_once_for_a_content_and_size(tmp_path, write, decoded
     assert len(decoded) == 24
     assert load(path, image_size=3).input_shape == (1, 3, 3)
     assert len(decoded) == 24
-    write(tmp_path / "pets.zip", pets(value=11))
+    write(tmp_path / name, pets(value=11))
     assert load(path).checksum != first.checksum
     assert len(decoded) == 36
     assert capsys.readouterr().err == ""

@@ -40,18 +40,19 @@ def decode(files: Tree, names: list[str], side: int | None) -> np.ndarray:
     With a `side` they are resized to squares (bilinear, antialiased), else they must have one size. Raises
     DataError naming the image that is damaged, too deep or of another size.
     """
-    groups = [names[first : first + CHUNK] for first in range(0, len(names), CHUNK)]
-    firsts = [files.where(group[0]) for group in groups]
+    order = files.reading_order(names)
+    groups = [order[first : first + CHUNK] for first in range(0, len(names), CHUNK)]
+    firsts = [files.where(names[group[0]]) for group in groups]
     work = partial(decode_chunk, side=side)
 
     def chunks() -> Iterator[Chunk]:
-        return ([(files.where(name), files.read(name)) for name in group] for group in groups)
+        return ([(files.where(names[row]), files.read(names[row])) for row in group] for group in groups)
 
     try:
-        return _joined(_in_parallel(work, chunks()), firsts, len(names))
+        return _joined(_in_parallel(work, chunks()), groups, firsts, len(names))
     except BrokenProcessPool:
         # A script that loads data outside `if __name__ == "__main__"` cannot have processes, nor can some sandboxes.
-        return _joined(map(work, chunks()), firsts, len(names))
+        return _joined(map(work, chunks()), groups, firsts, len(names))
 
 
 def decode_chunk(chunk: Chunk, side: int | None) -> np.ndarray:
@@ -104,18 +105,19 @@ def _same_size(first: str, first_size: tuple[int, int], other: str, other_size: 
         raise DataError(f"all images must have one size and {sizes}; give --image-size")
 
 
-def _joined(arrays: Iterable[np.ndarray], firsts: list[str], count: int) -> np.ndarray:
-    """The chunks' arrays, which may differ in channels, as one. `firsts` names the first image of every chunk."""
+def _joined(arrays: Iterable[np.ndarray], groups: list[list[int]], firsts: list[str], count: int) -> np.ndarray:
+    """The chunks' arrays, which may differ in channels, as one, whose rows `groups` gives for every chunk.
+
+    `firsts` names the first image of every chunk.
+    """
     images: np.ndarray | None = None
-    row = 0
-    for first, array in zip(firsts, shown(arrays, "decoding images", count), strict=True):
+    for rows, first, array in zip(groups, firsts, shown(arrays, "decoding images", count), strict=True):
         if images is None:
             images = _empty(count, array.shape[1:])
         _same_size(firsts[0], images.shape[:1:-1], first, array.shape[:1:-1])
         if array.shape[1] > images.shape[1]:
             images = images.repeat(array.shape[1], axis=1)
-        images[row : row + len(array)] = array  # gray chunks fill three channels by broadcasting
-        row += len(array)
+        images[rows] = array  # gray chunks fill three channels by broadcasting
     assert images is not None  # there is a chunk
     return images
 

@@ -1,4 +1,4 @@
-"""Own images: `train/<class>/*` and `test/<class>/*` (or `val`) in a folder or in a .zip of such a folder."""
+"""Own images: `train/<class>/*` and `test/<class>/*` (or `val`) in a folder or in an archive of one."""
 
 from dwfbench.sources.base import DataError
 from dwfbench.sources.listing import Listing

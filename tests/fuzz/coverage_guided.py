@@ -2,7 +2,7 @@
 
     python tests/fuzz/coverage_guided.py TARGET [SECONDS] [FOLDER]
 
-TARGET is idx, zip, record, archive, recipe or weights; the properties are those of the tests beside this file. It
+TARGET is idx, zip, tar, record, archive, recipe or weights; the properties are those of the tests beside this file. It
 needs atheris (Linux; `pip install atheris`), which is no dependency of dwfbench. FOLDER keeps the inputs that reached
 new code, to go on from, and those that failed, as ``crash-*``.
 """
@@ -34,6 +34,7 @@ def main() -> None:
     targets = {
         "idx": properties.idx_file,
         "zip": properties.image_zip,
+        "tar": properties.image_tar,
         "record": properties.record,
         "archive": properties.archive,
         "recipe": properties.recipe,

@@ -86,23 +86,26 @@ def idx_file(content: bytes, ndim: int = 3) -> None:
 
 
 @refusable(DataError)
-def image_zip(content: bytes, side: int | None = None, listing: Callable = image_folder.listing) -> None:
-    """An image folder in a .zip, and nothing of it on the disk."""
+def image_zip(
+    content: bytes, side: int | None = None, listing: Callable = image_folder.listing, name: str = "own.zip"
+) -> None:
+    """An image folder in an archive, and nothing of it on the disk."""
     with folder() as place:
-        path = place / "own.zip"
+        path = place / name
         path.write_bytes(content)
         try:
             with tree.open_tree(path) as files:
                 read_images(files, listing, side)
         finally:
-            assert [found.name for found in place.rglob("*")] == ["own.zip"], "something was extracted"
+            assert [found.name for found in place.rglob("*")] == [name], "something was extracted"
 
 
+image_tar = functools.partial(image_zip, name="own.tar")
 tiny_imagenet_zip = functools.partial(image_zip, listing=tiny_imagenet.listing)
 
 
 def read_images(files: tree.Tree, listing: Callable, side: int | None) -> None:
-    """All images of a folder or .zip, in this process alone."""
+    """All images of a folder or archive, in this process alone."""
     found = listing(files)
     sentence(found.identity)
     names = [name for name, _ in (*found.train, *found.test)]

@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import struct
+import tarfile
 import zipfile
 
 ID = "0123456789ab"
@@ -53,6 +55,25 @@ def pets(test: str = "test", top: str = "") -> list[tuple[str, bytes]]:
 
 def zip() -> list[bytes]:
     return [zipped(pets()), zipped(pets("val", "my pets/"), zipfile.ZIP_DEFLATED), zipped([])]
+
+
+def tar_entry(name: str, content: bytes, kind: bytes = tarfile.REGTYPE, size: int | None = None) -> bytes:
+    """An entry of a .tar with a right checksum, whatever else it claims, and its content in full blocks."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, "/etc/passwd", len(content) if size is None else size
+    header = info.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape")
+    return header + content.ljust(-(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, b"\0")
+
+
+def tarred(entries: list[tuple]) -> bytes:
+    """A .tar with these entries, each of which is what `tar_entry` takes."""
+    return b"".join(tar_entry(*entry) for entry in entries) + bytes(2 * tarfile.BLOCKSIZE)
+
+
+def tar() -> list[bytes]:
+    within = tarred(pets("val", "my pets/"))
+    long = tarred([*pets(), (f"train/{'x' * 120}/0.png", png())])
+    return [tarred(pets()), gzip.compress(within, mtime=0), lzma.compress(within), long, b""]
 
 
 def tiny_imagenet_entries() -> list[tuple[str, bytes]]:

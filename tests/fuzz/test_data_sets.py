@@ -1,13 +1,17 @@
-"""Data sets in any condition: IDX files, image folders, .zip archives, CIFAR, Tiny ImageNet, the cache of pixels."""
+"""Data sets in any condition: IDX files, image folders, archives, CIFAR, Tiny ImageNet, the cache of pixels."""
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import pickle
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,7 @@ from dwfbench.errors import UsageError
 from dwfbench.sources import cache, idx, image_folder, tree
 from dwfbench.sources.base import DataError
 from fuzz import properties, seeds
-from fuzz.seeds import idx_bytes, pets, png, tiny_imagenet_entries, zipped
+from fuzz.seeds import idx_bytes, pets, png, tarred, tiny_imagenet_entries, zipped
 from fuzz.strategies import examples, mutated, odd_text
 
 MEGABYTE = 1 << 20
@@ -96,13 +100,14 @@ def test_entries_with_any_names_and_contents(entries, whole, side):
     properties.image_zip(zipped([*(pets() if whole else []), *entries]), side)
 
 
+@pytest.mark.parametrize(("read", "packed"), [(properties.image_zip, zipped), (properties.image_tar, tarred)])
 @pytest.mark.parametrize(
     "name",
     ["../outside.png", "/outside.png", "train/../../outside.png", "train/cat/../../../outside.png", "C:\\outside.png"],
 )
-def test_entries_that_point_outside_are_not_written(name):
+def test_entries_that_point_outside_are_not_written(name, read, packed):
     """The property looks for files beside the archive and beside its folder."""
-    assert properties.image_zip(zipped([*pets(), (name, png())])) in (True, False)
+    assert read(packed([*pets(), (name, png())])) in (True, False)
     assert not Path("/outside.png").exists()
 
 
@@ -141,6 +146,85 @@ def test_a_bomb_in_an_archive_is_unpacked_to_the_bound_alone(peak, monkeypatch):
     tracemalloc.reset_peak()
     assert not properties.image_zip(bomb)
     assert peak() < 8 + 2 * len(bomb) / MEGABYTE
+
+
+# ---------------------------------------------------------------- .tar archives
+
+
+@examples(80)
+@given(st.one_of(st.binary(max_size=64), mutated(seeds.tar())), st.sampled_from([None, 3]))
+def test_any_bytes_as_a_tar(content, side):
+    properties.image_tar(content, side)
+
+
+kinds = st.one_of(
+    st.sampled_from([b"0", b"x", b"g", b"L", b"1", b"2", b"5", b"S", b"\0"]), st.binary(min_size=1, max_size=1)
+)
+sizes = st.one_of(
+    st.none(), st.integers(0, 2000), st.sampled_from([8**11 - 1, 8**11, 2**63, 2**64, 2**87, -1, -(2**70)])
+)
+pax = st.lists(
+    st.tuples(st.sampled_from(["path", "size", "GNU.sparse.name", "linkpath"]), st.one_of(names, odd_text)), max_size=3
+).map(lambda records: b"".join(pax_record(*record) for record in records))
+
+
+def pax_record(key: str, value: str) -> bytes:
+    content = f" {key}={value}\n".encode("utf-8", "surrogatepass")
+    return b"%d" % (len(content) + len(str(len(content) + 2))) + content
+
+
+@examples(100)
+@given(
+    st.lists(
+        st.tuples(names, st.one_of(images, pax, mutated([pax_record("path", "a.png")])), kinds, sizes), max_size=4
+    ),
+    st.booleans(),
+    st.sampled_from([bytes, gzip.compress, bz2.compress, lzma.compress]),
+    st.sampled_from([None, 3]),
+)
+def test_entries_of_a_tar_with_any_names_kinds_sizes_and_contents(entries, whole, pack, side):
+    properties.image_tar(pack(tarred([*entries, *(pets() if whole else [])])), side)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE]
+)
+def test_links_and_devices_in_a_tar_are_not_followed(kind):
+    """They all lead to /etc/passwd; a contiguous file is one as any other."""
+    assert properties.image_tar(tarred([*pets(), ("train/cat/link.png", png(), kind)])) == (kind == tarfile.CONTTYPE)
+
+
+small_xz = partial(lzma.compress, preset=0)  # whose window takes 0.3 MB; that of the usual preset takes 8 MB
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, small_xz])
+def test_entries_of_a_tar_that_lie_about_their_size_take_no_memory(peak, pack):
+    for kind in (b"0", b"x", b"L", b"g", b"Z"):
+        for size in (10**6, 2**33, 2**62, 2**87):
+            assert not properties.image_tar(pack(tarred([*pets(), ("train/cat/x.png", b"", kind, size)])))
+    assert peak() < 4
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, small_xz])
+@pytest.mark.parametrize("kind", [b"0", b"x", b"L", b"g"])
+def test_a_bomb_in_a_tar_takes_no_memory(peak, monkeypatch, pack, kind):
+    monkeypatch.setattr(tree, "MAX_ENTRY_BYTES", MEGABYTE)
+    bomb = pack(tarred([*pets(), ("train/cat/bomb.png", bytes(64 * MEGABYTE), kind)]))
+    tracemalloc.reset_peak()
+    assert properties.image_tar(bomb) == (kind == b"g")  # whose content is passed over
+    assert peak() < 8
+
+
+def test_headers_without_end_before_an_entry_of_a_tar_take_no_memory(peak):
+    headers = [("x", pax_record(f"key{number}", "x" * 10**6), b"x") for number in range(20)]
+    content = small_xz(tarred([*headers, *pets()]))
+    del headers
+    tracemalloc.reset_peak()
+    assert properties.image_tar(content)
+    assert peak() < 8
+
+
+# ---------------------------------------------------------------- images
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
