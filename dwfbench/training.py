@@ -338,8 +338,8 @@ class Trainer:
         everything = {**weights, **group.state.others, **group.state.buffers}
         with torch.no_grad():
             sizes = count_sizes(weights.values())
-            values = [value for value in everything.values() if value.is_floating_point()]
-            finite = torch.isfinite(loss) & torch.stack([v.isfinite().flatten(1).all(1) for v in values]).all(0)
+            checks = [value.isfinite() for value in everything.values() if value.is_floating_point()]
+            finite = torch.isfinite(loss) & torch.stack([part.reshape(len(part), -1).all(1) for part in checks]).all(0)
             apart = type(self.method).misalignment is not Method.misalignment
             nothing = torch.full_like(loss, math.nan)
             distance = vmap(self.method.misalignment)(group.state.weights) if apart else nothing
@@ -496,7 +496,7 @@ def shuffled(samples, batch_size, steps, specs: list[RunSpec], orders: dict[int,
 
 def clipped(gradients: tuple[Tensors, ...], norm: float) -> tuple[Tensors, ...]:
     """Every lane's gradient, brought to at most ``norm`` in length."""
-    squares = total(gradient.flatten(1).square().sum(1) for part in gradients for gradient in part.values())
+    squares = total(value.reshape(len(value), -1).square().sum(1) for part in gradients for value in part.values())
     factor = (norm / squares.sqrt().clamp_min(1e-12)).clamp_max(1)
     return tuple({name: value * along(factor, value) for name, value in part.items()} for part in gradients)
 

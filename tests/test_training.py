@@ -52,7 +52,18 @@ class DropNet(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(math.prod(shape), 8), nn.Dropout(0.5), nn.Linear(8, classes))
 
 
-TINY, NORM, NORM8 = (f"{__name__}:{name}" for name in ("Net", "NormNet", "NormNet8"))
+class ScaledNet(Net):
+    """With a parameter that is a number."""
+
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, images):
+        return self.scale * super().forward(images)
+
+
+TINY, NORM, NORM8, SCALED = (f"{__name__}:{name}" for name in ("Net", "NormNet", "NormNet8", "ScaledNet"))
 
 
 def spec(method="dense", **changes):
@@ -95,8 +106,11 @@ def plain_loop(one, data, penalty=None):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"nesterov": True}, {"clip_norm": 0.1}, {"model": NORM}, {"weight_decay": 0.1, "momentum": 0.0}],
-    ids=["momentum", "nesterov", "clipped", "batch norm", "decay"],
+    [
+        *({}, {"nesterov": True}, {"clip_norm": 0.1}, {"model": NORM}, {"weight_decay": 0.1, "momentum": 0.0}),
+        *({"model": SCALED}, {"model": SCALED, "clip_norm": 0.1}),
+    ],
+    ids=["momentum", "nesterov", "clipped", "batch norm", "decay", "a number", "a number, clipped"],
 )
 def test_dense_training_is_torch_sgd_with_cosine_annealing(changes):
     one, data = spec(**changes), tiny_data()
