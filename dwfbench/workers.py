@@ -95,6 +95,7 @@ class Task:
 class Result:
     """A run as it is stored: its record, its history, and its sparse state dict if that is wanted and it is ok.
 
+    The state lies on the CPU: who stores it, another process or a cluster's driver, may have no such device.
     ``outdated`` names the checkpoints that are of no more use once it is stored.
     """
 
@@ -217,7 +218,10 @@ class Worker:
                 "ended": now(),
             },
         }
-        return Result(record, trained.history, state if self.engine.save_model else None, trained.outdated)
+        kept = None
+        if state is not None and self.engine.save_model:
+            kept = {name: value.cpu() for name, value in state.items()}
+        return Result(record, trained.history, kept, trained.outdated)
 
     def plugin_versions(self, spec: RunSpec) -> dict[str, str]:
         """The packages that a run's method, model and data set come from, other than dwfbench: with versions."""
