@@ -17,13 +17,12 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import baselines
 import dwfbench
 from dwfbench import data, plugins
 from dwfbench.checkpoints import Folder, stop
@@ -154,14 +153,20 @@ def nodes() -> list[Node]:
 def versions() -> dict[str, str]:
     """What must be the same everywhere: torch but for its build, dwfbench with a checksum of its sources."""
     digest = hashlib.sha256()
-    for package in (baselines, dwfbench):
-        folder = Path(str(package.__file__)).parent
+    for folder in source_folders():
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return {
         "dwfbench": f"{dwfbench.__version__} (sources {digest.hexdigest()[:12]})",
         "torch": metadata.version("torch").partition("+")[0],
     }
+
+
+def source_folders() -> list[Path]:
+    """The folders of the packages that dwfbench's own entry points name: its own, and that of the other methods."""
+    names = {point.module.partition(".")[0] for point in metadata.distribution("dwfbench").entry_points}
+    specs = [util.find_spec(name) for name in sorted(names)]
+    return [Path(folder) for spec in specs if spec for folder in spec.submodule_search_locations or ()]
 
 
 def refuse_others(node: str, theirs: Mapping[str, str | None], ours: Mapping[str, str]) -> None:

@@ -138,6 +138,13 @@ def test_a_group_that_hangs_is_ended_and_its_neighbours_are_not(cluster, start, 
     assert next(record["error"] for record in records if record["status"] == "failed").startswith("timed out")
 
 
+def test_the_checksum_covers_the_methods_that_dwfbench_finds_by_entry_points():
+    from dwfbench.cluster import source_folders
+
+    assert [folder.name for folder in source_folders()] == ["baselines", "dwfbench"]
+    assert all((folder / "__init__.py").is_file() for folder in source_folders())
+
+
 def test_another_version_of_the_sources_is_refused(cluster, tmp_path):
     here = Path(dwfbench.__file__).parent.parent
     for package in ("dwfbench", "baselines"):
