@@ -119,7 +119,7 @@ def lanes(model: str, how: str, target: str | None = None, night: bool = False) 
 
 def photographs(options: Options, chosen: tuple[str, dict], model: str, augment: str = "none") -> Workload:
     """Steps of one run, not compiled."""
-    batch, samples = (4, 8) if options.quick else (BATCH, SAMPLES)
+    batch, samples = (4, 4) if options.quick else (BATCH, SAMPLES)
     shared = {"batch": batch, "samples": samples, "precision": "bfloat16", "augment": augment}
     return Workload(options, chosen, model, compile=False, **shared)
 
