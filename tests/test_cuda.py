@@ -1,6 +1,8 @@
 """What only a CUDA device can show: its numbers are the CPU's, and lanes, checkpoints and full memory work there.
 
-Without a device all are skipped. ``pytest tests/test_cuda.py --cuda-on cpu`` runs them on the CPU, to test the tests.
+Without a device all are skipped. To test the tests, this runs them on the CPU:
+
+    pytest tests/test_cuda.py --cuda-on cpu
 """
 
 import pytest
