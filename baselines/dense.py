@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dwfbench.method import Method
+from dwfbench.methods.contract import Method
 
 
 @dataclass(frozen=True)

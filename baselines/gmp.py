@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from baselines.random import layer_counts
-from dwfbench.errors import UsageError
-from dwfbench.method import Method, Moment, Start, option
-from dwfbench.sparsity import largest, prunable, top_k_masks
+from dwfbench.base.errors import UsageError
+from dwfbench.methods.contract import Method, Moment, Start, option
+from dwfbench.sparsity.count import largest, prunable, top_k_masks
 
 
 def density(step: int, begin: int, end: int, final: float) -> float:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from baselines.snip import chunk_gradients
-from dwfbench.factorization import total
-from dwfbench.method import Method, Start, option
-from dwfbench.sparsity import evaluating, prunable
+from dwfbench.dwf.factors import total
+from dwfbench.methods.contract import Method, Start, option
+from dwfbench.sparsity.count import evaluating, prunable
 
 
 @torch.enable_grad()

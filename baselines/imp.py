@@ -18,9 +18,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from baselines.magnitude import magnitudes
-from dwfbench.errors import UsageError
-from dwfbench.method import Method, Phase, option
-from dwfbench.sparsity import top_k_masks
+from dwfbench.base.errors import UsageError
+from dwfbench.methods.contract import Method, Phase, option
+from dwfbench.sparsity.count import top_k_masks
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dwfbench.factorization import total
-from dwfbench.method import Method, option
+from dwfbench.dwf.factors import total
+from dwfbench.methods.contract import Method, option
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from dwfbench.errors import UsageError
-from dwfbench.method import Method, Phase, Start, option
-from dwfbench.sparsity import prunable, top_k_masks
+from dwfbench.base.errors import UsageError
+from dwfbench.methods.contract import Method, Phase, Start, option
+from dwfbench.sparsity.count import prunable, top_k_masks
 
 
 def masks(model: nn.Module, compression: float) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from baselines.magnitude import Magnitude
-from dwfbench.method import option
+from dwfbench.methods.contract import option
 
 
 @dataclass(frozen=True)

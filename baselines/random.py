@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dwfbench.errors import UsageError
-from dwfbench.method import Method, Start, option
-from dwfbench.sparsity import kept, prunable
+from dwfbench.base.errors import UsageError
+from dwfbench.methods.contract import Method, Start, option
+from dwfbench.sparsity.count import kept, prunable
 
 DISTRIBUTIONS = ("global", "uniform", "erk")
 

@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dwfbench.data import Dataset
-from dwfbench.method import Method, Start, create, option
-from dwfbench.sparsity import largest
-from dwfbench.spec import RunSpec
+from dwfbench.data.dataset import Dataset
+from dwfbench.methods.contract import Method, Start, create, option
+from dwfbench.runs.spec import RunSpec
+from dwfbench.sparsity.count import largest
 
 OTHERS = ("snip", "grasp", "synflow")
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from baselines.set import Set
-from dwfbench.method import Moment
+from dwfbench.methods.contract import Moment
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from baselines.random import masks as random_masks
-from dwfbench.method import Method, Moment, Start, option
-from dwfbench.sparsity import largest
+from dwfbench.methods.contract import Method, Moment, Start, option
+from dwfbench.sparsity.count import largest
 
 
 @dataclass(frozen=True)

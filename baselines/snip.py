@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dwfbench.errors import UsageError
-from dwfbench.method import Method, Start, option
-from dwfbench.sparsity import evaluating, prunable
+from dwfbench.base.errors import UsageError
+from dwfbench.methods.contract import Method, Start, option
+from dwfbench.sparsity.count import evaluating, prunable
 
 
 def chunk_gradients(

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dwfbench.dwf import FactorMethod
+from dwfbench.methods.dwf import FactorMethod
 
 
 @dataclass(frozen=True)

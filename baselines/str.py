@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dwfbench.method import Method, option
+from dwfbench.methods.contract import Method, option
 
 SUFFIX = ".threshold"
 

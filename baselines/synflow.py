@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from dwfbench.errors import UsageError
-from dwfbench.factorization import total
-from dwfbench.method import Method, Start, option
-from dwfbench.sparsity import WEIGHTED, evaluating, prunable, top_k_masks
+from dwfbench.base.errors import UsageError
+from dwfbench.dwf.factors import total
+from dwfbench.methods.contract import Method, Start, option
+from dwfbench.sparsity.count import WEIGHTED, evaluating, prunable, top_k_masks
 
 
 class _Rescaled(TorchFunctionMode):

@@ -27,14 +27,16 @@ def rows(options: Options) -> list[Row]:
 
     import torch
 
-    from dwfbench import cluster, data, planning, runner
-    from dwfbench.method import create
-    from dwfbench.workers import Cluster, Engine, Task
+    from dwfbench.data import dataset as data
+    from dwfbench.execution import ray as cluster
+    from dwfbench.execution.worker import Cluster, Engine, Task
+    from dwfbench.experiments import plan, run
+    from dwfbench.methods.contract import create
 
     dataset = data.load("digits")
     settings = {"model": "lenet-300-100", "epochs": 2 if options.quick else EPOCHS, "batch_size": 16, "lr": 0.05}
     settings["strength"] = [1e-4 * (1 + number) for number in range(RUNS)]
-    curve = planning.curve(planning.Request(create("spred", {}), settings), dataset)
+    curve = plan.curve(plan.Request(create("spred", {}), settings), dataset)
     engine = Engine(torch.device("cpu"), threads=1, lanes=1, compile=False)
     empty = [Task(curve.method, (), 1, False)] * (100 if options.quick else GROUPS)
 
@@ -46,7 +48,7 @@ def rows(options: Options) -> list[Row]:
         list(cluster.train(tasks, dataset, here, Silence()))
         return time.perf_counter() - start
 
-    tasks = runner.divide(curve, list(curve.specs), dataset, engine)
+    tasks = run.divide(curve, list(curve.specs), dataset, engine)
     found: dict[str, list[float]] = {"empty": [], "one": [], "two": []}
     for _ in range(1 if options.quick else min(options.rounds, 3)):
         with joined(1) as address:
@@ -76,7 +78,7 @@ def joined(workers: int) -> Iterator[str]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from dwfbench import cluster
+    from dwfbench.execution import ray as cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:

@@ -13,8 +13,9 @@ from torch import nn
 
 from benchmarks.timing import Measured, Options, Ratio, Row
 from benchmarks.workload import DENSE, DWF3, DWF4, SHAPES, Workload, measured
-from dwfbench import compiler, models
-from dwfbench.data import Dataset
+from dwfbench import models
+from dwfbench.data.dataset import Dataset
+from dwfbench.training import compile as compiler
 
 LANES, BATCH, SAMPLES = 48, 128, 50_000
 LOADER_WORKERS = 8

@@ -62,25 +62,27 @@ def measure(device: str, depth: int, momentum: float) -> tuple[int, int]:
     import torch
 
     from benchmarks.workload import random_images
-    from dwfbench import assessment, compiler, method, training
-    from dwfbench.spec import RunSpec
+    from dwfbench.methods import contract
+    from dwfbench.runs.spec import RunSpec
+    from dwfbench.training import assess, loop
+    from dwfbench.training import compile as compiler
 
     place = torch.device(device)
     torch.set_num_threads(1)
-    chosen = method.create("dwf", {"depth": depth}) if depth > 1 else method.create("dense", {})
+    chosen = contract.create("dwf", {"depth": depth}) if depth > 1 else contract.create("dense", {})
     shared = {"method": chosen.name, "options": chosen.changed(), "dataset": "random", "batch_size": 64}
     shared |= {"epochs": 1, "lr": 1e-3, "momentum": momentum} | ({"strength": 1e-4} if depth > 1 else {})
     data = random_images((1, 4, 4), 512).to(place)
 
     def train(model: str) -> None:
         one = RunSpec(model=model, **shared)
-        trainer = training.Trainer(one, chosen, data, compile=compiler.available(place))
+        trainer = loop.Trainer(one, chosen, data, compile=compiler.available(place))
         trainer.advance(trainer.start([one], "benchmark"), 1, lambda lanes, epochs: None)
 
     train("lenet-300-100")  # what the libraries and the compiler themselves take
-    before = assessment.peak_memory(place)
+    before = assess.peak_memory(place)
     train("benchmarks.memory:build")
-    return assessment.peak_memory(place) - before, 4 * (16 * WIDTH + WIDTH * WIDTH + 10 * WIDTH)
+    return assess.peak_memory(place) - before, 4 * (16 * WIDTH + WIDTH * WIDTH + 10 * WIDTH)
 
 
 if __name__ == "__main__":

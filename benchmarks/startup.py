@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
 
 RECORDS = 10_000
-RUN = "from dwfbench.cli import main; main()"  # the console script, wherever it is installed
+RUN = "from dwfbench.cli.app import main; main()"  # the console script, wherever it is installed
 METHODS = [
     ("dense", {}),
     *(("dwf", {"depth": depth}) for depth in (2, 3, 4)),
@@ -89,7 +89,7 @@ def command(*words: str):
 
 def store(folder: Path, count: int) -> None:
     """A results folder with ``count`` finished runs: the files that ``Store.write`` leaves, without its fsyncs."""
-    from dwfbench.store import HISTORY
+    from dwfbench.runs.store import HISTORY
 
     chance = random.Random(0)
     for record in islice(records(chance), count):
@@ -104,9 +104,9 @@ def records(chance: random.Random) -> Iterator[dict]:
     """Finished runs of whole curves, every method on every data set and model, shaped as the runner writes them."""
     import torch
 
-    from dwfbench import method
-    from dwfbench.assessment import describe, environment
-    from dwfbench.spec import RunSpec
+    from dwfbench.methods import contract
+    from dwfbench.runs.spec import RunSpec
+    from dwfbench.training.assess import describe, environment
 
     provenance = {
         **environment(torch.device("cpu"), 1),
@@ -125,7 +125,7 @@ def records(chance: random.Random) -> Iterator[dict]:
         **{"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:00+00:00"},
     }
     for (dataset, model), (name, options) in product(product(DATASETS, MODELS), METHODS):
-        chosen = method.create(name, options)
+        chosen = contract.create(name, options)
         for point, seed in product(range(POINTS if chosen.knob else 1), range(SEEDS)):
             knob = {chosen.knob: KNOBS[chosen.knob] * 1.7**point} if chosen.knob else {}
             spec = RunSpec(name, chosen.changed(), model, dataset, seed, epochs=EPOCHS, **knob)

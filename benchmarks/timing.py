@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dwfbench.cores import cores
-from dwfbench.errors import UsageError
+from dwfbench.base.errors import UsageError
+from dwfbench.base.machine import cores
 
 NO_CUDA = "no CUDA device"
 HEAD = ("measured", "median", "quartiles", "target", "", "note")
@@ -182,7 +182,7 @@ class Options:
     @cached_property
     def place(self):
         """The torch device, with threads and number formats set as ``dwfbench run`` sets them."""
-        from dwfbench.arguments import hardware
+        from dwfbench.cli.options import hardware
 
         return hardware(self.device, self.threads, jobs=1)[0]
 
@@ -197,7 +197,7 @@ class Options:
         """Processor, cores, threads, versions and device: what a number means without its machine is nothing."""
         import torch
 
-        from dwfbench.assessment import processor
+        from dwfbench.training.assess import processor
 
         cuda = self.place.type == "cuda"
         return {

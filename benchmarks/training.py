@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from benchmarks import cuda
 from benchmarks.timing import Options, Ratio, Row, main
 from benchmarks.workload import DENSE, DWF3, SHAPES, Workload, label, measured, random_images
-from dwfbench import compiler, models
+from dwfbench import models
+from dwfbench.training import compile as compiler
 
 MNIST_SAMPLES = 60_000
 
@@ -137,7 +138,7 @@ def against_products(options: Options) -> list[Row]:
             "torch.mm": products(model, options, **shape, mm=torch.matmul),
         }
         if own and precision == "float32" and count == 1:
-            importlib.import_module("dwfbench.onednn")  # makes the operator known
+            importlib.import_module("dwfbench.training.onednn")  # makes the operator known
             variants["oneDNN"] = products(model, options, **shape, mm=torch.ops.dwfbench.product)
         if precision == "bfloat16" and (model, label(chosen), count) in full:
             variants["float32"] = full[model, label(chosen), count].step

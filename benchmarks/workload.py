@@ -6,9 +6,12 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.timing import Options, interleaved
-from dwfbench import augmentation, compiler, method, training
-from dwfbench.data import Dataset, Split
-from dwfbench.spec import RunSpec
+from dwfbench.data import augment as augmentation
+from dwfbench.data.dataset import Dataset, Split
+from dwfbench.methods import contract
+from dwfbench.runs.spec import RunSpec
+from dwfbench.training import compile as compiler
+from dwfbench.training import loop
 
 SHAPES = {
     "lenet-300-100": (1, 28, 28),
@@ -36,14 +39,12 @@ class Workload:
         compile: bool = True,
     ):
         name, own = chosen
-        kind = method.create(name, own)
+        kind = contract.create(name, own)
         knob = {kind.knob: 1e-4} if kind.knob else {}
         shared = {"model": model, "dataset": "random", "batch_size": batch, "precision": precision, "augment": augment}
         specs = [RunSpec(method=name, options=own, epochs=1, lr=0.01, **shared, **knob) for _ in range(lanes)]
         self.data = random_images(SHAPES[model], samples).to(options.place)
-        self.trainer = training.Trainer(
-            specs[0], kind, self.data, compile=compile and compiler.available(options.place)
-        )
+        self.trainer = loop.Trainer(specs[0], kind, self.data, compile=compile and compiler.available(options.place))
         self.specs, self.group = specs, self.trainer.start(specs, "benchmark")
         self.batches = torch.randint(0, samples, (50, batch), device=options.place)
         self.rate = torch.full((lanes,), 0.01, device=options.place)
@@ -77,4 +78,4 @@ def measured(options: Options, variants: dict[str, Callable], **how) -> dict[str
 
 
 def label(chosen: tuple[str, dict]) -> str:
-    return method.create(*chosen).label()
+    return contract.create(*chosen).label()

@@ -10,20 +10,20 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "factorize": "dwfbench.library",
-    "param_groups": "dwfbench.library",
-    "collapse": "dwfbench.library",
-    "misalignment": "dwfbench.library",
-    "init_statistics": "dwfbench.library",
-    "decay_budget": "dwfbench.factorization",
-    "sparsity_report": "dwfbench.sparsity",
+    "factorize": "dwfbench.dwf.module",
+    "param_groups": "dwfbench.dwf.module",
+    "collapse": "dwfbench.dwf.module",
+    "misalignment": "dwfbench.dwf.module",
+    "init_statistics": "dwfbench.dwf.module",
+    "decay_budget": "dwfbench.dwf.factors",
+    "sparsity_report": "dwfbench.sparsity.count",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str):
-    if name in ("factorization", "library", "sparsity"):
+    if name in ("dwf", "sparsity"):
         return import_module(f"dwfbench.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'dwfbench' has no attribute {name!r}")

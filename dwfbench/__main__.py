@@ -1,5 +1,5 @@
 """``python -m dwfbench``, where the console script is not on the path."""
 
-from dwfbench.cli import main
+from dwfbench.cli.app import main
 
 main()

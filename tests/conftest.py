@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def call():
     """``dwfbench WORDS`` in this process; the result has exit_code, stdout and stderr."""
-    from dwfbench.cli import app
+    from dwfbench.cli.app import app
 
     def call(*words):
         try:
@@ -103,9 +103,9 @@ def trained(start, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def digits():
-    from dwfbench import data
+    from dwfbench.data import dataset
 
-    return data.load("digits")
+    return dataset.load("digits")
 
 
 @pytest.fixture

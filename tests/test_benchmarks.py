@@ -9,8 +9,8 @@ import torch
 from benchmarks import __main__ as everything
 from benchmarks import scoring, startup, timing
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved
-from dwfbench import curves, dynamics
-from dwfbench.store import Store
+from dwfbench.analysis import curves, dynamics
+from dwfbench.runs.store import Store
 
 MACHINE = {"processor": "P", "cores": 2}
 

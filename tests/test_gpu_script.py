@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.cuda import Case
 from benchmarks.gpu import checks, curves, limits, pack, rehearsal, speed
 from benchmarks.timing import Measured, Row
-from dwfbench.errors import UsageError
+from dwfbench.base.errors import UsageError
 
 # ---------------------------------------------------------------- limits
 
@@ -159,7 +159,7 @@ def test_what_a_stopped_command_has_stored_is_in_the_archive(tmp_path, run, monk
 
 @pytest.mark.parametrize("network", curves.NETWORKS, ids=lambda network: network.config)
 def test_the_configurations_have_every_method_that_they_should(network):
-    from dwfbench.spec import read_toml
+    from dwfbench.runs.spec import read_toml
 
     config = read_toml(curves.HERE / network.config)
     wanted = {"dense", "dwf", "magnitude", "synflow"}

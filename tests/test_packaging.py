@@ -54,7 +54,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(distributions):
     assert names == sources()
     assert {"dwfbench/py.typed", "baselines/py.typed"} <= names
     assert any(name.endswith(".toml") for name in names)
-    assert any(name.startswith("dwfbench/templates/") for name in names)
+    assert any(name.startswith("dwfbench/show/templates/") for name in names)
 
 
 def test_the_sdist_makes_the_same_wheel(distributions, tmp_path):
@@ -82,7 +82,7 @@ def test_a_wheel_works_without_the_source_tree(distributions, tmp_path):
     file = said("import baselines, dwfbench; print(baselines.__file__, dwfbench.__file__)")
     assert all(Path(one).is_relative_to(tmp_path / "site") for one in file.split())
     methods = said(
-        "import sys; from dwfbench import cli; sys.argv = ['dwfbench', 'list', 'methods', '--json']; cli.main()"
+        "import sys; from dwfbench.cli import app; sys.argv = ['dwfbench', 'list', 'methods', '--json']; app.main()"
     )
     names = {row["name"] for row in json.loads(methods)}
     assert names == set(PROJECT["entry-points"]["dwfbench.methods"])

@@ -1,4 +1,4 @@
-"""What the README names is there. (Its training loop runs in test_library.py.)"""
+"""What the README names is there. (Its training loop runs in test_module.py.)"""
 
 import re
 from pathlib import Path

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.gpu import checks, curves
 from benchmarks.gpu.limits import Clock, run
-from dwfbench.cores import cores
+from dwfbench.base.machine import cores
 
 CHECKS_SECONDS = 90
 SPEED_SHARE = 0.35

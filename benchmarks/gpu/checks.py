@@ -12,7 +12,7 @@ REHEARSED = "not compiled and not every_method or synflow"
 
 def check(seconds: float, report: Path, log: Path, rehearse: bool = False) -> str:
     """Run the tests and say in a sentence what came of them."""
-    words = [sys.executable, "-m", "pytest", "tests/test_cuda.py", "-q", "-p", "no:cacheprovider", "-rfE"]
+    words = [sys.executable, "-m", "pytest", "tests/end_to_end/test_cuda.py", "-q", "-p", "no:cacheprovider", "-rfE"]
     words += ["--durations", "5", f"--junitxml={report}"]
     words += ["--cuda-on", "cpu", "-k", REHEARSED] if rehearse else []
     report.unlink(missing_ok=True)

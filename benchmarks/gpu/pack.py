@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dwfbench import data
-from dwfbench.errors import UsageError
-from dwfbench.sources import idx
+from dwfbench.base.errors import UsageError
+from dwfbench.data import dataset
+from dwfbench.data.readers import idx
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = Path("constraints", "bare-gpu.txt")
@@ -66,7 +66,7 @@ def git(*words: str) -> str:
 def fashion(folder: Path) -> None:
     """Fashion-MNIST from wherever dwfbench finds it, gzipped."""
     folder.mkdir()
-    for path in idx.find("fashion-mnist", data.searched()):
+    for path in idx.find("fashion-mnist", dataset.searched()):
         if path.suffix == ".gz":
             shutil.copyfile(path, folder / path.name)
         else:

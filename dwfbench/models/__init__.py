@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from dwfbench import plugins
-from dwfbench.errors import UsageError
+from dwfbench.base import plugins
+from dwfbench.base.errors import UsageError
 from dwfbench.models.lenet import LeNet5, LeNet300100
 from dwfbench.models.resnet import resnet18, resnet20
 from dwfbench.models.vgg import vgg

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dwfbench.errors import UsageError
+from dwfbench.base.errors import UsageError
 from dwfbench.models.initialization import init_kaiming
 
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from dwfbench.errors import UsageError
+from dwfbench.base.errors import UsageError
 from dwfbench.models.initialization import init_kaiming
 
 WIDTHS = (64, 128, 256, 512, 512)

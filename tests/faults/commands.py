@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from dwfbench.method import create
-from dwfbench.spec import RunSpec
-from dwfbench.store import Store
+from dwfbench.methods.contract import create
+from dwfbench.runs.spec import RunSpec
+from dwfbench.runs.store import Store
 
 SMALL = ("--batch-size", "128", "--lr", "0.1", "--compile", "off", "--threads", "1", "--device", "cpu")
 TIMES = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")

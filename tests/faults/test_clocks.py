@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results
-from conftest import wait_for
 
-from dwfbench.store import Store
+from dwfbench.runs.store import Store
+from tests.conftest import wait_for
+from tests.faults.commands import SMALL, begin, dwfbench, ended, results
 
 LIBRARIES = [
     path

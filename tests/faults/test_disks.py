@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results, stored, temporaries
-from conftest import wait_for
+
+from tests.conftest import wait_for
+from tests.faults.commands import SMALL, begin, dwfbench, ended, results, stored, temporaries
 
 SWEEP = ("--method", "dwf", "--depth", "2", "--strength", "0.01,0.02,0.03,0.04", "--epochs", "10", "--lanes", "1")
 SHORT = ("run", "--method", "dense", "--epochs", "2", *SMALL)

@@ -5,10 +5,10 @@ import signal
 import time
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results
-from conftest import wait_for
 
-from dwfbench.store import Store
+from dwfbench.runs.store import Store
+from tests.conftest import wait_for
+from tests.faults.commands import SMALL, begin, dwfbench, ended, results
 
 METHOD = '''
 """An L1 penalty that breaks where the environment says so; what breaks is not part of the run's identity."""
@@ -165,7 +165,7 @@ def test_a_network_that_gives_nan_is_diverged_and_never_a_result(tmp_path, name)
 
 READER = """
 import numpy as np
-from dwfbench.sources import Source
+from dwfbench.data import Source
 
 
 def read(places):

@@ -10,9 +10,9 @@ import shutil
 import subprocess
 
 import pytest
-from commands import SMALL, dwfbench, renamed, results, stored, trained_by
 
-from dwfbench import spec
+from dwfbench.runs import spec
+from tests.faults.commands import SMALL, dwfbench, renamed, results, stored, trained_by
 
 READERS = (("compare",), ("plot",), ("plot", "layers"), ("plot", "dynamics"), ("report",))
 

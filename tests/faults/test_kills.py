@@ -7,8 +7,9 @@ import time
 from subprocess import TimeoutExpired
 
 import pytest
-from commands import SMALL, begin, ended, members, results, stored, temporaries
-from conftest import wait_for
+
+from tests.conftest import wait_for
+from tests.faults.commands import SMALL, begin, ended, members, results, stored, temporaries
 
 SWEEP = """
 methods = ["dwf", "magnitude", "dense"]

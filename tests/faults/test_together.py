@@ -4,8 +4,9 @@ import re
 import time
 
 import pytest
-from commands import SMALL, begin, dwfbench, ended, results, stored
-from conftest import wait_for, wait_for_checkpoint
+
+from tests.conftest import wait_for, wait_for_checkpoint
+from tests.faults.commands import SMALL, begin, dwfbench, ended, results, stored
 
 SWEEP = ("--method", "l1,magnitude", "--compression", "2,4,8", "--max-runs", "4", "--epochs", "10", "--lanes", "1")
 LISTED = ("--method", "dwf", "--depth", "2", "--strength", "0.001,0.002,0.003,0.004", "--epochs", "30", "--lanes", "1")

@@ -19,7 +19,7 @@ except ImportError:
         "atheris` in a virtual environment of a Python that it is built for."
     )
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 SECONDS = 60
 LONGEST = 1 << 14  # bytes of an input
@@ -29,7 +29,7 @@ INSTRUMENTED = ["dwfbench", "zipfile", "gzip", "tomllib", "json.decoder", "PIL.P
 def main() -> None:
     target, seconds, kept = [*sys.argv[1:], str(SECONDS), ""][:3] if sys.argv[1:2] else ("", "", "")
     with atheris.instrument_imports(include=INSTRUMENTED):
-        from fuzz import properties, seeds
+        from tests.fuzz import properties, seeds
 
     targets = {
         "idx": properties.idx_file,

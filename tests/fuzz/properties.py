@@ -13,27 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from dwfbench import (
-    cli,
-    curves,
-    dynamics,
-    latency,
-    planning,
-    report,
-    restore,
-    resultsets,
-    spec,
-    tables,
-    tuning,
-    verification,
-)
-from dwfbench.errors import UsageError
-from dwfbench.sources import decoding, idx, image_folder, tiny_imagenet, tree
-from dwfbench.sources.base import DataError
-from dwfbench.sparsefile import load_sparse
-from dwfbench.store import Store
-from fuzz import seeds
-from fuzz.seeds import ID
+from dwfbench.analysis import curves, dynamics, latency
+from dwfbench.base.errors import UsageError
+from dwfbench.cli import app as cli
+from dwfbench.data.readers import decoding, idx, image_folder, tiny_imagenet, tree
+from dwfbench.data.readers.base import DataError
+from dwfbench.deploy.sparsefile import load_sparse
+from dwfbench.experiments import plan, tune, verify
+from dwfbench.experiments import stored as restore
+from dwfbench.runs import resultsets, spec
+from dwfbench.runs.store import Store
+from dwfbench.show import report, tables
+from tests.fuzz import seeds
+from tests.fuzz.seeds import ID
 
 MOST_BYTES = 1 << 20
 
@@ -120,9 +112,9 @@ def read_images(files: tree.Tree, listing: Callable, side: int | None) -> None:
 
 @functools.cache
 def digits():
-    from dwfbench import data
+    from dwfbench.data import dataset
 
-    return data.load("digits")
+    return dataset.load("digits")
 
 
 def recipe(content: bytes) -> bool:
@@ -132,10 +124,10 @@ def recipe(content: bytes) -> bool:
     def read() -> None:
         layer = spec.read_toml(path)
         layer.pop("title", None)
-        for request in planning.requests([layer], {}):
-            curve = planning.curve(request, digits())
+        for request in plan.requests([layer], {}):
+            curve = plan.curve(request, digits())
             assert curve.specs
-            tuning.grid(tuning.short(request), tuning.Budget())
+            tune.grid(tune.short(request), tune.Budget())
 
     with folder() as place:
         path = place / "recipe.toml"
@@ -234,10 +226,10 @@ def read_records(records: list[dict]) -> None:
     refusable()(curves.counted_at)(records, 1e-3)
     curves.mean_layers(curves.layers(records))
     read_histories(records)
-    assert verification.sample(records, 4, 0)
+    assert verify.sample(records, 4, 0)
     for one in (one for one in records if one["id"] == ID):
-        if one in verification.sample(records, 4, 0):
-            verification.allowed(one, records)
+        if one in verify.sample(records, 4, 0):
+            verify.allowed(one, records)
         refusable()(restore.command)(one, Path("results"))
 
 
@@ -257,7 +249,7 @@ def read_beside(place: Path, content: bytes, records: list[dict]) -> None:
     store = Store(place)
     found = store.studies()
     assert len(found) + len(store.damaged) == 1
-    one = tuning.read(place / "tuning", ID)
+    one = tune.read(place / "tuning", ID)
     for known in found:
         report._study(known)
         report._commands([known])

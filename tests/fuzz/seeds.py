@@ -200,7 +200,7 @@ def recipe() -> list[bytes]:
 def weights() -> list[bytes]:
     import torch
 
-    from dwfbench.sparsefile import sparse_bytes
+    from dwfbench.deploy.sparsefile import sparse_bytes
 
     sparse = torch.zeros(4, 300)
     sparse[1, 7] = 1.5

@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz import properties, seeds
-from fuzz.strategies import edited, examples, mutated
+from tests.fuzz import properties, seeds
+from tests.fuzz.strategies import edited, examples, mutated
 
 MEMBERS = seeds.archive_members()
 CONTENTS = {"records": seeds.run_record(), "measurements": seeds.measurement(), "studies": seeds.study()}

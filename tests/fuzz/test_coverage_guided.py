@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz import properties, seeds
+from tests.fuzz import properties, seeds
 
 HARNESS = Path(__file__).with_name("coverage_guided.py")
 

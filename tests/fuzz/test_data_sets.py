@@ -19,13 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwfbench import data
-from dwfbench.errors import UsageError
-from dwfbench.sources import cache, idx, image_folder, tree
-from dwfbench.sources.base import DataError
-from fuzz import properties, seeds
-from fuzz.seeds import idx_bytes, pets, png, tarred, tiny_imagenet_entries, zipped
-from fuzz.strategies import examples, mutated, odd_text
+from dwfbench.base.errors import UsageError
+from dwfbench.data import dataset
+from dwfbench.data.readers import cache, idx, image_folder, tree
+from dwfbench.data.readers.base import DataError
+from tests.fuzz import properties, seeds
+from tests.fuzz.seeds import idx_bytes, pets, png, tarred, tiny_imagenet_entries, zipped
+from tests.fuzz.strategies import examples, mutated, odd_text
 
 MEGABYTE = 1 << 20
 
@@ -253,7 +253,7 @@ def test_an_image_whose_header_claims_too_much_is_refused_before_it_is_decoded(p
 
 
 def test_more_pixels_than_the_machine_has_memory_are_refused():
-    from dwfbench.sources import decoding
+    from dwfbench.data.readers import decoding
 
     with pytest.raises(DataError, match="need 2,794 GiB of memory; give --image-size"):
         decoding._empty(1_000_000, (3, 1000, 1000))
@@ -306,21 +306,21 @@ def test_a_pipe_among_the_images_is_not_waited_for(tmp_path):
     place = folder_of_pets(tmp_path / "pets")
     os.mkfifo(place / "train" / "cat" / "pipe.png")
     with pytest.raises(DataError, match=r"pipe.png cannot be read .it is no regular file.; repair or remove it"):
-        data.identity(str(place))
+        dataset.identity(str(place))
 
 
 @pytest.mark.parametrize("name", ["pets\n", "\x1b[31mpets", os.fsdecode(b"p\xe9ts")])
 def test_a_folder_whose_name_no_table_can_show_is_refused(tmp_path, name):
     place = folder_of_pets(tmp_path / name)
     with pytest.raises(DataError, match="cannot be shown in a table") as error:
-        data.identity(str(place))
+        dataset.identity(str(place))
     assert str(error.value).isprintable()
 
 
 @examples(30)
 @given(odd_text)
 def test_any_text_as_the_name_of_a_data_set(name):
-    properties.refusable()(data.identity)(name)
+    properties.refusable()(dataset.identity)(name)
 
 
 # ---------------------------------------------------------------- the others
@@ -347,7 +347,7 @@ def test_no_bytes_in_the_place_of_cifar_are_unpickled(content):
         (place / CIFAR10.base_folder).mkdir()
         for name in [*(file for file, _ in (*CIFAR10.train_list, *CIFAR10.test_list)), CIFAR10.meta["filename"]]:
             (place / CIFAR10.base_folder / name).write_bytes(content)
-        assert not properties.refusable(DataError)(data.load)("cifar10", data_dir=place, download=False)
+        assert not properties.refusable(DataError)(dataset.load)("cifar10", data_dir=place, download=False)
 
 
 def cached(content: bytes) -> np.ndarray:

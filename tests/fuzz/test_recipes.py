@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwfbench import arguments, spec
-from dwfbench.spec import RunSpec
-from fuzz import properties, seeds
-from fuzz.strategies import examples, mutated, odd_text
+from dwfbench.cli import options
+from dwfbench.runs import spec
+from dwfbench.runs.spec import RunSpec
+from tests.fuzz import properties, seeds
+from tests.fuzz.strategies import examples, mutated, odd_text
 
 KEYS = [*spec.settings(), *spec.CURVE_KEYS, "title", "methods", "method", "depth", "batch-size"]
 toml_value = st.recursive(
@@ -82,10 +83,10 @@ def test_any_text_as_the_value_of_a_flag(item, text):
 @given(st.one_of(odd_text, st.text("0123456789.,-+e_ naif", max_size=12), st.just("9" * 500)))
 def test_any_text_as_a_list_of_numbers_or_names(text):
     for read in (
-        lambda: arguments.numbers(text, "at"),
-        lambda: arguments.names(text),
-        lambda: arguments.positive(text, "lanes"),
-        lambda: arguments.leftover([text]),
+        lambda: options.numbers(text, "at"),
+        lambda: options.names(text),
+        lambda: options.positive(text, "lanes"),
+        lambda: options.leftover([text]),
         lambda: RunSpec(lr_drops=text),
     ):
         properties.refusable()(read)()

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dwfbench import faults
-from dwfbench.errors import UsageError
-from dwfbench.store import Store
-from fuzz import properties, seeds
-from fuzz.properties import ID, results, sentence
-from fuzz.strategies import REMOVED, edited, examples, mutated, odd_json, places, put
+from dwfbench.base.errors import UsageError
+from dwfbench.runs import record
+from dwfbench.runs.store import Store
+from tests.fuzz import properties, seeds
+from tests.fuzz.properties import ID, results, sentence
+from tests.fuzz.strategies import REMOVED, edited, examples, mutated, odd_json, places, put
 
 
 def dumped(content) -> bytes:
@@ -66,7 +66,7 @@ def test_every_field_replaced_by_every_kind_of_value_is_damage_or_one_of_those_t
     for place in places(valid)[1:]:
         for value in VALUES:
             changed = put(valid, place, value)
-            if place[0] != "schema" and faults.of_record(changed, ID) is None:
+            if place[0] != "schema" and record.of_record(changed, ID) is None:
                 accepted[place] = json.loads(dumped(changed))
     assert len(accepted) > 50
     assert ("id",) not in accepted
@@ -260,4 +260,4 @@ def test_a_store_reads_nothing_by_a_name_that_is_no_id(tmp_path, name):
 @examples(20)
 @given(edited(seeds.run_record()))
 def test_the_id_in_a_record_is_the_name_of_its_folder_or_it_is_damaged(content):
-    assert faults.of_record(content, ID) is not None or content["id"] == ID
+    assert record.of_record(content, ID) is not None or content["id"] == ID

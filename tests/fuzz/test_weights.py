@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from dwfbench.checkpoints import Checkpoints, Folder
-from dwfbench.sparsefile import FORMAT, sparse_bytes
-from fuzz import properties, seeds
-from fuzz.strategies import edited, examples, mutated
+from dwfbench.deploy.sparsefile import FORMAT, sparse_bytes
+from dwfbench.training.checkpoint import Checkpoints, Folder
+from tests.fuzz import properties, seeds
+from tests.fuzz.strategies import edited, examples, mutated
 
 
 def tensors(header, data: bytes = bytes(64)) -> bytes:

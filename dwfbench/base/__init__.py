@@ -1,0 +1,1 @@
+"""What every room may use: errors, files, text, plug-ins and the machine; nothing of ours, no torch."""

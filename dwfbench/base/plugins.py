@@ -1,0 +1,226 @@
+"""What others add to dwfbench: entry points of their packages, and classes and functions from single files.
+
+A package announces methods, models and data sets in the groups ``dwfbench.methods``, ``dwfbench.models`` and
+``dwfbench.datasets``. A name belongs to dwfbench first: a package that takes one of ours, or that shares its name with
+another package, is left out and named. What cannot be loaded is named when it is asked for or listed; the others are
+not affected.
+
+A file is given as ``path/to/file.py:NAME``. What it defines is called ``NAME@<12 hex digits>``, after the file's
+SHA-256, so that changed code is another method or model. Foreign code is run for these words and for entry points
+only, never because a record names it.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Collection, Mapping
+from importlib import metadata
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from dwfbench.base.errors import UsageError
+
+GROUPS = {"method": "dwfbench.methods", "model": "dwfbench.models", "data set": "dwfbench.datasets"}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no comma, colon, @ or slash: they mean something in flags
+
+_told: set[str] = set()
+
+
+def tell(sentence: str) -> None:
+    """On stderr, once a process."""
+    if sentence not in _told:
+        _told.add(sentence)
+        print(sentence, file=sys.stderr)
+
+
+def reason(error: BaseException) -> str:
+    """The kind of an error and its text, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+# ---------------------------------------------------------------- installed packages
+
+
+def find(kind: str, own: Collection[str] = ()) -> tuple[dict[str, EntryPoint], dict[str, str]]:
+    """The entry points of a kind (a key of GROUPS) by name, and a sentence for every name that was refused.
+
+    ``own`` are the names of dwfbench that are not entry points. Nothing is imported. Both dicts are in the order of
+    names.
+    """
+    by_name: dict[str, list[EntryPoint]] = {}
+    for point in metadata.entry_points(group=GROUPS[kind]):
+        by_name.setdefault(point.name, []).append(point)
+    usable, refused = {}, {}
+    for name, points in sorted(by_name.items()):
+        ours = [point for point in points if _is_ours(point)]
+        others = [point for point in points if not _is_ours(point)]
+        if ours:
+            usable[name] = ours[0]
+        packages = " and ".join(sorted(map(origin, others)))
+        if others and (ours or name in own):
+            refused[name] = f"The {kind} {name!r} of {packages} is left out: dwfbench has a {kind} of this name."
+        elif len(others) > 1:
+            refused[name] = f"The {kind} {name!r} is left out: {packages} both have one; uninstall one of them."
+        elif others and not NAME.fullmatch(name):
+            refused[name] = (
+                f"The {kind} {name!r} of {packages} is left out: names are letters, digits, '.', '_' and '-'."
+            )
+        elif others:
+            usable[name] = others[0]
+    return usable, refused
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == "dwfbench"
+
+
+def origin(point: EntryPoint) -> str:
+    """The package of an entry point and the object that it names: "dwfbench-hoyer 0.1 (dwfbench_hoyer:Hoyer)"."""
+    package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
+    return f"{package} ({point.value})"
+
+
+def load(kind: str, point: EntryPoint) -> Any:
+    """What an entry point names. UsageError with the reason where it cannot be loaded or is not callable."""
+    try:
+        target = point.load()
+    except (Exception, SystemExit) as error:  # a broken plug-in is named; it must not look like our own failure
+        raise UsageError(broken(kind, point, reason(error))) from error
+    if not callable(target):
+        raise UsageError(broken(kind, point, f"it must be callable, and not {type(target).__name__}"))
+    return target
+
+
+def broken(kind: str, point: EntryPoint, why: str) -> str:
+    return f"The {kind} {point.name!r} of {origin(point)} cannot be used: {why}."
+
+
+def describe(kind: str, own: Collection[str]) -> list[dict[str, str]]:
+    """`name`, `summary` and `source` of the models or data sets of packages; what cannot be used is told and left out.
+
+    The summary is the first line of the callable's docstring; a line that begins with "Source: " gives the source,
+    which else is the package.
+    """
+    usable, refused = find(kind, own)
+    rows = []
+    for sentence in refused.values():
+        tell(sentence)
+    for name, point in usable.items():
+        try:
+            target = load(kind, point)
+        except UsageError as error:
+            tell(str(error))
+            continue
+        lines = [line.strip() for line in (target.__doc__ or "").strip().splitlines()]
+        sources = [line.removeprefix("Source: ") for line in lines if line.startswith("Source: ")]
+        summary = lines[0] if lines else "without a docstring"
+        rows.append({"name": name, "summary": summary, "source": sources[0] if sources else origin(point)})
+    return rows
+
+
+def versions(names: Mapping[str, str]) -> dict[str, str]:
+    """Versions of the packages, other than dwfbench, that ``names`` (kind: name) come from, by package."""
+    found = {}
+    for kind, name in names.items():
+        for point in metadata.entry_points(group=GROUPS[kind], name=name):
+            if point.dist is not None and not _is_ours(point):
+                found[point.dist.name] = point.dist.version
+    return found
+
+
+# ---------------------------------------------------------------- single files
+
+
+class File(NamedTuple):
+    """The content of a file in which ``attribute`` is defined; ``kind`` is "method" or "model"."""
+
+    kind: str
+    path: str
+    attribute: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()[:12]
+
+    @property
+    def identity(self) -> str:
+        """What runs call it: ``NAME@<12 hex digits>``."""
+        return f"{self.attribute}@{self.digest}"
+
+
+_taken: dict[tuple[str, str], tuple[File, Any]] = {}
+
+
+def names_file(word: str) -> bool:
+    """Whether a word has the form ``path/to/file.py:NAME``."""
+    path, _, attribute = word.rpartition(":")
+    return path.endswith(".py") and attribute.isidentifier()
+
+
+def read(kind: str, word: str) -> File:
+    """The file of a word ``path/to/file.py:NAME``, which is not run. UsageError when it cannot be read."""
+    path, _, attribute = word.rpartition(":")
+    try:
+        return File(kind, path, attribute, Path(path).expanduser().read_bytes())
+    except OSError as error:
+        raise UsageError(f"The {kind} {word!r} cannot be read ({error.strerror or error}).") from None
+
+
+def take(file: File) -> Any:
+    """What a file defines under its name; the file is run once a process.
+
+    A method is a class and bears the file's identity as its name. Raises UsageError where the file fails or does not
+    define it.
+    """
+    key = (file.kind, file.identity)
+    if key not in _taken:
+        module, word = _run(file), f"{file.path}:{file.attribute}"
+        target = getattr(module, file.attribute, None)
+        if target is None:
+            raise UsageError(f"The file {file.path} defines no {file.attribute}.")
+        if file.kind == "method":
+            # One that is imported would not be covered by the checksum.
+            if not isinstance(target, type) or target.__module__ != module.__name__:
+                raise UsageError(f"The method {word!r} must be a class that the file itself defines.")
+            named: Any = target
+            named.name = file.identity
+        _taken[key] = (file, target)
+    return _taken[key][1]
+
+
+def taken(kind: str, identity: str) -> Any | None:
+    """What was taken from a file in this process under this identity, if anything."""
+    return _taken[kind, identity][1] if (kind, identity) in _taken else None
+
+
+def files() -> list[File]:
+    """All files taken in this process, for worker processes to take too."""
+    return [file for file, _ in _taken.values()]
+
+
+def refuse_forgotten(kind: str, name: str) -> None:
+    """UsageError for ``NAME@<checksum>``, of a file that this process was not given."""
+    if "@" in name:
+        raise UsageError(
+            f"The {kind} {name!r} came from a file, which runs do not keep; give the file as path/to/file.py:"
+            f"{name.partition('@')[0]}."
+        )
+
+
+def _run(file: File) -> ModuleType:
+    """The module that a file makes, from the very bytes that its checksum is of (no cache of compiled code)."""
+    name = f"dwfbench_file_{file.digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = file.path
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up
+    try:
+        exec(compile(file.content, file.path, "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UsageError(f"The file {file.path} cannot be loaded ({reason(error)}).") from error
+    return module

@@ -1,0 +1,270 @@
+"""What training commands share on the command line: from flags to settings, data and engine.
+
+The shared flags are made from the fields of RunSpec. A method's options are flags too: they are read from what is
+left of the command line and checked against the chosen methods, so that a plug-in's options work as our own do.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, overload
+
+import typer
+
+from dwfbench.base.errors import UsageError
+from dwfbench.base.machine import cores
+from dwfbench.runs import spec
+
+if TYPE_CHECKING:
+    from dwfbench.data.dataset import Dataset
+    from dwfbench.execution.worker import Engine
+    from dwfbench.experiments.plan import Request
+
+COMPRESSION = "target compression ratios, separated by commas; a method with a strength searches for them"
+
+
+def option(kind: Any, help: str, default: Any = None, **more: Any) -> tuple[Any, Any]:
+    return Annotated[kind, typer.Option(help=help, **more)], default
+
+
+def flags() -> dict[str, tuple[Any, Any]]:
+    """(annotation, default) of every flag that training shares, by name."""
+    curve = {
+        "method": option(str | None, "names, or path/to/file.py:Class, separated by commas [default: dwf]"),
+        "strength": option(str | None, "strengths lambda, separated by commas"),
+        "compression": option(str | None, COMPRESSION),
+        "max_runs": option(int | None, "strengths with which to search for --compression [default: 16]"),
+        "points": option(int | None, "number of knob values, log-spaced over the useful range"),
+        "strength_range": option(str | None, "lowest,highest strength for --points"),
+        "strength_max": option(float | None, "highest strength for --points, from the decay budget up"),
+        "compression_range": option(str | None, "lowest,highest compression for --points"),
+        "seed": option(str | None, "seeds, separated by commas"),
+        "seeds": option(int | None, "number of seeds, counted from 0 [default: 1]"),
+        "recipe": option(str | None, "a recipe of `dwfbench list recipes`"),
+        "config": option(Path | None, "TOML file with the same keys; flags win"),
+    }
+    return curve | engine_flags() | {name: setting(item) for name, item in spec.settings().items()}
+
+
+def engine_flags() -> dict[str, tuple[Any, Any]]:
+    """Those of them that say where and how to train."""
+    return {
+        "data_dir": option(Path | None, "where data sets lie, or are downloaded to"),
+        "results": option(Path, "folder of the run records", Path("results")),
+        "device": option(str, "auto, cpu, cuda, cuda:1, ...", "auto"),
+        "threads": option(int | None, "CPU threads [default: all cores]"),
+        "lanes": option(str, "runs trained at once: auto or a number", "auto"),
+        "jobs": option(int, "worker processes, which share the threads; for many runs on a CPU", 1),
+        "compile": option(str, "compile the training step: auto, on, off", "auto"),
+        "eval_every": option(int, "epochs between two rows of a run's history", 1, min=1),
+        "checkpoint_minutes": option(float, "minutes of training that a kill may cost; 0: no checkpoints", 10.0, min=0),
+        "timeout_minutes": option(float | None, "end a group of runs that trains longer [default: never]"),
+        "ray": option(str | None, "train on a Ray cluster: auto (this machine's) or host:port", metavar="auto|ADDRESS"),
+        "cpus_per_group": option(int | None, "with --ray: CPU threads of a group of runs [default: 1]", min=1),
+        "gpus_per_group": option(
+            float | None, "with --ray: GPUs of a group, 0.25 for four on one [default: 1 if there are any]", min=0
+        ),
+    }
+
+
+def setting(item) -> tuple[Any, Any]:
+    """A field of RunSpec as a flag. All but switches are text: RunSpec checks and converts, with one kind of
+    message."""
+    kind = bool if item.type is bool else str
+    default = "none" if item.default is None else item.default
+    return option(kind | None, f"{item.metadata['help']} [without a recipe: {default}]", show_default=False)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for: the curves' settings, the data on the device, and the engine."""
+
+    requests: "list[Request]"
+    dataset: "Dataset"
+    engine: "Engine"
+    results: Path
+
+    def stopping(self) -> AbstractContextManager:
+        """Within it, an interrupt ends training at the next step and keeps a checkpoint, if any are kept."""
+        from dwfbench.training.checkpoint import stopping_at_steps
+
+        return stopping_at_steps() if self.engine.checkpoints else nullcontext()
+
+
+def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) -> Asked:
+    """The flags that were ``given`` and the ``rest`` of the command line, the methods' options.
+
+    Loads the data and sets the threads of this process. Raises UsageError for whatever does not fit.
+    """
+    said = {
+        "methods": names(given["method"]),
+        **{key: given[key] for key in ("points", "max_runs", "strength_max", "seeds")},
+        **{
+            key: numbers(given[key], key.replace("_", "-"))
+            for key in ("strength", "compression", "strength_range", "compression_range", "seed")
+        },
+        **{name: spec.coerce(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
+        **leftover(rest),
+    }
+    said = {key: value for key, value in said.items() if value is not None}
+    if "seed" in said and "seeds" in said:
+        raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
+    layers = [spec.read_toml(given["config"])] if given["config"] else []
+
+    from dwfbench import models
+    from dwfbench.data import dataset as data
+    from dwfbench.experiments import plan
+
+    engine = engine_of(given, save_model)
+    model = plan.general([*layers, said], "model", None)
+    dataset_name = plan.general([*layers, said], "dataset", None)
+    layers = [spec.base_recipe(given["recipe"], model, dataset_name), *layers]
+    layers[0] = {key: value for key, value in layers[0].items() if key != "title"}
+    everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, said]
+    models.check(plan.general(everything, "model", None))
+    dataset = data.load(
+        plan.general(everything, "dataset", None),
+        data_dir=given["data_dir"],
+        **{key: plan.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
+    ).to(engine.here)
+    return Asked(plan.requests(layers, said), dataset, engine, given["results"])
+
+
+def engine_of(given: Mapping[str, Any], save_model: bool = False) -> "Engine":
+    """The engine that the flags describe; sets the threads of this process. UsageError for what cannot be."""
+    lanes = None if given["lanes"] == "auto" else positive(given["lanes"], "lanes")
+    if given["compile"] not in ("auto", "on", "off"):
+        raise UsageError(f"--compile must be auto, on or off, not {given['compile']!r}.")
+
+    from dwfbench.execution.worker import Engine
+
+    if given["timeout_minutes"] is not None and not 0 < given["timeout_minutes"] < math.inf:
+        raise UsageError(f"--timeout-minutes must be above 0, not {given['timeout_minutes']:g}.")
+    place, threads = hardware(given["device"] if given["ray"] is None else "cpu", given["threads"], given["jobs"])
+    minutes = given["checkpoint_minutes"]
+    engine = Engine(
+        place,
+        threads,
+        lanes,
+        None if given["compile"] == "auto" else given["compile"] == "on",
+        given["jobs"],
+        given["eval_every"],
+        given["results"] / "checkpoints" if minutes else None,
+        minutes,
+        given["timeout_minutes"],
+        save_model=save_model,
+        argv=("dwfbench", *sys.argv[1:]),
+    )
+    return on_cluster(engine, given)
+
+
+def on_cluster(engine: "Engine", given: Mapping[str, Any]) -> "Engine":
+    """The engine with the cluster of --ray, if that is given; connects to it. UsageError for flags that do not fit."""
+    mine = [name for name in ("cpus_per_group", "gpus_per_group") if given[name] is not None]
+    if given["ray"] is None:
+        if mine:
+            raise UsageError(f"--{mine[0].replace('_', '-')} is for --ray, which is not given.")
+        return engine
+    if given["jobs"] != 1 or given["threads"] is not None:
+        raise UsageError("With --ray the cluster decides what trains at once; leave out --jobs and --threads.")
+
+    import torch
+
+    from dwfbench.execution import ray as cluster
+
+    share = cluster.connect(given["ray"], given["cpus_per_group"], given["gpus_per_group"], given["device"])
+    return replace(engine, device=torch.device("cuda" if share.gpus else "cpu"), threads=share.cpus, cluster=share)
+
+
+@overload
+def names(text: str) -> list[str]: ...
+@overload
+def names(text: str | None) -> list[str] | None: ...
+def names(text: str | None) -> list[str] | None:
+    """A comma list of names."""
+    found = [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
+    if found == []:
+        raise UsageError("An empty list of names was given.")
+    return found
+
+
+@overload
+def numbers(text: str, flag: str) -> list[float]: ...
+@overload
+def numbers(text: str | None, flag: str) -> list[float] | None: ...
+def numbers(text: str | None, flag: str) -> list[float] | None:
+    """A comma list of numbers; whole ones are ints."""
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+        if not all(map(math.isfinite, values)):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
+    return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
+
+
+def pair(text: str, flag: str) -> tuple[float, float]:
+    """Two numbers, the ends of a range."""
+    values = numbers(text, flag)
+    if len(values) != 2:
+        raise UsageError(f"--{flag} takes two numbers separated by a comma, not {text!r}.")
+    return values[0], values[1]
+
+
+def positive(text: str, flag: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise UsageError(f"--{flag} must be auto or a whole number of at least 1, not {text!r}.")
+    return int(text)
+
+
+def leftover(words: list[str]) -> dict[str, Any]:
+    """Options of methods: ``--depth 2,3``, ``--depth=2``, ``--proximal``, ``--no-proximal``. Lists for comma lists."""
+    found: dict[str, Any] = {}
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if not word.startswith("--") or len(word) < 3:
+            raise UsageError(f"Unexpected argument {word!r}; flags start with two dashes.")
+        flag, equals, value = word[2:].partition("=")
+        if not equals and position < len(words) and not words[position].startswith("--"):
+            value, equals = words[position], "="
+            position += 1
+        key = flag.replace("-", "_")
+        if not equals and key.startswith("no_"):
+            key, value = key[3:], "false"
+        elif not equals:
+            value = "true"
+        if key in found:
+            raise UsageError(f"--{flag} is given twice; separate several values by commas.")
+        found[key] = [part.strip() for part in value.split(",")]
+    return found
+
+
+def hardware(device: str, threads: int | None, jobs: int):
+    """The torch device and the number of threads of all processes together, checked and set."""
+    import torch
+
+    from dwfbench.execution.worker import prepare_process
+
+    usable = cores()
+    threads = usable if threads is None else threads
+    if not 1 <= threads <= usable:
+        raise UsageError(f"--threads must be between 1 and the {usable} cores of this machine, not {threads}.")
+    if not 1 <= jobs <= threads:
+        raise UsageError(f"--jobs must be between 1 and the {threads} threads that they share, not {jobs}.")
+    prepare_process(threads // jobs)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place).item()  # the device that only pretends (meta) fails here
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The device {device!r} cannot be used ({reason}); try --device cpu.") from None
+    return place, threads

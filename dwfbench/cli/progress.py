@@ -1,0 +1,123 @@
+"""Progress on stderr: live bars on a terminal, plain lines elsewhere (logs of batch jobs)."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from dwfbench.base.text import short
+
+PLAIN_INTERVAL = 30.0
+"""Seconds between two progress lines where there is no terminal."""
+
+
+@dataclass
+class Curve:
+    """What is known of a curve in training; ``progress`` counts runs, with fractions for epochs."""
+
+    task: TaskID
+    runs: int
+    epochs: int
+    done: int = 0
+    progress: float = 0.0
+    started: float | None = None
+
+
+class Reporter:
+    """Shows what ``run.execute`` tells, curve by curve; a context manager around the work."""
+
+    def __init__(self):
+        self.console = Console(stderr=True, highlight=False)
+        self.live = self.console.is_terminal
+        self.curves: dict[str, Curve] = {}
+        self.told = time.monotonic()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("runs"),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.live,
+        )
+
+    def __enter__(self):
+        self.bars.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.bars.stop()
+
+    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None:
+        """A curve of so many runs, of which some are to be trained; the others are stored.
+
+        Curves of one label, such as the trials of a study, and what a curve grows by share a bar.
+        """
+        if pending < runs:
+            self.note(f"{label}: {runs - pending} of {runs} runs are stored already.")
+        if pending and label in self.curves:
+            known = self.curves[label]
+            known.runs += pending
+            self.bars.update(known.task, total=known.runs)
+        elif pending:
+            task = self.bars.add_task(label, total=pending, detail="", start=False)
+            self.curves[label] = Curve(task, pending, epochs)
+
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
+        """So many epochs of a group of lanes are over, the last one with such a row of the history."""
+        curve = self.begun(label)
+        parts = [f"epoch {row['epoch']}/{curve.epochs}", f"lanes {lanes}"]
+        if row["val_accuracy"] is not None:
+            parts.append(f"val {100 * row['val_accuracy']:.1f} %")
+        if row["compression"] is not None:
+            parts.append(f"CR {short(row['compression'])}")
+        curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)
+        self.show(label, ", ".join(parts))
+
+    def run(self, record: Mapping[str, Any]) -> None:
+        """A run is stored."""
+        curve = self.begun(record["label"])
+        curve.done += 1
+        curve.progress = max(curve.progress, curve.done)
+        spec = record["spec"]
+        knob = f", {record['knob']} {short(spec[record['knob']])}" if record["knob"] else ""
+        name = f"{record['label']}{knob}, seed {spec['seed']}"
+        if record["status"] != "ok":
+            self.note(f"{name}: {record['status']}: {record['error']} (run {record['id']})")
+        elif not self.live:
+            part = "val" if record["test_accuracy"] is None else "test"
+            accuracy = f"{part} {100 * record[f'{part}_accuracy']:.2f} %"
+            self.note(f"{name}: {accuracy} at CR {short(record['compression'], 4)}")
+        self.show(record["label"])
+
+    def begun(self, label: str) -> "Curve":
+        curve = self.curves[label]
+        if curve.started is None:
+            curve.started = self.told = time.monotonic()
+            self.bars.start_task(curve.task)
+        return curve
+
+    def show(self, label: str, detail: str = "") -> None:
+        curve = self.curves[label]
+        fields: dict[str, Any] = {"detail": detail} if detail else {}
+        self.bars.update(curve.task, completed=curve.progress, **fields)
+        if not self.live and detail and time.monotonic() - self.told > PLAIN_INTERVAL:
+            self.told = time.monotonic()
+            left = (self.told - (curve.started or self.told)) * (curve.runs / curve.progress - 1)
+            self.note(f"{label}: runs {curve.done}/{curve.runs}, {detail}, about {left:.0f} s left")
+
+    def note(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False)

@@ -1,0 +1,201 @@
+"""Data sets as tensors: read once into uint8, kept on the training device, normalised there in batches.
+
+`digits` is built into scikit-learn; `mnist`, `fashion-mnist`, `kmnist`, `cifar10`, `cifar100` and `tiny-imagenet` are
+found on disk or downloaded (`readers` has one for each kind); packages may add others. Anything else is
+the path of an image folder, `PATH/train/<class>/*` and `PATH/test/<class>/*`, or of an archive of one (.zip, .tar,
+.tar.gz, .tar.bz2, .tar.xz), which is read as it lies.
+"""
+
+import difflib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dwfbench.base.errors import UsageError
+from dwfbench.data import readers
+from dwfbench.data.readers import DataError, Places, Source, describe
+from dwfbench.data.readers.image_folder import listing
+from dwfbench.data.readers.tree import open_tree
+
+__all__ = ["DataError", "Dataset", "Split", "describe", "identity", "load"]
+
+ENV_DATA = "DWFBENCH_DATA"
+SYSTEM_ROOT = Path("/usr/share/datasets")  # where Debian's dataset-* packages put their files
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set: `images` uint8 (N, C, H, W) and `labels` int64 (N,), both on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in three parts. `train` and `val` are disjoint cuts of the source's training part.
+
+    `mean` and `std` are float32 (C,) in units of pixel/255, over the pixels of `train` alone; `std` is 1
+    where a channel is constant. `checksum` is 16 hex digits of the SHA-256 of all pixels and labels before
+    the cut.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    mean: Tensor
+    std: Tensor
+    classes: int
+    checksum: str
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device) -> "Dataset":
+        """The same data set with every tensor on `device`."""
+        moved = {field: getattr(self, field).to(device) for field in ("train", "val", "test", "mean", "std")}
+        return replace(self, **moved)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 images (..., C, H, W) -> float32, same shape, with mean 0 and deviation 1 over `train`."""
+        return (images.float() / 255 - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
+
+    def balanced_batch(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`per_class` random training samples of every class, ordered by class.
+
+        Returns normalised inputs, float32 (classes * per_class, C, H, W), and int64 targets. `generator` is a
+        CPU generator and the choice does not depend on the device. Raises UsageError if a class has too few
+        samples.
+        """
+        labels = self.train.labels.cpu()
+        order = torch.randperm(len(labels), generator=generator)
+        chosen = []
+        for label in range(self.classes):
+            members = order[labels[order] == label]
+            if len(members) < per_class:
+                raise UsageError(
+                    f"class {label} of {self.name} has {len(members)} training samples but {per_class} "
+                    "are asked for; ask for fewer samples per class or lower the validation fraction"
+                )
+            chosen.append(members[:per_class])
+        index = torch.cat(chosen).to(self.train.labels.device)
+        return self.normalize(self.train.images[index]), self.train.labels[index]
+
+
+def identity(name: str) -> str:
+    """What a run's spec calls the data set: a known name as it is, own images `<name>@<12 hex digits>`.
+
+    The digits are a checksum: of a folder's images and their paths in it, or of an archive as a whole. Cheap for a
+    known name; reads every file of own images, so that two folders of one name never share an identity. Raises
+    UsageError for an unknown name and DataError for files that are not laid out as an image folder.
+    """
+    if readers.reader(name) is not None:
+        return name
+    with open_tree(_path(name)) as files:
+        return listing(files).identity
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    val_fraction: float = 0.1,
+    split_seed: int = 0,
+    image_size: int | None = None,
+    download: bool = True,
+) -> Dataset:
+    """Read a data set, by name or from own images, onto the CPU; same arguments, same tensors.
+
+    `data_dir` is searched before $DWFBENCH_DATA, /usr/share/datasets and the cache (~/.cache/dwfbench); a set
+    that is in none of them is downloaded into the first of data_dir, $DWFBENCH_DATA and the cache, unless
+    `download` is false. Sets of image files are decoded once; the pixels are kept in the cache. `val_fraction`, in
+    [0, 0.5], of the training part becomes `val`, chosen by `split_seed`; the test part never depends on either.
+    `image_size` resizes all images to squares of that side (bilinear, antialiased). Raises DataError for data that is
+    absent or damaged and UsageError for a bad argument.
+    """
+    if not 0 <= val_fraction <= 0.5:
+        raise UsageError(f"the validation fraction must be between 0 and 0.5, not {val_fraction}")
+    if image_size is not None and image_size < 1:
+        raise UsageError(f"the image size must be at least 1, not {image_size}")
+
+    places = searched(data_dir, download)
+    if (read := readers.reader(name)) is not None:
+        title, source = name, read(places)
+        if image_size is not None:
+            source = _resized(source, image_size)
+    else:
+        with open_tree(_path(name)) as files:
+            images = listing(files)
+            title, source = images.identity, images.read(places.cache, image_size)
+    train = Split(torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels))
+    test = Split(torch.from_numpy(source.test_images), torch.from_numpy(source.test_labels))
+
+    # Sorting keeps the source's order, so without a validation part the seed changes nothing at all.
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(split_seed))
+    held_out = round(val_fraction * len(train))
+    val_index, train_index = order[:held_out].sort().values, order[held_out:].sort().values
+    kept = Split(train.images[train_index], train.labels[train_index])
+    mean, std = _moments(kept.images)
+    return Dataset(
+        name=title,
+        train=kept,
+        val=Split(train.images[val_index], train.labels[val_index]),
+        test=test,
+        mean=mean,
+        std=std,
+        classes=source.classes,
+        checksum=source.checksum,
+    )
+
+
+def _path(name: str) -> Path:
+    """The absolute path of the folder or file that `name`, which is no known name, must be."""
+    # abspath and not resolve: a symbolic link keeps the name that the user gave it.
+    path = Path(os.path.abspath(os.path.expanduser(name)))
+    if os.path.exists(path):
+        return path
+    known = readers.names()
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UsageError(
+        f"'{name}' is neither a data set nor an image folder{hint}; choose one of {', '.join(known)} "
+        "or give the path of a folder, or of a .zip or .tar, that holds train/<class>/ and test/<class>/"
+    )
+
+
+def searched(data_dir: str | Path | None = None, download: bool = True) -> Places:
+    """Where data sets are looked for: `data_dir`, the folder that DWFBENCH_DATA names, the system's, the cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dwfbench"
+    *given, cache = [Path(p).expanduser().absolute() for p in (data_dir, os.environ.get(ENV_DATA), cache) if p]
+    return Places(tuple(given), SYSTEM_ROOT, cache, download)
+
+
+def _resized(source: Source, side: int) -> Source:
+    def resized(images):
+        return F.interpolate(torch.from_numpy(images), (side, side), mode="bilinear", antialias=True).numpy()
+
+    return replace(source, train_images=resized(source.train_images), test_images=resized(source.test_images))
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of pixel/255, from histograms: exact, without a float copy."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(images.shape[1])])
+    weights = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
+    mean = weights @ values
+    std = (weights * (values - mean[:, None]) ** 2).sum(1).sqrt()
+    return mean.float(), std.where(std > 0, 1).float()

@@ -1,0 +1,1 @@
+"""Trained networks as files: compact and sparse forms, export, and measurement."""

@@ -1,0 +1,254 @@
+"""A sparse network without its dead neurons and channels: smaller layers, same outputs.
+
+A channel is dead when nothing reads it (all its outgoing weights are zero) or when it says nothing (all its incoming
+weights are zero, so that it is a constant: its bias, through normalisation and activation). A constant is folded into
+the biases of the layers that read it. What hangs together (channels joined by shortcuts, features of a flattened map)
+is torch-pruning's dependency graph's to know (Fang et al., "DepGraph", CVPR 2023, arXiv 2301.12900); where its picture
+of a network is wrong, as of the channels that attention compares, the outputs change, and the channels are put back.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
+
+from dwfbench.base.errors import UsageError
+from dwfbench.dwf.module import collapse
+
+SAMPLES = 8
+"""Random inputs on which a constant must be one, beside its weights being zero, and outputs must stay what they are."""
+
+ROUNDING = 1e-5
+"""Difference of outputs, relative to the largest, that the order of sums may make."""
+
+
+Weighted = nn.Linear | _ConvNd
+
+
+class Member(NamedTuple):
+    """A layer's part in a group of joined channels: for each channel of the group, its indices in the layer."""
+
+    layer: Weighted
+    indices: dict[int, list[int]]
+
+
+class Selected(nn.Linear):
+    """A Linear layer that reads those of the features it is given that `index` names, int32 (in_features,)."""
+
+    index: Tensor
+
+    def __init__(self, layer: nn.Linear, index: Tensor):
+        super().__init__(len(index), layer.out_features, layer.bias is not None, dtype=layer.weight.dtype)
+        self.weight = nn.Parameter(layer.weight.detach()[:, index])
+        self.bias = layer.bias
+        self.register_buffer("index", index.int())
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features.index_select(-1, self.index), self.weight, self.bias)
+
+
+def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
+    """A copy of ``network``, on the CPU, in float32 and eval mode, without its dead neurons and channels.
+
+    ``input_shape`` is that of one sample, (C, H, W). A factorized network is collapsed first. The outputs are those of
+    the network but for rounding (ROUNDING, on random inputs). A Linear layer that reads the pixels themselves takes
+    only those that it has weights for (``Selected``). At least one channel of every layer stays, also where all are
+    dead; so do dead channels whose constant cannot be folded, which a padded convolution reads at its border as 0, and
+    channels of grouped and transposed convolutions and of normalisations over channels (LayerNorm, GroupNorm).
+    Raises UsageError for a network that torch-pruning cannot trace.
+    """
+    smaller = plain(network).requires_grad_(True)  # the graph is traced through gradients
+    inputs = torch.randn(SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = smaller(inputs)
+    whole: set[str] = set()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of torch-pruning's, on parameters outside layers
+            removing = True
+            while removing:  # what is removed may leave others dead
+                smaller, removing = remove_dead(smaller, inputs, expected, whole)
+        with torch.no_grad():
+            select_pixels(smaller, inputs)
+    except Exception as error:  # of a graph that torch-pruning does not understand
+        raise UsageError(f"The dead channels of this network cannot be traced ({error}).") from error
+    return smaller.requires_grad_(False)
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """A copy of a network on the CPU, in float32 and eval mode, collapsed if it is factorized."""
+    copied = copy.deepcopy(network).cpu().float().eval()
+    if any(is_parametrized(module) for module in copied.modules()):
+        collapse(copied)
+    return copied.requires_grad_(False)
+
+
+def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set[str]) -> tuple[nn.Module, bool]:
+    """The network without what is dead in it now, and whether another look may find more.
+
+    A group of channels whose removal would change the outputs on ``inputs`` from those ``expected`` goes to ``whole``,
+    by the name of its first layer, and is left alone.
+    """
+    names = {module: name for name, module in network.named_modules()}
+    graph = torch_pruning.DependencyGraph().build_dependency(network, inputs[:2])
+    removed = False
+    for group in graph.get_all_groups():
+        root = group[0]
+        name = names[root.dep.target.module]
+        if name in whole or not (dead := find_dead(group, network, inputs)):
+            continue
+        before = copy.deepcopy(network)
+        consumers = members(group, "prune_in_channels")
+        try:
+            with torch.no_grad():
+                for channel, constants in dead.items():
+                    for member, values in zip(consumers, constants, strict=True):
+                        fold(member.layer, member.indices[channel], values)
+                graph.get_pruning_group(root.dep.target.module, root.dep.handler, sorted(dead)).prune()
+                same = close(network(inputs), expected)
+        except (RuntimeError, ValueError, IndexError):  # layers no longer fit each other
+            same = False
+        if not same:
+            whole.add(name)
+            return before, True  # the graph is of the spoilt network
+        removed = True
+    return network, removed
+
+
+def close(outputs: Tensor, expected: Tensor) -> bool:
+    """Whether two networks' outputs are the same but for rounding."""
+    if outputs.shape != expected.shape:
+        return False
+    return bool((outputs - expected).abs().max() <= ROUNDING * expected.abs().max())
+
+
+@torch.no_grad()
+def find_dead(group, network: nn.Module, inputs: Tensor) -> dict[int, list[Tensor]]:
+    """The dead channels of a group that can go, with what each consumer reads of them (see ``dead_constants``)."""
+    producers, consumers = members(group, "prune_out_channels"), members(group, "prune_in_channels")
+    if not consumers or not all(ordinary(member.layer) for member in consumers):
+        return {}  # without consumers these are the network's outputs
+    if not all(ordinary(member.layer) or depthwise(member.layer) for member in producers):
+        return {}
+    read = inputs_of([member.layer for member in consumers], network, inputs)
+    channels = range(len(group[0].idxs))
+    found = {channel: dead_constants(channel, producers, consumers, read) for channel in channels}
+    dead = {channel: constants for channel, constants in found.items() if constants is not None}
+    if len(dead) == len(channels):
+        dead.pop(0)
+    return dead
+
+
+def members(group, handler: str) -> list[Member]:
+    """The Linear and Conv layers of a group that torch-pruning would prune by ``handler``.
+
+    It prunes a depthwise convolution, which passes each channel on by itself, by its outputs.
+    """
+    found: dict[int, Member] = {}
+    for item in group:
+        layer = item.dep.target.module
+        if isinstance(layer, nn.Linear | _ConvNd) and item.dep.handler.__name__ == handler:
+            member = found.setdefault(id(layer), Member(layer, {}))
+            for channel, index in zip(item.root_idxs, item.idxs, strict=True):
+                member.indices.setdefault(channel, []).append(index)
+    return list(found.values())
+
+
+def ordinary(layer: nn.Module) -> bool:
+    """Whether weight[o, i] joins input i to output o: not in grouped and transposed convolutions."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and layer.groups == 1 and not layer.transposed)
+
+
+def depthwise(layer: nn.Module) -> bool:
+    if not isinstance(layer, _ConvNd):
+        return False
+    return layer.groups == layer.in_channels == layer.out_channels and not layer.transposed
+
+
+def inputs_of(layers: Iterable[nn.Module], network: nn.Module, inputs: Tensor) -> dict[int, Tensor]:
+    """What the layers read when the network reads ``inputs``, by the layer's id; none of a layer that is not called."""
+    read: dict[int, Tensor] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda module, given: read.__setitem__(id(module), given[0]))
+        for layer in layers
+    ]
+    try:
+        network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return read
+
+
+def dead_constants(
+    channel: int, producers: list[Member], consumers: list[Member], read: dict[int, Tensor]
+) -> list[Tensor] | None:
+    """What each consumer reads of a dead channel, a value an index (0 where it does not matter); None if it lives."""
+    if any(channel not in member.indices for member in (*producers, *consumers)):
+        return None  # joined to the others in a way that the graph does not show
+    unread = [not member.layer.weight[:, member.indices[channel]].any() for member in consumers]
+    if all(unread):
+        return [torch.zeros(len(member.indices[channel])) for member in consumers]
+    if any(member.layer.weight[member.indices[channel]].any() for member in producers):
+        return None
+    constants = []
+    for member, ignored in zip(consumers, unread, strict=True):
+        if ignored:
+            constants.append(torch.zeros(len(member.indices[channel])))
+            continue
+        if id(member.layer) not in read:
+            return None
+        values = read[id(member.layer)]
+        of_index = values.movedim(axis_of(member.layer, values), 0)[member.indices[channel]].flatten(1)
+        constant = of_index[:, 0]
+        if (of_index - constant[:, None]).abs().max() > 1e-6 or (constant.any() and zero_padded(member.layer)):
+            return None
+        constants.append(constant)
+    return constants
+
+
+def axis_of(layer: nn.Module, values: Tensor) -> int:
+    """The axis of channels in what a layer reads: the last of a Linear layer, the one after the batch of a Conv."""
+    return values.dim() - 1 if isinstance(layer, nn.Linear) else 1
+
+
+def zero_padded(layer: nn.Module) -> bool:
+    if not isinstance(layer, _ConvNd) or layer.padding_mode != "zeros":
+        return False
+    return layer.padding == "same" if isinstance(layer.padding, str) else any(layer.padding)
+
+
+def fold(layer: Weighted, indices: list[int], values: Tensor) -> None:
+    """Add what constant inputs contribute to the biases of a layer that reads them."""
+    if not values.any():
+        return
+    weight = layer.weight[:, indices].flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight[:, indices]
+    if layer.bias is None:
+        layer.bias = nn.Parameter(torch.zeros(len(layer.weight)))
+    layer.bias += weight @ values
+
+
+def select_pixels(network: nn.Module, inputs: Tensor) -> None:
+    """Make ``Selected`` of the Linear layers that read the network's own inputs, if they ignore some, in place."""
+    layers = {name: layer for name, layer in network.named_modules() if type(layer) is nn.Linear and name}
+    read = inputs_of(layers.values(), network, inputs)
+    for name, layer in layers.items():
+        given = read.get(id(layer))
+        used = layer.weight.any(0).nonzero().flatten()
+        if given is not None and torch.equal(given, inputs.flatten(1)) and 0 < len(used) < layer.in_features:
+            parent, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, Selected(layer, used))
+
+
+def layer_sizes(network: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of the weights of every Linear and Conv layer."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Linear | _ConvNd):
+            yield name, tuple(layer.weight.shape)

@@ -1,0 +1,272 @@
+"""A sparse network as files that others can use, each checked against the network before it is kept.
+
+- dense: ``model.safetensors``, the state dict, zeros included
+- sparse: ``model.sparse.safetensors``, the same without the zeros, for ``sparsefile.load_sparse``
+- onnx: ``model.onnx``, with a free batch size, the weights within
+- compact: the network without dead neurons and channels (``compact.compact``): ``compact.pt2``, the whole program, for
+  ``torch.export.load(path).module()``, which needs neither dwfbench nor the network's code; ``compact.safetensors``,
+  its weights alone; and ``compact.onnx``, where onnx is asked for too
+
+``manifest.json`` says what is in them: sizes (bytes, and compressed by zlib), checksums, shapes of layers, MACs,
+parameters, largest differences of the outputs, accuracies, versions.
+"""
+
+import contextlib
+import copy
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import platform
+import shutil
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.export import Dim
+
+from dwfbench.base.errors import UsageError
+from dwfbench.deploy.compact import compact, layer_sizes, plain
+from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
+from dwfbench.runs.store import replace, write_json
+from dwfbench.sparsity import count
+
+FORMS = ("dense", "sparse", "onnx", "compact")
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+CHUNK = 500
+"""Samples a forward pass of a check; bounds its memory."""
+
+TOLERANCE, ONNX_TOLERANCE = 1e-5, 1e-4
+"""Largest difference of outputs from the network's, relative to the largest output; the second for onnxruntime's."""
+
+BATCH = ({0: Dim("batch")},)
+"""The axes of the inputs that have no fixed size."""
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def export(
+    network: nn.Module,
+    inputs: Tensor,
+    folder: Path | str,
+    forms: Sequence[str] = FORMS,
+    labels: Tensor | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a network in the ``forms`` to a new ``folder``; returns the manifest.
+
+    The network is left as it is; what is written is in float32 and eval mode, and collapsed. ``inputs`` (N, ...) are
+    the float32 samples, as the network takes them, on which every file's outputs are compared with the network's;
+    ``labels`` int64 (N,) add accuracies, as fractions. ``facts`` go to the manifest first.
+
+    Raises UsageError for an unknown form, a folder that has files already, missing packages, a network that PyTorch
+    cannot export or that is too far from its form (TOLERANCE), and when the folder cannot be written. Then nothing is
+    left behind.
+    """
+    folder = Path(folder)
+    if unknown := [form for form in forms if form not in FORMS]:
+        raise UsageError(f"There is no form {unknown[0]!r}; choose from {', '.join(FORMS)}.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists already and is not an empty folder; choose another one.")
+    if not len(inputs):
+        raise UsageError("There is no sample on which the files could be checked.")
+    if "onnx" in forms:
+        require_onnx()
+    network = plain(network)
+    with new_folder(folder) as place:
+        # Zeros, because torch.export keeps its sample in the file.
+        checked, smaller = write_forms(network, torch.zeros(2, *inputs.shape[1:]), place, forms)
+        checks, accuracy = compare(network, checked, inputs.cpu(), None if labels is None else labels.cpu())
+        manifest = {
+            **(facts or {}),
+            "forms": [form for form in FORMS if form in forms],
+            "input_shape": list(inputs.shape[1:]),
+            **sizes(network, smaller, inputs.shape[1:]),
+            "samples": len(inputs),
+            "test_accuracy": accuracy,
+            "checks": checks,
+            "files": [describe(path) for path in sorted(place.iterdir())],
+            "versions": versions("onnx" in forms),
+        }
+        write_json(place / "manifest.json", manifest)
+    return manifest
+
+
+def require_onnx() -> None:
+    """UsageError unless the packages for ONNX are installed."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"ONNX needs the package{'s' * (len(missing) > 1)} {', '.join(missing)}: pip install 'dwfbench[export]', "
+            "or leave the form onnx out."
+        )
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder under a temporary name, which gets its own at the end if all went well and else is removed."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror or error}).") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_forms(
+    network: nn.Module, sample: Tensor, place: Path, forms: Sequence[str]
+) -> tuple[dict[str, Forward], nn.Module | None]:
+    """Write the files; what each computes, loaded again, by its name, and the compact network if asked for."""
+    checked: dict[str, Forward] = {}
+    if "dense" in forms:
+        replace(place / "model.safetensors", dense_bytes(network))
+    if "sparse" in forms:
+        path = place / "model.sparse.safetensors"
+        replace(path, sparse_bytes(network.state_dict()))
+        again = copy.deepcopy(network)
+        again.load_state_dict(load_sparse(path))
+        checked[path.name] = again
+    if "onnx" in forms:
+        path = place / "model.onnx"
+        checked[path.name] = write_onnx(program_of(network, sample), path)
+    if "compact" not in forms:
+        return checked, None
+    smaller = compact(network, sample.shape[1:])
+    program = program_of(smaller, sample)
+    replace(place / "compact.safetensors", dense_bytes(smaller))
+    torch.export.save(program, place / "compact.pt2")
+    checked["compact.pt2"] = torch.export.load(place / "compact.pt2").module()
+    if "onnx" in forms:
+        path = place / "compact.onnx"
+        checked[path.name] = write_onnx(program, path)
+    return checked, smaller
+
+
+def dense_bytes(network: nn.Module) -> bytes:
+    """The state dict as safetensors; a tensor that has several names is written under each."""
+    return save(
+        {name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()}
+    )
+
+
+def program_of(network: nn.Module, sample: Tensor) -> torch.export.ExportedProgram:
+    """The network as ``torch.export`` sees it, for any number of samples."""
+    try:
+        return torch.export.export(network, (sample,), dynamic_shapes=BATCH)
+    except Exception as error:  # of whatever a network's code does that cannot be exported
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"PyTorch cannot export this network ({type(error).__name__}: {reason}).") from error
+
+
+def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:
+    """Write a program as ONNX, with the input "images" and the output "outputs"; what onnxruntime makes of it."""
+    import onnxruntime
+
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own parts
+            torch.onnx.export(
+                program,
+                f=str(path),
+                dynamo=True,
+                dynamic_shapes=BATCH,
+                input_names=["images"],
+                output_names=["outputs"],
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # an operation that ONNX does not have
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"This network cannot be written as ONNX ({type(error).__name__}: {reason}).") from error
+    finally:
+        quiet.setLevel(level)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+@torch.no_grad()
+def compare(
+    network: nn.Module, checked: Mapping[str, Forward], inputs: Tensor, labels: Tensor | None
+) -> tuple[list[dict[str, Any]], float | None]:
+    """What each form's outputs differ by from the network's on all inputs, and the network's own accuracy.
+
+    Forms are called by their file's name, if they have one. Raises UsageError for a difference above TOLERANCE, or
+    ONNX_TOLERANCE for the name of an ONNX file.
+    """
+    expected = torch.cat([network(chunk) for chunk in inputs.split(CHUNK)])
+    scale = float(expected.abs().max())
+    checks = []
+    for name, forward in checked.items():
+        outputs = torch.cat([forward(chunk) for chunk in inputs.split(CHUNK)])
+        difference = float((outputs - expected).abs().max())
+        tolerance = (ONNX_TOLERANCE if name.endswith(".onnx") else TOLERANCE) * scale
+        if not difference <= tolerance:  # NaN too
+            raise UsageError(
+                f"The outputs of the form {name} differ from the network's by up to {difference:.2g}, which is more "
+                f"than {tolerance:.2g}."
+            )
+        checks.append(
+            {
+                "file": name,
+                "max_abs_difference": difference,
+                "tolerance": tolerance,
+                "test_accuracy": accuracy_of(outputs, labels),
+            }
+        )
+    return checks, accuracy_of(expected, labels)
+
+
+def accuracy_of(outputs: Tensor, labels: Tensor | None) -> float | None:
+    """Correct predictions / number of samples; None without labels."""
+    return None if labels is None else int((outputs.argmax(1) == labels).sum()) / len(labels)
+
+
+def sizes(network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int]) -> dict[str, Any]:
+    """Layers, parameters and MACs of the network and of its compact form, if there is one."""
+    dense, sparse = count.macs(network, input_shape)
+    weights = count.prunable(network).values()
+    everything = sum(parameter.numel() for parameter in network.parameters())
+    zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
+    layers: list[dict[str, Any]] = [{"name": name, "shape": list(shape)} for name, shape in layer_sizes(network)]
+    macs, parameters = {"dense": dense, "sparse": sparse}, {"dense": everything, "nonzero": everything - zeros}
+    if smaller is not None:
+        shapes = dict(layer_sizes(smaller))
+        layers = [{**layer, "compact_shape": list(shapes[layer["name"]])} for layer in layers]
+        macs["compact"] = count.macs(smaller, input_shape)[0]
+        parameters["compact"] = sum(parameter.numel() for parameter in smaller.parameters())
+    return {"layers": layers, "macs": macs, "parameters": parameters}
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """A file's name, size in bytes, the same compressed by zlib, and SHA-256."""
+    content = path.read_bytes()
+    return {
+        "name": path.name,
+        "bytes": len(content),
+        "bytes_zlib": compressed(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def compressed(content: bytes) -> int:
+    """Its size in bytes after zlib."""
+    return len(zlib.compress(content, 6))
+
+
+def versions(onnx: bool) -> dict[str, str]:
+    packages = ("dwfbench", "torch", "safetensors", *(PACKAGES if onnx else ()))
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

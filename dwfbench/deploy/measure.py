@@ -1,0 +1,177 @@
+"""How large and how fast the forms of a sparse network are, on this device: dense, sparse and compact.
+
+- dense: the network as it was trained, zeros included
+- sparse: Linear layers with their weights in ``torch.sparse_csr``; convolutions stay dense: PyTorch has no sparse ones
+- compact: dead neurons and channels removed (``compact.compact``), the rest dense
+
+Times are of whole forward passes in float32. The forms take turns, so that whatever else the machine does meets all.
+"""
+
+import copy
+import datetime
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dwfbench.base.errors import UsageError
+from dwfbench.deploy.compact import compact, plain
+from dwfbench.deploy.export import Forward, compare, compressed, dense_bytes
+from dwfbench.deploy.sparsefile import sparse_bytes
+from dwfbench.sparsity import count
+
+BATCHES = (1, 32, 256)
+ROUNDS = 30
+"""Times that every form is timed at every batch size, by default."""
+
+SHORTEST = 2e-3
+"""Seconds that one timing lasts at least, by repeating the pass: far above a clock's resolution and a call's cost."""
+
+
+class SparseLinear(nn.Module):
+    """A Linear layer whose weight is a sparse matrix; on (..., in_features), as ``nn.Linear``."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PyTorch calls its sparse matrices a beta
+            self.register_buffer("weight", layer.weight.detach().to_sparse_csr())
+        self.bias = layer.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs = torch.sparse.mm(self.weight, features.flatten(0, -2).t()).t()
+        outputs = outputs if self.bias is None else outputs + self.bias
+        return outputs.view(*features.shape[:-1], -1)
+
+
+def with_sparse_layers(network: nn.Module) -> nn.Module:
+    """A copy of a network with ``SparseLinear`` for its Linear layers (not for subclasses, which others read)."""
+    changed = copy.deepcopy(network)
+    for name, layer in list(changed.named_modules()):
+        if type(layer) is nn.Linear:
+            if not name:
+                return SparseLinear(layer)
+            parent, _, attribute = name.rpartition(".")
+            setattr(changed.get_submodule(parent), attribute, SparseLinear(layer))
+    return changed
+
+
+def measure(
+    network: nn.Module,
+    inputs: Tensor,
+    labels: Tensor | None = None,
+    batches: Sequence[int] = BATCHES,
+    rounds: int = ROUNDS,
+) -> dict[str, Any]:
+    """Sizes, accuracy and latency of the forms of a network, on the device of its ``inputs`` (N, ...), float32.
+
+    - ``forms``: for each form ``bytes`` of its safetensors file, ``bytes_zlib``, ``macs`` (the multiplications that it
+      makes: those with zeros too, but in sparse layers), ``test_accuracy`` on ``inputs`` (a fraction; None without
+      ``labels``), and for all but dense ``max_abs_difference`` from it and the ``tolerance`` for that
+    - ``latency``: for each batch size and form the ``median`` and ``iqr`` (interquartile range) of the seconds a pass
+      takes, and ``speedup``, dense's median over the form's
+    - ``samples``, ``rounds``, ``measured`` (UTC)
+
+    Raises UsageError for a batch size or number of rounds below 1, for a network whose channels cannot be traced, and
+    where a form's outputs differ.
+    """
+    if min(batches, default=0) < 1 or rounds < 1:
+        raise UsageError("Batch sizes and rounds must be at least 1.")
+    network = plain(network)
+    smaller = compact(network, inputs.shape[1:])
+    networks = {"dense": network, "sparse": with_sparse_layers(network), "compact": smaller}
+    contents = {
+        "dense": dense_bytes(network),
+        "sparse": sparse_bytes(network.state_dict()),
+        "compact": dense_bytes(smaller),
+    }
+    macs = {
+        "dense": count.macs(network, inputs.shape[1:])[0],
+        "sparse": macs_with_sparse_layers(network, inputs.shape[1:]),
+        "compact": count.macs(smaller, inputs.shape[1:])[0],
+    }
+    networks = {form: one.to(inputs.device) for form, one in networks.items()}
+    others = {form: one for form, one in networks.items() if form != "dense"}
+    checks, accuracy = compare(networks["dense"], others, inputs, labels)
+    checked = {check.pop("file"): check for check in checks}
+    checked["dense"] = {"test_accuracy": accuracy}
+    forms = {
+        form: {"bytes": len(content), "bytes_zlib": compressed(content), "macs": macs[form], **checked[form]}
+        for form, content in contents.items()
+    }
+    latency = []
+    for batch in sorted(set(batches)):
+        samples = inputs[torch.arange(batch, device=inputs.device) % len(inputs)]
+        latency += summary(batch, seconds(networks, samples, rounds))
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"forms": forms, "latency": latency, "samples": len(inputs), "rounds": rounds, "measured": now}
+
+
+def macs_with_sparse_layers(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """MACs where the Linear layers skip zeros and nothing else does."""
+    skipping = {f"{name}.weight".lstrip(".") for name, layer in network.named_modules() if type(layer) is nn.Linear}
+    weights = count.prunable(network)
+    counted = {name: weight if name in skipping else torch.ones_like(weight) for name, weight in weights.items()}
+    return count.macs(network, input_shape, counted)[1]
+
+
+@torch.inference_mode()
+def seconds(forms: Mapping[str, Forward], samples: Tensor, rounds: int) -> dict[str, list[float]]:
+    """Seconds a pass of every form takes, ``rounds`` times, one form after the other in each round.
+
+    Who begins changes from round to round, for what runs first may find a colder cache.
+    """
+    calls = {}
+    for form, forward in forms.items():  # a warm-up too
+        timed(forward, samples, 1)
+        calls[form] = math.ceil(SHORTEST / max(timed(forward, samples, 2), 1e-7))
+    found: dict[str, list[float]] = {form: [] for form in forms}
+    order = list(forms)
+    for _ in range(rounds):
+        for form in order:
+            found[form].append(timed(forms[form], samples, calls[form]))
+        order.append(order.pop(0))
+    return found
+
+
+def timed(forward: Forward, samples: Tensor, calls: int) -> float:
+    """Seconds a call, over some."""
+    synchronize(samples.device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        forward(samples)
+    synchronize(samples.device)
+    return (time.perf_counter() - start) / calls
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def summary(batch: int, found: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Median, interquartile range and speed-up of every form; "dense" must be among them."""
+    medians = {form: statistics.median(values) for form, values in found.items()}
+    return [
+        {
+            "batch": batch,
+            "form": form,
+            "median": medians[form],
+            "iqr": interquartile(values),
+            "speedup": medians["dense"] / medians[form],
+        }
+        for form, values in found.items()
+    ]
+
+
+def interquartile(values: Sequence[float]) -> float:
+    """The third quartile minus the first, interpolated; 0 for one value."""
+    if len(values) < 2:
+        return 0.0
+    first, _, third = statistics.quantiles(values, method="inclusive")
+    return third - first

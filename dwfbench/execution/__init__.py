@@ -1,0 +1,1 @@
+"""From tasks to results, in this process, in worker processes or on a Ray cluster."""

@@ -1,0 +1,297 @@
+"""A worker: trains tasks in its process and makes their records, in whichever process that is.
+
+`local` runs workers in other processes of this machine, `ray` on the machines of a Ray cluster.
+"""
+
+import ctypes
+import datetime
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from dwfbench.base import plugins
+from dwfbench.base.errors import UsageError
+from dwfbench.data import dataset as data
+from dwfbench.methods.contract import Method
+from dwfbench.runs.spec import RunSpec
+from dwfbench.training import assess, loop
+from dwfbench.training import compile as compiler
+from dwfbench.training.checkpoint import Checkpoints, Folder, Place, stop
+from dwfbench.training.lanes import Trained
+
+GRACE = 60.0
+"""Seconds that processes asked to stop have for the end of a step and a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster: its address, and what a group of lanes takes of it. Several groups share a GPU at ``gpus`` < 1."""
+
+    address: str
+    cpus: int
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how to train: nothing here changes a result beyond rounding.
+
+    ``threads`` are shared by ``jobs`` processes; with a ``cluster``, they and ``device`` are those of one group. The
+    history has a row every ``eval_every`` epochs. Training under way is kept in the folder ``checkpoints`` every
+    ``checkpoint_minutes``, and when the process is asked to stop. A group that trains for more than
+    ``timeout_minutes`` is ended, and recorded as failed.
+    """
+
+    device: torch.device
+    threads: int
+    lanes: int | None = None  # None: chosen by ``choose_lanes``
+    compile: bool | None = None  # None: chosen by ``worth_compiling``
+    jobs: int = 1
+    eval_every: int = 1
+    checkpoints: Path | None = None
+    checkpoint_minutes: float = 10.0
+    timeout_minutes: float | None = None
+    cluster: Cluster | None = None
+    save_model: bool = False
+    test: bool = True  # whether the test set is looked at; tuning does not
+    argv: tuple[str, ...] = ()
+
+    @property
+    def here(self) -> torch.device:
+        """Where this process, which may only send tasks to others, needs the data."""
+        return torch.device("cpu") if self.cluster else self.device
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides how a group is trained: whether steps can be compiled, and the device's free memory in bytes.
+
+    ``memory`` is what a group may count on; 0 on a CPU, where nothing is decided by it.
+    """
+
+    compiler: bool
+    memory: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Machine":
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        return cls(compiler.available(device), free)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs of one curve that one process trains, ``lanes`` at once."""
+
+    method: Method
+    specs: tuple[RunSpec, ...]
+    lanes: int
+    compile: bool
+    tuned: Mapping[str, Any] | None = None  # how the settings were chosen, for the provenance
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run as it is stored: its record, its history, and its sparse state dict if that is wanted and it is ok.
+
+    The state lies on the CPU: who stores it, another process or a cluster's driver, may have no such device.
+    ``outdated`` names the checkpoints that are of no more use once it is stored.
+    """
+
+    record: dict[str, Any]
+    history: list[dict]
+    state: dict[str, torch.Tensor] | None
+    outdated: tuple[str, ...] = ()
+
+
+class Listener(Protocol):
+    """What a worker tells while it trains."""
+
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Progress(Listener, Protocol):
+    """What is told of the progress; ``dwfbench.cli.progress`` shows it."""
+
+    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
+    def run(self, record: Mapping[str, Any]) -> None: ...
+
+
+class Worker:
+    """Trains tasks in this process, one after the other; the step of a curve is compiled once.
+
+    Checkpoints are kept in ``place``, or else in the engine's folder, if it has one.
+    """
+
+    def __init__(self, dataset: data.Dataset, engine: Engine, place: Place | None = None):
+        self.dataset, self.engine = dataset, engine
+        self.place = Folder(engine.checkpoints) if place is None and engine.checkpoints else place
+        self.provenance = {
+            **assess.environment(engine.device, engine.threads // engine.jobs),
+            "argv": list(engine.argv),
+            "data_checksum": dataset.checksum,
+        }
+        self.trainers: dict[tuple, loop.Trainer] = {}
+        self.compiler_failed = False
+
+    def train(self, task: Task, listener: Listener) -> Iterator[Result]:
+        """The results of a task's runs, failures included, each as soon as it is there."""
+        started, left, lanes = now(), list(task.specs), task.lanes
+
+        def on_epoch(seen: list[Trained], epochs: int) -> None:
+            """Shown is the lane in the middle of the group."""
+            row = {name: seen[len(seen) // 2].history[-1][name] for name in ("epoch", "val_accuracy", "compression")}
+            listener.epoch(task.method.label(), len(seen), row, epochs)
+
+        while left:
+            stop.obey()
+            compile = task.compile and not self.compiler_failed
+            try:
+                trainer = self.trainer(task, compile, listener)
+                for trained in trainer.train(left, lanes, on_epoch):
+                    clock = time.perf_counter()
+                    results, state = assess.assess(trained, task.method, self.dataset, self.engine.test)
+                    trained.seconds += time.perf_counter() - clock
+                    left.remove(trained.spec)
+                    yield self.result(trained, task, results, state, compile, started)
+                continue
+            except UsageError:
+                raise
+            except Exception as error:  # dealt with below, where the memory that its frames hold is free again
+                reason, kind = first_line(error), type(error).__name__
+                memory = isinstance(error, torch.OutOfMemoryError)
+            self.trainers.clear()
+            if compile and self.engine.compile is None and not memory:
+                self.compiler_failed = True
+                listener.note(f"The compiled step failed ({reason}); training without the compiler.")
+            elif lanes > 1 and len(left) > 1:
+                lanes = min(lanes, len(left)) // 2
+                listener.note(f"A group of runs failed ({reason}); trying {lanes} at once.")
+            else:
+                failed = Trained(left.pop(0))
+                results = {"status": "failed", "error": f"{kind}: {reason}"}
+                yield self.result(failed, task, results, None, compile, started)
+
+    def trainer(self, task: Task, compile: bool, listener: Listener) -> loop.Trainer:
+        """The curve's trainer; that of the curve before is dropped."""
+        engine = self.engine
+        first = replace(task.specs[0], seed=0, strength=None, compression=None)
+        key = (first.id, compile)
+        if key not in self.trainers:
+            self.trainers.clear()
+            checkpoints = None
+            if self.place is not None:
+                checkpoints = Checkpoints(self.place, engine.checkpoint_minutes, listener.note)
+            self.trainers[key] = loop.Trainer(
+                first,
+                task.method,
+                self.dataset,
+                compile=compile,
+                eval_every=engine.eval_every,
+                checkpoints=checkpoints,
+            )
+            if engine.device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats(engine.device)
+        return self.trainers[key]
+
+    def result(self, trained: Trained, task: Task, results, state, compiled: bool, started: str) -> Result:
+        one = trained.spec
+        steps = one.epochs * loop.steps_in_epoch(len(self.dataset.train), one.batch_size)
+        record = {
+            **assess.describe(one, task.method),
+            **results,
+            "extra_passes": task.method.extra_passes(steps),
+            "seconds": trained.seconds,
+            "overhead_seconds": trained.overhead_seconds,
+            "peak_memory_bytes": assess.peak_memory(self.engine.device),
+            "provenance": {
+                **self.provenance,
+                "versions": self.provenance["versions"] | self.plugin_versions(trained.spec),
+                "lanes": trained.lanes,
+                "precision": trained.spec.precision,
+                "compiled": compiled,
+                "tuned": task.tuned,
+                "started": started,
+                "ended": now(),
+            },
+        }
+        kept = None
+        if state is not None and self.engine.save_model:
+            kept = {name: value.cpu() for name, value in state.items()}
+        return Result(record, trained.history, kept, trained.outdated)
+
+    def plugin_versions(self, spec: RunSpec) -> dict[str, str]:
+        """The packages that a run's method, model and data set come from, other than dwfbench: with versions."""
+        return plugins.versions({"method": spec.method, "model": spec.model, "data set": spec.dataset})
+
+
+class Silent:
+    """The listener of another process, whose results alone are told; its notes come with them."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def failures(task: Task, dataset: data.Dataset, engine: Engine, error: str) -> list[Result]:
+    """Records of the runs of a task that came to nothing elsewhere."""
+    worker = Worker(dataset, replace(engine, device=engine.here))  # a cluster's device may be none of this machine
+    what = {"status": "failed", "error": error}
+    return [worker.result(Trained(one), task, what, None, task.compile, now()) for one in task.specs]
+
+
+def timed_out(engine: Engine) -> str:
+    return f"timed out: the group trained for more than the {engine.timeout_minutes:g} minutes of --timeout-minutes"
+
+
+def begin(dataset: data.Dataset, engine: Engine, files: list[plugins.File], place: Place | None = None) -> Worker:
+    """The worker of a process of its own, which knows the methods and models of ``files``, too."""
+    prepare_process(engine.threads // engine.jobs)
+    for file in files:
+        plugins.take(file)
+    return Worker(dataset.to(engine.device), engine, place)
+
+
+def prepare_process(threads: int) -> None:
+    """Threads, number formats and memory of this process."""
+    torch.set_num_threads(threads)
+    keep_memory()
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    torch.set_flush_denormal(True)  # weights on their way to zero become denormal, which is slow
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA where there is none
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed for the next step instead of giving it back to the system after every one.
+
+    Faulting it in again makes a step of LeNet-5 half as slow again (benchmarks/README.md). Elsewhere nothing happens.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
+    try:
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(trim_threshold, 2**31 - 1)
+        allocator.mallopt(mmap_threshold, 2**25)  # the most that glibc takes
+    except (AttributeError, OSError):  # another C library
+        pass
+
+
+# ---------------------------------------------------------------- small things
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""What is to be trained, and what comes of it: plan, search, run, tune, verify, estimate."""

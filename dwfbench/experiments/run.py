@@ -1,0 +1,228 @@
+"""Curves -> tasks -> records: skips what is stored, trains what is not, and stores every run as it ends."""
+
+import itertools
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from dwfbench import models
+from dwfbench.base.errors import UsageError
+from dwfbench.data import dataset as data
+from dwfbench.execution import local
+from dwfbench.execution.worker import Engine, Machine, Progress, Result, Task, Worker
+from dwfbench.experiments import search
+from dwfbench.experiments.plan import Curve
+from dwfbench.runs.locks import Claims
+from dwfbench.runs.spec import RunSpec
+from dwfbench.runs.store import Store
+from dwfbench.sparsity.count import prunable
+from dwfbench.training import loop
+from dwfbench.training.checkpoint import Folder, stop
+from dwfbench.training.lanes import chunks, knobless
+
+COMPILE_STEPS = 5_000
+"""Steps of a curve from which compiling pays: it costs about ten seconds and saves two milliseconds or more a step."""
+
+
+def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> list[RunSpec]:
+    """Runs without a good record (all of them with ``force``).
+
+    Raises UsageError for a stored run of other data under the same name: the two would look like one experiment.
+    """
+    missing = []
+    for one in curve.specs:
+        record = store.read(one.id)
+        if record is None or record["status"] != "ok" or force:
+            missing.append(one)
+        elif record.get("provenance", {}).get("data_checksum", dataset.checksum) != dataset.checksum:
+            raise UsageError(
+                f"{store.folder} holds the run {one.id} of other data named {dataset.name} (its checksum differs); "
+                "choose another folder with --results, or train it again with --force."
+            )
+    return missing
+
+
+def execute(
+    curves: list[Curve],
+    dataset: data.Dataset,
+    store: Store,
+    engine: Engine,
+    progress: Progress,
+    force: bool = False,
+) -> dict[str, str]:
+    """Train what is missing and store every run as soon as it is done; status by run id.
+
+    What fails (out of memory, a bug in a plug-in) is tried again in smaller groups, then stored as failed, and the
+    next run goes on. What another command is training in the same folder is left to it, waited for, and trained here
+    only if that command ended without a record. UsageError and KeyboardInterrupt pass through; stored runs stay.
+    """
+    missing = [[one.id for one in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
+    for curve, run_ids in zip(curves, missing, strict=True):
+        progress.curve(curve.method.label(), len(curve.specs), len(run_ids), curve.specs[0].epochs)
+    before = {run_id: store.read(run_id) for run_ids in missing for run_id in run_ids}
+    outcome: dict[str, str] = {}
+    with Claims(store.folder) as claims:
+        mine = claims.take(before)
+        others = {run_id: record for run_id, record in before.items() if run_id not in mine}
+        mine = unchanged(mine, before, store)  # another command may have stored some since
+        if others:
+            what = f"Another command is training {len(others)} of these runs in {store.folder}"
+            progress.note(f"{what}; they are left to it, and waited for at the end.")
+        while True:
+            for result in train(curves, mine, dataset, engine, progress):
+                store.write(result.record, result.history, result.state)
+                if engine.checkpoints is not None:
+                    for name in result.outdated:
+                        Folder(engine.checkpoints).drop(name)
+                outcome[result.record["id"]] = result.record["status"]
+                claims.give_back(result.record["id"])
+                progress.run(result.record)
+            if not others:
+                break
+            mine = left_behind(others, claims, store)
+    if engine.checkpoints:  # a command that is killed between a record and its checkpoint leaves that
+        runs = [one for curve in curves for one in curve.specs]
+        Folder(engine.checkpoints).sweep({one.identity for each in runs for one in (each, knobless(each))})
+    return outcome
+
+
+def train(
+    curves: list[Curve], run_ids: Collection[str], dataset: data.Dataset, engine: Engine, progress: Progress
+) -> Iterator[Result]:
+    """These runs of the curves, wherever the engine says, each as soon as it is done."""
+    tasks = []
+    for curve in curves:
+        if runs := [one for one in curve.specs if one.id in run_ids]:
+            tasks += divide(curve, runs, dataset, engine)
+    if engine.cluster is not None:
+        from dwfbench.execution import ray as cluster  # Ray is an extra
+
+        return cluster.train(tasks, dataset, engine, progress)
+    if (engine.jobs > 1 and len(tasks) > 1) or engine.timeout_minutes is not None:
+        return local.train(tasks, dataset, engine, progress)
+    worker = Worker(dataset, engine)
+    return itertools.chain.from_iterable(worker.train(task, progress) for task in tasks)
+
+
+def left_behind(others: dict[str, dict | None], claims: Claims, store: Store, every: float = 1.0) -> set[str]:
+    """Wait until other commands have ended with some of their runs; those of them without a new record.
+
+    ``others`` are the runs that they train, with the records of before; those that they have ended with are removed.
+    """
+    while not (free := claims.take(others)):
+        stop.obey()
+        time.sleep(every)
+    untouched = unchanged(free, others, store)
+    for run_id in free:
+        del others[run_id]
+    return untouched
+
+
+def unchanged(run_ids: Collection[str], before: Mapping[str, dict | None], store: Store) -> set[str]:
+    """Those of the runs whose stored record is that of before."""
+    return {run_id for run_id in run_ids if store.read(run_id) == before[run_id]}
+
+
+def execute_to_targets(
+    curves: list[Curve],
+    dataset: data.Dataset,
+    store: Store,
+    engine: Engine,
+    progress: Progress,
+    force: bool = False,
+) -> tuple[list[Curve], dict[str, str]]:
+    """As ``execute``; a curve with targets then grows by strengths near those that are not met, until all are.
+
+    An interrupted command that goes on chooses the same strengths. Returns the curves with all their runs, and the
+    status of every run trained, by its id.
+    """
+    grown, todo, outcome = list(curves), list(curves), dict[str, str]()
+    while todo:
+        outcome |= execute(todo, dataset, store, engine, progress, force)
+        todo = []
+        for number, one in enumerate(grown):
+            if strengths := further_strengths(one, store):
+                listed = ", ".join(f"{value:g}" for value in strengths)
+                progress.note(f"{one.method.label()}: towards its targets, strength {listed}.")
+                added = one.at(strengths)
+                grown[number] = replace(one, specs=(*one.specs, *added.specs))
+                todo.append(added)
+    return grown, outcome
+
+
+def further_strengths(curve: Curve, store: Store) -> list[float]:
+    """Strengths that a curve with targets still needs, by the compression of its stored runs."""
+    if not curve.targets:
+        return []
+    trained: dict[float, list[float]] = {}
+    for one in curve.specs:
+        assert one.strength is not None  # targets are of methods with a strength
+        ratios = trained.setdefault(one.strength, [])
+        record = store.read(one.id) or {"status": "failed"}
+        if record["status"] != "failed":  # one that ran out of memory says nothing about its compression
+            ratios.append(record["compression"] if record["status"] == "ok" else math.inf)
+    return search.further(trained, curve.targets, curve.most)
+
+
+def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Engine) -> list[Task]:
+    """The runs of a curve as tasks; runs that share epochs stay together.
+
+    What depends on their number depends on the whole curve, so that a resumed command gives the numbers of an
+    uninterrupted one.
+    """
+    worth = worth_compiling(curve, dataset)
+    compile = worth and machine(engine).compiler if engine.compile is None else engine.compile
+    lanes = engine.lanes or choose_lanes(curve, dataset, engine, compile)
+    if not curve.method.shared_epochs(curve.specs[0].epochs):
+        # Cut from the whole curve: the groups of a resumed command are those of its checkpoints.
+        missing = {one.id for one in runs}
+        groups = [[one for one in chunk if one.id in missing] for chunk in chunks(list(curve.specs), lanes)]
+    elif lanes > 1:
+        groups = [runs]
+    else:
+        groups = [list(family) for _, family in itertools.groupby(runs, key=lambda one: one.seed)]
+    return [Task(curve.method, tuple(group), lanes, compile, curve.tuned) for group in groups if group]
+
+
+def machine(engine: Engine) -> Machine:
+    """The machine that trains, or one of the cluster."""
+    if engine.cluster is None:
+        return Machine.of(engine.device)
+
+    from dwfbench.execution import ray as cluster  # Ray is an extra
+
+    return cluster.machine(engine.cluster)
+
+
+def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: bool) -> int:
+    """How many runs to train at once.
+
+    On a CPU one: a compiled step of one lane already is little more than its matrix products, whose operands then
+    stay in the cache. Only without the compiler, where a step of a small network is mostly overhead, eight lanes pay,
+    and not for convolutions, which vmap turns into grouped ones at two to four times the cost. On CUDA as many as
+    fit into half of the free memory, estimated at the factors, momentum, gradients and activations of a lane.
+    Networks with dropout go alone: their random numbers would depend on the group.
+    """
+    one, runs = curve.specs[0], len(curve.specs)
+    network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed)
+    if any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in network.modules()):
+        return 1
+    if engine.device.type == "cpu":
+        convolutions = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in network.modules())
+        return 1 if compile or convolutions else min(8, runs)
+    weights = {name: value.detach() for name, value in prunable(network).items()}
+    trained = curve.method.reparametrize(weights, torch.Generator().manual_seed(0))
+    copies = 4 * sum(value.numel() * value.element_size() for value in trained.values())
+    activations = 64 * one.batch_size * math.prod(dataset.input_shape) * 4
+    return max(1, min(runs, 64, int(machine(engine).memory / 2 / (copies + activations))))
+
+
+def worth_compiling(curve: Curve, dataset: data.Dataset) -> bool:
+    """Whether the steps of a curve repay the compiler's start."""
+    one = curve.specs[0]
+    steps = one.epochs * loop.steps_in_epoch(len(dataset.train), one.batch_size)
+    return steps * len(curve.specs) >= COMPILE_STEPS

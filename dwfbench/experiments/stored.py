@@ -1,0 +1,146 @@
+"""A trained network and its data out of a stored run that kept its weights (``dwfbench run --save-model``)."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from dwfbench import models
+from dwfbench.base.errors import UsageError
+from dwfbench.base.files import opened
+from dwfbench.data import dataset as data
+from dwfbench.data.dataset import Dataset
+from dwfbench.experiments.verify import spec_of
+from dwfbench.methods import contract
+from dwfbench.runs.spec import DATA_KEYS, RunSpec
+from dwfbench.runs.store import Store
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished run on disk: its folder and its record."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.record["id"]
+
+
+def find(results: Path, run: str) -> Stored:
+    """The finished run with weights that ``run`` means: a run's folder, its id, or as much of the id as is unique.
+
+    Raises UsageError when there is none, more than one, or one that failed or kept no weights; for these the sentence
+    has the command that trains it again.
+    """
+    if results.is_file():
+        raise UsageError(
+            f"{results} is a file; the networks of runs lie in results folders, and archives hold their records only."
+        )
+    folder = Path(run)
+    folder = folder.resolve() if os.path.isfile(folder / "run.json") else results / "runs" / unique(results, run)
+    store = Store(folder.parent.parent)
+    record = store.read(folder.name)
+    if record is None or not (folder / "run.json").is_file():
+        raise UsageError(" ".join(store.damaged) or f"{folder} is not the folder RESULTS/runs/ID of a run.")
+    if record["status"] != "ok":
+        raise UsageError(f"The run {record['id']} did not end well ({record['status']}), so it has no network.")
+    if not (folder / WEIGHTS).is_file():
+        again = command(record, folder.parent.parent)
+        raise UsageError(f"The run {record['id']} kept no weights; this trains it again and keeps them: {again}")
+    return Stored(folder, record)
+
+
+def unique(results: Path, beginning: str) -> str:
+    """The id of the one finished run that begins so. Raises UsageError if there is none or more than one."""
+    found = sorted(path.parent.name for path in (results / "runs").glob("*/run.json"))
+    fitting = [name for name in found if beginning and name.startswith(beginning)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise UsageError(f"There is no finished run {beginning!r} in {results}; `dwfbench run` shows the ids of runs.")
+    some = ", ".join(fitting[:5]) + (", ..." if len(fitting) > 5 else "")
+    raise UsageError(f"{beginning!r} begins the ids of {len(fitting)} runs ({some}); give more of it.")
+
+
+def command(record: Mapping[str, Any], results: Path) -> str:
+    """The command, quoted for a shell, that trains a run again and keeps its weights, whatever recipes say now.
+
+    What came from a file or folder of one's own has ``path/to/`` before its name, for the record does not know it.
+    """
+    one = spec_of(record)
+    words = ["dwfbench", "run", "--method", own_path(one.method, ".py:")]
+    chosen = contract.create(one.method, dict(one.options))
+    for item in fields(chosen):
+        words += flag(item.name, getattr(chosen, item.name))
+    words += flag(record["knob"], one.knob) if record["knob"] else []
+    for item in fields(RunSpec):
+        if item.name not in ("method", "options", "strength", "compression"):
+            value = getattr(one, item.name)
+            words += flag(item.name, own_path(value, {"model": ".py:", "dataset": ""}.get(item.name)))
+    return shlex.join([*words, "--results", str(results), "--force", "--save-model"])
+
+
+def flag(name: str, value: Any) -> list[str]:
+    """A setting as words of a command line."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", "none" if value is None else str(value)]
+
+
+def own_path(value: Any, ending: str | None) -> Any:
+    """``NAME@<checksum>`` as a path that has this name, if it is one; else the value."""
+    if ending is None or not isinstance(value, str) or "@" not in value:
+        return value
+    name = value.partition("@")[0]
+    return f"path/to/file{ending}{name}" if ending else f"path/to/{name}"
+
+
+def dataset_of(stored: Stored, name: str | None, data_dir: Path | None) -> Dataset:
+    """The data set of a run, on the CPU; ``name`` is the path of one's own images, which a record does not know.
+
+    Raises UsageError when it is not the one the run was trained on.
+    """
+    spec = stored.record["spec"]
+    known = spec["dataset"]
+    if "@" in known and name is None:
+        raise UsageError(f"The run {stored.id} is of own images, {known}; give their folder or archive as --dataset.")
+    keys = {key: spec[key] for key in DATA_KEYS if key in spec}
+    found = data.load(name or known, data_dir=data_dir, **keys)
+    if found.checksum != stored.record["provenance"]["data_checksum"]:
+        raise UsageError(f"The data set {found.name} is not the one of the run {stored.id}: their checksums differ.")
+    return found
+
+
+def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn.Module:
+    """The network of a run with its stored weights, on the CPU, in eval mode.
+
+    ``model`` names a network of one's own, file.py:callable or pkg.module:callable, which a record cannot do. Raises
+    UsageError for another network than the run's, and for weights that cannot be read or do not fit it.
+    """
+    spec, path = stored.record["spec"], stored.folder / WEIGHTS
+    try:
+        models.check_named(spec["model"], model)
+    except UsageError as error:
+        raise UsageError(f"The run {stored.id} cannot be restored: {error}.") from None
+    network = models.build(spec["model"], dataset.input_shape, dataset.classes, spec["seed"])
+    try:
+        with opened(path):  # nothing but a regular file is left to safetensors
+            state = load_file(path)
+        # Not strict: a network may register buffers as not persistent.
+        missing, unknown = network.load_state_dict(state, strict=False)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UsageError(f"The weights in {path} cannot be loaded into {spec['model']} ({error}).") from None
+    if absent := [name for name in missing if name in dict(network.named_parameters())] + unknown:
+        raise UsageError(f"The weights in {path} are not those of {spec['model']}: {', '.join(absent)} differ.")
+    return network.eval()

@@ -1,0 +1,336 @@
+"""A result set as one file to keep and to send: a zip of tables, made from folders of records and read like one.
+
+Members: ``records.jsonl`` (a record a line), ``history.csv`` and ``weights.csv`` (a row an epoch, with the run's id),
+``measurements.jsonl``, ``studies.jsonl``, and the same tables of tuning's trials below ``tuning/``; records that
+``pack`` kept apart lie below ``sets/LABEL/``. ``manifest.json`` has the SHA-256 of every member. Equal records give
+equal bytes: names are sorted and dates are fixed.
+
+Reading executes nothing, extracts nothing, and believes no size: members are read line by line, and no further than
+the bounds below.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from dwfbench.base import files
+from dwfbench.base.errors import UsageError, one_line
+from dwfbench.runs import record as faults
+from dwfbench.runs.store import (
+    HISTORY,
+    RUN_ID,
+    TUNING,
+    OtherSchema,
+    Store,
+    check_schema,
+    finite,
+    of_measurement,
+    uncollected,
+    with_tables,
+    write_file,
+)
+
+FORMAT, VERSION = "dwfbench results", 1
+MANIFEST, RECORDS, MEASUREMENTS, STUDIES = "manifest.json", "records.jsonl", "measurements.jsonl", "studies.jsonl"
+TABLES = ("history.csv", "weights.csv")
+SETS = "sets"
+LABEL = re.compile(r"\w[\w.+-]{0,39}")
+MOST_MEMBERS = 1000
+MOST_MEMBER = 1 << 30
+"""Bytes of an unpacked member: 10,000 runs of 1,000 epochs have a history of about that."""
+SMALL, MOST_RATIO = 1 << 24, 200
+"""What is larger than the former is unpacked only if it is compressed by less than the latter: tables by 5 to 50."""
+MOST_MANIFEST = 1 << 20
+DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
+
+
+class Entry(NamedTuple):
+    """A run with what is stored beside its record: the texts of its tables, empty for none."""
+
+    record: dict
+    history: str = ""
+    weights: str = ""
+
+    @property
+    def measurement(self) -> dict | None:
+        return self.record.get("measurement")
+
+
+@dataclass
+class Part:
+    """Runs by id, tuning studies by id, and the trials of these, which are runs by id too."""
+
+    runs: dict[str, Entry] = field(default_factory=dict)
+    trials: dict[str, Entry] = field(default_factory=dict)
+    studies: dict[str, dict] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- folders
+
+
+def folder_part(folder: Path) -> tuple[Part, list[str]]:
+    """All that a results folder holds, and a sentence for everything in it that cannot be read."""
+    store, trials = Store(folder), Store(folder / TUNING)
+    part = Part(_entries(store), _entries(trials), {study["id"]: study for study in store.studies()})
+    return part, [*store.damaged, *trials.damaged]
+
+
+def _entries(store: Store) -> dict[str, Entry]:
+    records = store.load(measurement=True)
+    return {record["id"]: Entry(record, *store.tables(record)) for record in records}
+
+
+def write_folder(part: Part, folder: Path) -> None:
+    """Adds runs, trials and studies to a results folder. UsageError when it cannot be written."""
+    for store, entries in ((Store(folder), part.runs), (Store(folder / TUNING), part.trials)):
+        for entry in entries.values():
+            store.restore(entry.record, dict(zip(TABLES, (entry.history, entry.weights), strict=True)))
+    for name, study in part.studies.items():
+        Store(folder).write_study(name, study)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write(parts: Mapping[str, Part], path: Path) -> None:
+    """Write an archive of the parts, by label; "" is the set itself. UsageError when that is not possible."""
+    members: dict[str, bytes] = {}
+    for label, part in parts.items():
+        prefix = f"{SETS}/{label}/" if label else ""
+        members |= _run_members(part.runs, prefix) | _run_members(part.trials, f"{prefix}{TUNING}/")
+        members[f"{prefix}{STUDIES}"] = _lines(part.studies[name] for name in sorted(part.studies))
+    members = {name: content for name, content in members.items() if content}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
+    about = {"format": FORMAT, "version": VERSION, "runs": sum(len(part.runs) for part in parts.values())}
+    members[MANIFEST] = (json.dumps({**about, "sha256": sums}, indent=1) + "\n").encode()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name, DATE)
+            info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
+            archive.writestr(info, members[name], compresslevel=9)
+    write_file(path, content.getvalue())
+
+
+def _run_members(entries: Mapping[str, Entry], prefix: str) -> dict[str, bytes]:
+    ordered = [entries[run_id] for run_id in sorted(entries)]
+    bare = ({name: value for name, value in entry.record.items() if name != "measurement"} for entry in ordered)
+    return {
+        f"{prefix}{RECORDS}": _lines(bare),
+        f"{prefix}history.csv": _table([(entry.record["id"], entry.history) for entry in ordered], HISTORY),
+        f"{prefix}weights.csv": _table([(entry.record["id"], entry.weights) for entry in ordered], ("epoch",)),
+        f"{prefix}{MEASUREMENTS}": _lines(entry.measurement for entry in ordered if entry.measurement),
+    }
+
+
+def _lines(contents: Iterable[Any]) -> bytes:
+    return "".join(json.dumps(finite(content), allow_nan=False) + "\n" for content in contents).encode()
+
+
+def _table(texts: Sequence[tuple[str, str]], first: Sequence[str]) -> bytes:
+    """The tables of runs as one, with a column for the run's id; columns that a run's table lacks are blank in it.
+
+    ``first`` are columns that go first. A damaged table is left out, as it is where records are read.
+    """
+    tables = [(run_id, _cells(text)) for run_id, text in texts if text]
+    columns = dict.fromkeys(name for _, rows in tables if rows for name in rows[0])
+    ordered = [*(name for name in first if name in columns), *(name for name in columns if name not in first)]
+    if not ordered:
+        return b""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", *ordered])
+    for run_id, rows in tables:
+        if rows:
+            places = [rows[0].index(name) if name in rows[0] else None for name in ordered]
+            writer.writerows([run_id, *("" if at is None else row[at] for at in places)] for row in rows[1:])
+    return text.getvalue().encode()
+
+
+def _cells(text: str) -> list[list[str]]:
+    """The rows of a table whose rows all have the columns of its head; none of any other."""
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error:
+        return []
+    head = rows[0] if rows else []
+    whole = "id" not in head and len(set(head)) == len(head) and all(len(row) == len(head) for row in rows)
+    return rows if whole else []
+
+
+# ---------------------------------------------------------------- reading
+
+
+class Archive:
+    """An archive of records. Reading raises UsageError when it is none, or is damaged."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.damaged: list[str] = []
+
+    @uncollected()
+    def parts(self, tables: bool = True, trials: bool = True) -> dict[str, Part]:
+        """The parts by label, "" the set itself; without tables of epochs, or tuning's trials, if these are not wanted.
+
+        Records that are none are left out, and a sentence for each is in ``damaged``.
+        """
+        self.damaged = []
+        try:
+            with files.opened(self.path) as file, zipfile.ZipFile(file) as archive:
+                reader = _Reader(archive, self._manifest(archive))
+                return {label: self._part(reader, label, tables, trials) for label in reader.labels()}
+        except DAMAGE as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise UsageError(one_line(f"{self.path} is no archive of results, or is damaged ({why}).")) from None
+
+    def _manifest(self, archive: zipfile.ZipFile) -> dict[str, str]:
+        """The checksums of the members. Raises ValueError if this is no archive that this version reads."""
+        infos = archive.infolist()
+        names = [info.filename for info in infos]
+        if len(infos) > MOST_MEMBERS or len(set(names)) < len(names) or MANIFEST not in names:
+            raise ValueError("its list of members is not that of an archive that `dwfbench pack` made")
+        if archive.getinfo(MANIFEST).file_size > MOST_MANIFEST:
+            raise ValueError("its manifest is too large")
+        with archive.open(MANIFEST) as file:
+            content = json.loads(file.read(MOST_MANIFEST))
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"its manifest does not name the format {FORMAT!r}")
+        if content.get("version") != VERSION:
+            raise ValueError(f"it is of another version of the format than {VERSION}")
+        sums: dict[str, str] = content.get("sha256") or {}
+        if not faults.mapped(faults.text)(sums):
+            raise ValueError("its manifest has no checksums")
+        if absent := sorted(sums.keys() - set(names)):
+            raise ValueError(f"its member {absent[0]} is missing")
+        return sums
+
+    def _part(self, reader: "_Reader", label: str, tables: bool, trials: bool) -> Part:
+        prefix = f"{SETS}/{label}/" if label else ""
+        part = Part(self._runs(reader, prefix, tables))
+        if trials:
+            part.trials = self._runs(reader, f"{prefix}{TUNING}/", tables)
+        for study in reader.contents(f"{prefix}{STUDIES}"):
+            if why := faults.of_study(study) or (None if RUN_ID.fullmatch(study["id"]) else "its id is damaged"):
+                self._damaged(f"{self.path} holds a tuning study that is none ({why}); it is left out.")
+            else:
+                part.studies[study["id"]] = study
+        return part
+
+    def _runs(self, reader: "_Reader", prefix: str, tables: bool) -> dict[str, Entry]:
+        records: dict[str, dict] = {}
+        for record in reader.contents(f"{prefix}{RECORDS}"):
+            name = record.get("id") if isinstance(record, dict) else None
+            run_id = name if isinstance(name, str) and RUN_ID.fullmatch(name) else ""
+            place = f"The record {run_id or 'without an id'} in {self.path}"
+            try:
+                check_schema(record, place)
+            except OtherSchema as error:
+                self.damaged.append(str(error))
+                continue
+            why = faults.of_record(record, run_id) if run_id else "its id is damaged"
+            if run_id in records:
+                why = "there is another one of that id"
+            if why:
+                self._damaged(f"{place} is not a record of a run ({why}); it is left out.")
+            else:
+                records[run_id] = record
+        for measurement in reader.contents(f"{prefix}{MEASUREMENTS}"):
+            why = of_measurement(measurement)
+            if why or measurement.get("id") not in records:
+                self._damaged(f"{self.path} holds a measurement that is none of its runs'; it is left out.")
+            else:
+                records[measurement["id"]]["measurement"] = measurement
+        texts = [reader.table(f"{prefix}{name}") if tables else {} for name in TABLES]
+        return {run_id: Entry(record, *(text.get(run_id, "") for text in texts)) for run_id, record in records.items()}
+
+    def _damaged(self, sentence: str) -> None:
+        self.damaged.append(one_line(sentence))
+
+    def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> dict[str, list[dict]]:
+        """The records of every part, by its label, each as ``Store.load`` gives those of a folder."""
+        loaded = {}
+        for label, part in self.parts(history or weights, trials=False).items():
+            for entry in part.runs.values():
+                with_tables(entry.record, entry.history if history else None, entry.weights if weights else None)
+                if measurement:
+                    entry.record.setdefault("measurement", None)
+            # As in a folder: finished runs first.
+            ordered = sorted(part.runs.values(), key=lambda entry: (entry.record["status"] != "ok", entry.record["id"]))
+            loaded[label] = [entry.record for entry in ordered]
+        return loaded
+
+    def studies(self) -> list[dict]:
+        """The tuning studies in the order of their ids."""
+        parts = self.parts(tables=False, trials=False).values()
+        return [part.studies[name] for part in parts for name in sorted(part.studies)]
+
+
+@dataclass
+class _Reader:
+    """Members of an opened archive whose bytes are those of the manifest. Raises ValueError where they are not."""
+
+    archive: zipfile.ZipFile
+    sums: Mapping[str, str]
+
+    def labels(self) -> list[str]:
+        """ "" and the labels of the parts that are kept apart, in the order of their names."""
+        within = {name.split("/")[1] for name in self.sums if name.startswith(f"{SETS}/") and name.count("/") >= 2}
+        return ["", *sorted(label for label in within if LABEL.fullmatch(label))]
+
+    def contents(self, name: str) -> Iterator[Any]:
+        """The JSON of every line of a member; nothing of one that is not there."""
+        for line in self.lines(name, files.MOST_JSON):
+            try:
+                yield json.loads(line)
+            except RecursionError:
+                raise ValueError(f"{name} is nested too deeply") from None
+
+    def table(self, name: str) -> dict[str, str]:
+        """A member with a column ``id`` as a text a run, without that column."""
+        rows = csv.reader((line.decode() for line in self.lines(name, 1 << 20)), strict=True)
+        try:
+            head = next(rows, ["id"])
+            if head[:1] != ["id"]:
+                raise ValueError(f"{name} has no column id")
+            groups = itertools.groupby(rows, key=lambda row: row[0] if row else "")
+            return {run_id: _csv([head[1:], *(row[1:] for row in group)]) for run_id, group in groups}
+        except csv.Error as error:
+            raise ValueError(f"{name} is no table: {error}") from None
+
+    def lines(self, name: str, longest: int) -> Iterator[bytes]:
+        """The lines of a member, each with its end; the checksum is compared after the last one."""
+        if name not in self.sums:
+            return
+        info = self.archive.getinfo(name)
+        if info.file_size > MOST_MEMBER or info.file_size > max(SMALL, MOST_RATIO * info.compress_size):
+            raise ValueError(f"{name} says that {info.compress_size:,} bytes unpack to {info.file_size:,}")
+        digest = hashlib.sha256()
+        with self.archive.open(name) as file:
+            yield from _bounded(file, longest, digest.update)
+        if digest.hexdigest() != self.sums[name]:
+            raise ValueError(f"{name} is not the one of the manifest: their checksums differ")
+
+
+def _bounded(file: BinaryIO | Any, longest: int, see: Callable[[bytes], Any]) -> Iterator[bytes]:
+    """The lines of a file, each shown to ``see``. ValueError for a line longer than ``longest`` bytes."""
+    while line := file.readline(longest + 1):
+        if len(line) > longest:
+            raise ValueError(f"a line is longer than {longest:,} bytes")
+        see(line)
+        yield line
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,342 @@
+"""Result sets: folders and archives of records, one or several, read as one, merged, packed and unpacked.
+
+The same run in two sets counts once. Where two sets disagree about a run, nothing decides which of them is right: a
+comparison shows both curves, told apart by their sets' labels, and ``pack`` refuses.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dwfbench.base.errors import UsageError
+from dwfbench.runs import archive
+from dwfbench.runs.archive import Archive, Entry, Part
+from dwfbench.runs.spec import RunSpec
+from dwfbench.runs.store import Store, write_file
+
+VARYING = {"seed", "strength", "compression"}
+"""The fields of a spec that move along a curve, not between curves."""
+
+DEFAULTS = {item.name: item.default for item in fields(RunSpec) if item.default is not MISSING}
+ADDED_OPTIONS = {"dwf": {"group": "none"}}  # options that stored runs of a method may not know, as they were run
+
+OUTCOME = (
+    *("test_accuracy", "test_loss", "val_accuracy", "dense_equivalent_accuracy"),
+    *("compression", "compression_all", "effective_compression", "nnz", "numel"),
+)
+"""The numbers of a record in which repetitions of a run on one machine agree to the last digit."""
+
+SUMMARY = [
+    *("part", "id", "label", "dataset", "model", "epochs", "batch_size", "lr", "precision", "seed", "knob", "value"),
+    *("status", "compression", "effective_compression", "test_accuracy", "test_loss", "val_accuracy"),
+    *("dense_equivalent_accuracy", "nnz", "seconds"),
+]
+"""Columns of the table beside an archive, which a reviewer reads."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a result set lies, and what it is called, if it was given a name (``LABEL=PATH`` on a command line)."""
+
+    path: Path
+    label: str | None = None
+
+    @classmethod
+    def of(cls, text: str | Path) -> "Source":
+        """Raises UsageError when nothing that could be a result set lies there."""
+        label, equals, path = str(text).partition("=")
+        if not equals or os.path.lexists(text):
+            label, path = "", str(text)
+        elif not archive.LABEL.fullmatch(label):
+            raise UsageError(f"{label!r} is no label: it takes up to 40 letters, digits and . _ + -.")
+        if not os.path.lexists(path):
+            raise UsageError(
+                f"There is no results folder or archive {path}; train something with `dwfbench run`, or use --results."
+            )
+        return cls(Path(path), label or None)
+
+    @property
+    def is_archive(self) -> bool:
+        return not self.path.is_dir()
+
+    @property
+    def name(self) -> str:
+        """The label, or else one made from the path."""
+        stem = self.path.resolve().stem if self.is_archive else self.path.resolve().name
+        made = re.sub(r"^\W+|[^\w.+-]", "", stem)[:40]
+        return self.label or made or "results"
+
+    @property
+    def folder(self) -> Path:
+        """Where figures of this set are put: the folder itself, or one beside an archive that has its name."""
+        return self.path.with_suffix("") if self.is_archive else self.path
+
+
+def sources(texts: Iterable[str | Path]) -> list[Source]:
+    """The sources named on a command line, each once. Raises UsageError as ``Source.of``, and for a repeated label."""
+    named = list(dict.fromkeys(Source.of(text) for text in texts))
+    labels = [source.label for source in named if source.label]
+    if double := next((label for label in labels if labels.count(label) > 1), None):
+        raise UsageError(f"Two result sets have the label {double}; give them different ones.")
+    return named
+
+
+# ---------------------------------------------------------------- reading
+
+
+def load(
+    named: Sequence[Source], history: bool = False, weights: bool = False, measurement: bool = False
+) -> tuple[list[dict], list[str]]:
+    """The records of all sources, merged (see ``merged``), and a sentence for everything that is damaged.
+
+    The flags are those of ``Store.load``. Raises UsageError for an archive that cannot be read.
+    """
+    sets: list[tuple[str, bool, list[dict]]] = []
+    damaged: list[str] = []
+    for source in named:
+        labelled = source.label is not None
+        if source.is_archive:
+            packed = Archive(source.path)
+            parts = packed.load(history, weights, measurement)
+            sets += [(label or source.name, labelled or bool(label), records) for label, records in parts.items()]
+            damaged += packed.damaged
+        else:
+            store = Store(source.path)
+            sets.append((source.name, labelled, store.load(history, weights, measurement)))
+            damaged += store.damaged
+    return merged(sets), damaged
+
+
+def studies(named: Sequence[Source]) -> tuple[list[dict], list[str]]:
+    """The tuning studies of all sources, each once, and a sentence for every one that is damaged."""
+    by_id: dict[str, dict] = {}
+    damaged: list[str] = []
+    for source in named:
+        store = Archive(source.path) if source.is_archive else Store(source.path)
+        for study in store.studies():
+            by_id.setdefault(study["id"], study)
+        damaged += [sentence for sentence in store.damaged if "study" in sentence]
+    return list(by_id.values()), damaged
+
+
+# ---------------------------------------------------------------- merging what is compared
+
+
+def merged(sets: Sequence[tuple[str, bool, list[dict]]]) -> list[dict]:
+    """The records of several sets (name, whether it was given as a label, records) as those of one.
+
+    The sets of a curve whose runs all lie in another set with the same results are left out: they count once. If
+    several are left, and were given labels or disagree about a run, their curves are told apart: their records get the
+    set's name as a setting, ``spec["set"]``, and ``@name`` behind their ids. Otherwise their runs are one curve's.
+    """
+    filled = [entry for entry in sets if entry[2]]
+    if len(filled) < 2:
+        return filled[0][2] if filled else []
+    curves: dict[str, dict[int, dict[str, dict]]] = {}
+    for number, (_, _, records) in enumerate(filled):
+        for record in map(whole, records):
+            curves.setdefault(curve_key(record["spec"]), {}).setdefault(number, {})[record["id"]] = record
+    names = _distinct([name for name, _, _ in filled])
+    together: list[dict] = []
+    for of_set in curves.values():
+        left = _without_repeated(of_set)
+        labelled = sum(filled[number][1] for number in left)
+        if len(left) > 1 and (labelled or _disagree(left.values())):
+            together += [told_apart(run, names[number]) for number, runs in left.items() for run in runs.values()]
+        else:
+            union: dict[str, dict] = {}
+            for runs in left.values():
+                union |= {run_id: _better(union.get(run_id), run) for run_id, run in runs.items()}
+            together += union.values()
+    return sorted(together, key=lambda record: (record["status"] != "ok", record["id"]))
+
+
+def told_apart(record: dict, name: str) -> dict:
+    """The record as one of a set of that name; what it was is not changed."""
+    return record | {"id": f"{record['id']}@{name}", "spec": record["spec"] | {"set": name}}
+
+
+def whole(record: dict) -> dict:
+    """A record whose spec has all settings: what it does not know has its default, as it was run then."""
+    spec = record["spec"]
+    added = ADDED_OPTIONS.get(spec.get("method"))
+    if added is None:
+        return record if spec.keys() >= DEFAULTS.keys() else record | {"spec": DEFAULTS | spec}
+    return record | {"spec": DEFAULTS | spec | {"options": added | (spec.get("options") or {})}}
+
+
+def curve_key(spec: Mapping[str, Any]) -> str:
+    """A hash of the settings that make a curve."""
+    kept = {name: value for name, value in spec.items() if name not in VARYING}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _without_repeated(of_set: Mapping[int, Mapping[str, dict]]) -> dict[int, Mapping[str, dict]]:
+    """The sets of a curve but those whose runs another one has, too; of equal ones the first stays."""
+    kept: dict[int, Mapping[str, dict]] = {}
+    for number, runs in sorted(of_set.items(), key=lambda item: -len(item[1])):
+        if not any(all(_adds_nothing(run, others) for run in runs.values()) for others in kept.values()):
+            kept[number] = runs
+    return dict(sorted(kept.items()))
+
+
+def _adds_nothing(run: dict, others: Mapping[str, dict]) -> bool:
+    """Whether there is a record of this run among others that has the same result."""
+    other = others.get(run["id"])
+    return other is not None and agree(run, other) and _better(other, run) is other
+
+
+def _disagree(sets: Iterable[Mapping[str, dict]]) -> bool:
+    first: dict[str, dict] = {}
+    return any(not agree(first.setdefault(run_id, run), run) for runs in sets for run_id, run in runs.items())
+
+
+def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records of a run have the same result; one that failed, which says nothing, agrees with any."""
+    if "failed" in (one["status"], other["status"]):
+        return True
+    return one["status"] == other["status"] and not differing(one, other)
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The numbers that both records have and in which they differ."""
+    return [name for name in OUTCOME if name in one and name in other and one[name] != other[name]]
+
+
+def _better(one: dict | None, other: dict) -> dict:
+    """Of two records that agree the first; one that failed only where there is no other."""
+    return other if one is None or (one["status"] == "failed" != other["status"]) else one
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that occur twice."""
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
+# ---------------------------------------------------------------- packing
+
+
+def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tuple[dict[str, Part], list[str]]:
+    """Write the sources as one archive, and beside it a table with a row a run; their parts, and what was damaged.
+
+    Raises UsageError for a run about which two sources disagree, unless ``keep_both``: then the later source's run
+    lies in a part of its own, under that source's name. Raises it, too, for an archive that is there and no source.
+    """
+    if target.suffix != ".zip":
+        raise UsageError(f"An archive is called SET.zip, not {target.name}.")
+    if os.path.lexists(target) and target.resolve() not in [source.path.resolve() for source in named]:
+        raise UsageError(f"{target} is there already; name it among the sources to add to it, or choose another name.")
+    parts: dict[str, Part] = {"": Part()}
+    damaged: list[str] = []
+    for source in named:
+        from_source, sentences = parts_of(source)
+        damaged += sentences
+        for label, part in from_source.items():
+            apart = _add(parts.setdefault(label, Part()), part)
+            if apart is None:
+                continue
+            if not keep_both or label:
+                raise UsageError(f"{_disagreement(parts[label], apart, source)}; --keep-both keeps both, with labels.")
+            _add(parts.setdefault(source.name, Part()), apart)
+    archive.write(parts, target)
+    write_file(target.with_suffix(".csv"), summary(parts).encode())
+    return parts, damaged
+
+
+def parts_of(source: Source) -> tuple[dict[str, Part], list[str]]:
+    """All that a source holds, and a sentence for everything that is damaged."""
+    if source.is_archive:
+        packed = Archive(source.path)
+        return packed.parts(), packed.damaged
+    part, damaged = archive.folder_part(source.path)
+    return {"": part}, damaged
+
+
+def _add(into: Part, part: Part) -> Part | None:
+    """Adds to a part what another one has; what is there with another result is given back, None if nothing is."""
+    apart = Part(_merge(into.runs, part.runs), _merge(into.trials, part.trials))
+    for name, study in part.studies.items():
+        if into.studies.setdefault(name, study)["trials"] != study["trials"]:
+            apart.studies[name] = study
+    return apart if apart.runs or apart.trials or apart.studies else None
+
+
+def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Adds runs to others; those that are there with another result are given back."""
+    apart = {}
+    for run_id, entry in entries.items():
+        there = into.get(run_id)
+        if there is not None and not agree(there.record, entry.record):
+            apart[run_id] = entry
+        elif there is None or _better(there.record, entry.record) is entry.record:
+            into[run_id] = entry
+    return apart
+
+
+def _disagreement(part: Part, apart: Part, source: Source) -> str:
+    """Which runs of a source are in a part with another result, the first one with its numbers."""
+    for runs, others in ((part.runs, apart.runs), (part.trials, apart.trials)):
+        if others:
+            run_id = min(others)
+            mine, other = runs[run_id].record, others[run_id].record
+            names = differing(mine, other)[:2] or ["status"]
+            numbers = ", ".join(f"{name} {mine.get(name)} and {other.get(name)}" for name in names)
+            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+            return f"The run {run_id}{more} of {source.path} has another result than the same run elsewhere ({numbers})"
+    return f"The tuning study {min(apart.studies)} of {source.path} has other trials than the same study elsewhere"
+
+
+def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
+    """Write an archive as a results folder, or into one; a part that was kept apart goes into ``sets/LABEL`` there.
+
+    What the folder has stays. Raises UsageError, before anything is written, if a run there has another result.
+    """
+    parts, damaged = parts_of(source)
+    places = {folder / archive.SETS / label if label else folder: part for label, part in parts.items()}
+    missing: dict[Path, Part] = {}
+    for place, part in places.items():
+        there, _ = archive.folder_part(place)
+        if apart := _add(Part(dict(there.runs), dict(there.trials), dict(there.studies)), part):
+            raise UsageError(f"{_disagreement(there, apart, source)}; choose another folder.")
+        missing[place] = Part(
+            _without(part.runs, there.runs),
+            _without(part.trials, there.trials),
+            {name: study for name, study in part.studies.items() if name not in there.studies},
+        )
+    for place, part in missing.items():
+        archive.write_folder(part, place)
+    return parts, damaged
+
+
+def _without(entries: Mapping[str, Entry], there: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The runs that are not there, or are there as failed ones only."""
+    return {
+        run_id: entry
+        for run_id, entry in entries.items()
+        if run_id not in there or _better(there[run_id].record, entry.record) is entry.record
+    }
+
+
+def summary(parts: Mapping[str, Part]) -> str:
+    """A table with a row a run in the order of the ids, tuning's trials after the others: what changed is a diff."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, SUMMARY, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for label, part in parts.items():
+        for name, entries in (("", part.runs), ("tuning", part.trials)):
+            for run_id in sorted(entries):
+                record = entries[run_id].record
+                spec, knob = record["spec"], record["knob"]
+                place = "/".join(word for word in (label, name) if word) or "runs"
+                writer.writerow(spec | record | {"part": place, "value": spec.get(knob) if knob else None})
+    return text.getvalue()

@@ -1,0 +1,289 @@
+"""RunSpec: every number that changes a result, with its default, its check and its help, written once.
+
+The fields make the flags of ``dwfbench run``, the keys of recipes and ``--config`` files, and the run's identity.
+Device, threads, lanes and paths do not change a result; they belong to a record's provenance.
+"""
+
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dwfbench.base import files
+from dwfbench.base.errors import UsageError
+
+SCHEMA = 1
+"""Version of the record and of the identity; it changes only when old records would be misread."""
+
+AUGMENTATIONS = ("none", "standard", "paper")
+PRECISIONS = ("float32", "bfloat16")
+SHORT_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+
+
+def setting(
+    default: Any, help: str, *, low=-math.inf, high=math.inf, open: bool = False, choices=(), short: Mapping = {}
+):
+    """A dataclass field with its help text and its range (``open``: the bounds themselves are excluded).
+
+    ``short`` are other spellings of choices.
+    """
+    meta = {"help": help, "low": low, "high": high, "open": open, "choices": tuple(choices), "short": short}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: one method at one knob value with one seed. Raises UsageError for a value out of range.
+
+    ``options`` holds the method's options that differ from its defaults; ``id`` is the content hash.
+    """
+
+    method: str = "dwf"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = setting(
+        "lenet-300-100", "network: a name of `dwfbench list models`, pkg.module:callable or file.py:callable"
+    )
+    dataset: str = setting(
+        "digits",
+        "data set: a name of `dwfbench list datasets`, or an image folder, also in a .zip, .tar, .tar.gz or .tar.xz",
+    )
+    seed: int = setting(0, "seed of initial weights, batches and masks", low=0, high=2**31 - 1)
+    strength: float | None = setting(None, "strength lambda of the penalty (dwf, spred, l1)", low=0)
+    compression: float | None = setting(None, "target compression ratio numel / nnz (the pruners)", low=1)
+    epochs: int = setting(100, "epochs, fine-tuning included", low=1, high=100_000)
+    batch_size: int = setting(128, "samples a step; an epoch's incomplete last batch is dropped", low=1)
+    lr: float = setting(0.1, "peak learning rate of SGD", low=0, open=True)
+    momentum: float = setting(0.9, "momentum of SGD", low=0, high=0.999)
+    nesterov: bool = setting(False, "Nesterov momentum")
+    weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
+    warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0, high=100_000)
+    lr_drops: str | None = setting(None, "epochs after which lr falls, e.g. 60,120, instead of a cosine")
+    lr_drop_factor: float = setting(10.0, "by what lr falls at lr_drops", low=1)
+    clip_norm: float = setting(0.0, "clip each run's gradient to this norm (0: off)", low=0)
+    precision: str = setting(
+        "float32", "arithmetic of forward and backward: float32 or bf16", choices=PRECISIONS, short=SHORT_PRECISIONS
+    )
+    augment: str = setting("none", "augmentation of training images", choices=AUGMENTATIONS)
+    val_fraction: float = setting(0.1, "part of the training data kept for validation", low=0, high=0.5)
+    split_seed: int = setting(0, "seed of the train/validation split", low=0, high=2**31 - 1)
+    image_size: int | None = setting(None, "resize all images to squares of this side", low=1, high=2048)
+
+    def __post_init__(self):
+        for item in fields(self):
+            object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
+        if self.strength is not None and self.compression is not None:
+            raise UsageError("A run has one knob: give a strength or a compression, not both.")
+        drops = self.drops
+        if drops and not (list(drops) == sorted(set(drops)) and drops[0] > 0 and drops[-1] < self.epochs):
+            raise UsageError(f"lr_drops must be rising epochs between 1 and {self.epochs - 1}, not {self.lr_drops}.")
+
+    @property
+    def drops(self) -> tuple[int, ...]:
+        """``lr_drops`` as numbers; none for a cosine."""
+        try:
+            return tuple(int(part) for part in self.lr_drops.split(",")) if self.lr_drops else ()
+        except ValueError:
+            raise UsageError(f"lr_drops must be whole numbers separated by commas, not {self.lr_drops!r}.") from None
+
+    @property
+    def identity(self) -> str:
+        """Canonical JSON of the schema version and the fields that are not at their defaults."""
+        changed = {item.name: getattr(self, item.name) for item in fields(self) if not _is_default(self, item)}
+        return json.dumps({"schema": SCHEMA, **changed}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    @property
+    def id(self) -> str:
+        """First 12 hex digits of the identity's SHA-256: the name of the run's folder."""
+        return hashlib.sha256(self.identity.encode()).hexdigest()[:12]
+
+    @property
+    def knob(self) -> float | None:
+        """The value of the knob, whichever it is; None for a method without one."""
+        return self.strength if self.strength is not None else self.compression
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "options": dict(self.options)}
+
+
+def _is_default(spec: RunSpec, item) -> bool:
+    default = item.default if item.default is not MISSING else item.default_factory()
+    return getattr(spec, item.name) == default
+
+
+def coerce(item, value: Any) -> Any:
+    """``value`` as the type of a dataclass field, checked against its range; UsageError if it does not fit.
+
+    Text is read as the type demands ("False" is false, not true); an int is fine where a float is wanted.
+    """
+    name, kind, meta = item.name, item.type, item.metadata
+    optional = kind in (int | None, float | None, str | None)
+    if optional and (value is None or value == "none"):
+        return None
+    try:
+        if kind is bool:
+            value = _boolean(value)
+        elif kind in (int, int | None):
+            if isinstance(value, bool) or float(value) != int(float(value)):
+                raise ValueError
+            value = int(float(value)) if isinstance(value, (str, float)) else int(value)
+        elif kind in (float, float | None):
+            if isinstance(value, bool):
+                raise ValueError
+            value = float(value)
+        elif kind in (str, str | None):
+            if not isinstance(value, str) or not value:
+                raise ValueError
+        elif not isinstance(value, Mapping):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        needed = next((words for base, words in wanted.items() if kind in (base, base | None)), "a table")
+        raise UsageError(f"{name} must be {needed}, not {value!r}.") from None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and meta:
+        low, high = meta["low"], meta["high"]
+        fits = (low < value < high) if meta["open"] else (low <= value <= high)
+        if not fits or not math.isfinite(value):
+            edge = "above" if meta["open"] else "at least"
+            bounds = [f"{edge} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
+            raise UsageError(f"{name} must be {' and '.join(bounds) or 'finite'}, not {value:g}.")
+    value = meta.get("short", {}).get(value, value) if isinstance(value, str) else value
+    if meta.get("choices") and value not in meta["choices"]:
+        raise UsageError(f"{name} must be one of {', '.join(meta['choices'])}, not {value!r}.")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError
+    return words[value.lower()]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" when a known name is close, else nothing."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]}?" if match else "."
+
+
+def settings() -> dict[str, Any]:
+    """The dataclass fields of RunSpec that are shared by all methods, by name (no method, options, seed, knob)."""
+    return {item.name: item for item in fields(RunSpec) if item.name not in OWN}
+
+
+OWN = ("method", "options", "seed", "strength", "compression")
+
+DATA_KEYS = ("val_fraction", "split_seed", "image_size")
+"""Settings that choose the data; with model and dataset they are the same for all methods of a command."""
+
+CURVE_KEYS = (
+    "seed",
+    "seeds",
+    "strength",
+    "compression",
+    "points",
+    "strength_range",
+    "strength_max",
+    "compression_range",
+    "max_runs",
+)
+"""What a recipe, config file or command line may say about a curve, beside the fields of RunSpec."""
+
+
+# ---------------------------------------------------------------- recipes and config files (TOML)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A recipe or config file: fields of RunSpec and CURVE_KEYS, and a table ``[method.NAME]`` a method.
+
+    Keys may be written with dashes. Raises UsageError for a file that cannot be read or parsed, for a value of the
+    wrong type and for unknown top-level keys, naming the nearest known one. (Keys of method tables are checked
+    against the method later.)
+    """
+    try:
+        content = tomllib.loads(files.text(path, files.MOST_JSON).replace("\r\n", "\n"))
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except (ValueError, RecursionError) as error:  # what Python cannot hold too, such as a day 0 or 5,000 digits
+        raise UsageError(f"{path} is not valid TOML: {error}.") from None
+    content = underscored(content)
+    known = [*settings(), *CURVE_KEYS, "title", "methods", "method"]
+    for key in content:
+        if key not in known:
+            raise UsageError(f"{path}: unknown key {key!r}{nearest(key, known)}")
+        if key in settings():
+            content[key] = coerce(settings()[key], content[key])
+    methods = content.get("methods", [])
+    if not isinstance(methods, (str, list)) or not all(isinstance(name, str) for name in methods):
+        raise UsageError(f"{path}: methods must be a list of names.")
+    tables = content.get("method", {})
+    shared = ("model", "dataset", "methods", *DATA_KEYS)
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UsageError(f"{path}: write methods as tables, [method.dwf], and choose them with methods = [...].")
+    for name, table in tables.items():
+        whens = table.get("when", [])
+        if not isinstance(whens, list) or not all(isinstance(when, dict) for when in whens):
+            raise UsageError(f"{path}: write [[method.{name}.when]], in double brackets.")
+        for key in shared:
+            if any(key in part for part in (table, *whens)):
+                raise UsageError(f"{path}: {key} is the same for all methods; move it out of [method.{name}].")
+    return content
+
+
+def underscored(content: Any) -> Any:
+    """Keys with dashes turned into underscores, except names of methods."""
+    if isinstance(content, list):
+        return [underscored(item) for item in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key.replace("-", "_"): {name: underscored(table) for name, table in value.items()}
+        if key == "method" and isinstance(value, dict)
+        else underscored(value)
+        for key, value in content.items()
+    }
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come with dwfbench, by name."""
+    folder = resources.files("dwfbench.runs") / "recipes"
+    return {
+        Path(str(item)).stem: Path(str(item))
+        for item in sorted(folder.iterdir(), key=str)
+        if str(item).endswith(".toml")
+    }
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe; UsageError with the nearest name if there is none."""
+    known = recipes()
+    if name not in known:
+        raise UsageError(f"There is no recipe {name!r}{nearest(name, known)} `dwfbench list recipes` shows them.")
+    return known[name]
+
+
+def base_recipe(name: str | None, model: str | None, dataset: str | None) -> dict[str, Any]:
+    """The lowest layer of settings: the named recipe, else the one named <model>-<dataset>, else none.
+
+    So a recipe of another name, such as another paper's protocol for the same network, is used only when asked for.
+    """
+    if name is not None:
+        return read_toml(recipe_path(name))
+    path = recipes().get(f"{model or RunSpec.model}-{dataset or RunSpec.dataset}")
+    return read_toml(path) if path else {}

@@ -1,0 +1,1 @@
+"""From numbers to eyes: tables, figures and the report; no torch."""

@@ -1,0 +1,290 @@
+"""The numbers of `curves` as tables: a row a curve, as texts for people and with every number for machines.
+
+Units are those of `curves`: accuracies in percent, their differences in points, CR = numel / nnz, seconds.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import pandas as pd
+
+from dwfbench.analysis import curves
+from dwfbench.analysis.curves import AT, KEYS, LEVEL, PANEL, TOLERANCES
+from dwfbench.base.errors import UsageError
+from dwfbench.base.text import short
+
+FORMATS = ("table", "markdown", "latex", "csv", "json")
+READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
+"""How a tolerance is read: in points below dense, in percent of dense (relative), or one after the other."""
+
+TITLES = {"dataset": "Dataset", "model": "Model", "label": "Method"}
+LEFT = tuple(TITLES.values())  # the columns of words, flush left; numbers are flush right
+MEASURED = (*LEFT, "Run", "CR", "Form", "test %", "MACs", "Bytes", "zlib")  # a latency table's own columns
+COUNTS = ("Runs", "Seeds", "Epochs", "Extra", "Above", "Below", "Undecided")
+BESIDE = (" ci95", " n", " censored", " low", " high", " p", " p_holm")  # columns that belong to one before them
+
+
+# --- numbers ------------------------------------------------------------------------------------------------
+
+
+def compare(
+    records: Iterable[dict],
+    at: Sequence[float] = AT,
+    tolerances: Sequence[float] = TOLERANCES,
+    reading: str = "points",
+    dataset: Sequence[str] | None = None,
+    model: Sequence[str] | None = None,
+    method: Sequence[str] | None = None,
+    label: Sequence[str] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> pd.DataFrame:
+    """One row per curve; within each data set and model dense comes first, then by falling area.
+
+    The filters choose the rows shown; the dense reference is found even if they exclude it.
+    Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Extra (passes over a batch
+    that the method needs beside its epochs, where any does; missing in old records), Dense (reference, percent);
+    "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%" for every
+    tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", see `curves.area`); s/run. Beside
+    them "... ci95" (95 % half width), "... n" (seeds that reach it) and "... censored" (the CR is a lower bound).
+    """
+    records = list(records)
+    everything = curves.frame(curves.filter_records(records, dataset, model))
+    ids = {record["id"] for record in curves.filter_records(records, dataset, model, method, label)}
+    shown = everything[everything["id"].isin(ids)]
+    table = shown.groupby(KEYS).agg(
+        Runs=("id", "size"),
+        Seeds=("seed", "nunique"),
+        Epochs=("epochs", "first"),
+        Extra=("extra_passes", "max"),
+        method=("method", "first"),
+    )
+    if not (table["Extra"] > 0).any():
+        table = table.drop(columns="Extra")
+    table = table.join(curves.dense_reference(shown, everything).set_index(KEYS))
+    table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
+    _add(table, curves.matched(shown, at), "compression", {f"CR {cr:g}": cr for cr in at}, ["accuracy", "ci95", "n"])
+    for relative in READINGS[reading]:
+        names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in tolerances}
+        found = curves.at_tolerance(shown, tolerances, relative, dense=everything)
+        _add(table, found, "tolerance", names, ["compression", "censored", "n"])
+    areas = curves.area(shown, low, high).set_index(KEYS)
+    for column, name in zip(areas, ["Area", "Area ci95", "Area n", "Area low", "Area high"], strict=True):
+        table[name] = areas[column]
+    table["s/run"] = shown.groupby(KEYS)["seconds"].mean()
+    table = table.assign(later=table["method"] != "dense").reset_index()
+    table = table.sort_values([*PANEL, "later", "Area", "label"], ascending=[True, True, True, False, True])
+    return table.drop(columns=["method", "later"]).reset_index(drop=True).rename(columns=TITLES)
+
+
+def versus(differences: pd.DataFrame) -> pd.DataFrame:
+    """`curves.differences` with one row per curve, by falling difference of the areas within a data set and model.
+
+    Columns (numbers, unrounded): Dataset, Model, Method (the label), Seeds (in common); "CR 10" (difference in
+    points) for every CR, rising; Area (points, over the CRs "Area low" to "Area high"); Above, Below, Undecided
+    (numbers of CRs, see `curves.dominance`). Beside them "... ci95", "... p", "... p_holm" and "... n" (pairs).
+    """
+    columns = ["difference", "ci95", "p", "p_holm", "n"]
+    table = differences.groupby(KEYS).agg(Seeds=("seeds", "first"))
+    ratios = differences["compression"].dropna().unique()
+    _add(table, differences, "compression", {f"CR {cr:g}": cr for cr in ratios}, columns)
+    _add(table, differences, "quantity", {"Area": "area"}, [*columns, "low", "high"])
+    counts = curves.dominance(differences).set_index(KEYS)
+    table = table.join(counts.rename(columns=str.capitalize)).reset_index()
+    table = table.sort_values([*PANEL, "Area", "label"], ascending=[True, True, False, True])
+    return table.reset_index(drop=True).rename(columns=TITLES)
+
+
+def latency(measured: pd.DataFrame) -> pd.DataFrame:
+    """`latency.frame` with one row per run and form, by data set, model, label and CR; dense, sparse, compact.
+
+    Columns (numbers, unrounded): Dataset, Model, Method (the label), Run (its id), CR, Form, "test %", MACs, Bytes (of
+    the weights' file), zlib (those compressed); "ms at 32" (median time of a pass in milliseconds) and "x at 32"
+    (speed-up: dense's median over the form's) for every batch size; beside the first "... iqr" (interquartile range).
+    """
+    columns = [*KEYS, "id", "compression", "form", "accuracy", "macs", "bytes", "bytes_zlib"]
+    rows = measured.rename(columns=dict(zip(columns, MEASURED, strict=True)))
+    table = rows[list(MEASURED)].drop_duplicates().set_index(["Run", "Form"])
+    for batch, values in rows.groupby("batch"):
+        values = values.set_index(["Run", "Form"])
+        table[f"ms at {batch}"] = 1000 * values["median"]
+        table[f"ms at {batch} iqr"] = 1000 * values["iqr"]
+        table[f"x at {batch}"] = values["speedup"]
+    times = [name for name in table if name not in MEASURED]
+    return table.reset_index().sort_values([*LEFT, "CR", "Run"], kind="stable")[[*MEASURED, *times]]
+
+
+def _add(table: pd.DataFrame, values: pd.DataFrame, by: str, names: dict, columns: list[str]) -> None:
+    """Adds, for every name, the rows of `values` whose `by` is its value: columns[0] under the name, the rest
+    beside.
+    """
+    for name, value in names.items():
+        rows = values[values[by] == value].set_index(KEYS)
+        table[name] = rows[columns[0]]
+        for column in columns[1:]:
+            table[f"{name} {column}"] = rows[column]
+
+
+# --- captions -----------------------------------------------------------------------------------------------
+
+
+def compare_caption(reading: str = "points") -> str:
+    """What the marks in a `compare` table mean, and in which reading its tolerances are."""
+    within = {
+        False: "CR@-Xpt: the largest CR with an accuracy at most X points below dense.",
+        True: "CR@-X%: the largest CR with an accuracy at most X % of dense's below dense (relative).",
+    }
+    interval = "± is the half width of the 95 % t-interval over seeds."
+    return " ".join([interval, *(within[relative] for relative in READINGS[reading])])
+
+
+def versus_caption(differences: pd.DataFrame, versus: str) -> str:
+    """What a `versus` table shows, and how many tests of each data set and model are corrected together."""
+    counts = differences.groupby(PANEL)["p"].count()
+    if len(counts) == 1:
+        family = f"{counts.iloc[0]} tests, areas included"
+    else:
+        family = ", ".join(f"{count} ({'/'.join(panel)})" for panel, count in counts.items())
+        family = f"the tests of a data set and model, areas included: {family}"
+    return (
+        f"Accuracy minus that of {versus}, in points; ± is the half width of the 95 % t-interval over seeds. "
+        f"*: p < {LEVEL:g}, paired t-test over seeds, Holm over {family}."
+    )
+
+
+def latency_caption(places: Sequence[str]) -> str:
+    """What a `latency` table shows, and where it was measured."""
+    return (
+        f"Measured on {' and '.join(places)}. ms: median time of a forward pass of so many samples [interquartile "
+        "range]; x: dense's median over the form's. sparse: Linear layers as torch.sparse_csr, convolutions dense; "
+        "compact: without dead neurons and channels. Bytes: of the weights as safetensors, and compressed by zlib."
+    )
+
+
+# --- texts --------------------------------------------------------------------------------------------------
+
+
+def cells(table: pd.DataFrame) -> list[list[str]]:
+    """A `compare` or `versus` table as rows of short texts, the header first: "97.81 ± 0.12", ">=174", "-" for
+    nothing; a difference is "+1.23 ± 0.40 *" with a star where its Holm p is below LEVEL.
+
+    "(n=2)" marks a value that fewer seeds reach than the curve has.
+    """
+    names = [name for name in table.columns if not name.endswith(BESIDE)]
+    ranges = {_range(row) for row in table.to_dict("records")} - {""}
+    shared = ranges.pop() if len(ranges) == 1 else ""
+    rows = []
+    for row in table.to_dict("records"):
+        texts = {name: _cell(row, name) for name in names}
+        if not shared and texts["Area"] != "-":
+            texts["Area"] += f" {_range(row)}"
+        rows.append(list(texts.values()))
+    return [[f"{name} {shared}".strip() if name == "Area" else name for name in names], *rows]
+
+
+def latency_cells(table: pd.DataFrame) -> list[list[str]]:
+    """A `latency` table as rows of short texts, the header first: "0.0451 [0.003]", "2.31"."""
+    names = [name for name in table.columns if not name.endswith(" iqr")]
+    return [names, *[[_latency_cell(row, name) for name in names] for row in table.to_dict("records")]]
+
+
+def _latency_cell(row: dict, name: str) -> str:
+    value = row[name]
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return "-"
+    if name in ("MACs", "Bytes", "zlib"):
+        return f"{value:,.0f}"
+    if name == "test %":
+        return f"{value:.2f}"
+    return f"{short(value)} [{row[f'{name} iqr']:.2g}]" if name.startswith("ms") else short(value)
+
+
+def render(table: pd.DataFrame, format: str = "table", cells: Callable[[pd.DataFrame], list[list[str]]] = cells) -> str:
+    """A table as text: table (aligned), markdown and latex (booktabs) show its `cells`, those of `compare` and `versus`
+    unless others are given; csv and json (a list of objects, null for missing) hold every column unrounded. Raises
+    UsageError for another format.
+    """
+    if format == "csv":
+        return table.to_csv(index=False)
+    if format == "json":
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    if format not in FORMATS:
+        raise UsageError(f"There is no table format '{format}': choose one of {', '.join(FORMATS)}.")
+    return {"table": _plain, "markdown": _markdown, "latex": _latex}[format](cells(table))
+
+
+def _cell(row: dict, name: str) -> str:
+    value = row[name]
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return "-"
+    if name in COUNTS:
+        return str(int(value))
+    if name.startswith("CR@"):
+        text = f"{'>=' if row[f'{name} censored'] else ''}{short(value)}"
+    elif name == "s/run":
+        text = short(value)
+    else:
+        ci95, p = row[f"{name} ci95"], row.get(f"{name} p_holm")
+        text = f"{value:.2f}" if p is None else f"{value:+.2f}"
+        text += "" if pd.isna(ci95) else f" ± {ci95:.2f}"
+        text += " *" if p is not None and p < LEVEL else ""
+    n = row.get(f"{name} n", row["Seeds"])
+    return text if n == row["Seeds"] else f"{text} (n={n:.0f})"
+
+
+def _range(row: dict) -> str:
+    return "" if pd.isna(row["Area low"]) else f"CR {short(row['Area low'])}-{short(row['Area high'])}"
+
+
+def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:
+    """Rows, the header first, as lines of padded texts: the columns headed by a word of `left` flush left, the
+    others flush right; None: all flush left. No newline at the end.
+    """
+    return "\n".join("  ".join(row).rstrip() for row in _padded(rows, rows[0] if left is None else left))
+
+
+def _padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
+    columns = []
+    for column in zip(*rows, strict=True):
+        width = max(map(len, column))
+        columns.append([text.ljust(width) if column[0] in left else text.rjust(width) for text in column])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _plain(rows: list[list[str]]) -> str:
+    return aligned(rows, LEFT) + "\n"
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    header, *body = _padded([[text.replace("|", r"\|") for text in row] for row in rows], LEFT)
+    rule = [
+        "-" * len(text) if name in LEFT else "-" * (len(text) - 1) + ":"
+        for text, name in zip(header, rows[0], strict=True)
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *body])
+
+
+LATEX = str.maketrans({"±": r"$\pm$", "λ": r"$\lambda$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
+LATEX.update({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+
+
+def _latex(rows: list[list[str]]) -> str:
+    header, *body = [[_latex_text(text) for text in row] for row in rows]
+    lines = [rf"\begin{{tabular}}{{{''.join('l' if name in LEFT else 'r' for name in rows[0])}}}", r"\toprule"]
+    lines += [" & ".join(header) + r" \\", r"\midrule"]
+    for before, row in zip([None, *body], body, strict=False):
+        if before and before[:2] != row[:2]:
+            lines.append(r"\midrule")  # between two data sets or models
+        lines.append(" & ".join(row) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_text(text: str) -> str:
+    text = text.translate(LATEX).replace(">=", r"$\geq$")
+    return re.sub(r"^-(?=\d)", "$-$", text)  # the minus of a number, not a hyphen

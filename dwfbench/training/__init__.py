@@ -1,0 +1,1 @@
+"""Networks trained in groups of lanes, evaluated, assessed and kept in checkpoints."""

@@ -1,0 +1,63 @@
+"""How a training step is compiled, and whether this machine can.
+
+Measured ratios are in benchmarks/README.md; nothing here changes a result beyond rounding.
+"""
+
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def available(device: torch.device) -> bool:
+    """Whether there is a compiler for the device: a C++ compiler for a CPU, Triton for CUDA."""
+    if device.type == "cpu":
+        return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
+    return importlib.util.find_spec("triton") is not None
+
+
+def compiled(step: Callable, device: torch.device, graphs: bool = True) -> Callable:
+    """The step as one graph of static shapes; the code is kept on disk, for later processes too.
+
+    With ``graphs``, on CUDA, a step is one launch instead of one a kernel, for tensors that ``stay`` was told of.
+    """
+    torch.compiler.reset()  # all steps share their code, and eight variants of it are the compiler's limit
+    options: dict[str, Any] = {}
+    if device.type == "cuda":
+        options["triton.cudagraphs"] = graphs
+    elif onednn_is_faster():
+        from dwfbench.training.onednn import OneDnnProducts  # most commands need not wait for the compiler
+
+        options["post_grad_custom_post_pass"] = OneDnnProducts()
+    return torch.compile(step, fullgraph=True, dynamic=False, options=options)
+
+
+def stay(tensors: Iterable[torch.Tensor]) -> None:
+    """Promise that these tensors keep their memory from step to step.
+
+    A CUDA graph copies every other tensor before each launch, and there is none at all of a step that writes to one.
+    Steps over tensors elsewhere, of another group, are recorded anew.
+    """
+    for tensor in tensors:
+        torch._dynamo.mark_static_address(tensor, guard=False)
+
+
+@functools.cache
+def onednn_is_faster() -> bool:
+    """Whether float32 matrix products are faster in oneDNN than in MKL, which leaves AVX-512 idle on AMD's processors.
+
+    A rule rather than a measurement, so that the same command gives the same numbers.
+    """
+    try:
+        vendor = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        vendor = platform.processor()
+    return (
+        torch.backends.mkldnn.is_available() and "AMD" in vendor and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    )

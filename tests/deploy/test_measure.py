@@ -1,0 +1,236 @@
+"""Sizes and speeds: the sums by hand, fair turns, the sparse layers, and the command with its figure."""
+
+import json
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from dwfbench.analysis import latency
+from dwfbench.base.errors import UsageError
+from dwfbench.deploy import measure
+from dwfbench.runs.store import Store
+from dwfbench.show import figures, tables
+
+LENET = ("--model", "lenet-300-100", "--dataset", "digits")
+
+
+def small_net():
+    """16 pixels; 3 filters 3x3, of which one is neither read nor made; 2 outputs. No zeros elsewhere."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    network[0].weight.data[1] = 0
+    network[3].weight.data[:, 4:8] = 0
+    return network
+
+
+def test_medians_ranges_and_speedups_by_hand():
+    found = measure.summary(32, {"dense": [1.0, 2.0, 3.0, 4.0, 9.0], "sparse": [6.0], "compact": [1.0, 2.0]})
+    assert found == [
+        {"batch": 32, "form": "dense", "median": 3.0, "iqr": 2.0, "speedup": 1.0},
+        {"batch": 32, "form": "sparse", "median": 6.0, "iqr": 0.0, "speedup": 0.5},
+        {"batch": 32, "form": "compact", "median": 1.5, "iqr": 0.5, "speedup": 2.0},
+    ]
+
+
+def test_forms_take_turns(monkeypatch):
+    asked = []
+
+    def timed(forward, samples, calls):
+        asked.append((forward, calls))
+        return {"slow": 1e-2, "fast": 1e-4}[forward] * (1 + len(asked))
+
+    monkeypatch.setattr(measure, "timed", timed)
+    found = measure.seconds({"a": "slow", "b": "fast"}, torch.zeros(1), 3)
+    warm, rounds = asked[:4], asked[4:]
+    assert warm == [("slow", 1), ("slow", 2), ("fast", 1), ("fast", 2)]
+    # 2 ms at least: once 30 ms, four times 0.5 ms. Who begins changes.
+    assert rounds == [*[("slow", 1), ("fast", 4)], *[("fast", 4), ("slow", 1)], *[("slow", 1), ("fast", 4)]]
+    assert found["a"] == pytest.approx([0.06, 0.09, 0.10])
+    assert found["b"] == pytest.approx([0.0007, 0.0008, 0.0011])
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (2, 3, 6)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_sparse_layers_compute_the_same(shape, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4, bias).requires_grad_(False)
+    layer.weight[torch.rand(4, 6) < 0.7] = 0
+    features = torch.randn(shape)
+    assert torch.allclose(measure.SparseLinear(layer)(features), layer(features), atol=1e-6)
+    assert torch.allclose(measure.with_sparse_layers(layer)(features), layer(features), atol=1e-6)
+
+
+def test_a_measurement():
+    network, inputs = small_net(), torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(6, dtype=torch.long)
+    found = measure.measure(network, inputs, labels, (8, 2, 8), 3)
+    # Convolution 4 positions x 9 weights x 3 filters, then 12 x 2; without the zeros of the last, or the filter.
+    macs = {form: one["macs"] for form, one in found["forms"].items()}
+    assert macs == {"dense": 108 + 24, "sparse": 108 + 16, "compact": 72 + 16}
+    accuracy = (network(inputs).argmax(1) == 0).sum().item() / 6
+    assert {one["test_accuracy"] for one in found["forms"].values()} == {accuracy}
+    assert found["forms"]["compact"]["bytes"] < found["forms"]["dense"]["bytes"]
+    assert [(one["batch"], one["form"]) for one in found["latency"]] == [
+        (batch, form) for batch in (2, 8) for form in ("dense", "sparse", "compact")
+    ]
+    assert all(one["median"] > 0 and one["iqr"] >= 0 for one in found["latency"])
+    assert network.training
+
+
+@pytest.mark.parametrize(("batches", "rounds"), [((0,), 3), ((), 3), ((1,), 0)])
+def test_wrong_sizes_are_refused(batches, rounds):
+    with pytest.raises(UsageError, match="at least 1"):
+        measure.measure(small_net(), torch.zeros(1, 1, 4, 4), batches=batches, rounds=rounds)
+
+
+def record(run_id, cr, method="dwf"):
+    spec = {"method": method, "dataset": "digits", "model": "lenet", "seed": 0, "epochs": 2, "options": {}}
+    return {
+        **{"id": run_id, "status": "ok", "label": method, "knob": "strength", "spec": {**spec, "strength": cr}},
+        **{"test_accuracy": 0.9, "compression": cr},
+    }
+
+
+def measurement(speeds, threads=1):
+    """A measurement in which a dense pass of one sample takes 6 ms."""
+    forms = {
+        form: {"test_accuracy": 0.875, "macs": 1000 * size, "bytes": 4000 * size, "bytes_zlib": 100 * size}
+        for form, size in (("dense", 9), ("sparse", 1), ("compact", 3))
+    }
+    times = [
+        {"batch": batch, "form": form, "median": 0.006 / speedup, "iqr": 0.0005, "speedup": speedup}
+        for batch in (1, 32)
+        for form, speedup in zip(forms, (1.0, *speeds), strict=True)
+    ]
+    return {"schema": 1, "forms": forms, "latency": times, "device_name": "ABC", "threads": threads}
+
+
+def with_measurements(records, measurements):
+    return [{**run, "measurement": measurements.get(run["id"])} for run in records]
+
+
+def stored(run_id):
+    results = {"compression": 1.0, "layers": [], "thresholds": [], "provenance": {"data_checksum": "0" * 16}}
+    return {**record(run_id, 9.0), "schema": 1, "seconds": 1.0, **results}
+
+
+def test_the_table_by_hand():
+    records = [record("b" * 12, 30.0), record("a" * 12, 9.5)]
+    frame = latency.frame(with_measurements(records, {"a" * 12: measurement((0.5, 2.0))}))
+    lines = tables.render(tables.latency(frame), "table", tables.latency_cells).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        [*["digits", "lenet", "dwf"], "a" * 12, "9.5", form, "87.50", macs, size, zlib] + 2 * [ms, "[0.5]", speedup]
+        for form, macs, size, zlib, ms, speedup in (
+            ("dense", "9,000", "36,000", "900", "6", "1"),
+            ("sparse", "1,000", "4,000", "100", "12", "0.5"),
+            ("compact", "3,000", "12,000", "300", "3", "2"),
+        )
+    ]
+    rows = json.loads(tables.render(tables.latency(frame), "json", tables.latency_cells))
+    assert rows[2]["ms at 32"] == pytest.approx(3)
+    assert rows[2]["ms at 32 iqr"] == pytest.approx(0.5)
+    assert (rows[2]["x at 32"], rows[2]["Bytes"], rows[2]["CR"]) == (2, 12000, 9.5)
+
+
+def test_places_are_named_once():
+    records = [record(name * 12, 9.0) for name in "abc"]
+    found = {name * 12: measurement((1, 2), threads) for name, threads in zip("abc", (1, 4, 1), strict=True)}
+    assert latency.places(latency.frame(with_measurements(records, found))) == ["ABC, 1 thread", "ABC, 4 threads"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        json.dumps({**measurement((1, 2)), "schema": 2}),
+        json.dumps(measurement((1, 2))).replace("0.006", "-1"),
+    ],
+    ids=["no JSON", "a list", "nothing in it", "another schema", "a negative time"],
+)
+def test_damaged_measurements_are_named(tmp_path, content):
+    good, bad = tmp_path / "runs" / ("a" * 12), tmp_path / "runs" / ("b" * 12)
+    latency.write(good, measurement((1, 2)))
+    bad.mkdir()
+    (bad / "measure.json").write_text(content)
+    for name in "abc":
+        Store(tmp_path).write(stored(name * 12), [])
+    store = Store(tmp_path)
+    measured = {run["id"][0]: run["measurement"] for run in store.load(measurement=True)}
+    assert measured == {"a": measurement((1, 2)), "b": None, "c": None}
+    (sentence,) = store.damaged
+    assert "b" * 12 in sentence
+
+
+def test_the_figure_has_both_forms_and_does_not_change(tmp_path):
+    records = [record("a" * 12, 9.0), record("b" * 12, 30.0), record("c" * 12, 1.0, "dense")]
+    speeds = {"a": (0.5, 2.0), "b": (0.7, 4.0), "c": (0.4, 1.0)}
+    frame = latency.frame(with_measurements(records, {name * 12: measurement(pair) for name, pair in speeds.items()}))
+    texts = []
+    for name in ("x.svg", "y.svg"):
+        figures.latency(frame[frame["batch"] == 32], tmp_path / name)
+        texts.append((tmp_path / name).read_text())
+    assert texts[0] == texts[1]
+    with pytest.raises(UsageError, match="nothing to plot"):
+        figures.latency(frame[frame["form"] == "dense"], tmp_path / "x.svg")
+
+
+def test_the_figure_draws_what_was_measured():
+    axis = Figure().subplots()
+    records = [record("a" * 12, 30.0), record("b" * 12, 9.0)]
+    measurements = {"a" * 12: measurement((0.7, 4.0)), "b" * 12: measurement((0.5, 2.0))}
+    frame = latency.frame(with_measurements(records, measurements))
+    figures._latency_panel(axis, frame[frame["batch"] == 1], "speedup", figures.line_styles(frame))
+    compact, sparse = axis.get_lines()
+    assert (compact.get_xdata().tolist(), sparse.get_xdata().tolist()) == ([2.0, 4.0], [0.5, 0.7])
+    assert compact.get_ydata().tolist() == [87.5, 87.5]
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
+    results = tmp_path / "results"
+    assert run(results, *LENET, "--method", "magnitude", "--compression", "20,50", "--save-model").exit_code == 0
+    assert run(results, *LENET, "--method", "dense").exit_code == 0
+    records = {one["spec"]["method"]: one for one in Store(results).load()}
+    ids = [one["id"] for one in Store(results).load() if one["spec"]["method"] == "magnitude"]
+    nothing = call("plot", "latency", "--results", results)
+    assert nothing.exit_code == 3
+    assert "dwfbench measure RUN" in nothing.stderr
+
+    before = snapshot(results)
+    words = ("--results", results, "--batch", "1,4", "--rounds", "2", "--threads", "1", "--device", "cpu")
+    found = call("measure", *ids, ids[0], *words, "--format", "json")
+    assert found.exit_code == 0, found.stderr
+    rows = json.loads(found.stdout)
+    assert [row["Form"] for row in rows] == 2 * ["dense", "sparse", "compact"]
+    accuracies = {one["id"]: 100 * one["test_accuracy"] for one in Store(results).load()}
+    assert all(row["test %"] == pytest.approx(accuracies[row["Run"]]) for row in rows)
+    assert "1 thread" in found.stderr
+    after = snapshot(results)
+    new = {path.relative_to(results).as_posix() for path in after.keys() - before.keys()}
+    assert new == {f"runs/{one}/measure.json" for one in ids}
+    assert all(after[path] == content for path, content in before.items())
+    stored = json.loads((results / "runs" / ids[0] / "measure.json").read_text())
+    assert stored["id"] == ids[0]
+    assert stored["threads"] == 1
+    assert "torch" in stored["versions"]
+
+    drawn = call("plot", "latency", "--results", results, "-o", tmp_path / "x.svg")
+    assert drawn.exit_code == 0, drawn.stderr
+    assert call("plot", "latency", "--results", results, "--method", "dense").exit_code == 3
+    assert "kept no weights" in call("measure", ids[0], records["dense"]["id"], *words).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--batch", "0"), "--batch"), (("--batch", "1.5"), "--batch"), (("--format", "xml"), "--format")],
+)
+def test_wrong_flags(call, tmp_path, words, said):
+    found = call("measure", "abc", "--results", tmp_path, *words)
+    assert found.exit_code == 2
+    assert said in found.stderr

@@ -1,0 +1,229 @@
+"""Groups of runs on a real Ray cluster of two nodes, which here share one machine."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import dwfbench
+from dwfbench.base.errors import UsageError
+from dwfbench.execution.worker import Cluster, Engine
+from tests.conftest import wait_for_checkpoint
+
+pytest.importorskip("ray", reason="Ray is an extra")
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # else whatever runs beside the tests would starve the workers
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+SHORT = ("--epochs", "4", "--batch-size", "128", "--compile", "off", "--lanes", "1", "--seed", "0")
+CURVES = ("--method", "snip,magnitude,l1", "--points", "2", "--finetune-epochs", "2", "--strength-range", "1e-4,1e-2")
+LONG = ("--method", "l1", "--strength", "1e-4,1e-3,1e-2", "--epochs", "150", "--batch-size", "32", "--compile", "off",
+        "--lanes", "1", "--checkpoint-minutes", "0.002", "--eval-every", "10")  # fmt: skip
+NOT_COMPARED = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")
+
+OWN = """
+import time
+from dwfbench.method import Method
+
+class Hangs(Method):
+    knob = "strength"
+
+    def penalty_gradient(self, tensor, strength):
+        while float(strength) == 2:
+            time.sleep(1)
+        return 1e-5 * tensor
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one CPU each; the first is the driver's."""
+    from ray.cluster_utils import Cluster
+
+    try:
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        made.add_node(num_cpus=1)
+    except Exception as error:  # too little shared memory, no ports: Ray's own business
+        pytest.skip(f"no Ray cluster can be started here: {error}")
+    yield made
+    made.shutdown()
+
+
+def content(folder):
+    """What training determines of every run in a results folder, by run id."""
+    found = {}
+    for path in Path(folder).glob("*/*/run.json"):
+        record = json.loads(path.read_text())
+        rows = (line.rsplit(",", 1)[0] for line in (path.parent / "history.csv").read_text().splitlines())
+        found[record["id"]] = {k: v for k, v in record.items() if k not in NOT_COMPARED}, list(rows)
+    return found
+
+
+def finish(process, code=0):
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    return stdout, stderr
+
+
+@pytest.fixture
+def joined(cluster):
+    """The cluster's address, from which this process parts afterwards."""
+    import ray
+
+    yield cluster.address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(start, tmp_path_factory):
+    """The records of LONG without a cluster."""
+    folder = tmp_path_factory.mktemp("local")
+    finish(start("run", *LONG, "--threads", "1", "--results", folder))
+    return content(folder)
+
+
+def test_a_cluster_gives_the_records_of_one_process(cluster, start, tmp_path):
+    finish(start("run", *SHORT, *CURVES, "--threads", "1", "--results", tmp_path / "here"))
+    _, stderr = finish(start("run", *SHORT, *CURVES, "--ray", cluster.address, "--results", tmp_path / "there"))
+    there = content(tmp_path / "there")
+    assert len(there) == 6
+    assert there == content(tmp_path / "here")
+    assert "snip, compression 2" in stderr  # told as the runs come
+    _, stderr = finish(start("run", *SHORT, *CURVES, "--ray", cluster.address, "--results", tmp_path / "there"))
+    assert "snip: 2 of 2 runs are stored already" in stderr
+
+
+def test_a_node_that_is_lost_costs_no_run(cluster, joined, start, uninterrupted, tmp_path):
+    from ray.util import placement_group, remove_placement_group
+
+    from dwfbench.execution.ray import join
+
+    join(joined)
+    taken = placement_group([{"CPU": 1}] * 2, strategy="STRICT_SPREAD")  # both nodes
+    assert taken.wait(60)
+    lost = cluster.add_node(num_cpus=1)
+    process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
+    wait_for_checkpoint(process, tmp_path, 200)  # from the lost node, as there is room nowhere else
+    remove_placement_group(taken)
+    cluster.remove_node(lost, allow_graceful=False)
+    finish(process)
+    assert content(tmp_path) == uninterrupted
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_an_interrupt_keeps_checkpoints_and_a_second_start_goes_on(cluster, start, uninterrupted, tmp_path):
+    process = start("run", *LONG, "--ray", cluster.address, "--results", tmp_path)
+    wait_for_checkpoint(process, tmp_path, 200)
+    process.send_signal(signal.SIGINT)
+    finish(process, code=130)
+    assert list(tmp_path.glob("checkpoints/*.safetensors"))
+    finish(start("run", *LONG, "--ray", cluster.address, "--results", tmp_path))
+    assert content(tmp_path) == uninterrupted
+
+
+def test_a_group_that_hangs_is_ended_and_its_neighbours_are_not(cluster, start, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    words = ("--method", f"{tmp_path}/own.py:Hangs", "--strength", "1,2,3", "--timeout-minutes", "0.3")
+    finish(start("run", *SHORT, *words, "--ray", cluster.address, "--results", tmp_path / "results"), code=1)
+    records = [record for record, _ in content(tmp_path / "results").values()]
+    assert sorted((record["spec"]["strength"], record["status"]) for record in records) == [
+        (1, "ok"), (2, "failed"), (3, "ok"),
+    ]  # fmt: skip
+    assert next(record["error"] for record in records if record["status"] == "failed").startswith("timed out")
+
+
+def test_the_checksum_covers_the_methods_that_dwfbench_finds_by_entry_points():
+    from dwfbench.execution.ray import source_folders
+
+    assert [folder.name for folder in source_folders()] == ["baselines", "dwfbench"]
+    assert all((folder / "__init__.py").is_file() for folder in source_folders())
+
+
+def test_another_version_of_the_sources_is_refused(cluster, tmp_path):
+    here = Path(dwfbench.__file__).parent.parent
+    for package in ("dwfbench", "baselines"):
+        shutil.copytree(here / package, tmp_path / package)
+    with open(tmp_path / "dwfbench" / "methods" / "dwf.py", "a") as file:
+        file.write("# changed\n")
+    script = Path(sys.executable).with_name("dwfbench")
+    done = subprocess.run(
+        [script, "run", *SHORT, "--ray", cluster.address, "--results", tmp_path / "results"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "install the same version" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--ray", "127.0.0.1:1"), "No Ray cluster answers at '127.0.0.1:1'"),
+        (("--ray", "here"), "it is not host:port"),
+        (("--ray", "ray://127.0.0.1:10001"), "submit the command as a Ray job"),
+        (("--ray", "auto", "--jobs", "2"), "leave out --jobs"),
+        (("--ray", "auto", "--device", "cuda:1"), "the cluster chooses which"),
+        (("--gpus-per-group", "0.5"), "--gpus-per-group is for --ray"),
+        (("--timeout-minutes", "0"), "must be above 0"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(call, tmp_path, words, sentence):
+    done = call("run", "--results", tmp_path / "results", *words)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+
+
+def test_groups_that_fit_nowhere_are_refused(joined):
+    from dwfbench.execution.ray import connect
+
+    for cpus, gpus, device, sentence in [
+        (9, None, "auto", "No node of the Ray cluster has the 9 CPUs"),
+        (None, 2, "auto", "a group trains on one GPU"),
+        (None, 1, "auto", "No node of the Ray cluster has the 1 CPUs and 1 GPUs"),
+        (None, None, "cuda", "do not fit together"),
+    ]:
+        with pytest.raises(UsageError, match=sentence):
+            connect(joined, cpus, gpus, device)
+    assert connect(joined, None, None, "auto") == Cluster(joined, 1, 0.0)
+
+
+def test_nodes_tell_what_they_have_and_run(joined):
+    from dwfbench.execution.ray import join, nodes, versions
+
+    join(joined)
+    assert [(node.cpus, node.gpus, node.versions) for node in nodes()] == [(1, 0, versions())] * 2
+
+
+def test_doctor_looks_at_the_nodes(joined):
+    from dwfbench.cli import doctor
+
+    found = [finding for finding in doctor.ray(joined) if finding.subject.startswith("ray node")]
+    assert [(one.state, one.found[:15]) for one in found] == [("ok", "1 CPUs, 0 GPUs,")] * 2
+
+
+def test_doctor_says_that_no_cluster_answers():
+    from dwfbench.cli import doctor
+
+    *_, found = doctor.ray("127.0.0.1:1")
+    assert found.state == "problem"
+    assert "No Ray cluster answers" in found.found
+
+
+def test_data_that_were_damaged_on_the_way_are_noticed(digits):
+    from dwfbench.execution.ray import Kit
+
+    kit = Kit.of(digits, Engine(torch.device("cpu"), threads=1, cluster=Cluster("auto", 1, 0)))
+    same = kit.dataset()
+    assert torch.equal(same.train.images, digits.train.images)
+    assert torch.equal(same.test.labels, digits.test.labels)
+    assert (same.checksum, same.classes, same.input_shape) == (digits.checksum, digits.classes, digits.input_shape)
+    kit.arrays["test.labels"] = kit.arrays["test.labels"].copy()
+    kit.arrays["test.labels"][3] += 1
+    with pytest.raises(OSError, match="damaged"):
+        kit.dataset()

@@ -1,0 +1,112 @@
+"""Stored runs trained again from their records: the same numbers, and a word when they are not."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from dwfbench.base.errors import UsageError
+from dwfbench.experiments import verify
+from dwfbench.runs.store import Store
+from tests.experiments.test_run import CPU, Listener
+
+
+@pytest.fixture(scope="module")
+def records(trained):
+    return Store(trained[0]).load()
+
+
+def record(accuracy, compression, seed=0, status="ok", strength=1e-3):
+    return {
+        "id": f"{seed}{strength}",
+        "status": status,
+        "spec": {"method": "dwf", "seed": seed, "strength": strength},
+        "test_accuracy": accuracy,
+        "compression": compression,
+    }
+
+
+def test_every_record_gives_its_own_id(records):
+    assert len(records) > 10
+    for one in records:
+        assert verify.spec_of(one).id == one["id"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"lr": 0.123}, "give the id"), ({"warp": 9}, "does not know: warp"), ({"lr": -1}, "above 0")]
+)
+def test_a_record_whose_settings_are_not_its_own_is_refused(records, changes, said):
+    changed = {**records[0], "spec": {**records[0]["spec"], **changes}}
+    with pytest.raises(UsageError, match=said):
+        verify.spec_of(changed)
+
+
+def test_runs_come_out_again(records, tmp_path):
+    chosen = verify.sample(records, 3, seed=1)
+    found = verify.verify(records, chosen, None, Store(tmp_path), CPU, Listener())
+    assert [one.record["id"] for one in found] == [one["id"] for one in chosen]
+    for one in found:
+        assert one.agrees
+        assert one.again["test_loss"] == pytest.approx(one.record["test_loss"], rel=1e-3)  # lanes round differently
+        assert one.again["spec"] == one.record["spec"]
+
+
+def test_other_data_are_refused(records, tmp_path):
+    one = records[0]
+    other = {**one, "provenance": {**one["provenance"], "data_checksum": "0" * 16}}
+    with pytest.raises(UsageError, match="checksum differs"):
+        verify.verify([other], [other], None, Store(tmp_path), replace(CPU), Listener())
+
+
+def test_the_sample_is_of_good_runs_and_depends_on_its_seed():
+    runs = [record(0.5, 2, seed) for seed in range(30)] + [record(None, None, 99, "diverged")]
+    drawn = [tuple(one["spec"]["seed"] for one in verify.sample(runs, 5, seed)) for seed in range(9)]
+    assert len(set(drawn)) > 1
+    assert drawn[0] == tuple(one["spec"]["seed"] for one in verify.sample(runs[::-1], 5, 0))
+    assert 99 not in {seed for seeds in drawn for seed in seeds}
+    assert len(verify.sample(runs, 1000, 0)) == 30
+
+
+def test_what_is_allowed_grows_with_the_spread_of_seeds():
+    runs = [
+        record(0.9, 10, 0),
+        record(0.902, 10.1, 1),
+        record(0.5, 100, 0, strength=1),
+        record(0.6, 121, 1, strength=1),
+    ]
+    assert verify.allowed(runs[0], runs) == (1.0, 1.1)
+    points, ratio = verify.allowed(runs[2], runs)
+    assert points == pytest.approx(30)
+    assert ratio == pytest.approx(1.21**3)
+
+
+@pytest.mark.parametrize(
+    ("again", "agrees"),
+    [
+        (record(0.91, 10), True),
+        (record(0.889, 10), False),
+        (record(0.9, 11), True),
+        (record(0.9, 11.2), False),
+        (record(0.9, 9), False),
+        ({"status": "diverged"}, False),
+    ],
+)
+def test_a_repetition_agrees_within_what_is_allowed(again, agrees):
+    assert verify.Comparison(record(0.9, 10), again, 1.0, 1.1).agrees is agrees
+
+
+def test_the_command_tells_a_run_that_differs(call, trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    words = ("verify", "--results", tmp_path / "copy", "--runs", "1", "--threads", "1")
+    good = call(*words)
+    assert (good.exit_code, good.stdout.count("agrees")) == (0, 1), good.stderr
+    name = good.stdout.split()[-1]
+    path = tmp_path / "copy" / "runs" / name / "run.json"
+    edited = json.loads(path.read_text())
+    edited["test_accuracy"] = 0.01
+    path.write_text(json.dumps(edited))
+    bad = call(*words)
+    assert (bad.exit_code, bad.stdout.count("DIFFERS")) == (1, 1)
+    assert json.loads(path.read_text()) == edited, "verify leaves what is stored alone"
+    assert call("verify", "--results", tmp_path, "--threads", "1").exit_code == 3

@@ -1,0 +1,180 @@
+"""Records on disk: whole or not there, never executed, and a good one is never lost."""
+
+import errno
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from dwfbench.base.errors import UsageError
+from dwfbench.runs import store
+from dwfbench.runs.store import Store
+
+ID = "0123456789ab"
+EPOCH = {
+    **{"epoch": 1, "train_loss": 0.5, "val_accuracy": None, "compression": 2.0},
+    **{"misalignment": None, "norm": None, "lr": 0.1, "seconds": 1.5},
+}
+SIZES = {"zero": 3, "-7": 1, "-6.75": 0, "0": 2}
+
+
+def record(status="ok", run_id=ID, **more):
+    spec = {"method": "dense", "options": {}, "model": "lenet-300-100", "dataset": "digits", "seed": 0}
+    results = {"compression": 1.0, "layers": [], "thresholds": [], "provenance": {"data_checksum": "0" * 16}}
+    return {
+        **{"schema": 1, "id": run_id, "status": status, "label": "dense", "knob": None, "spec": spec, "seconds": 1.0},
+        **(results if status == "ok" else {}),
+        **more,
+    }
+
+
+@pytest.fixture
+def place(tmp_path):
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found
+
+
+def test_the_sizes_of_weights_have_a_file_of_their_own(place):
+    place.write(record(), [EPOCH | {"sizes": SIZES}])
+    assert place.load(history=True, weights=True) == [
+        record(history=[EPOCH], weights=[{"epoch": 1, "sizes": SIZES}]),
+    ]
+    place.write(record(), [EPOCH])  # a run of an earlier version has none
+    (place.folder / "runs" / ID / "weights.csv").unlink()
+    assert place.load(weights=True) == [record(weights=[])]
+
+
+def test_a_written_record_is_read_with_its_history(place):
+    place.write(record(test_accuracy=0.9), [EPOCH])
+    assert place.load(history=True) == [record(test_accuracy=0.9, history=[EPOCH])]
+    assert place.status(ID) == "ok"
+
+
+def test_a_history_tells_one_zero_of_many_weights(place):
+    place.write(record(), [EPOCH | {"compression": 25_000_000 / 24_999_999}])
+    (found,) = place.load(history=True)
+    assert found["history"][0]["compression"] == pytest.approx(1 + 4e-8, abs=1e-9)
+
+
+def test_infinity_and_nan_are_stored_as_null(place):
+    cut = {"threshold": 0.1, "compression": float("inf"), "test_accuracy": 0.1}
+    place.write(record(test_loss=float("nan"), thresholds=[cut]), [])
+    (found,) = place.load()
+    assert found["test_loss"] is None
+    assert found["thresholds"] == [cut | {"compression": None}]
+
+
+def test_the_network_is_stored_only_if_asked_and_as_safetensors(place):
+    from safetensors.torch import load_file
+
+    place.write(record(), [], {"weight": torch.arange(6.0).view(2, 3).T})
+    place.write(record(run_id="f" * 12), [])
+    network = place.folder / "runs" / ID / "model.safetensors"
+    assert torch.equal(load_file(network)["weight"], torch.arange(6.0).view(2, 3).T)
+    assert not (place.folder / "runs" / ("f" * 12) / "model.safetensors").exists()
+
+
+def test_a_failed_attempt_never_replaces_a_good_record(place):
+    place.write(record(test_accuracy=0.9), [])
+    place.write(record("failed", error="out of memory"), [])
+    assert place.status(ID) == "ok"
+    assert place.load() == [record(test_accuracy=0.9)]
+
+
+def test_a_failure_is_a_record_until_the_run_succeeds(place):
+    place.write(record("diverged", error="NaN"), [])
+    assert [found["status"] for found in place.load()] == ["diverged"]
+    place.write(record(), [])
+    assert [found["status"] for found in place.load()] == ["ok"]
+
+
+@pytest.mark.parametrize("before", [None, 0.9])
+def test_a_crash_while_writing_leaves_no_half_record_and_the_old_one(place, monkeypatch, before):
+    if before:
+        place.write(record(test_accuracy=before), [])
+    real = os.replace
+
+    def crash(source, target):
+        if Path(target).name == "run.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(store.os, "replace", crash)
+    with pytest.raises(UsageError, match="No space left on device"):
+        place.write(record(test_accuracy=0.1), [EPOCH])
+    assert place.load() == ([record(test_accuracy=before)] if before else [])
+    assert place.damaged == []
+    assert not list(place.folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(record()).encode()[:-5],
+        b"",
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b"[" * 100_000,
+        json.dumps(record(run_id="f" * 12)).encode(),
+        json.dumps(record(spec=[])).encode(),
+        json.dumps(record(status=["ok"])).encode(),
+        json.dumps({"schema": 1, "id": ID, "status": "ok"}).encode(),
+    ],
+    ids=["truncated", "empty", "not UTF-8", "list", "nested", "another id", "spec", "status", "fields missing"],
+)
+def test_a_damaged_record_is_named_and_skipped(place, content):
+    place.write(record(run_id="f" * 12), [])
+    place.write(record(), [])
+    path = place.folder / "runs" / ID / "run.json"
+    path.write_bytes(content)
+    assert [found["id"] for found in place.load()] == ["f" * 12]
+    (sentence,) = place.damaged
+    assert str(path) in sentence
+    assert place.status(ID) is None
+    place.write(record(), [])
+    assert place.status(ID) == "ok"
+
+
+def test_a_damaged_history_costs_the_history_only(place):
+    place.write(record(), [EPOCH])
+    (place.folder / "runs" / ID / "history.csv").write_text("epoch,lr\nx,y\n")
+    assert place.load(history=True) == [record(history=[])]
+
+
+class Trap:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_reading_executes_nothing(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place.write(record(), [])
+    for name in ("run.json", "model.pt", "history.pkl"):
+        (place.folder / "runs" / ID / name).write_bytes(pickle.dumps(Trap()))
+    assert place.load(history=True) == []
+    assert not Path("executed").exists()
+
+
+def test_other_folders_are_not_runs(place):
+    (place.folder / "runs" / "notes").mkdir()
+    (place.folder / "runs" / "notes" / "run.json").write_text("{}")
+    assert (place.load(), place.damaged) == ([], [])
+
+
+def test_a_results_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(UsageError, match="writes into a folder"):
+        Store(tmp_path / "results").prepare()
+
+
+def test_a_read_only_results_folder_is_refused_before_any_training(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(UsageError, match="Read-only file system"):
+        Store(tmp_path).prepare()

@@ -1,0 +1,371 @@
+"""The report: one safe file, equal for equal records, with everything that a reader needs in it."""
+
+import json
+import math
+import re
+import shlex
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from dwfbench.analysis import curves
+from dwfbench.base.errors import UsageError
+from dwfbench.runs.store import Store
+from dwfbench.show import charts, figures, report
+
+HERE = report.Selection(("results",))
+EVIL = 'a</script><img src=x onerror="window.injected=1">\'&é\u2028'
+METHODS = [
+    ("dense", "dense", None, {}),
+    ("dwf", "dwf D=2", "strength", {"depth": 2}),
+    ("dwf", "dwf D=3", "strength", {"depth": 3}),
+    ("random", "random", "compression", {}),
+]
+
+
+def record(method, label, knob, options, seed, cr, epochs=2, layers=("fc1", "fc2"), **more):
+    """A run of 98 % at CR 1, less a point for every depth and factor e of compression, and 0.1 for every seed."""
+    spec = {"method": method, "dataset": "mnist", "model": "lenet", "seed": seed, "epochs": epochs, "options": options}
+    spec |= {"batch_size": 64, "lr": 0.1, "precision": "float32"}
+    spec |= {
+        "strength": cr * 1e-4 if knob == "strength" else None,
+        "compression": cr if knob == "compression" else None,
+    }
+    step = {"val_accuracy": 0.5, "compression": cr, "misalignment": 0.1 if method == "dwf" else None}
+    accuracy = 0.98 - 0.01 * (options.get("depth", 0) + math.log(cr) + 0.1 * seed)
+    return {
+        **{"id": f"{label}-{seed}-{cr:g}", "status": "ok", "label": label, "knob": knob, "spec": spec},
+        **{"test_accuracy": accuracy, "val_accuracy": accuracy, "dense_equivalent_accuracy": accuracy + 0.01},
+        **{"compression": cr, "effective_compression": cr, "seconds": 12.5, "connected": True},
+        "layers": [{"name": f"{name}.weight", "numel": 1000, "nnz": int(1000 / cr)} for name in layers],
+        "history": [{"epoch": epoch, **step} for epoch in range(1, epochs + 1)],
+        "provenance": {
+            **{"versions": {"torch": "2.6.0"}, "git_commit": "abc123", "git_dirty": seed > 0, "device": "cpu"},
+            **{"argv": ["dwfbench", "run", "--seed", str(seed)], "data_checksum": "c0ffee"},
+            "started": f"2026-01-0{2 - seed % 2}T00:00:00+00:00",
+            "ended": f"2026-01-0{3 - seed % 2}T00:00:00+00:00",
+        },
+    } | more
+
+
+def records(seeds=2, methods=METHODS, **options):
+    return [
+        record(*method, seed, cr, **options)
+        for method in methods
+        for seed in range(seeds)
+        for cr in ((1.0,) if method[0] == "dense" else (2.0, 10.0, 30.0))
+    ]
+
+
+class Page(HTMLParser):
+    """What a browser would find: tags with their attributes, the text of every section, the script elements."""
+
+    VOID = ("meta", "link", "input", "img")
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts, self.scripts, self.open, self.section = [], {}, {}, [], None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        if tag not in self.VOID:
+            self.open.append((tag, attributes))
+        if tag == "section":
+            self.section = attributes["id"]
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass
+        if tag == "section":
+            self.section = None
+
+    def handle_data(self, text):
+        if self.open and self.open[-1][0] == "script":
+            self.scripts.setdefault(self.open[-1][1].get("id"), []).append(text)
+        elif self.section:
+            self.texts[self.section] = self.texts.get(self.section, "") + text
+
+    def points(self):
+        return json.loads(self.scripts["points"][0])
+
+
+@pytest.fixture(scope="module")
+def page():
+    return report.render(records(), HERE)
+
+
+def rows(points):
+    return [dict(zip(points["columns"], row, strict=True)) for row in points["rows"]]
+
+
+def test_equal_records_give_equal_bytes(page, tmp_path):
+    for name in "ab":
+        report.write(report.render(records(), HERE), tmp_path / "new" / name)
+    first, second = ((tmp_path / "new" / name).read_bytes() for name in "ab")
+    assert first == second == page.encode()
+
+
+def test_every_section_is_listed_and_there(page):
+    found = Page(page)
+    links = [a["href"] for tag, a in found.tags if tag == "a"]
+    sections = [a["id"] for tag, a in found.tags if tag == "section"]
+    assert [link for link in links if link not in ("#content", "#runs-table")] == [f"#{name}" for name in sections]
+    assert sections == ["settings", "accuracy", "tables", "layers", "dynamics", "failures", "provenance", "commands"]
+
+
+def test_the_page_asks_for_no_other_file(page):
+    found = Page(page)
+    addresses = [a[name] for _, a in found.tags for name in ("src", "href") if name in a]
+    assert all(address.startswith(("#", "data:,")) for address in addresses)
+    policy = next(a["content"] for tag, a in found.tags if tag == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none';")
+
+
+def test_vega_is_there_once(page):
+    assert page.count("window.vegaEmbed=") == 1
+
+
+def evil_records():
+    """Runs with markup in every text that a user can choose."""
+    runs = [record("theirs", EVIL, "compression", {}, 0, cr, layers=(EVIL,)) for cr in (2.0, 10.0)]
+    runs.append(record("theirs", EVIL, "compression", {}, 0, 30.0, status="failed", error=EVIL))
+    for run in runs:
+        run["spec"]["model"] = EVIL
+        run["provenance"]["argv"] = ["dwfbench", EVIL]
+    return runs
+
+
+def test_names_and_errors_are_text_and_never_markup():
+    found = Page(report.render([*evil_records(), *records(methods=METHODS[:2])], HERE))
+    assert not [tag for tag, _ in found.tags if tag == "img"]
+    assert sum(tag == "script" for tag, _ in found.tags) == 5  # two of data, the bundle, two of our own
+    assert EVIL in found.texts["failures"]
+    assert shlex.quote(EVIL) in found.texts["commands"]
+    labels = {
+        row["label"] for name, points in found.points().items() if name.startswith("runs") for row in rows(points)
+    }
+    assert labels == {EVIL, "dense", "dwf D=2"}
+    assert EVIL in [a.get("value") for tag, a in found.tags if tag == "input"]
+
+
+def test_half_a_character_does_not_stop_the_report(tmp_path):
+    one = [record("dwf", "half \ud800", "strength", {}, 0, cr) for cr in (2.0, 10.0)]
+    report.write(report.render(one, HERE), tmp_path / "report.html")
+    assert b"half ?" in (tmp_path / "report.html").read_bytes()
+
+
+def test_points_are_the_runs_with_their_units(page):
+    points = Page(page).points()
+    run = next(row for row in rows(points["runs-1"]) if row["id"] == "dwf D=2-0-10")
+    assert run == {
+        **{"id": "dwf D=2-0-10", "label": "dwf D=2", "seed": 0, "knob": "strength 0.001", "compression": 10},
+        **{"accuracy": float(f"{96 - math.log(10):.5g}"), "layers": "fc1 10 %, fc2 10 %", "below": False},
+    }
+    assert rows(points["dense-1"]) == [{"label": "dense", "accuracy": 97.95}]
+    assert {row["label"] for row in rows(points["means-1"])} == {"dwf D=2", "dwf D=3", "random"}
+
+
+def test_runs_below_the_axis_are_told():
+    low = record(*METHODS[3], 0, 100.0, test_accuracy=0.1)
+    found = Page(report.render([*records(), low], HERE))
+    assert [row["id"] for row in rows(found.points()["runs-1"]) if row["below"]] == ["random-0-100"]
+    assert "below the axis (1)" in found.texts["accuracy"]
+
+
+def test_large_compression_ratios_have_no_exponent():
+    found = Page(report.render([*records(), record(*METHODS[3], 0, 29578.3)], HERE)).texts["tables"]
+    assert "compression 29578" in found
+    assert "e+04" not in found
+
+
+def test_dynamics_are_those_of_strengths_and_the_first_seed(page):
+    steps = rows(Page(page).points()["steps-1"])
+    assert {row["label"] for row in steps} == {"dwf D=2", "dwf D=3"}
+    assert {row["id"].split("-")[1] for row in steps} == {"0"}
+    shades = {row["id"]: row["shade"] for row in steps if row["label"] == "dwf D=2"}
+    assert shades["dwf D=2-0-2"] == 0
+    assert shades["dwf D=2-0-30"] == charts.SHADES - 1
+
+
+def test_methods_without_a_strength_are_shown_when_there_is_no_other():
+    steps = rows(Page(report.render(records(methods=METHODS[3:]), HERE)).points()["steps-1"])
+    assert {row["label"] for row in steps} == {"random"}
+
+
+def test_long_histories_keep_their_ends(monkeypatch):
+    monkeypatch.setattr(report, "MOST_STEPS", 20)
+    monkeypatch.setattr(report, "FEWEST_EPOCHS", 3)
+    steps = rows(Page(report.render(records(methods=METHODS[1:2], epochs=100), HERE)).points()["steps-1"])
+    epochs = [row["epoch"] for row in steps if row["id"] == "dwf D=2-0-2"]
+    assert len(epochs) == 20 // 3  # three runs share the rows
+    assert (epochs[0], epochs[-1]) == (1, 100)
+
+
+def test_a_thousand_runs_fit_into_five_megabytes():
+    methods = [("dwf", f"dwf D={depth}", "strength", {"depth": depth}) for depth in range(2, 12)]
+    layers = [f"layer{number}" for number in range(20)]
+    many = [
+        record(*method, seed, 1.5 + point, epochs=100, layers=layers)
+        for method in methods
+        for seed in range(4)
+        for point in range(25)
+    ]
+    assert len(many) == 1000
+    assert len(report.render(many, HERE).encode()) < 5e6
+
+
+def test_failures_are_listed_with_their_errors(page):
+    assert "There are none" in Page(page).texts["failures"]
+    bad = record(*METHODS[1], 0, 50.0) | {"status": "diverged", "error": "the loss became NaN"}
+    text = Page(report.render([*records(), bad], HERE)).texts["failures"]
+    for word in ("dwf D=2-0-50", "diverged", "the loss became NaN", "strength 0.005"):
+        assert word in text
+    assert "There are none" not in text
+
+
+def test_cautions_are_those_of_compare():
+    runs = records(seeds=1, methods=METHODS[1:])
+    text = Page(report.render(runs, HERE)).texts["settings"]
+    cautions = curves.warnings(curves.frame(runs))
+    assert len(cautions) == 2
+    assert all(line in text for line in cautions)
+
+
+def test_settings_say_whether_the_learning_rate_was_tuned():
+    runs = records(methods=METHODS[:2])
+    for run in runs[2:]:
+        run["provenance"]["tuned"] = {"study": "5eed", "trials": 7, "objective": 0.875}
+    text = Page(report.render(runs, HERE)).texts["settings"]
+    assert "study 5eed, 7 trials, objective 87.50 %" in text
+
+
+def study(**more):
+    trials = [{"values": {"lr": 0.1}, "value": 0.5}, {"values": {"lr": 0.3}, "value": 0.875, "runs": ["a"], "bad": 0}]
+    names = {"id": "5eed", "label": "dwf D=2", "method": "dwf", "dataset": "mnist", "model": "lenet"}
+    return {**names, "objective": "mean accuracy over log CR", "budget": {}, "trials": trials, "best": 1, **more}
+
+
+def test_trials_of_shown_methods_are_listed():
+    text = Page(report.render(records(), HERE, [study(), study(method="other", id="0ther")])).texts["tuning"]
+    assert "Study 5eed. Objective: mean accuracy over log CR." in text
+    assert "87.50" in text
+    assert "0ther" not in text
+
+
+def test_studies_are_read_and_damaged_ones_named(tmp_path):
+    folder = tmp_path / "tuning" / "studies"
+    folder.mkdir(parents=True)
+    contents = {"a": json.dumps(study()), "b": "{", "c": "[]", "d": json.dumps(study(trials=[1]))}
+    contents["e"] = json.dumps(study(provenance={"argv": 1}))  # a number is no command
+    for name, content in contents.items():
+        (folder / f"{name}.json").write_text(content)
+    store = Store(tmp_path)
+    assert store.studies() == [study()]
+    assert [re.search(r"(\w)\.json", sentence)[1] for sentence in store.damaged] == ["b", "c", "d", "e"]
+    assert Store(tmp_path / "none").studies() == []
+
+
+def test_provenance_counts_what_differs(page):
+    text = Page(page).texts["provenance"]
+    for part in ("2.6.0", "abc123 (10 runs)", "abc123 (with uncommitted changes) (10 runs)", "c0ffee"):
+        assert part in text
+    assert "2026-01-01T00:00:00+00:00" in text  # the first start
+    assert "2026-01-03T00:00:00+00:00" in text  # the last end
+
+
+def test_commands_come_once_in_the_order_of_time(page):
+    lines = Page(page).texts["commands"].splitlines()
+    assert [line for line in lines if line.startswith("dwfbench run")] == [
+        "dwfbench run --seed 1",  # began a day earlier
+        "dwfbench run --seed 0",
+    ]
+
+
+def test_the_tuning_of_shown_methods_comes_before_their_runs():
+    tune = {"provenance": {"argv": ["dwfbench", "tune", "--seed", "7"]}}
+    other = {"provenance": {"argv": ["dwfbench", "tune", "--method", "other"]}}
+    studies = [study(**tune), study(label="dwf D=3", id="5eed2", **tune), study(method="other", **other)]
+    text = Page(report.render(records(), HERE, studies)).texts["commands"]
+    assert "Settings were tuned and runs trained" in text
+    commands = [line for line in text.splitlines() if line.startswith(("dwfbench run", "dwfbench tune"))]
+    assert commands == ["dwfbench tune --seed 7", "dwfbench run --seed 1", "dwfbench run --seed 0"]
+
+
+def test_the_commands_that_read_have_the_same_selection():
+    chosen = report.Selection(("my results",), ["mnist"], None, ["dwf", "dense"], 1e-3)
+    cut = [{"threshold": 1e-3, "compression": 5.0, "test_accuracy": 0.9}]
+    runs = curves.counted_at(records(thresholds=cut), 1e-3)
+    found = Page(report.render(runs, chosen))
+    lines = found.texts["commands"].splitlines()
+    flags = "--results 'my results' --dataset mnist --method dwf,dense"
+    assert f"dwfbench report {flags} --threshold 0.001" in lines
+    assert f"dwfbench plot layers {flags}" in lines
+    assert f"dwfbench plot weights {flags}" in lines
+    assert "below 0.001 in size" in found.texts["settings"]
+    assert {row["label"] for row in rows(found.points()["runs-1"])} == {"dense", "dwf D=2", "dwf D=3"}
+
+
+def test_a_filtered_report_keeps_the_dense_reference_of_all():
+    text = Page(report.render(records(), report.Selection(("r",), method=["dwf"]))).texts["tables"]
+    assert "97.95 ± 0.64" in text
+
+
+def test_nothing_to_show_and_no_place_to_write_are_usage_errors(tmp_path):
+    with pytest.raises(UsageError, match="nothing to report"):
+        report.render(records(), report.Selection(("r",), method=["none"]))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        report.write("", tmp_path / "file" / "report.html")
+
+
+def test_colours_and_order_are_those_of_the_figures():
+    styles = figures.line_styles(curves.frame(records()))
+    entries = charts.legend(styles)
+    assert [entry["label"] for entry in entries] == list(styles)
+    assert entries[0]["stroke"].startswith(f"light-dark({figures.DEPTH_COLOURS[0]},")
+
+
+def luminance(colour):
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_line_is_seen_on_a_dark_page():
+    """Contrast of at least 3, as WCAG asks of graphics; and no two methods become one."""
+    light = [colour for colour, _ in [*figures.STYLES.values(), *figures.SPARE]] + figures.DEPTH_COLOURS
+    page = charts.ON_DARK["white"]
+    dark = {colour: charts.on_both(colour).split(",")[1].rstrip(")") for colour in light}
+    assert len(set(dark.values())) == len(dark)
+    scales = [*charts.scale("viridis", 5), *charts.scale("plasma", charts.SHADES)]
+    for colour in [*dark.values(), *(both.split(",")[1].rstrip(")") for both in scales)]:
+        assert (luminance(colour) + 0.05) / (luminance(page) + 0.05) >= 3, colour
+
+
+def test_the_texts_of_layers_are_short():
+    few = [{"name": "fc.weight", "numel": 1000, "nnz": 21}, {"name": "out.weight", "numel": 10, "nnz": 10}]
+    assert charts.layer_text(few) == "fc 2.1 %, out 100 %"
+    many = [{"name": f"l{number}", "numel": 100, "nnz": number} for number in range(1, 8)]
+    assert charts.layer_text(many) == "l1 1 % (thinnest), median 4 %, l7 7 % (densest)"
+
+
+def test_tables_hold_plain_numbers():
+    frame = pd.DataFrame({"a": [1.0, float("nan"), 123.456789], "b": [True, False, None], "c": ["x", None, "y"]})
+    assert charts.table(frame, ["a", "b", "c"])["rows"] == [[1, True, "x"], [None, False, None], [123.46, None, "y"]]
+
+
+def test_the_command_writes_where_it_says(call, tmp_path):
+    from dwfbench.runs.store import Store
+
+    run_id = "0123456789ab"
+    stored = record(*METHODS[1], 0, 10.0, id=run_id, schema=1, thresholds=[])
+    Store(tmp_path).write(stored, [{"epoch": 1, "val_accuracy": 0.5}])
+    outcome = call("report", "--results", tmp_path)
+    assert outcome.exit_code == 0
+    assert outcome.stdout.strip() == str(tmp_path / "report.html")
+    assert run_id in (tmp_path / "report.html").read_text()
+    assert call("report", "--results", tmp_path, "--method", "none").exit_code == 3
+    assert call("report", "--results", tmp_path / "none").exit_code == 2

@@ -1,0 +1,267 @@
+"""Tables of curves and of differences: what a row holds, what its text shows."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from dwfbench.analysis import curves
+from dwfbench.base.errors import UsageError
+from dwfbench.runs.store import Store
+from dwfbench.show import tables
+from tests.analysis.test_curves import curve, dense, panel, record
+
+# --- compare
+
+
+def test_compare_puts_dense_first_then_falls_by_area():
+    table = tables.compare(panel(), at=[2, 100, 150])
+    assert table.Method.to_list() == ["dense", "grasp", "snip"]
+    assert table["CR 2"].to_list() == pytest.approx([np.nan, 98, 98.1], nan_ok=True)
+    assert table["CR 150 n"].to_list() == [0, 1, 0]
+    assert table.Dense.to_list() == pytest.approx([98.1] * 3)
+    assert {"CR@-1pt", "CR@-5pt censored", "Area ci95"} <= set(table)
+
+
+def test_tolerances_have_two_readings_and_their_names_say_which():
+    points, relative, both = (tables.compare(panel(), reading=name) for name in tables.READINGS)
+    assert ("CR@-5pt" in points, "CR@-5%" in points) == (True, False)
+    assert ("CR@-5pt" in relative, "CR@-5%" in relative) == (False, True)
+    assert both["CR@-5pt"].equals(points["CR@-5pt"])
+    assert both["CR@-5%"].equals(relative["CR@-5%"])
+    assert both["CR@-5%"][2] < both["CR@-5pt"][2]  # 5 % of 98 are less than 5 points
+
+
+def test_extra_passes_are_shown_where_a_method_needs_any():
+    assert "Extra" not in tables.compare(panel())
+    runs = [*panel(), *({**one, "extra_passes": 100} for one in curve([(2, 90), (50, 80)], label="x", method="x"))]
+    table = tables.compare(runs).set_index("Method")
+    assert table["Extra"]["x"] == 100
+    assert np.isnan(table["Extra"]["snip"])  # a record of an earlier version
+    assert "Extra" in tables.cells(table.reset_index())[0]
+
+
+def test_filters_do_not_lose_the_dense_reference_or_change_labels():
+    table = tables.compare([*panel(), record(2, 90, epochs=9)], method=["snip"])
+    assert table.Method.to_list() == ["snip (epochs=60)", "snip (epochs=9)"]
+    assert table.Dense.to_list() == pytest.approx([98.1, 98.1])
+
+
+def test_cells_are_short_and_say_what_is_missing():
+    header, *rows = tables.cells(tables.compare(panel(), at=[2, 150]))
+    assert header[-2:] == ["Area CR 2-100", "s/run"]
+    by_method = {row[2]: dict(zip(header, row, strict=True)) for row in rows}
+    assert by_method["grasp"]["CR@-1pt"] == ">=200"
+    assert by_method["snip"]["CR 2"] == "98.10 ± 0.25"
+    assert by_method["dense"]["CR 2"] == by_method["snip"]["CR 150"] == "-"
+
+
+def test_cells_mark_values_of_fewer_seeds_and_ranges_that_differ():
+    runs = [*curve([(2, 98), (8, 90)]), record(2, 97, seed=1), *curve([(3, 90), (9, 80)], dataset="kmnist")]
+    header, first, second = tables.cells(tables.compare(runs))
+    assert first[header.index("Area")] == "85.00 CR 3-9"
+    assert second[header.index("CR 5")].endswith(" (n=1)")
+
+
+def test_machine_formats_hold_every_column_unrounded():
+    table = tables.compare(panel())
+    rows = json.loads(tables.render(table, "json"))
+    assert rows[2]["CR 2"] == table["CR 2"][2]
+    assert rows[0]["CR 2"] is None
+    assert rows[1]["CR@-1pt censored"] is True
+    read = list(csv.DictReader(io.StringIO(tables.render(table, "csv"))))
+    assert list(read[0]) == list(table)
+    assert float(read[2]["CR 2 ci95"]) == table["CR 2 ci95"][2]
+
+
+def test_documents_formats():
+    runs = [*panel(), record(2, 90, label="a_b|c", method="x", dataset="kmnist")]
+    table = tables.compare(runs, at=[2], tolerances=[1], reading="relative")
+    plain, markdown, latex = (tables.render(table, name) for name in ("table", "markdown", "latex"))
+    assert len(plain.splitlines()) == 5
+    assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines()}) == 1
+    assert r"a\_b|c" in latex
+    assert r"CR@-1\%" in latex
+    assert r"98.10 $\pm$ 0.25" in latex
+    assert latex.count(r"\midrule") == 2  # below the header and between the data sets
+    with pytest.raises(UsageError, match="choose one of table, markdown"):
+        tables.render(table, "xml")
+
+
+def test_ten_thousand_records_of_many_curves_are_compared():
+    points = [(2, 98), (5, 97), (10, 96), (30, 95), (100, 90)]
+    runs = [run for lr in range(400) for seed in range(5) for run in curve(points, lr=lr, seed=seed)]
+    table = tables.compare(runs)
+    assert (len(table), set(table["Runs"]), set(table["Seeds"])) == (400, {25}, {5})
+
+
+def test_an_empty_table_keeps_its_columns():
+    for table in (tables.compare([]), tables.versus(curves.differences(curves.frame([]), "snip"))):
+        assert len(tables.cells(table)) == 1
+        assert json.loads(tables.render(table, "json")) == []
+        assert list(table)[:3] == ["Dataset", "Model", "Method"]
+
+
+# --- versus
+
+
+def rivals():
+    """Three seeds of snip, of which grasp is 2, 2.1 and 2.2 points above at CR 2 and anything around it at 100."""
+    runs = []
+    for seed, (above, around) in enumerate([(2, -1), (2.1, 0), (2.2, 1)]):
+        runs += curve([(2, 90 + seed), (100, 80)], seed=seed)
+        runs += curve([(2, 90 + seed + above), (100, 80 + around)], label="grasp", method="grasp", seed=seed)
+    return [*runs, *curve([(2, 95), (9, 94)], label="l1", method="l1", seed=5), dense(99)]
+
+
+def differing(at=(2, 100), records=None):
+    return curves.differences(curves.frame(rivals() if records is None else records), "snip", at)
+
+
+def test_versus_is_a_row_a_curve_without_dense_and_the_other():
+    table = tables.versus(differing())
+    assert table.Method.to_list() == ["grasp", "l1"]
+    assert table.Seeds.to_list() == [3, 0]
+    assert table["CR 2"].to_list() == pytest.approx([2.1, np.nan], nan_ok=True)
+    assert table["CR 100 n"].to_list() == [3, 0]
+    assert table.loc[0, ["Above", "Below", "Undecided"]].to_list() == [1, 0, 1]
+    assert table.loc[1, ["Above", "Below", "Undecided"]].to_list() == [0, 0, 2]
+    assert {"CR 2 ci95", "CR 2 p", "CR 2 p_holm", "Area p_holm", "Area n", "Area low", "Area high"} <= set(table)
+
+
+def test_a_star_marks_what_is_beyond_noise():
+    header, grasp, l1 = tables.cells(tables.versus(differing()))
+    assert header[3:] == ["Seeds", "CR 2", "CR 100", "Area CR 2-100", "Above", "Below", "Undecided"]
+    assert grasp[4:6] == ["+2.10 ± 0.25 *", "+0.00 ± 2.48"]
+    assert l1[3:] == ["0", "-", "-", "-", "0", "0", "2"]
+
+
+def test_a_difference_of_fewer_pairs_says_so():
+    more = curve([(2, 90), (9, 80)], seed=3) + curve([(2, 92), (9, 80)], label="grasp", method="grasp", seed=3)
+    header, grasp, _ = tables.cells(tables.versus(differing(records=[*rivals(), *more])))
+    assert grasp[header.index("Seeds")] == "4"
+    assert grasp[header.index("CR 100")] == "+0.00 ± 2.48 (n=3)"
+
+
+def test_versus_sorts_by_falling_area():
+    runs = [
+        run
+        for seed in range(2)
+        for label, height in (("snip", 90), ("b", 80 + seed), ("a", 70), ("c", 95))
+        for run in curve([(2, height), (10, height)], label=label, method=label, seed=seed)
+    ]
+    assert tables.versus(differing(records=runs)).Method.to_list() == ["c", "b", "a"]
+
+
+def test_versus_in_every_format():
+    table = tables.versus(differing())
+    rows = json.loads(tables.render(table, "json"))
+    assert rows[0]["CR 2 p_holm"] == table["CR 2 p_holm"][0]
+    assert (rows[1]["CR 2"], rows[1]["CR 2 n"]) == (None, 0)
+    read = list(csv.DictReader(io.StringIO(tables.render(table, "csv"))))
+    assert list(read[0]) == list(table)
+    assert "| +2.10 ± 0.25 * |" in tables.render(table, "markdown")
+    flipped = curves.differences(curves.frame(rivals()), "grasp", [2])
+    assert r"& $-$2.10 $\pm$ 0.25 * &" in tables.render(tables.versus(flipped), "latex")
+    assert "lenet-300" in tables.render(table.assign(Model="lenet-300"), "latex")  # a hyphen stays one
+
+
+# --- captions
+
+
+def test_captions_name_the_interval_the_reading_and_the_family():
+    assert "95 % t-interval over seeds" in tables.compare_caption()
+    parts = ("points below dense", "(relative)")
+    shown = {name: tuple(part in tables.compare_caption(name) for part in parts) for name in tables.READINGS}
+    assert shown == {"points": (True, False), "relative": (False, True), "both": (True, True)}
+    caption = tables.versus_caption(differing(), "snip")
+    assert "paired t-test over seeds, Holm over 3 tests" in caption  # grasp at two CRs and its area; l1 has none
+    assert "minus that of snip" in caption
+
+
+def test_the_caption_counts_the_tests_of_every_data_set():
+    other = [record | {"id": f"k{record['id']}", "spec": record["spec"] | {"dataset": "kmnist"}} for record in rivals()]
+    caption = tables.versus_caption(differing(at=[2, 100, 300], records=[*rivals(), *other[:-3]]), "snip")
+    assert caption.endswith("3 (kmnist/lenet), 3 (mnist/lenet).")
+
+
+# --- texts
+
+
+def test_columns_are_flush_left_unless_said_otherwise():
+    rows = [["name", "n"], ["a", "100"], ["abcdef", "7"]]
+    assert tables.aligned(rows) == "name    n\na       100\nabcdef  7"
+    assert tables.aligned(rows, left=["name"]) == "name      n\na       100\nabcdef    7"
+
+
+# --- the command
+
+
+@pytest.fixture
+def versus(tmp_path, call):
+    """`dwfbench compare --versus NAME WORDS` over the runs of `rivals`, which are also assessed at 0.001."""
+    for number, run in enumerate(rivals()):
+        cut = {"threshold": 1e-3, "compression": run["compression"] * 2, "test_accuracy": run["test_accuracy"]}
+        Store(tmp_path).write(run | {"schema": 1, "id": f"{number:012x}", "thresholds": [cut]}, [])
+    return lambda name, *words: call("compare", "--results", tmp_path, "--at", "2,100", "--versus", name, *words)
+
+
+def test_the_command_prints_differences_and_what_they_mean(versus):
+    result = versus("snip")
+    assert result.exit_code == 0
+    header, grasp, l1, blank, caption = result.stdout.splitlines()
+    assert header.split()[:3] == ["Dataset", "Model", "Method"]
+    assert "+2.10 ± 0.25 *" in grasp
+    assert l1.split()[2:] == ["l1", "0", "-", "-", "-", "0", "0", "2"]
+    assert (blank, "Holm over 3 tests" in caption) == ("", True)
+    assert "fewer than 3 seeds in common with snip, a test can tell little: l1 (0)." in result.stderr
+
+
+@pytest.mark.parametrize("format", ["markdown", "latex", "csv", "json"])
+def test_the_caption_does_not_disturb_a_format_for_files(versus, format):
+    result = versus("snip", "--format", format)
+    assert result.exit_code == 0
+    assert "Holm over" not in result.stdout
+    assert "Holm over 3 tests" in result.stderr
+
+
+def test_a_filter_keeps_the_other_curve_and_the_family_is_what_is_shown(versus):
+    result = versus("snip", "--method", "l1", "--format", "json")
+    (row,) = json.loads(result.stdout)
+    assert row["Method"] == "l1"
+    assert "Holm over 0 tests" in result.stderr
+
+
+def test_differences_are_taken_at_a_recorded_threshold(versus):
+    plain, cut = (
+        json.loads(versus("snip", "--format", "json", *words).stdout) for words in ([], ["--threshold", "1e-3"])
+    )
+    assert plain[0]["CR 2"] == pytest.approx(2.1)
+    assert cut[0]["CR 2"] is None  # every CR is twice as high: the curves begin at 4
+    assert cut[0]["Area low"] == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "sentence"),
+    [
+        ("gras", 2, "no sparse curve 'gras' to compare with; did you mean grasp?"),
+        ("dense", 2, "no sparse curve 'dense'"),
+        ("snip", 3, "no other sparse curve here to compare with snip"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_in_one_sentence(versus, name, code, sentence):
+    result = versus(name, *(["--method", "snip"] if code == 3 else []))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert sentence in result.stderr
+
+
+def test_the_reading_of_a_tolerance_is_one_of_three(call, tmp_path):
+    result = call("compare", "--results", tmp_path, "--reading", "relativ")
+    assert result.exit_code == 2
+    assert "--reading must be one of points, relative, both" in result.stderr
+
+
+def test_without_runs_there_is_nothing_to_compare(call, tmp_path):
+    assert call("compare", "--results", tmp_path, "--versus", "snip").exit_code == 3
