@@ -84,7 +84,7 @@ def test_lanes_give_the_runs_alone(case, there):
         close(mine, alone)
 
 
-@pytest.mark.parametrize("case", ["dwf D=4", "rigl"])
+@pytest.mark.parametrize("case", ["dense", "dwf D=4", "rigl"])
 def test_the_compiled_step_gives_the_network_of_the_cpu(case, there):
     """Several groups after one another: a CUDA graph is recorded anew for the tensors of each."""
     specs = [*two(case), *two(case, lr=0.05), *two(case, lr=0.02)]

@@ -443,8 +443,12 @@ def test_bfloat16_trains_close_to_float32_and_keeps_float32_tensors():
     assert mixed.history[-1]["train_loss"] != full.history[-1]["train_loss"]
 
 
-def test_compiled_and_eager_agree():
-    specs = [spec("dwf", strength=strength) for strength in (1e-3, 1e-2)]
+@pytest.mark.parametrize(
+    "specs",
+    [[spec("dwf", strength=strength) for strength in (1e-3, 1e-2)], [spec(lr=rate, model=NORM) for rate in (0.1, 0.2)]],
+    ids=["factors", "plain weights"],
+)
+def test_compiled_and_eager_agree(specs):
     eager = run(*specs)
     try:
         compiled = run(*specs, compile=True)
