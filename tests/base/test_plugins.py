@@ -18,8 +18,7 @@ from dwfbench import models
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.machine import cores
-from dwfbench.cli import app as cli
-from dwfbench.cli import options
+from dwfbench.cli import options, train
 from dwfbench.data import dataset, readers
 from dwfbench.data.readers import Source, foreign
 from dwfbench.methods import contract
@@ -369,7 +368,7 @@ def test_a_network_of_a_package_is_checked_like_a_module(install):
 
 def test_options_cannot_have_the_names_of_flags():
     flags = set(options.flags()) | {"help"}
-    for command in (cli.run, cli.tune):
+    for command in (train.run, train.tune):
         flags |= {name for name in inspect.signature(command).parameters if name != "context"}
     assert set(contract.RESERVED) >= flags
 

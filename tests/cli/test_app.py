@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from dwfbench.cli import info
 from dwfbench.methods import contract
 from dwfbench.runs import spec
 from dwfbench.runs.store import Store
@@ -430,12 +431,10 @@ def test_a_results_folder_that_is_a_file_is_refused_before_training(run, tmp_pat
 
 
 def test_an_unexpected_failure_is_one_sentence_and_a_traceback_with_debug(call, monkeypatch):
-    from dwfbench.cli import app as cli
-
     def fail():
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(cli, "list_models", fail)
+    monkeypatch.setattr(info, "list_models", fail)
     result = call("list", "models")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: RuntimeError: broken")

@@ -15,7 +15,7 @@ from unittest import mock
 
 from dwfbench.analysis import curves, dynamics, latency
 from dwfbench.base.errors import UsageError
-from dwfbench.cli import app as cli
+from dwfbench.cli.tables import curve_table
 from dwfbench.data.readers import decoding, idx, image_folder, tiny_imagenet, tree
 from dwfbench.data.readers.base import DataError
 from dwfbench.deploy.sparsefile import load_sparse
@@ -220,7 +220,7 @@ def read_records(records: list[dict]) -> None:
         if not found.empty:
             lines += tables.render(tables.versus(found), "table").splitlines()
             lines += [*curves.pair_warnings(frame, found, label), tables.versus_caption(found, label)]
-    lines += cli.curve_table(records).splitlines()
+    lines += curve_table(records).splitlines()
     for line in lines:
         line.encode()
     refusable()(curves.counted_at)(records, 1e-3)

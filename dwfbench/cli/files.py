@@ -1,0 +1,170 @@
+"""The commands that make files of results and of networks: pack, unpack, export and measure."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dwfbench.base.errors import UsageError
+from dwfbench.cli import options
+from dwfbench.cli.app import OK, SETTINGS, guarded, message
+from dwfbench.cli.options import names, numbers
+from dwfbench.cli.sources import Data, Debug, Results, sets_of
+from dwfbench.cli.tables import export_table
+
+app = typer.Typer(**SETTINGS)
+
+Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")]
+Images = Annotated[str | None, typer.Option("--dataset", help="of runs on own images: their folder or archive")]
+Network = Annotated[
+    str | None, typer.Option("--model", help="of runs of your own network: file.py:callable or pkg.module:callable")
+]
+
+
+@app.command("pack")
+@guarded
+def pack(
+    sources: Annotated[list[str], typer.Argument(metavar="[LABEL=]SOURCE...", help="results folders and archives")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="SET.zip", help="the archive")],
+    keep_both: Annotated[
+        bool,
+        typer.Option("--keep-both", help="where sources disagree about a run, keep both, the later with its label"),
+    ] = False,
+    debug: Debug = False,
+) -> int:
+    """Make one archive of results folders and archives: to keep, to send, to merge. Beside it a CSV with a row a run.
+
+    Trials and studies of tuning, histories, and measurements go along; stored networks (--save-model) do not. Equal
+    records give equal archives. Every command that reads results takes archives as it takes folders.
+    """
+    from dwfbench.runs import resultsets
+
+    parts, damaged = resultsets.pack(sets_of(sources), output, keep_both)
+    for sentence in damaged:
+        message(sentence)
+    typer.echo(contents(parts, output))
+    return OK
+
+
+@app.command("unpack")
+@guarded
+def unpack(
+    archive: Annotated[str, typer.Argument(metavar="SET.zip", help="an archive that `dwfbench pack` made")],
+    to: Annotated[Path, typer.Option("--to", help="results folder; what it has already stays")],
+    debug: Debug = False,
+) -> int:
+    """Make a results folder of an archive, to train on from there. A run that the folder has otherwise is refused."""
+    from dwfbench.runs import resultsets
+
+    (source,) = sets_of([archive])
+    if not source.is_archive:
+        raise UsageError(f"{source.path} is a folder, not an archive.")
+    parts, damaged = resultsets.unpack(source, to)
+    for sentence in damaged:
+        message(sentence)
+    typer.echo(contents(parts, to))
+    return OK
+
+
+def contents(parts: dict, place: Path) -> str:
+    """What an archive holds, in a sentence."""
+    runs = [entry.record["status"] for part in parts.values() for entry in part.runs.values()]
+    trials, studies = (sum(len(getattr(part, name)) for part in parts.values()) for name in ("trials", "studies"))
+    bad = f" ({len(runs) - runs.count('ok')} of them diverged or failed)" if runs.count("ok") < len(runs) else ""
+    tuning = f", {studies} tuning studies with {trials} runs" if trials or studies else ""
+    apart = "".join(f"; {label} apart: {len(part.runs)} runs" for label, part in parts.items() if label)
+    return f"{place}: {len(runs)} run{'s' * (len(runs) != 1)}{bad}{tuning}{apart}"
+
+
+@app.command("export")
+@guarded
+def export(
+    run: Annotated[
+        str, typer.Argument(help="a run trained with --save-model: its id, or as much as is unique, or folder")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="new folder for the files")],
+    forms: Annotated[str, typer.Option(help="what to write, of dense, sparse, onnx and compact")] = (
+        "dense,sparse,onnx,compact"
+    ),
+    results: Results = Path("results"),
+    data_dir: Data = None,
+    dataset: Images = None,
+    model: Network = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> int:
+    """Write the sparse network of a run as files: safetensors (dense, sparse), ONNX, and without its dead channels.
+
+    Every file is loaded again and compared with the network on the whole test set; DIR/manifest.json has the sizes,
+    checksums, shapes, MACs, differences and accuracies.
+    """
+    from dwfbench.deploy import export
+    from dwfbench.experiments import stored as restore
+
+    stored = restore.find(results, run)
+    _, threads = options.hardware("cpu", threads, 1)
+    data = restore.dataset_of(stored, dataset, data_dir)
+    network = restore.network_of(stored, data, model)
+    record = stored.record
+    facts = {
+        "run": stored.id,
+        **{key: record["spec"][key] for key in ("dataset", "model", "method")},
+        "label": record["label"],
+        "normalization": {"mean": data.mean.tolist(), "std": data.std.tolist()},
+    }
+    inputs = data.normalize(data.test.images)
+    manifest = export.export(network, inputs, to, names(forms), data.test.labels, facts)
+    typer.echo(export_table(manifest))
+    return OK
+
+
+@app.command("measure")
+@guarded
+def measure(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="runs trained with --save-model: ids or folders")],
+    batch: Annotated[str, typer.Option(help="batch sizes, separated by commas")] = "1,32,256",
+    rounds: Annotated[int, typer.Option(min=1, help="how often each form is timed at each batch size")] = 30,
+    results: Results = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Threads = None,
+    data_dir: Data = None,
+    dataset: Images = None,
+    model: Network = None,
+    format: Annotated[str, typer.Option(help="table, markdown, latex, csv or json")] = "table",
+    debug: Debug = False,
+) -> int:
+    """Sizes, accuracy and speed of runs on this device: dense, sparse (CSR) and without dead neurons and channels.
+
+    The forms are timed in turns. What was measured is kept as measure.json in the run's folder, and
+    `dwfbench plot latency` draws it; records are not touched.
+    """
+    from dwfbench.show import tables
+
+    if format not in tables.FORMATS:
+        raise UsageError(f"--format must be one of {', '.join(tables.FORMATS)}, not {format!r}.")
+    sizes = numbers(batch, "batch")
+    batches = [size for size in sizes if isinstance(size, int) and size >= 1]
+    if len(batches) < len(sizes):
+        raise UsageError("--batch takes whole numbers of at least 1.")
+
+    from dwfbench.analysis import latency
+    from dwfbench.deploy import measure
+    from dwfbench.experiments import stored as restore
+    from dwfbench.training import assess
+
+    chosen = list({stored.id: stored for stored in (restore.find(results, run) for run in runs)}.values())
+    place, threads = options.hardware(device, threads, 1)
+    where = assess.environment(place, threads)
+    found = {}
+    for stored in chosen:
+        data = restore.dataset_of(stored, dataset, data_dir)
+        network = restore.network_of(stored, data, model)
+        inputs, labels = data.normalize(data.test.images).to(place), data.test.labels.to(place)
+        message(f"{stored.record['label']}, run {stored.id}: measuring")
+        found[stored.id] = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
+        latency.write(stored.folder, found[stored.id])
+    frame = latency.frame([{**stored.record, "measurement": found[stored.id]} for stored in chosen])
+    typer.echo(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
+    caption = tables.latency_caption(latency.places(frame))
+    typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")
+    return OK

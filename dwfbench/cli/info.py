@@ -1,0 +1,141 @@
+"""The commands that describe what there is: list and doctor."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dwfbench.base.errors import UsageError
+from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
+from dwfbench.cli.sources import RESULTS, Data, Debug, Results, sets_of
+from dwfbench.runs import spec
+
+app = typer.Typer(**SETTINGS)
+
+
+@app.command("list")
+@guarded
+def list_(
+    kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes or runs")],
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    results: Annotated[
+        list[str],
+        typer.Option("--results", metavar="[LABEL=]PATH", help="of runs: folders or archives [default: results]"),
+    ] = [],  # noqa: B006 (typer copies it)
+    debug: Debug = False,
+) -> int:
+    """Describe the methods (with knob, options, source), models, data sets or recipes, or the stored runs."""
+    kinds = {
+        "methods": list_methods,
+        "models": list_models,
+        "datasets": list_datasets,
+        "recipes": list_recipes,
+    }
+    if kind != "runs" and kind not in kinds:
+        known = [*kinds, "runs"]
+        raise UsageError(f"There is no list of {kind!r}{spec.nearest(kind, known)} Choose one of {', '.join(known)}.")
+    if results and kind != "runs":
+        raise UsageError(f"--results is for `dwfbench list runs`, not for {kind}.")
+    if kind == "runs":
+        from dwfbench.cli.read import list_runs
+
+        return list_runs(sets_of(results or RESULTS), as_json)
+    rows = kinds[kind]()
+    typer.echo(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
+    return OK
+
+
+def list_methods() -> list[dict]:
+    from dataclasses import fields
+
+    from dwfbench.base import plugins
+    from dwfbench.methods import contract
+
+    points, refused = plugins.find("method")
+    for sentence in refused.values():
+        message(sentence)
+    rows = []
+    for name in points:
+        try:
+            kind = contract.load(name)
+        except UsageError as error:
+            message(str(error))
+            continue
+        rows.append(
+            {
+                "name": name,
+                "knob": kind.knob or "none",
+                "summary": kind.summary,
+                "source": kind.source,
+                "options": [
+                    {
+                        "flag": f"--{item.name.replace('_', '-')}",
+                        "default": item.default,
+                        "help": item.metadata["help"],
+                        "choices": list(item.metadata["choices"]),
+                    }
+                    for item in fields(kind)
+                ],
+            }
+        )
+    return rows
+
+
+def list_models() -> list[dict]:
+    from dwfbench import models
+
+    return models.describe()
+
+
+def list_datasets() -> list[dict]:
+    from dwfbench.data import dataset as data
+
+    return data.describe()
+
+
+def list_recipes() -> list[dict]:
+    rows = []
+    for name, path in spec.recipes().items():
+        source = "Tanaka et al. 2020" if name.startswith("synflow-") else "dwfbench's own choice"
+        rows.append({"name": name, "summary": spec.read_toml(path).get("title", ""), "source": source})
+    return rows
+
+
+def described(rows: list[dict]) -> str:
+    """A line each, and a line for every option below it."""
+    width = max(len(row["name"]) for row in rows)
+    lines = []
+    for row in rows:
+        knob = f" [knob: {row['knob']}]" if "knob" in row else ""
+        lines.append(f"{row['name']:<{width}}  {row['summary']}{knob} ({row['source']})")
+        for item in row.get("options", ()):
+            default = "none" if item["default"] is None else item["default"]
+            choices = f" ({', '.join(item['choices'])})" if item["choices"] else ""
+            lines.append(f"{'':<{width}}    {item['flag']}: {item['help']}{choices} [default: {default}]")
+    return "\n".join(lines)
+
+
+@app.command("doctor")
+@guarded
+def doctor(
+    results: Results = Path("results"),
+    data_dir: Data = None,
+    ray: Annotated[
+        str | None, typer.Option(help="the nodes of this Ray cluster, too: auto or host:port", metavar="auto|ADDRESS")
+    ] = None,
+    format: Annotated[str, typer.Option(help="table or json")] = "table",
+    debug: Debug = False,
+) -> int:
+    """Examine this machine, this installation and the results folder: each finding with its remedy.
+
+    Nothing is downloaded, trained or changed. Exit code 1 if something is a problem; warnings are none.
+    """
+    if format not in ("table", "json"):
+        raise UsageError(f"--format must be table or json, not {format!r}.")
+
+    from dwfbench.cli import doctor
+
+    findings = doctor.examine(results, data_dir, ray)
+    typer.echo(doctor.as_json(findings) if format == "json" else doctor.table(findings))
+    return SOME_FAILED if any(finding.state == "problem" for finding in findings) else OK

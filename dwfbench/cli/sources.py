@@ -1,0 +1,63 @@
+"""What the commands that read results share: the flags that name and choose them, and their records."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dwfbench.cli.app import NOTHING, message
+from dwfbench.cli.options import names
+
+if TYPE_CHECKING:
+    from dwfbench.runs.resultsets import Source
+
+Results = Annotated[Path, typer.Option("--results", help="folder of the run records")]
+ResultSets = Annotated[
+    list[str],
+    typer.Option(
+        "--results", metavar="[LABEL=]PATH", help="folder or archive of run records; several are compared as one"
+    ),
+]
+RESULTS = ["results"]
+Data = Annotated[Path | None, typer.Option("--data-dir", help="where data sets lie, or are downloaded to")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Cut = Annotated[float | None, typer.Option(help="count weights below this as zero, as recorded [default: as trained]")]
+Listed = Annotated[str | None, typer.Option(help="only these, separated by commas")]
+
+
+def sets_of(texts: list[str]) -> "list[Source]":
+    from dwfbench.runs import resultsets
+
+    return resultsets.sources(texts)
+
+
+def stored_records(
+    named: "list[Source]",
+    dataset,
+    model,
+    threshold: float | None = None,
+    history: bool = False,
+    weights: bool = False,
+    measurement: bool = False,
+) -> list[dict]:
+    """Records of the result sets that pass the filters; damaged ones are named on stderr.
+
+    Commands filter by method later: labels and the dense reference come from all methods' runs.
+    """
+    from dwfbench.analysis import curves
+    from dwfbench.runs import resultsets
+
+    records, damaged = resultsets.load(named, history, weights, measurement)
+    for sentence in damaged:
+        message(sentence)
+    records = curves.filter_records(records, names(dataset), names(model))
+    return records if threshold is None else curves.counted_at(records, threshold)
+
+
+def places(named: "list[Source]") -> str:
+    return " and ".join(str(source.path) for source in named)
+
+
+def nothing(named: "list[Source]") -> int:
+    message(f"No finished run in {places(named)} fits; train some with `dwfbench run`.")
+    return NOTHING

@@ -1,0 +1,85 @@
+"""The tables with which commands end."""
+
+from dwfbench.base.text import short
+
+
+def verification_table(found: list) -> str:
+    rows = [["method", "seed", "CR", "again", "test %", "again", "allowed", "", "id"]]
+    for one in found:
+        first, again = one.record, one.again
+        ok = again["status"] == "ok"
+        rows.append(
+            [first["label"], str(first["spec"]["seed"]), short(first["compression"], 4),
+             short(again["compression"], 4) if ok else "-", f"{100 * first['test_accuracy']:.2f}",
+             f"{100 * again['test_accuracy']:.2f}" if ok else again["status"], f"±{one.points:.2f}, x{one.ratio:.2f}",
+             "agrees" if one.agrees else "DIFFERS", first["id"]]
+        )  # fmt: skip
+    return aligned(rows)
+
+
+def study_table(studies: list[dict]) -> str:
+    rows = [["method", "trial", "val %", "runs", "bad", ""]]
+    for study in studies:
+        for number, trial in enumerate(study["trials"]):
+            values = ", ".join(f"{name}={value:g}" for name, value in trial["values"].items())
+            best = "*" if number == study["best"] else ""
+            percent = f"{100 * trial['value']:.2f}"
+            rows.append([study["label"], values, percent, str(len(trial["runs"])), str(trial["bad"]), best])
+    return aligned(rows)
+
+
+def plan_table(curves: list, store, force: bool) -> str:
+    rows = [["id", "method", "knob", "seed", "epochs", "lr", "decay budget", "stored"]]
+    for curve in curves:
+        for one in curve.specs:
+            budget = curve.budget(one)
+            knob = f"{curve.method.knob} {short(one.knob, 4)}" if curve.method.knob else "-"
+            stored = store.status(one.id) or "no"
+            rows.append(
+                [one.id, curve.method.label(), knob, str(one.seed), str(one.epochs), f"{one.lr:g}",
+                 "-" if budget is None else f"{budget:.1f}", f"{stored}, again" if force and stored == "ok" else stored]
+            )  # fmt: skip
+    count = len(rows) - 1
+    return f"{aligned(rows)}\n\n{count} runs. Decay budget: strength x sum of learning rates / (1 - momentum)."
+
+
+def curve_table(records: list[dict]) -> str:
+    """What a run ends with: every run of the curves asked for, failed ones too, in the order of CR."""
+    rows = [["method", "knob", "seed", "CR", "test %", "val %", "effective CR", "s", "status", "id"]]
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.2f}"
+
+    def ratio(value: float | None) -> str:
+        return "-" if value is None else short(value, 4)
+
+    for record in sorted(records, key=lambda r: (r["label"], r["spec"]["seed"], r["spec"].get(r["knob"]) or 0)):
+        knob = f"{record['knob']} {short(record['spec'][record['knob']], 4)}" if record["knob"] else "-"
+        rows.append(
+            [record["label"], knob, str(record["spec"]["seed"]), ratio(record.get("compression")),
+             percent(record.get("test_accuracy")), percent(record.get("val_accuracy")),
+             ratio(record.get("effective_compression")), f"{record['seconds']:.1f}", record["status"], record["id"]]
+        )  # fmt: skip
+    return aligned(rows)
+
+
+def aligned(rows: list[list[str]]) -> str:
+    from dwfbench.show import tables
+
+    return tables.aligned(rows)
+
+
+def export_table(manifest: dict) -> str:
+    checks = {check["file"]: check for check in manifest["checks"]}
+    rows = [["file", "bytes", "zlib", "largest difference", "test %"]]
+    for file in manifest["files"]:
+        check = checks.get(file["name"])
+        percent = f"{100 * check['test_accuracy']:.2f}" if check else "-"
+        difference = f"{check['max_abs_difference']:.2g}" if check else "-"
+        rows.append([file["name"], f"{file['bytes']:,}", f"{file['bytes_zlib']:,}", difference, percent])
+    macs = ", ".join(f"{form} {count:,}" for form, count in manifest["macs"].items())
+    parameters = ", ".join(f"{form} {count:,}" for form, count in manifest["parameters"].items())
+    return (
+        f"{aligned(rows)}\n\nThe network itself: {100 * manifest['test_accuracy']:.2f} % of {manifest['samples']} test "
+        f"images. MACs: {macs}. Parameters: {parameters}."
+    )

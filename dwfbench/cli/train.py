@@ -1,0 +1,192 @@
+"""The commands that train: run, tune and verify.
+
+The shared flags of ``run`` are made from the fields of RunSpec. A method's options are flags too: they are read
+from what is left of the command line and checked against the chosen methods, so that a plug-in's options work as
+our own do.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dwfbench.base.errors import UsageError
+from dwfbench.cli import options
+from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
+from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, sets_of, stored_records
+from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
+
+app = typer.Typer(**SETTINGS)
+
+
+def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
+    """Adds flags, as ``options.flags()`` describes them, to a command that takes them as ``**given``."""
+
+    def changed(command: Callable) -> Callable:
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        made = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in flags.items()
+        ]
+        described: Any = command
+        described.__signature__ = signature.replace(parameters=[*own, *made])
+        command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
+        return command
+
+    return changed
+
+
+FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+EPILOG = (
+    "A method's own options (--depth 2,3,4, --proximal, --distribution erk, ...) are flags too, and may be "
+    "lists; `dwfbench list methods` shows them. The recipe of the model and data set gives what you leave out. "
+    "Code of others runs only where you name it: a method as file.py:Class, a network as pkg.module:callable or "
+    "file.py:callable, or a package that you installed."
+)
+
+
+@app.command("run", context_settings=FREE, epilog=EPILOG)
+@guarded
+@with_flags(options.flags())
+def run(
+    context: typer.Context,
+    *,
+    tuned: Annotated[bool, typer.Option("--tuned", help="with the settings that won `dwfbench tune`")] = False,
+    save_model: Annotated[bool, typer.Option("--save-model", help="store the sparse networks as safetensors")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be trained, and the time")] = False,
+    force: Annotated[bool, typer.Option("--force", help="train stored runs again")] = False,
+    debug: Debug = False,
+    **given: Any,
+) -> int:
+    """Train the runs of one or more curves; runs that are stored already are skipped."""
+    if tuned and given["lr"] is not None:
+        raise UsageError("Give either --lr or --tuned, which chooses it.")
+    asked = options.read(given, context.args, save_model)
+
+    from dwfbench.cli.progress import Reporter
+    from dwfbench.experiments import estimate, plan
+    from dwfbench.experiments import run as runner
+    from dwfbench.runs.store import Store
+
+    if tuned:
+        from dwfbench.experiments import tune as tuning
+
+        folder = asked.results / "tuning"
+        curves = [tuning.tuned(request, asked.dataset, folder) for request in asked.requests]
+    else:
+        curves = [plan.curve(request, asked.dataset) for request in asked.requests]
+    store = Store(asked.results)
+    if dry_run:
+        todo = [runner.pending(curve, store, asked.dataset, force) for curve in curves]
+        typer.echo(plan_table(curves, store, force))
+        typer.echo(estimate.sentence(curves, todo, asked.dataset, asked.engine))
+        return OK
+    for curve in curves:
+        if note := plan.budget_note(curve):
+            message(note)
+    store.prepare()
+    with Reporter() as reporter, asked.stopping():
+        curves, outcome = runner.execute_to_targets(curves, asked.dataset, store, asked.engine, reporter, force)
+    for sentence in store.damaged:
+        message(sentence)
+    wanted = {one.id for curve in curves for one in curve.specs}
+    typer.echo(curve_table([record for record in store.load() if record["id"] in wanted]))
+    bad = [status for status in outcome.values() if status != "ok"]
+    if bad:
+        message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
+    return SOME_FAILED if bad else OK
+
+
+@app.command("tune", context_settings=FREE, epilog=EPILOG)
+@guarded
+@with_flags(options.flags())
+def tune(
+    context: typer.Context,
+    *,
+    trials: Annotated[int, typer.Option(help="trials a method, the same number for all")] = 6,
+    lr_range: Annotated[str, typer.Option(help="lowest,highest learning rate to try")] = "0.03,0.5",
+    area: Annotated[
+        str | None, typer.Option(help="lowest,highest CR of the objective [default: of --compression]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a study of another budget")] = False,
+    debug: Debug = False,
+    **given: Any,
+) -> int:
+    """Choose the learning rate, and what else a method declares, on the validation part with equal budgets.
+
+    Every trial is a short curve at the compression ratios of --compression [default: 5,40,300], with --max-runs
+    strengths at most [default: 5] where a method is turned by a strength. `dwfbench run --tuned` takes the winner.
+    """
+    if given["lr"] is not None:
+        raise UsageError("--lr is what tuning chooses; give --lr-range.")
+    asked = options.read(given, context.args)
+
+    from dwfbench.cli.progress import Reporter
+    from dwfbench.experiments import tune as tuning
+    from dwfbench.training import assess
+
+    requests = [tuning.short(request) for request in asked.requests]
+    ratios = [ratio for request in requests for ratio in request.settings["compression"]]
+    span = (min(ratios), max(ratios)) if area is None else options.pair(area, "area")
+    budget = tuning.Budget(trials, options.pair(lr_range, "lr-range"), span)
+    source = {**assess.environment(asked.engine.here, asked.engine.threads), "argv": list(asked.engine.argv)}
+    folder = asked.results / "tuning"
+    with Reporter() as reporter, asked.stopping():
+        studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
+    typer.echo(study_table(studies))
+    typer.echo(f"\nval %: {studies[0]['objective']}, in percent; * won. `dwfbench run --tuned` takes it.")
+    if any(len(study["budget"]["seeds"]) == 1 for study in studies):
+        message("With one seed a learning rate at the edge of stability may win by luck; --seeds 2 or more tell.")
+    for study in studies:
+        if edge := tuning.at_edge(study):
+            message(f"{study['label']}: the {edge} learning rate won; a wider --lr-range may find a better one.")
+    return OK
+
+
+@app.command("verify")
+@guarded
+@with_flags({name: flag for name, flag in options.engine_flags().items() if name != "results"})
+def verify(
+    *,
+    results: ResultSets = RESULTS,
+    runs: Annotated[int, typer.Option(min=1, help="how many of the stored runs, drawn at random")] = 4,
+    draw: Annotated[int, typer.Option(help="seed of the draw")] = 0,
+    model: Annotated[str | None, typer.Option(help="only of this network; needed where it is code of your own")] = None,
+    debug: Debug = False,
+    **given: Any,
+) -> int:
+    """Train some of the stored runs again, from their records alone, and compare; nothing stored is touched.
+
+    Agreement is a test accuracy within 1 point and a compression within 10 %, or within three times the range of the
+    same setting's seeds where that is wider. On the same machine and versions the numbers should be equal.
+    """
+    named = sets_of(results)
+    records = stored_records(named, None, None)
+    if model is not None:
+        from dwfbench import models
+
+        records = [record for record in records if record["spec"]["model"] == models.identity(model)]
+    engine = options.engine_of({**given, "results": Path()})
+
+    import tempfile
+    from dataclasses import replace
+
+    from dwfbench.cli.progress import Reporter
+    from dwfbench.experiments import verify as verification
+    from dwfbench.runs.store import Store
+
+    chosen = verification.sample(records, runs, draw)
+    if not chosen:
+        return nothing(named)
+    with tempfile.TemporaryDirectory() as folder, Reporter() as reporter:
+        found = verification.verify(
+            records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model
+        )
+    typer.echo(verification_table(found))
+    bad = sum(not one.agrees for one in found)
+    if bad:
+        message(f"{bad} of {len(found)} runs came out differently.")
+    return SOME_FAILED if bad else OK
