@@ -291,15 +291,9 @@ def without_cuda(torch: ModuleType) -> Finding:
 
 
 def threads() -> Iterator[Finding]:
-    """Cores that this process may use, what limits them, and who else uses them."""
+    """Cores that this process may use, and who else uses them."""
     usable = cores()
     found, troubles = f"{usable} of {os.cpu_count() or usable} cores", False
-    quota = cpu_quota()
-    if quota is not None and quota < usable:
-        troubles = True
-        some = max(1, int(quota))
-        text = f"{found}, but the container may use {quota:g} of them"
-        yield Finding("threads", "warning", text, f"--threads {some}: more of them wait for each other")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         value = os.environ.get(name, "")
         if value.isdecimal() and int(value) > usable:
@@ -312,27 +306,6 @@ def threads() -> Iterator[Finding]:
         yield Finding("threads", "warning", f"{found}, with {load:.1f} processes running on them", remedy)
     if not troubles:
         yield Finding("threads", "ok", found)
-
-
-def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores' worth of time that the control group of this process grants; None without a limit."""
-    try:
-        own = Path("/proc/self/cgroup").read_text()
-        group = next((line[3:].strip("/") for line in own.splitlines() if line.startswith("0::")), "")
-    except OSError:
-        group = ""
-    limits = []
-    folder = root / group
-    for place in (folder, *folder.parents):  # a limit of any group above counts too
-        if place == root.parent:
-            break
-        if (place / "cpu.max").is_file():
-            limits.append((place / "cpu.max").read_text().split())
-    for place in (root / "cpu", root / "cpu,cpuacct"):  # version 1
-        if (place / "cpu.cfs_quota_us").is_file():
-            limits.append([(place / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")])
-    values = [int(time) / int(period) for time, period in limits if time not in ("max", "-1")]
-    return min(values, default=None)
 
 
 def compiler() -> Iterator[Finding]:

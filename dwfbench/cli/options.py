@@ -255,7 +255,7 @@ def hardware(device: str, threads: int | None, jobs: int):
     usable = cores()
     threads = usable if threads is None else threads
     if not 1 <= threads <= usable:
-        raise UsageError(f"--threads must be between 1 and the {usable} cores of this machine, not {threads}.")
+        raise UsageError(f"--threads must be between 1 and the {usable} cores this process may use, not {threads}.")
     if not 1 <= jobs <= threads:
         raise UsageError(f"--jobs must be between 1 and the {threads} threads that they share, not {jobs}.")
     prepare_process(threads // jobs)
