@@ -42,12 +42,15 @@ def find(results: Path, run: str) -> Stored:
     Raises UsageError when there is none, more than one, or one that failed or kept no weights; for these the sentence
     has the command that trains it again.
     """
-    if results.is_file():
+    folder = Path(run)
+    if os.path.isfile(folder / "run.json"):
+        folder = folder.resolve()
+    elif os.path.isfile(results):
         raise UsageError(
             f"{results} is a file; the networks of runs lie in results folders, and archives hold their records only."
         )
-    folder = Path(run)
-    folder = folder.resolve() if os.path.isfile(folder / "run.json") else results / "runs" / unique(results, run)
+    else:
+        folder = results / "runs" / unique(results, run)
     store = Store(folder.parent.parent)
     record = store.read(folder.name)
     if record is None or not (folder / "run.json").is_file():
