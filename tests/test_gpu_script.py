@@ -207,7 +207,7 @@ def test_a_rehearsal_of_the_whole_command_from_a_pack(data, tmp_path, monkeypatc
     monkeypatch.setenv("DWFBENCH_DATA", str(folder))
     parts = pack.put_together(tmp_path / "pack", photographs)
     assert parts["all"] == sum(value for name, value in parts.items() if name != "all")
-    rehearsal.rehearse(tmp_path / "pack", sys.executable, minutes=10)
+    rehearsal.rehearse(tmp_path / "pack", sys.executable, minutes=30)
 
 
 def test_a_pack_that_is_too_large_or_lacks_something_is_refused(data, tmp_path, monkeypatch):

@@ -15,9 +15,8 @@ from benchmarks.gpu import checks, curves
 from benchmarks.gpu.limits import Clock, run
 from dwfbench.base.machine import cores
 
-CHECKS_SECONDS = 90
-SPEED_SHARE = 0.35
-"""Of the time that the tests leave; curves get the rest, and what the stages before them do not need."""
+CHECKS_SHARE, SPEED_SHARE = 1 / 6, 0.35
+"""Of the time that is left when a stage begins; curves get the rest, and what the stages before them do not need."""
 
 RESERVE_SECONDS = 30
 """Kept for the end: a command asked to stop, and the last packing."""
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if checks.passed(out / "checks.xml"):
         print("The tests have passed before.", flush=True)
     else:
-        seconds = min(CHECKS_SECONDS, max(0, clock.left - RESERVE_SECONDS))
+        seconds = CHECKS_SHARE * clock.left
         print(f"Tests: {checks.check(seconds, out / 'checks.xml', log, given.rehearse)}.", flush=True)
 
     words = [sys.executable, "-m", "benchmarks.gpu.speed", "--json", out / "speed.json", "--device", device]
