@@ -65,7 +65,7 @@ def test_a_problem_is_exit_code_1(call, tmp_path):
     (tmp_path / "file").write_text("")
     result = call("doctor", "--results", tmp_path / "file")
     assert result.exit_code == 1
-    assert "is not a folder" in result.stdout
+    assert "is no archive of results, or is damaged" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
 
 
