@@ -80,7 +80,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 # The oldest packages that pyproject.toml allows, in an environment of their own; on Python 3.11.
 test-oldest:

@@ -35,6 +35,23 @@ def wait_for_checkpoint(process, folder, timeout=120):
 def pytest_addoption(parser):
     parser.addoption("--faults", action="store_true", help="all fault tests: some of them take many minutes")
     parser.addoption("--cuda-on", metavar="DEVICE", default="cuda", help="run the tests marked cuda on this device")
+    parser.addoption(
+        "--known-skips", action="store_true", help="fail if a test is skipped for a reason that is not listed"
+    )
+
+
+KNOWN_SKIPS = ("long; --faults runs it", "no CUDA device", "the superuser may write everywhere")
+"""Why tests may be skipped by continuous integration, which installs whatever else they need."""
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("--known-skips"):
+        return
+    reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped")}
+    if unknown := sorted(reasons - set(KNOWN_SKIPS)):
+        terminalreporter.section("tests were skipped for reasons that are not listed in tests/conftest.py")
+        terminalreporter.write_line("\n".join(unknown))
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(config, items):
