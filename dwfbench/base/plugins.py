@@ -16,6 +16,7 @@ import sys
 from collections.abc import Collection, Mapping
 from importlib import metadata
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -84,6 +85,8 @@ def origin(point: EntryPoint) -> str:
 
 def load(kind: str, point: EntryPoint) -> Any:
     """What an entry point names. UsageError with the reason where it cannot be loaded or is not callable."""
+    if _is_ours(point):
+        refuse_shadow(point)
     try:
         target = point.load()
     except (Exception, SystemExit) as error:  # a broken plug-in is named; it must not look like our own failure
@@ -91,6 +94,18 @@ def load(kind: str, point: EntryPoint) -> Any:
     if not callable(target):
         raise UsageError(broken(kind, point, f"it must be callable, and not {type(target).__name__}"))
     return target
+
+
+def refuse_shadow(point: EntryPoint) -> None:
+    """UsageError where Python would import another package than ours: one on PyPI is called `baselines`, too."""
+    package, ours = point.value.partition(":")[0].partition(".")[0], Path(__file__).parents[2]
+    spec = find_spec(package)
+    where = Path(spec.origin).parent if spec is not None and spec.origin else None
+    if where is None or where.parent.resolve() != ours.resolve():
+        raise UsageError(
+            f"The package {package!r} that Python finds is {where or 'missing'}, not the one of dwfbench in {ours}; "
+            "uninstall the other one, or use an environment without it."
+        )
 
 
 def broken(kind: str, point: EntryPoint, why: str) -> str:

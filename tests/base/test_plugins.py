@@ -550,3 +550,17 @@ def test_help_says_that_files_can_be_given(call):
     shown = re.sub(r"\s+", "", call("run", "--help").stdout)
     assert "path/to/file.py:Class" in shown
     assert "file.py:callable" in shown
+
+
+def test_another_package_called_baselines_is_refused_in_a_sentence(tmp_path):
+    """OpenAI's has this name; whichever comes first on the path would be imported."""
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "baselines" / "__init__.py").write_text("raise SystemExit('never imported')")
+    words = ["-m", "dwfbench", "run", "--method", "snip", "--epochs", "1", "--results", str(tmp_path / "r")]
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, *words], env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert str(tmp_path / "baselines") in done.stderr
+    assert done.stderr.count("\n") == 1
