@@ -13,6 +13,8 @@ AT-lenet-300-100 = --at 2,5,10,30,100,300,1000
 # Where its pruners were trained: asked for CR 1000 they keep 431 of 430,500 weights, which is CR 998.8.
 AT-lenet-5 = --at 2,10,50,250,990
 ENGINE ?= --jobs 2
+# Tests side by side: a file's tests stay in one process, as they share what they trained.
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 DRAW ?= $(shell date +%s)
 
 # A GPU that is lent for minutes: what travels to it, and the command there, which makes no environment.
@@ -24,7 +26,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo test test-oldest package audit faults reference reference-check tables gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo test test-fast test-oldest package audit faults reference reference-check tables gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -80,7 +82,11 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(WORKERS) $(PYTEST)
+
+# What a change is tried with, in about a minute: the tests that take no second each.
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(PYTEST)
 
 # The oldest packages that pyproject.toml allows, in an environment of their own; on Python 3.11.
 test-oldest:

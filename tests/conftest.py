@@ -40,6 +40,12 @@ def pytest_addoption(parser):
     )
 
 
+SLOW = (
+    *("faults", "fuzz", "end_to_end", "execution"),
+    *("test_benchmarks.py", "test_fence.py", "test_gpu_script.py", "test_packaging.py", "test_skips.py"),
+)
+"""Folders and files of tests that `make test-fast` leaves out."""
+
 KNOWN_SKIPS = ("long; --faults runs it", "no CUDA device", "the superuser may write everywhere")
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
 
@@ -62,6 +68,9 @@ def pytest_collection_modifyitems(config, items):
             for item in items:
                 if item.get_closest_marker("cuda"):
                     item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    for item in items:
+        if not {*item.path.relative_to(config.rootpath).parts}.isdisjoint(SLOW):
+            item.add_marker(pytest.mark.slow)
     if not config.getoption("--faults"):
         for item in items:
             if item.get_closest_marker("faults"):
