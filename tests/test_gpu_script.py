@@ -153,7 +153,7 @@ def test_what_a_stopped_command_has_stored_is_in_the_archive(tmp_path, run, monk
     monkeypatch.setattr(curves, "command", lambda network, place: words)
     place = curves.Place("cpu", 1, tmp_path, tmp_path / "results", tmp_path / "results.zip", tmp_path / "log")
     curves.train(place, limits.Clock(5 / 60), reserve=0)
-    there = json.loads(call("list", "runs", "--results", tmp_path / "results.zip", "--json").stdout or "[]")
+    there = json.loads(call("list", "runs", "--results", tmp_path / "results.zip", "--format", "json").stdout or "[]")
     assert len(there) == 2
 
 

@@ -82,7 +82,8 @@ def test_a_wheel_works_without_the_source_tree(distributions, tmp_path):
     file = said("import baselines, dwfbench; print(baselines.__file__, dwfbench.__file__)")
     assert all(Path(one).is_relative_to(tmp_path / "site") for one in file.split())
     methods = said(
-        "import sys; from dwfbench.cli import app; sys.argv = ['dwfbench', 'list', 'methods', '--json']; app.main()"
+        "import sys; from dwfbench.cli import app; "
+        "sys.argv = ['dwfbench', 'list', 'methods', '--format', 'json']; app.main()"
     )
     names = {row["name"] for row in json.loads(methods)}
     assert names == set(PROJECT["entry-points"]["dwfbench.methods"])

@@ -13,45 +13,53 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from dwfbench.base.errors import UsageError
+from dwfbench.cli.help import Group, examples
 
-SETTINGS: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 """What all of typer's applications here have in common."""
 
 COMMANDS = {
-    "run": ("train", "Train the runs of one or more curves"),
-    "tune": ("train", "Choose the learning rate with equal budgets"),
-    "verify": ("train", "Train stored runs again and compare"),
-    "compare": ("read", "Tables: accuracy at matched compression, and more"),
-    "plot": ("read", "Figures: accuracy against compression, and more"),
-    "report": ("read", "Everything about stored runs as one HTML file"),
-    "pack": ("files", "Make one archive of results folders and archives"),
-    "unpack": ("files", "Make a results folder of an archive"),
-    "export": ("files", "Write the sparse network of a run as files"),
-    "measure": ("files", "Sizes, accuracy and speed of runs on this device"),
-    "list": ("info", "Methods, models, data sets, recipes or stored runs"),
-    "doctor": ("info", "Examine this machine, installation and results"),
+    "Train": {
+        "run": ("train", "train the runs of one or more curves"),
+        "tune": ("train", "choose the learning rate with equal budgets"),
+        "verify": ("train", "train stored runs again and compare"),
+    },
+    "Read results": {
+        "compare": ("read", "tables: accuracy at matched compression, and more"),
+        "plot": ("read", "figures: accuracy against compression, and more"),
+        "report": ("read", "everything about stored runs as one HTML file"),
+    },
+    "Make files": {
+        "pack": ("files", "make one archive of results folders and archives"),
+        "unpack": ("files", "make a results folder of an archive"),
+        "export": ("files", "write the sparse network of a run as files"),
+        "measure": ("files", "sizes, accuracy and speed of runs on this device"),
+    },
+    "See what there is": {
+        "list": ("info", "methods, models, data sets, recipes or stored runs"),
+        "doctor": ("info", "examine this machine, installation and results"),
+    },
 }
-"""The file of every command, and what ``dwfbench --help`` says of it."""
+"""The commands by panel: the file of each, and what ``dwfbench --help`` says of it."""
 
 OK, SOME_FAILED, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(Group):
     """A group that loads a command's file when that command is called."""
 
     def resolve_command(self, ctx, args):
-        name, _, rest = super().resolve_command(ctx, args)
-        return name, None if name is None else loaded(name), rest
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, stub and loaded(stub), rest
 
 
-def loaded(name: str):
-    """The command of that name, made by the file of its family."""
-    family = import_module(f"dwfbench.cli.{COMMANDS[name][0]}").app
-    alone = typer.Typer(**SETTINGS)
-    alone.registered_commands = [command for command in family.registered_commands if command.name == name]
+def loaded(stub):
+    """The command that a stub stands for, made by the file of its family."""
+    family = import_module(f"dwfbench.cli.{COMMANDS[stub.rich_help_panel][stub.name][0]}").app
+    alone = typer.Typer(add_completion=False, **SETTINGS)
+    alone.registered_commands = [command for command in family.registered_commands if command.name == stub.name]
     return typer.main.get_command(alone)
 
 
@@ -59,7 +67,13 @@ app = typer.Typer(
     cls=LazyGroup,
     name="dwfbench",
     help="Deep Weight Factorization and pruning baselines, compared at equal budgets.",
+    epilog=examples(
+        "dwfbench run --method dwf --depth 3    # train a curve",
+        "dwfbench compare                       # tables",
+        "dwfbench plot                          # figures",
+    ),
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     **SETTINGS,
 )
 
@@ -111,8 +125,9 @@ def root(
     pass
 
 
-for command_name, (_, summary) in COMMANDS.items():
-    app.command(command_name, help=summary)(lambda: None)
+for panel, commands in COMMANDS.items():
+    for command_name, (_, summary) in commands.items():
+        app.command(command_name, help=summary, rich_help_panel=panel)(lambda: None)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, guarded, message
+from dwfbench.cli.help import Command, examples
 from dwfbench.cli.options import names, numbers
 from dwfbench.cli.sources import Data, Debug, Results, sets_of
 from dwfbench.cli.tables import export_table
@@ -21,7 +22,13 @@ Network = Annotated[
 ]
 
 
-@app.command("pack")
+@app.command(
+    "pack",
+    cls=Command,
+    epilog=examples(
+        "dwfbench pack results -o results.zip", "dwfbench pack ours=results theirs.zip -o both.zip --keep-both"
+    ),
+)
 @guarded
 def pack(
     sources: Annotated[list[str], typer.Argument(metavar="[LABEL=]SOURCE...", help="results folders and archives")],
@@ -46,7 +53,7 @@ def pack(
     return OK
 
 
-@app.command("unpack")
+@app.command("unpack", cls=Command, epilog=examples("dwfbench unpack results.zip --to results"))
 @guarded
 def unpack(
     archive: Annotated[str, typer.Argument(metavar="SET.zip", help="an archive that `dwfbench pack` made")],
@@ -76,7 +83,11 @@ def contents(parts: dict, place: Path) -> str:
     return f"{place}: {len(runs)} run{'s' * (len(runs) != 1)}{bad}{tuning}{apart}"
 
 
-@app.command("export")
+@app.command(
+    "export",
+    cls=Command,
+    epilog=examples("dwfbench export 1a2b3c --to network", "dwfbench export 1a2b3c --to network --forms sparse,onnx"),
+)
 @guarded
 def export(
     run: Annotated[
@@ -118,7 +129,13 @@ def export(
     return OK
 
 
-@app.command("measure")
+@app.command(
+    "measure",
+    cls=Command,
+    epilog=examples(
+        "dwfbench measure 1a2b3c 4d5e6f --batch 1,64", "dwfbench measure 1a2b3c --device cuda --format json"
+    ),
+)
 @guarded
 def measure(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="runs trained with --save-model: ids or folders")],
@@ -140,8 +157,7 @@ def measure(
     """
     from dwfbench.show import tables
 
-    if format not in tables.FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(tables.FORMATS)}, not {format!r}.")
+    options.one_of(format, "format", tables.FORMATS)
     sizes = numbers(batch, "batch")
     batches = [size for size in sizes if isinstance(size, int) and size >= 1]
     if len(batches) < len(sizes):

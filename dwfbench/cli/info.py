@@ -8,17 +8,24 @@ import typer
 
 from dwfbench.base.errors import UsageError
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
+from dwfbench.cli.help import Command, examples
+from dwfbench.cli.options import one_of
 from dwfbench.cli.sources import RESULTS, Data, Debug, Results, sets_of
 from dwfbench.runs import spec
 
 app = typer.Typer(**SETTINGS)
 
 
-@app.command("list")
+@app.command(
+    "list",
+    cls=Command,
+    epilog=examples("dwfbench list methods", "dwfbench list runs --results theirs.zip --format json"),
+)
 @guarded
 def list_(
     kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes or runs")],
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    format: Annotated[str, typer.Option(help="table or json")] = "table",
+    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,  # what --format json was called
     results: Annotated[
         list[str],
         typer.Option("--results", metavar="[LABEL=]PATH", help="of runs: folders or archives [default: results]"),
@@ -26,6 +33,7 @@ def list_(
     debug: Debug = False,
 ) -> int:
     """Describe the methods (with knob, options, source), models, data sets or recipes, or the stored runs."""
+    as_json = one_of(format, "format", ("table", "json")) == "json" or as_json
     kinds = {
         "methods": list_methods,
         "models": list_models,
@@ -116,7 +124,7 @@ def described(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-@app.command("doctor")
+@app.command("doctor", cls=Command, epilog=examples("dwfbench doctor", "dwfbench doctor --ray auto --format json"))
 @guarded
 def doctor(
     results: Results = Path("results"),
@@ -131,8 +139,7 @@ def doctor(
 
     Nothing is downloaded, trained or changed. Exit code 1 if something is a problem; warnings are none.
     """
-    if format not in ("table", "json"):
-        raise UsageError(f"--format must be table or json, not {format!r}.")
+    one_of(format, "format", ("table", "json"))
 
     from dwfbench.cli import doctor
 

@@ -6,7 +6,7 @@ left of the command line and checked against the chosen methods, so that a plug-
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import typer
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.machine import cores
+from dwfbench.cli.help import DATA, ENGINE, KNOB, OPTIMISATION, OUTPUT, WHAT
 from dwfbench.runs import spec
 
 if TYPE_CHECKING:
@@ -30,10 +31,31 @@ def option(kind: Any, help: str, default: Any = None, **more: Any) -> tuple[Any,
     return Annotated[kind, typer.Option(help=help, **more)], default
 
 
+PLACES = {
+    **dict.fromkeys(("model", "dataset"), WHAT),
+    **dict.fromkeys(("data_dir", "augment", *spec.DATA_KEYS), DATA),
+    "results": OUTPUT,
+}
+"""The panels of flags that are not shown where the others of their sort are."""
+
+
+def in_panel(title: str, flags: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """The flags, to be shown under that title in the help."""
+    for name, (annotation, _) in flags.items():
+        annotation.__metadata__[0].rich_help_panel = PLACES.get(name, title)
+    return flags
+
+
 def flags() -> dict[str, tuple[Any, Any]]:
     """(annotation, default) of every flag that training shares, by name."""
-    curve = {
+    chosen = {
         "method": option(str | None, "names, or path/to/file.py:Class, separated by commas [default: dwf]"),
+        "recipe": option(str | None, "a recipe of `dwfbench list recipes`"),
+        "config": option(Path | None, "TOML file with the same keys; flags win"),
+        "seed": option(str | None, "seeds, separated by commas"),
+        "seeds": option(int | None, "number of seeds, counted from 0 [default: 1]"),
+    }
+    knob = {
         "strength": option(str | None, "strengths lambda, separated by commas"),
         "compression": option(str | None, COMPRESSION),
         "max_runs": option(int | None, "strengths with which to search for --compression [default: 16]"),
@@ -41,12 +63,10 @@ def flags() -> dict[str, tuple[Any, Any]]:
         "strength_range": option(str | None, "lowest,highest strength for --points"),
         "strength_max": option(float | None, "highest strength for --points, from the decay budget up"),
         "compression_range": option(str | None, "lowest,highest compression for --points"),
-        "seed": option(str | None, "seeds, separated by commas"),
-        "seeds": option(int | None, "number of seeds, counted from 0 [default: 1]"),
-        "recipe": option(str | None, "a recipe of `dwfbench list recipes`"),
-        "config": option(Path | None, "TOML file with the same keys; flags win"),
     }
-    return curve | engine_flags() | {name: setting(item) for name, item in spec.settings().items()}
+    settings = {name: setting(item) for name, item in spec.settings().items()}
+    engine = in_panel(ENGINE, engine_flags())
+    return in_panel(WHAT, chosen) | in_panel(KNOB, knob) | engine | in_panel(OPTIMISATION, settings)
 
 
 def engine_flags() -> dict[str, tuple[Any, Any]]:
@@ -206,6 +226,13 @@ def numbers(text: str | None, flag: str) -> list[float] | None:
     except ValueError:
         raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
     return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
+
+
+def one_of(text: str, flag: str, choices: Iterable[str]) -> str:
+    """The text, which must be among the choices."""
+    if text not in (known := list(choices)):
+        raise UsageError(f"--{flag} must be one of {', '.join(known)}, not {text!r}.")
+    return text
 
 
 def pair(text: str, flag: str) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.cli import options
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
+from dwfbench.cli.help import Command, examples
 from dwfbench.cli.options import names, numbers
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, sets_of, stored_records
 from dwfbench.cli.tables import curve_table
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 app = typer.Typer(**SETTINGS)
 
 
-@app.command("compare")
+@app.command(
+    "compare",
+    cls=Command,
+    epilog=examples(
+        "dwfbench compare --at 10,30,100 --tolerance 1,5",
+        "dwfbench compare --versus magnitude",
+        "dwfbench compare --results mine --results theirs.zip --format json",
+    ),
+)
 @guarded
 def compare(
     results: ResultSets = RESULTS,
@@ -49,10 +58,8 @@ def compare(
     from dwfbench.analysis import curves
     from dwfbench.show import tables
 
-    if format not in tables.FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(tables.FORMATS)}, not {format!r}.")
-    if reading not in tables.READINGS:
-        raise UsageError(f"--reading must be one of {', '.join(tables.READINGS)}, not {reading!r}.")
+    options.one_of(format, "format", tables.FORMATS)
+    options.one_of(reading, "reading", tables.READINGS)
     ratios, tolerances = numbers(at, "at"), numbers(tolerance, "tolerance")
     span = None if area is None else options.pair(area, "area")
     if any(not value >= 1 for value in ratios):
@@ -88,7 +95,15 @@ def compare(
     return OK
 
 
-@app.command("plot")
+@app.command(
+    "plot",
+    cls=Command,
+    epilog=examples(
+        "dwfbench plot -o accuracy.pdf",
+        "dwfbench plot dynamics --method dwf,l1",
+        "dwfbench plot weights --compression 30",
+    ),
+)
 @guarded
 def plot(
     kind: Annotated[str, typer.Argument(help="accuracy, layers, dynamics, weights or latency")] = "accuracy",
@@ -166,7 +181,11 @@ def plot(
     return OK
 
 
-@app.command("report")
+@app.command(
+    "report",
+    cls=Command,
+    epilog=examples("dwfbench report", "dwfbench report --results theirs.zip --dataset fashion-mnist -o theirs.html"),
+)
 @guarded
 def report(
     output: Annotated[

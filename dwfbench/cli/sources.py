@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dwfbench.cli.app import NOTHING, message
+from dwfbench.cli.help import STORED
 from dwfbench.cli.options import names
 
 if TYPE_CHECKING:
@@ -15,14 +16,20 @@ Results = Annotated[Path, typer.Option("--results", help="folder of the run reco
 ResultSets = Annotated[
     list[str],
     typer.Option(
-        "--results", metavar="[LABEL=]PATH", help="folder or archive of run records; several are compared as one"
+        "--results",
+        metavar="[LABEL=]PATH",
+        help="folder or archive of run records; several are compared as one",
+        rich_help_panel=STORED,
     ),
 ]
 RESULTS = ["results"]
 Data = Annotated[Path | None, typer.Option("--data-dir", help="where data sets lie, or are downloaded to")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-Cut = Annotated[float | None, typer.Option(help="count weights below this as zero, as recorded [default: as trained]")]
-Listed = Annotated[str | None, typer.Option(help="only these, separated by commas")]
+Cut = Annotated[
+    float | None,
+    typer.Option(help="count weights below this as zero, as recorded [default: as trained]", rich_help_panel=STORED),
+]
+Listed = Annotated[str | None, typer.Option(help="only these, separated by commas", rich_help_panel=STORED)]
 
 
 def sets_of(texts: list[str]) -> "list[Source]":

@@ -15,6 +15,7 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
+from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
 from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, sets_of, stored_records
 from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
 
@@ -40,7 +41,7 @@ def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
 
 
 FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
-EPILOG = (
+NOTE = (
     "A method's own options (--depth 2,3,4, --proximal, --distribution erk, ...) are flags too, and may be "
     "lists; `dwfbench list methods` shows them. The recipe of the model and data set gives what you leave out. "
     "Code of others runs only where you name it: a method as file.py:Class, a network as pkg.module:callable or "
@@ -48,16 +49,32 @@ EPILOG = (
 )
 
 
-@app.command("run", context_settings=FREE, epilog=EPILOG)
+@app.command(
+    "run",
+    cls=Command,
+    context_settings=FREE,
+    epilog=examples(
+        "dwfbench run --method dwf --depth 2,3,4 --seeds 3",
+        "dwfbench run --method snip,synflow --compression 5,10,30,100,300",
+        "dwfbench run --recipe vgg-16-cifar10 --method dwf,magnitude --dry-run",
+        note=NOTE,
+    ),
+)
 @guarded
 @with_flags(options.flags())
 def run(
     context: typer.Context,
     *,
-    tuned: Annotated[bool, typer.Option("--tuned", help="with the settings that won `dwfbench tune`")] = False,
-    save_model: Annotated[bool, typer.Option("--save-model", help="store the sparse networks as safetensors")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be trained, and the time")] = False,
-    force: Annotated[bool, typer.Option("--force", help="train stored runs again")] = False,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="with the settings that won `dwfbench tune`", rich_help_panel=OPTIMISATION)
+    ] = False,
+    save_model: Annotated[
+        bool, typer.Option("--save-model", help="store the sparse networks as safetensors", rich_help_panel=OUTPUT)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would be trained, and the time", rich_help_panel=OUTPUT)
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="train stored runs again", rich_help_panel=OUTPUT)] = False,
     debug: Debug = False,
     **given: Any,
 ) -> int:
@@ -100,18 +117,32 @@ def run(
     return SOME_FAILED if bad else OK
 
 
-@app.command("tune", context_settings=FREE, epilog=EPILOG)
+@app.command(
+    "tune",
+    cls=Command,
+    context_settings=FREE,
+    epilog=examples(
+        "dwfbench tune --method dwf,synflow --trials 6 --compression 5,40,300",
+        "dwfbench tune --method dwf --lr-range 0.1,1 --seeds 2",
+        note=NOTE,
+    ),
+)
 @guarded
 @with_flags(options.flags())
 def tune(
     context: typer.Context,
     *,
-    trials: Annotated[int, typer.Option(help="trials a method, the same number for all")] = 6,
-    lr_range: Annotated[str, typer.Option(help="lowest,highest learning rate to try")] = "0.03,0.5",
+    trials: Annotated[int, typer.Option(help="trials a method, the same number for all", rich_help_panel=TUNING)] = 6,
+    lr_range: Annotated[
+        str, typer.Option(help="lowest,highest learning rate to try", rich_help_panel=TUNING)
+    ] = "0.03,0.5",
     area: Annotated[
-        str | None, typer.Option(help="lowest,highest CR of the objective [default: of --compression]")
+        str | None,
+        typer.Option(help="lowest,highest CR of the objective [default: of --compression]", rich_help_panel=TUNING),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace a study of another budget")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="replace a study of another budget", rich_help_panel=TUNING)
+    ] = False,
     debug: Debug = False,
     **given: Any,
 ) -> int:
@@ -146,15 +177,26 @@ def tune(
     return OK
 
 
-@app.command("verify")
+@app.command(
+    "verify",
+    cls=Command,
+    epilog=examples("dwfbench verify --runs 8 --draw 1", "dwfbench verify --results theirs.zip --device cuda"),
+)
 @guarded
-@with_flags({name: flag for name, flag in options.engine_flags().items() if name != "results"})
+@with_flags(
+    {name: flag for name, flag in options.in_panel(ENGINE, options.engine_flags()).items() if name != "results"}
+)
 def verify(
     *,
     results: ResultSets = RESULTS,
-    runs: Annotated[int, typer.Option(min=1, help="how many of the stored runs, drawn at random")] = 4,
-    draw: Annotated[int, typer.Option(help="seed of the draw")] = 0,
-    model: Annotated[str | None, typer.Option(help="only of this network; needed where it is code of your own")] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="how many of the stored runs, drawn at random", rich_help_panel=STORED)
+    ] = 4,
+    draw: Annotated[int, typer.Option(help="seed of the draw", rich_help_panel=STORED)] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(help="only of this network; needed where it is code of your own", rich_help_panel=STORED),
+    ] = None,
     debug: Debug = False,
     **given: Any,
 ) -> int:

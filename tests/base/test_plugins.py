@@ -214,11 +214,11 @@ def test_hoyer_by_hand_and_by_autograd(example, monkeypatch):
 def test_a_package_adds_a_method_a_network_and_data(install, call, tmp_path):
     code = CUT + NET + SET
     install("foreign-all", code, "1.2", methods={"cut": "Cut"}, models={"net": "net"}, datasets={"stripes": "read"})
-    cut = names_of(call("list", "methods", "--json"))["cut"]
+    cut = names_of(call("list", "methods", "--format", "json"))["cut"]
     assert (cut["summary"], cut["options"][0]["flag"]) == ("keeps the weights of largest index", "--odd")
-    net = names_of(call("list", "models", "--json"))["net"]
+    net = names_of(call("list", "models", "--format", "json"))["net"]
     assert net == {"name": "net", "summary": "One linear layer.", "source": "somebody 2021."}
-    stripes = names_of(call("list", "datasets", "--json"))["stripes"]
+    stripes = names_of(call("list", "datasets", "--format", "json"))["stripes"]
     assert stripes["summary"] == "Stripes, 1x4x4, 2 classes."
     assert stripes["source"] == "foreign-all 1.2 (foreign_all:read)"
 
@@ -239,7 +239,7 @@ def test_a_package_adds_a_method_a_network_and_data(install, call, tmp_path):
     shown = call("compare", "--results", "r", "--dataset", "stripes", "--method", "cut")
     assert "cut (odd)" in shown.stdout
     assert call("plot", "--results", "r", "--model", "net", "--method", "cut").exit_code == 0
-    assert names_of(call("list", "methods", "--json"))["l1"]
+    assert names_of(call("list", "methods", "--format", "json"))["l1"]
 
 
 def test_the_names_of_packages_are_suggested(install):
@@ -331,7 +331,7 @@ FAULTS = {
 def test_a_broken_package_is_named_with_the_reason_and_harms_nothing_else(install, call, code, why):
     install("foreign-bad", CLASS + code, methods={"bad": "Bad"})
     install("foreign-good", CUT, methods={"cut": "Cut"})
-    result = call("list", "methods", "--json")
+    result = call("list", "methods", "--format", "json")
     assert {"cut", "dwf", "l1"} <= set(names_of(result))
     assert "bad" not in names_of(result)
     assert result.stderr.startswith("The method 'bad' of foreign-bad 0.1 (foreign_bad:Bad) cannot be used: ")
@@ -352,7 +352,7 @@ def test_a_broken_package_is_not_even_imported_by_runs_of_other_methods(install,
         shown = call("list", kind)
         assert shown.exit_code == 0
         assert "cannot be used: RuntimeError" in shown.stderr
-        assert call("list", kind, "--json").stdout.startswith("[")
+        assert call("list", kind, "--format", "json").stdout.startswith("[")
     with pytest.raises(UsageError, match="RuntimeError"):
         models.build("bad", (1, 4, 4), 2, 0)
     with pytest.raises(UsageError, match="RuntimeError"):

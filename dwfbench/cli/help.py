@@ -1,0 +1,64 @@
+"""Help in panels: flags and commands under headings, examples at the end, as plain text of the terminal's width.
+
+A panel is what typer calls ``rich_help_panel``. Its own renderer draws boxes by rich, whose import takes longer than
+all else that ``dwfbench --help`` does, so the headings here are those of click's formatter.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+ARGUMENTS, STORED, TUNING, WHAT, KNOB = "Arguments", "Which runs", "Tuning", "What to train", "Knob"
+OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS = "Optimisation", "Data", "Engine", "Output", "Options"
+PANELS = (ARGUMENTS, STORED, TUNING, WHAT, KNOB, OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS)
+"""The order of a command's panels; what is in none is among its options."""
+
+
+def examples(*lines: str, note: str = "") -> str:
+    """The end of a command's help: command lines that can be copied, and what else is to be said."""
+    shown = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+    return f"{shown}\n\n{note}" if note else shown
+
+
+def write_panels(formatter, rows: Iterable[tuple[str, tuple[str, str]]]) -> None:
+    """Writes (panel, (term, description)) rows, a heading a panel."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for panel, row in rows:
+        panels.setdefault(panel, []).append(row)
+    for panel, listed in panels.items():
+        with formatter.section(panel):
+            formatter.write_dl(listed)
+
+
+def flag_rows(command, ctx) -> list[tuple[str, tuple[str, str]]]:
+    """The flags and arguments of a command by panel."""
+    described = [(panel_of(param), param.get_help_record(ctx)) for param in command.get_params(ctx)]
+    return sorted((row for row in described if row[1] is not None), key=lambda row: PANELS.index(row[0]))
+
+
+def panel_of(param: Any) -> str:
+    usual = ARGUMENTS if param.param_type_name == "argument" else OPTIONS
+    return getattr(param, "rich_help_panel", None) or usual
+
+
+class Command(TyperCommand):
+    """A command whose help has panels."""
+
+    def format_options(self, ctx, formatter):
+        write_panels(formatter, flag_rows(self, ctx))
+
+
+class Group(TyperGroup):
+    """A group whose help has panels, of its commands first."""
+
+    def format_options(self, ctx, formatter):
+        commands = [self.commands[name] for name in self.list_commands(ctx)]
+        write_panels(
+            formatter,
+            [
+                (getattr(each, "rich_help_panel", None) or "Commands", (each.name or "", each.help or ""))
+                for each in commands
+            ]
+            + flag_rows(self, ctx),
+        )
