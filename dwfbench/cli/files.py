@@ -9,9 +9,9 @@ from dwfbench.base.errors import UsageError
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.options import names, numbers
 from dwfbench.cli.sources import Data, Debug, Results, sets_of
 from dwfbench.cli.tables import export_table
+from dwfbench.cli.values import names, numbers, one_of
 
 app = typer.Typer(**SETTINGS)
 
@@ -157,7 +157,7 @@ def measure(
     """
     from dwfbench.show import tables
 
-    options.one_of(format, "format", tables.FORMATS)
+    one_of(format, "format", tables.FORMATS)
     sizes = numbers(batch, "batch")
     batches = [size for size in sizes if isinstance(size, int) and size >= 1]
     if len(batches) < len(sizes):

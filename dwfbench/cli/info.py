@@ -9,8 +9,8 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.options import one_of
 from dwfbench.cli.sources import RESULTS, Data, Debug, Results, sets_of
+from dwfbench.cli.values import one_of
 from dwfbench.runs import spec
 
 app = typer.Typer(**SETTINGS)

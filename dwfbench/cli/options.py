@@ -6,17 +6,19 @@ left of the command line and checked against the chosen methods, so that a plug-
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, overload
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.machine import cores
 from dwfbench.cli.help import DATA, ENGINE, KNOB, OPTIMISATION, OUTPUT, WHAT
+from dwfbench.cli.methods import methods
+from dwfbench.cli.values import numbers
 from dwfbench.runs import spec
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from dwfbench.execution.worker import Engine
     from dwfbench.experiments.plan import Request
 
+METHODS = (
+    'names, or path/to/file.py:Class, separated by commas; brackets bind options to one: "dwf[depth=2,3],l1[lr=0.2]" '
+    "[default: dwf]"
+)
 COMPRESSION = "target compression ratios, separated by commas; a method with a strength searches for them"
 
 
@@ -49,7 +55,7 @@ def in_panel(title: str, flags: dict[str, tuple[Any, Any]]) -> dict[str, tuple[A
 def flags() -> dict[str, tuple[Any, Any]]:
     """(annotation, default) of every flag that training shares, by name."""
     chosen = {
-        "method": option(str | None, "names, or path/to/file.py:Class, separated by commas [default: dwf]"),
+        "method": option(str | None, METHODS),
         "recipe": option(str | None, "a recipe of `dwfbench list recipes`"),
         "config": option(Path | None, "TOML file with the same keys; flags win"),
         "seed": option(str | None, "seeds, separated by commas"),
@@ -120,7 +126,7 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
     Loads the data and sets the threads of this process. Raises UsageError for whatever does not fit.
     """
     said = {
-        "methods": names(given["method"]),
+        "methods": methods(given["method"]),
         **{key: given[key] for key in ("points", "max_runs", "strength_max", "seeds")},
         **{
             key: numbers(given[key], key.replace("_", "-"))
@@ -151,6 +157,11 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
         **{key: plan.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
     ).to(engine.here)
     return Asked(plan.requests(layers, said), dataset, engine, given["results"])
+
+
+def gives(given: Mapping[str, Any], name: str) -> bool:
+    """Whether a setting is given, by its flag or in the brackets of a method."""
+    return given[name] is not None or any(name in bound for _, bound in methods(given["method"]) or [])
 
 
 def engine_of(given: Mapping[str, Any], save_model: bool = False) -> "Engine":
@@ -197,50 +208,6 @@ def on_cluster(engine: "Engine", given: Mapping[str, Any]) -> "Engine":
 
     share = cluster.connect(given["ray"], given["cpus_per_group"], given["gpus_per_group"], given["device"])
     return replace(engine, device=torch.device("cuda" if share.gpus else "cpu"), threads=share.cpus, cluster=share)
-
-
-@overload
-def names(text: str) -> list[str]: ...
-@overload
-def names(text: str | None) -> list[str] | None: ...
-def names(text: str | None) -> list[str] | None:
-    """A comma list of names."""
-    found = [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
-    if found == []:
-        raise UsageError("An empty list of names was given.")
-    return found
-
-
-@overload
-def numbers(text: str, flag: str) -> list[float]: ...
-@overload
-def numbers(text: str | None, flag: str) -> list[float] | None: ...
-def numbers(text: str | None, flag: str) -> list[float] | None:
-    """A comma list of numbers; whole ones are ints."""
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-        if not all(map(math.isfinite, values)):
-            raise ValueError
-    except ValueError:
-        raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
-    return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
-
-
-def one_of(text: str, flag: str, choices: Iterable[str]) -> str:
-    """The text, which must be among the choices."""
-    if text not in (known := list(choices)):
-        raise UsageError(f"--{flag} must be one of {', '.join(known)}, not {text!r}.")
-    return text
-
-
-def pair(text: str, flag: str) -> tuple[float, float]:
-    """Two numbers, the ends of a range."""
-    values = numbers(text, flag)
-    if len(values) != 2:
-        raise UsageError(f"--{flag} takes two numbers separated by a comma, not {text!r}.")
-    return values[0], values[1]
 
 
 def positive(text: str, flag: str) -> int:

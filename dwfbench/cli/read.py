@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
-from dwfbench.cli import options
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.options import names, numbers
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, sets_of, stored_records
 from dwfbench.cli.tables import curve_table
+from dwfbench.cli.values import names, numbers, one_of, pair
 from dwfbench.runs import spec
 
 if TYPE_CHECKING:
@@ -58,10 +57,10 @@ def compare(
     from dwfbench.analysis import curves
     from dwfbench.show import tables
 
-    options.one_of(format, "format", tables.FORMATS)
-    options.one_of(reading, "reading", tables.READINGS)
+    one_of(format, "format", tables.FORMATS)
+    one_of(reading, "reading", tables.READINGS)
     ratios, tolerances = numbers(at, "at"), numbers(tolerance, "tolerance")
-    span = None if area is None else options.pair(area, "area")
+    span = None if area is None else pair(area, "area")
     if any(not value >= 1 for value in ratios):
         raise UsageError("--at takes compression ratios of at least 1.")
     if any(not 0 <= value <= 100 for value in tolerances):

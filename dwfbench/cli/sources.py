@@ -7,7 +7,7 @@ import typer
 
 from dwfbench.cli.app import NOTHING, message
 from dwfbench.cli.help import STORED
-from dwfbench.cli.options import names
+from dwfbench.cli.values import names
 
 if TYPE_CHECKING:
     from dwfbench.runs.resultsets import Source

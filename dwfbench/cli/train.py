@@ -18,6 +18,7 @@ from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
 from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, sets_of, stored_records
 from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
+from dwfbench.cli.values import pair
 
 app = typer.Typer(**SETTINGS)
 
@@ -56,6 +57,7 @@ NOTE = (
     epilog=examples(
         "dwfbench run --method dwf --depth 2,3,4 --seeds 3",
         "dwfbench run --method snip,synflow --compression 5,10,30,100,300",
+        'dwfbench run --method "dwf[depth=2,3],l1[proximal=true]" --seeds 3',
         "dwfbench run --recipe vgg-16-cifar10 --method dwf,magnitude --dry-run",
         note=NOTE,
     ),
@@ -79,7 +81,7 @@ def run(
     **given: Any,
 ) -> int:
     """Train the runs of one or more curves; runs that are stored already are skipped."""
-    if tuned and given["lr"] is not None:
+    if tuned and options.gives(given, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
     asked = options.read(given, context.args, save_model)
 
@@ -151,7 +153,7 @@ def tune(
     Every trial is a short curve at the compression ratios of --compression [default: 5,40,300], with --max-runs
     strengths at most [default: 5] where a method is turned by a strength. `dwfbench run --tuned` takes the winner.
     """
-    if given["lr"] is not None:
+    if options.gives(given, "lr"):
         raise UsageError("--lr is what tuning chooses; give --lr-range.")
     asked = options.read(given, context.args)
 
@@ -161,8 +163,8 @@ def tune(
 
     requests = [tuning.short(request) for request in asked.requests]
     ratios = [ratio for request in requests for ratio in request.settings["compression"]]
-    span = (min(ratios), max(ratios)) if area is None else options.pair(area, "area")
-    budget = tuning.Budget(trials, options.pair(lr_range, "lr-range"), span)
+    span = (min(ratios), max(ratios)) if area is None else pair(area, "area")
+    budget = tuning.Budget(trials, pair(lr_range, "lr-range"), span)
     source = {**assess.environment(asked.engine.here, asked.engine.threads), "argv": list(asked.engine.argv)}
     folder = asked.results / "tuning"
     with Reporter() as reporter, asked.stopping():

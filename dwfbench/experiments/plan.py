@@ -94,23 +94,43 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
 
     ``layers`` are recipe and config (as ``spec.read_toml`` gives them), ``flags`` the command line: fields of
     RunSpec, CURVE_KEYS, ``methods`` and options of methods, which may be lists (every combination is a curve).
-    Raises UsageError for unknown names, options that no chosen method has, values out of range and budgets
-    without a step.
+    Of the ``methods`` each is a name, or (name, settings) where the settings are that entry's own and win over all
+    others. Raises UsageError for unknown names, options that no chosen method has, values out of range, budgets
+    without a step, and the same curve with two lists of runs.
     """
-    names = as_list(general([*layers, flags], "methods", ["dwf"]))
-    kinds = {kind.name: kind for kind in map(contract.load, names)}  # path/to/file.py:Class has a name of its own
+    named = as_list(general([*layers, flags], "methods", ["dwf"]))
+    # path/to/file.py:Class has a name of its own
+    entries = [(contract.load(name), bound) for name, bound in ((n, {}) if isinstance(n, str) else n for n in named)]
     layers = [{**layer, "method": own_tables(layer)} for layer in layers]
-    check_options(kinds, layers, flags)
-    found: dict[Method, Request] = {}  # a value that is listed twice is one curve
-    for name, kind in kinds.items():
+    check_options({kind.name: kind for kind, _ in entries}, layers, flags)
+    found: dict[tuple[Method, str], Request] = {}  # a value that is listed twice is one curve
+    for kind, bound in entries:
+        check_bound(kind, bound)
+        given = {key: value for key, value in flags.items() if value is not None} | dict(bound)
         options = [item.name for item in fields(kind)]
         swept: dict[str, list] = {}
-        for layer in [*(layer.get("method", {}).get(name, {}) for layer in layers), flags]:
+        for layer in [*(layer.get("method", {}).get(kind.name, {}) for layer in layers), given]:
             swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
         for values in itertools.product(*swept.values()):
-            chosen = contract.create(name, dict(zip(swept, values, strict=True)))
-            found[chosen] = Request(chosen, settings_of(chosen, layers, flags))
+            chosen = contract.create(kind.name, dict(zip(swept, values, strict=True)))
+            settings = over(settings_of(chosen, layers, flags), bound)
+            setting = repr([settings.get(key) for key in spec.settings()])
+            request = found.setdefault((chosen, setting), Request(chosen, settings))
+            if any(request.settings.get(key) != settings.get(key) for key in spec.CURVE_KEYS):
+                raise UsageError(f"{chosen.label()} is asked for twice, with other runs; ask once, with all of them.")
     return list(found.values())
+
+
+def check_bound(kind: type[Method], bound: Mapping[str, Any]) -> None:
+    """UsageError for a key in a method's brackets that is not its own, naming the nearest that is."""
+    allowed = [*spec.settings(), *spec.CURVE_KEYS, *(item.name for item in fields(kind))]
+    for key in bound:
+        if key not in allowed:
+            raise UsageError(f"--method {kind.name}[...]: unknown key {key!r}{spec.nearest(key, allowed)}")
+        if key in ("model", "dataset", *spec.DATA_KEYS):
+            flag = key.replace("_", "-")
+            raise UsageError(f"{key} is the same for all methods; give --{flag}, not --method {kind.name}[{key}=...].")
+    check_knobs([kind], bound)
 
 
 def own_tables(layer: Mapping[str, Any]) -> dict[str, Mapping]:
@@ -129,19 +149,25 @@ def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], 
             raise UsageError(
                 f"--{flag} is neither a flag of run nor an option of {chosen}{spec.nearest(key, [*shared, *own])}"
             )
-    knobs = {kind.knob for kind in kinds.values()}
-    if "strength" in knobs:
-        knobs.add("compression")  # as targets
-    for key in ("strength", "strength_range", "strength_max", "compression", "compression_range"):
-        knob = key.partition("_")[0]
-        if flags.get(key) is not None and knob not in knobs:
-            raise UsageError(f"--{knob} is not the knob of {', '.join(kinds)}; see `dwfbench list methods`.")
+    check_knobs(kinds.values(), flags)
     for layer in layers:
         for name, table in layer.get("method", {}).items():
             allowed = [*shared, *(item.name for item in fields(contract.load(name))), "when"]
             for key in itertools.chain(table, *table.get("when", [])):
                 if key not in allowed:
                     raise UsageError(f"[method.{name}]: unknown key {key!r}{spec.nearest(key, allowed)}")
+
+
+def check_knobs(kinds: Iterable[type[Method]], given: Mapping[str, Any]) -> None:
+    """UsageError for values of a knob that none of the methods has."""
+    knobs = {kind.knob for kind in kinds}
+    if "strength" in knobs:
+        knobs.add("compression")  # as targets
+    for key in ("strength", "strength_range", "strength_max", "compression", "compression_range"):
+        knob = key.partition("_")[0]
+        if given.get(key) is not None and knob not in knobs:
+            names = ", ".join(kind.name for kind in kinds)
+            raise UsageError(f"--{knob} is not the knob of {names}; see `dwfbench list methods`.")
 
 
 def settings_of(chosen: Method, layers: Iterable[Mapping[str, Any]], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,6 +232,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     methods = content.get("methods", [])
     if not isinstance(methods, (str, list)) or not all(isinstance(name, str) for name in methods):
         raise UsageError(f"{path}: methods must be a list of names.")
+    if any(name.endswith("]") for name in methods):
+        raise UsageError(f"{path}: methods must be names without brackets; give options in a table, [method.dwf].")
     tables = content.get("method", {})
     shared = ("model", "dataset", "methods", *DATA_KEYS)
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):

@@ -110,6 +110,14 @@ def test_a_dry_run_shows_the_ids_of_the_records_and_writes_nothing(trained, run,
     assert not (tmp_path / "none").exists()
 
 
+def test_brackets_bind_options_to_a_method_and_mean_the_runs_of_free_flags(run, tmp_path):
+    words = ("--strength", "1e-4,1e-3", "--dry-run")
+    bound = run(tmp_path, "--method", "dwf[depth=2,3],l1[proximal=true]", *words)
+    free = run(tmp_path, "--method", "dwf,l1", "--depth", "2,3", "--proximal", *words)
+    assert (bound.exit_code, len(ID.findall(bound.stdout))) == (0, 6)
+    assert bound.stdout.splitlines()[:7] == free.stdout.splitlines()[:7]
+
+
 def test_stored_runs_are_not_trained_again(trained, run, snapshot):
     before = snapshot(trained[0])
     again = run(trained[0], *EVERYTHING)
@@ -346,6 +354,9 @@ REFUSED = {
     "--model lenet300": "did you mean lenet-300-100?",
     "--dataset mnits": "did you mean mnist?",
     "--recipe lenet-5-mnits": "did you mean lenet-5-mnist?",
+    "--method dwf[depht=2]": "did you mean depth?",
+    "--method dwf[depth=2": "not closed",
+    "--tuned --method dwf[lr=0.1]": "either --lr or --tuned",
     "--depth 1": "depth must be at least 2",
     "--depth x": "depth must be a whole number",
     "--depth 2 --depth 3": "given twice",
@@ -392,6 +403,7 @@ def test_nonsense_is_refused_in_one_sentence_and_nothing_is_written(run, tmp_pat
         ("a = [", "not valid TOML"),
         ("epoch = 3", "did you mean epochs?"),
         ("model = 3", "model must be a text"),
+        ("methods = ['dwf[depth=2]']", "in a table, [method.dwf]"),
         ("[method.dwf]\ndepht = 2", "did you mean depth?"),
         ("[method.dwf]\nval-fraction = 0.2", "the same for all methods"),
     ],

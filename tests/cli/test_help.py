@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from dwfbench.cli import app, help, options
+from dwfbench.cli.methods import methods
 
 COMMANDS = {name: panel for panel, commands in app.COMMANDS.items() for name in commands}
 FAMILIES = {"train", "read", "files", "info"}
@@ -45,6 +46,7 @@ def test_an_example_is_a_line_that_its_command_understands(call, name):
         program, called, *words = shlex.split(line)
         assert (program, called) == ("dwfbench", name)
         context = command(name).make_context(name, words)
+        methods(context.params.get("method"))
         options.leftover(context.args)  # what is left are options of methods, or an error
 
 

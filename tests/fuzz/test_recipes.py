@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwfbench.cli import options
+from dwfbench.cli import options, values
+from dwfbench.cli.methods import methods
 from dwfbench.runs import spec
 from dwfbench.runs.spec import RunSpec
 from tests.fuzz import properties, seeds
@@ -83,8 +84,10 @@ def test_any_text_as_the_value_of_a_flag(item, text):
 @given(st.one_of(odd_text, st.text("0123456789.,-+e_ naif", max_size=12), st.just("9" * 500)))
 def test_any_text_as_a_list_of_numbers_or_names(text):
     for read in (
-        lambda: options.numbers(text, "at"),
-        lambda: options.names(text),
+        lambda: values.numbers(text, "at"),
+        lambda: values.names(text),
+        lambda: methods(text),
+        lambda: methods(f"dwf[{text}]"),
         lambda: options.positive(text, "lanes"),
         lambda: options.leftover([text]),
         lambda: RunSpec(lr_drops=text),

@@ -1,0 +1,51 @@
+"""The values of flags that are lists in a text: names and numbers separated by commas."""
+
+import math
+from collections.abc import Iterable
+from typing import overload
+
+from dwfbench.base.errors import UsageError
+
+
+@overload
+def names(text: str) -> list[str]: ...
+@overload
+def names(text: str | None) -> list[str] | None: ...
+def names(text: str | None) -> list[str] | None:
+    """A comma list of names."""
+    found = [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
+    if found == []:
+        raise UsageError("An empty list of names was given.")
+    return found
+
+
+@overload
+def numbers(text: str, flag: str) -> list[float]: ...
+@overload
+def numbers(text: str | None, flag: str) -> list[float] | None: ...
+def numbers(text: str | None, flag: str) -> list[float] | None:
+    """A comma list of numbers; whole ones are ints."""
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+        if not all(map(math.isfinite, values)):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
+    return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
+
+
+def one_of(text: str, flag: str, choices: Iterable[str]) -> str:
+    """The text, which must be among the choices."""
+    if text not in (known := list(choices)):
+        raise UsageError(f"--{flag} must be one of {', '.join(known)}, not {text!r}.")
+    return text
+
+
+def pair(text: str, flag: str) -> tuple[float, float]:
+    """Two numbers, the ends of a range."""
+    values = numbers(text, flag)
+    if len(values) != 2:
+        raise UsageError(f"--{flag} takes two numbers separated by a comma, not {text!r}.")
+    return values[0], values[1]

@@ -1,0 +1,93 @@
+"""Which curves are meant where settings are bound to a method by brackets."""
+
+import re
+
+import pytest
+
+from dwfbench.base.errors import UsageError
+from dwfbench.cli.methods import methods
+from dwfbench.cli.options import leftover
+from dwfbench.data import dataset as data
+from dwfbench.experiments import plan
+
+SHORT = {"epochs": 2, "strength": [1e-4, 1e-3]}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def requests(text, flags="", layers=(), **shared):
+    return plan.requests(list(layers), {**shared, "methods": methods(text), **leftover(flags.split())})
+
+
+def chosen(text, flags="", layers=(), **shared):
+    """Label and learning rate of every curve."""
+    return [(one.method.label(), one.settings.get("lr")) for one in requests(text, flags, layers, **shared)]
+
+
+@pytest.mark.parametrize(
+    ("bound", "free", "flags"),
+    [
+        ("dwf[depth=2,3]", "dwf", "--depth 2,3"),
+        ("dwf[depth=2,3],l1[proximal=true]", "dwf,l1", "--depth 2,3 --proximal"),
+        ("dwf[depth=2],dwf[depth=3],dwf[depth=2]", "dwf", "--depth 2,3"),
+        ("random[distribution=erk,compression=2,5]", "random[compression=2,5]", "--distribution erk"),
+    ],
+)
+def test_bound_options_are_the_runs_and_labels_of_free_flags(digits, bound, free, flags):
+    shared = {"epochs": 2} if "random" in bound else SHORT
+    ours, theirs = requests(bound, **shared), requests(free, flags, **shared)
+    assert [one.method.label() for one in ours] == [one.method.label() for one in theirs]
+    ids = [[[run.id for run in plan.curve(one, digits).specs] for one in each] for each in (ours, theirs)]
+    assert ids[0] == ids[1]
+    assert all(ids[0])
+
+
+def test_brackets_are_of_their_own_entry():
+    assert chosen("dwf[depth=2,lr=0.1],dwf[depth=4],l1[lr=0.3]", lr=0.5) == [
+        ("dwf D=2", 0.1),
+        ("dwf D=4", 0.5),
+        ("l1", 0.3),
+    ]
+    assert chosen("random[distribution=erk],synflow") == [("random (erk)", None), ("synflow", None)]
+
+
+def test_brackets_win_over_flags_and_these_over_the_file():
+    layer = {"lr": 0.9, "method": {"dwf": {"depth": 5, "lr": 0.8, "when": [{"depth": 2, "lr": 0.7}]}}}
+    assert chosen("dwf", layers=[layer]) == [("dwf D=5", 0.8)]
+    assert chosen("dwf[depth=2]", layers=[layer]) == [("dwf D=2", 0.7)]
+    assert chosen("dwf[depth=2]", "--depth 3", [layer], lr=0.6) == [("dwf D=2", 0.6)]
+    assert chosen("dwf[depth=2,lr=0.5]", "--depth 3", [layer], lr=0.6) == [("dwf D=2", 0.5)]
+
+
+def test_the_same_method_with_two_rates_is_two_curves(digits):
+    curves = [plan.curve(one, digits) for one in requests("l1[lr=0.1],l1[lr=0.2],l1[lr=0.1]", **SHORT)]
+    assert [{run.lr for run in curve.specs} for curve in curves] == [{0.1}, {0.2}]
+
+
+def test_a_bound_knob_displaces_what_is_said_for_all(digits):
+    bound = requests("dwf[strength=0.01,seeds=2],l1", epochs=2, compression=[5, 10])
+    first, second = (plan.curve(one, digits) for one in bound)
+    assert ([(run.strength, run.seed) for run in first.specs], first.targets) == ([(0.01, 0), (0.01, 1)], ())
+    assert second.targets == (5, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dwf[depht=2]", "--method dwf[...]: unknown key 'depht'; did you mean depth?"),
+        ("l1[depth=2],dwf", "--method l1[...]: unknown key 'depth'"),
+        ("dwf[lrr=2]", "did you mean lr?"),
+        ("dwf[depth=two]", "depth must be a whole number"),
+        ("dwf[model=lenet-5]", "model is the same for all methods; give --model, not --method dwf[model=...]."),
+        ("dwf[val-fraction=0.2]", "give --val-fraction"),
+        ("snip[strength=1]", "--strength is not the knob of snip"),
+        ("dwf[seeds=2],dwf[seeds=3]", "dwf D=3 is asked for twice"),
+        ("dwff[depth=2]", "did you mean dwf?"),
+    ],
+)
+def test_what_a_method_cannot_be_bound_to_is_refused(text, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        requests(text)
