@@ -11,7 +11,7 @@ from dwfbench.cli.methods import methods
 
 COMMANDS = {name: panel for panel, commands in app.COMMANDS.items() for name in commands}
 FAMILIES = {"train", "read", "files", "info"}
-HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "matplotlib", "altair", "rich", "ray"}
+HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "matplotlib", "altair", "ray"}
 SCRIPT = "import sys; from dwfbench.cli.app import main; sys.argv[0] = 'dwfbench'; main()"
 
 
