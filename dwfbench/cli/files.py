@@ -12,6 +12,7 @@ from dwfbench.cli.help import Command, examples
 from dwfbench.cli.sources import Data, Debug, Results, sets_of
 from dwfbench.cli.tables import export_table
 from dwfbench.cli.values import names, numbers, one_of
+from dwfbench.runs import resultsets
 
 app = typer.Typer(**SETTINGS)
 
@@ -44,8 +45,6 @@ def pack(
     Trials and studies of tuning, histories, and measurements go along; stored networks (--save-model) do not. Equal
     records give equal archives. Every command that reads results takes archives as it takes folders.
     """
-    from dwfbench.runs import resultsets
-
     parts, damaged = resultsets.pack(sets_of(sources), output, keep_both)
     for sentence in damaged:
         message(sentence)
@@ -61,8 +60,6 @@ def unpack(
     debug: Debug = False,
 ) -> int:
     """Make a results folder of an archive, to train on from there. A run that the folder has otherwise is refused."""
-    from dwfbench.runs import resultsets
-
     (source,) = sets_of([archive])
     if not source.is_archive:
         raise UsageError(f"{source.path} is a folder, not an archive.")

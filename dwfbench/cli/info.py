@@ -1,6 +1,7 @@
 """The commands that describe what there is: list and doctor."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +56,6 @@ def list_(
 
 
 def list_methods() -> list[dict]:
-    from dataclasses import fields
-
     from dwfbench.base import plugins
     from dwfbench.methods import contract
 

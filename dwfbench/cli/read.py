@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,10 +15,9 @@ from dwfbench.cli.help import Command, examples
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, sets_of, stored_records
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import names, numbers, one_of, pair
-from dwfbench.runs import spec
-
-if TYPE_CHECKING:
-    from dwfbench.runs.resultsets import Source
+from dwfbench.runs import resultsets, spec
+from dwfbench.runs.resultsets import Source
+from dwfbench.runs.store import replace
 
 app = typer.Typer(**SETTINGS)
 
@@ -124,7 +123,6 @@ def plot(
     if kind not in kinds:
         raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
     from dwfbench.analysis import curves, dynamics, latency
-    from dwfbench.runs.store import replace
     from dwfbench.show import figures
 
     if threshold is not None and kind != "accuracy":
@@ -199,7 +197,6 @@ def report(
 ) -> int:
     """Write charts, tables, cautions, failures and provenance as one HTML file that opens without a network."""
     from dwfbench.analysis import curves
-    from dwfbench.runs import resultsets
     from dwfbench.show import report
 
     named = sets_of(results)
@@ -216,7 +213,7 @@ def report(
     return OK
 
 
-def list_runs(named: "list[Source]", as_json: bool) -> int:
+def list_runs(named: list[Source], as_json: bool) -> int:
     records = stored_records(named, None, None)
     if not records:
         return nothing(named)

@@ -1,16 +1,15 @@
 """What the commands that read results share: the flags that name and choose them, and their records."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dwfbench.cli.app import NOTHING, message
 from dwfbench.cli.help import STORED
 from dwfbench.cli.values import names
-
-if TYPE_CHECKING:
-    from dwfbench.runs.resultsets import Source
+from dwfbench.runs import resultsets
+from dwfbench.runs.resultsets import Source
 
 Results = Annotated[Path, typer.Option("--results", help="folder of the run records")]
 ResultSets = Annotated[
@@ -32,14 +31,12 @@ Cut = Annotated[
 Listed = Annotated[str | None, typer.Option(help="only these, separated by commas", rich_help_panel=STORED)]
 
 
-def sets_of(texts: list[str]) -> "list[Source]":
-    from dwfbench.runs import resultsets
-
+def sets_of(texts: list[str]) -> list[Source]:
     return resultsets.sources(texts)
 
 
 def stored_records(
-    named: "list[Source]",
+    named: list[Source],
     dataset,
     model,
     threshold: float | None = None,
@@ -52,7 +49,6 @@ def stored_records(
     Commands filter by method later: labels and the dense reference come from all methods' runs.
     """
     from dwfbench.analysis import curves
-    from dwfbench.runs import resultsets
 
     records, damaged = resultsets.load(named, history, weights, measurement)
     for sentence in damaged:
@@ -61,10 +57,10 @@ def stored_records(
     return records if threshold is None else curves.counted_at(records, threshold)
 
 
-def places(named: "list[Source]") -> str:
+def places(named: list[Source]) -> str:
     return " and ".join(str(source.path) for source in named)
 
 
-def nothing(named: "list[Source]") -> int:
+def nothing(named: list[Source]) -> int:
     message(f"No finished run in {places(named)} fits; train some with `dwfbench run`.")
     return NOTHING

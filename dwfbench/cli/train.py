@@ -6,7 +6,9 @@ our own do.
 """
 
 import inspect
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +21,7 @@ from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Comm
 from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, sets_of, stored_records
 from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
 from dwfbench.cli.values import pair
+from dwfbench.runs.store import Store
 
 app = typer.Typer(**SETTINGS)
 
@@ -88,7 +91,6 @@ def run(
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import estimate, plan
     from dwfbench.experiments import run as runner
-    from dwfbench.runs.store import Store
 
     if tuned:
         from dwfbench.experiments import tune as tuning
@@ -215,12 +217,8 @@ def verify(
         records = [record for record in records if record["spec"]["model"] == models.identity(model)]
     engine = options.engine_of({**given, "results": Path()})
 
-    import tempfile
-    from dataclasses import replace
-
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import verify as verification
-    from dwfbench.runs.store import Store
 
     chosen = verification.sample(records, runs, draw)
     if not chosen:
