@@ -4,7 +4,7 @@ from importlib import import_module, util
 
 from benchmarks.timing import Options, Row, main
 
-MODULES = ("training", "memory", "startup", "scoring", "cluster")
+MODULES = ("training", "memory", "startup", "scoring", "waiting", "cluster")
 
 
 def rows(options: Options) -> list[Row]:

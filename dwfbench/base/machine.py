@@ -1,4 +1,9 @@
-"""How many processors there are to use."""
+"""How many processors there are to use, and how threads wait for each other on them."""
+
+import os
+
+SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""The environment in which OpenMP's threads sleep while they wait: any runtime's variable, and what Intel's reads."""
 
 
 def cores() -> int:
@@ -9,3 +14,13 @@ def cores() -> int:
     from joblib import cpu_count  # here, as it imports numpy, for which the command line's help does not wait
 
     return cpu_count()
+
+
+def let_threads_sleep() -> None:
+    """Have OpenMP's threads sleep while they wait, unless the user has said how they wait; before torch is imported.
+
+    For this process and all that it starts. Threads that spin keep their processors from whoever else needs one, be it
+    the thread that they wait for.
+    """
+    if not SLEEPING.keys() & os.environ.keys():
+        os.environ.update(SLEEPING)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.machine import let_threads_sleep
 from dwfbench.cli.help import Group, examples
 
 SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -132,4 +133,5 @@ for panel, commands in COMMANDS.items():
 
 def main() -> None:
     """The console script ``dwfbench``."""
+    let_threads_sleep()
     app()

@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata, util
 from pathlib import Path
@@ -26,6 +26,7 @@ import torch
 import dwfbench
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
+from dwfbench.base.machine import SLEEPING
 from dwfbench.data import dataset as data
 from dwfbench.execution.worker import (
     GRACE,
@@ -141,7 +142,7 @@ def nodes() -> list[Node]:
         return dict(versions())
 
     alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeManagerAddress"])
-    remote = ray.remote(num_cpus=0)(told)
+    remote = on_workers(told, num_cpus=0)
     refs = [remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
             for node in alive]  # fmt: skip
     return [
@@ -188,7 +189,13 @@ def machine(cluster: Cluster) -> Machine:
         found = Machine.of(torch.device("cuda" if cluster.gpus else "cpu"))
         return replace(found, memory=int(found.memory * cluster.gpus))
 
-    return ray.get(ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus)(told).remote())
+    return ray.get(on_workers(told, num_cpus=cluster.cpus, num_gpus=cluster.gpus).remote())
+
+
+def on_workers(function: Callable, **options: Any) -> Any:
+    """A function for workers, whose threads wait for each other as those of this process do."""
+    waiting = {name: os.environ[name] for name in SLEEPING if name in os.environ}
+    return ray.remote(runtime_env={"env_vars": waiting}, **options)(function)
 
 
 # ---------------------------------------------------------------- the driver
@@ -205,7 +212,7 @@ def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Pr
     desk, cluster = desk_of(engine.checkpoints), engine.cluster
     assert cluster is not None
     kit = ray.put(Kit.of(dataset, engine))
-    remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=RETRIES)(perform)
+    remote = on_workers(perform, num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=RETRIES)
     left = {remote.remote(kit, desk, number, pickle.dumps(task)): number for number, task in enumerate(tasks)}
     deadlines: dict[int, float] = {}
     try:

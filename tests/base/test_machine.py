@@ -1,4 +1,4 @@
-"""The processors of a process whose affinity and control group are faked."""
+"""The processors of a process whose affinity and control group are faked, and how its threads wait."""
 
 import builtins
 import os
@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from dwfbench.base import machine as machines
 from dwfbench.base.machine import cores
 from dwfbench.data.readers import decoding
 
@@ -75,3 +76,35 @@ def test_asking_for_the_processors_imports_no_torch_and_importing_the_module_no_
         "assert cores() >= 1; assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- threads that wait
+
+
+def spins(code, **own):
+    """How often a waiting thread of the OpenMP in torch looks again before it sleeps, in a process of ``code``."""
+    names = {*machines.SLEEPING, "GOMP_SPINCOUNT"}
+    environment = {name: value for name, value in os.environ.items() if name not in names} | own
+    environment["OMP_DISPLAY_ENV"] = "verbose"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+    (line,) = (line for line in said.splitlines() if "GOMP_SPINCOUNT" in line)
+    return int(line.split("'")[1])
+
+
+COMMAND = "from dwfbench.cli import app; app.app = lambda: __import__('torch'); app.main()"
+gnu = pytest.mark.skipif(sys.platform != "linux", reason="torch comes with GNU's OpenMP on Linux")
+
+
+@gnu
+def test_threads_of_a_command_sleep_while_they_wait_unless_the_user_has_said_how():
+    assert spins(COMMAND) == 0
+    assert spins(COMMAND, OMP_WAIT_POLICY="ACTIVE") > 0
+    assert spins(COMMAND, KMP_BLOCKTIME="200") > 0
+
+
+def test_the_library_leaves_the_environment_as_it_is():
+    environment = {name: value for name, value in os.environ.items() if name not in machines.SLEEPING}
+    unset = f"assert not {set(machines.SLEEPING)} & set(os.environ)"
+    code = f"import os, dwfbench, dwfbench.cli.app; {unset}; dwfbench.factorize; {unset}"
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

@@ -200,6 +200,18 @@ def test_nodes_tell_what_they_have_and_run(joined):
     assert [(node.cpus, node.gpus, node.versions) for node in nodes()] == [(1, 0, versions())] * 2
 
 
+def test_threads_of_workers_wait_as_those_of_the_command(joined, monkeypatch):
+    import ray
+
+    from dwfbench.execution.ray import join, on_workers
+
+    join(joined)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    waiting = on_workers(lambda: [os.environ.get(name) for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")])
+    assert ray.get(waiting.remote()) == ["PASSIVE", None]
+
+
 def test_doctor_looks_at_the_nodes(joined):
     from dwfbench.cli import doctor
 
