@@ -43,9 +43,9 @@ def rows(options: Options) -> list[Row]:
     def seconds(address: str, tasks: list[Task]) -> float:
         """Of all tasks, by workers that have started."""
         here = replace(engine, cluster=Cluster(address, 1, 0))
-        list(cluster.train(empty[:20], dataset, here, Silence()))
+        list(cluster.outcomes(empty[:20], dataset, here, Silence()))
         start = time.perf_counter()
-        list(cluster.train(tasks, dataset, here, Silence()))
+        list(cluster.outcomes(tasks, dataset, here, Silence()))
         return time.perf_counter() - start
 
     tasks = run.divide(curve, list(curve.specs), dataset, engine)

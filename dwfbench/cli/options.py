@@ -177,15 +177,15 @@ def engine_of(given: Mapping[str, Any], save_model: bool = False) -> "Engine":
     place, threads = hardware(given["device"] if given["ray"] is None else "cpu", given["threads"], given["jobs"])
     minutes = given["checkpoint_minutes"]
     engine = Engine(
-        place,
-        threads,
-        lanes,
-        None if given["compile"] == "auto" else given["compile"] == "on",
-        given["jobs"],
-        given["eval_every"],
-        given["results"] / "checkpoints" if minutes else None,
-        minutes,
-        given["timeout_minutes"],
+        device=place,
+        threads=threads,
+        lanes=lanes,
+        compile=None if given["compile"] == "auto" else given["compile"] == "on",
+        jobs=given["jobs"],
+        eval_every=given["eval_every"],
+        checkpoints=given["results"] / "checkpoints" if minutes else None,
+        checkpoint_minutes=minutes,
+        timeout_minutes=given["timeout_minutes"],
         save_model=save_model,
         argv=("dwfbench", *sys.argv[1:]),
     )

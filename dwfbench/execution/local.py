@@ -15,50 +15,31 @@ import torch.multiprocessing
 
 from dwfbench.base import plugins
 from dwfbench.data import dataset as data
-from dwfbench.execution.worker import GRACE, Engine, Progress, Result, Silent, Task, begin, failures, timed_out
+from dwfbench.execution.worker import GRACE, Engine, Outcome, Progress, Silent, Task, begin, timed_out
 from dwfbench.training.checkpoint import stop
 
 DIED = "the worker process died twice, perhaps for want of memory; try fewer --jobs"
 
 
-def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Result]:
-    """The results of all tasks, from ``engine.jobs`` processes, as they come.
+def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
+    """What became of the tasks, from ``engine.jobs`` processes.
 
     What a process leaves that dies (killed for its memory, a crash in a library) is tried again at the end, with no
-    other process beside it, and recorded as failed if that dies, too. What takes too long is not tried again.
+    other process beside it. What takes too long is not tried again.
     """
-    lost = []
-    for task, ended in run_all(tasks, engine.jobs, dataset, engine):
-        if isinstance(ended, EOFError):
-            lost.append(task)
+    left = []
+    for task, outcome in train(tasks, engine.jobs, dataset, engine, progress):
+        if outcome == DIED:
+            left.append(task)
         else:
-            yield from taken(task, ended, dataset, engine, progress)
-    if lost:
+            yield task, outcome
+    if left:
         progress.note("A worker process died; what it left is tried again, without others beside it.")
-    for task, ended in run_all(lost, 1, dataset, engine):
-        yield from taken(task, ended, dataset, engine, progress)
+    yield from train(left, 1, dataset, engine, progress)
 
 
-def taken(task: Task, ended, dataset: data.Dataset, engine: Engine, progress: Progress) -> list[Result]:
-    """What ``run_all`` tells of a task, as results."""
-    if isinstance(ended, TimeoutError):
-        return failures(task, dataset, engine, timed_out(engine))
-    if isinstance(ended, EOFError):
-        return failures(task, dataset, engine, DIED)
-    if isinstance(ended, BaseException):
-        raise ended
-    results, notes = ended
-    for note in notes:
-        progress.note(note)
-    return results
-
-
-Ended = tuple[list[Result], list[str]] | BaseException
-"""Results and notes of a task, or what it ended with: EOFError for a death, TimeoutError, or its own error."""
-
-
-def run_all(tasks: list[Task], jobs: int, dataset: data.Dataset, engine: Engine) -> Iterator[tuple[Task, Ended]]:
-    """Each task with what came of it, as it comes."""
+def train(tasks: list[Task], jobs: int, dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
+    """What became of the tasks, each tried once."""
     waiting, here = deque(tasks), dataset.to("cpu")
     seats = [Seat(here, engine) for _ in range(min(jobs, len(tasks)))]
     try:
@@ -71,9 +52,9 @@ def run_all(tasks: list[Task], jobs: int, dataset: data.Dataset, engine: Engine)
             stop.obey()
             for seat in busy:
                 if seat.pipe.poll():
-                    yield seat.take()
+                    yield seat.take(progress)
                 elif time.monotonic() > seat.deadline:
-                    yield seat.end(TimeoutError())
+                    yield seat.end(timed_out(engine))
     finally:  # after an interrupt or an error, too: nothing more is wanted from any process
         for seat in seats:
             seat.ask_to_stop()
@@ -110,16 +91,21 @@ class Seat:
         with suppress(OSError):  # a process that has died since: reading from the pipe will tell
             self.pipe.send(task)
 
-    def take(self) -> tuple[Task, Ended]:
-        """What came of the task; to be called when the pipe has something to read."""
+    def take(self, progress: Progress) -> Outcome:
+        """What became of the task, once the pipe has something to read. Raises what its training raised."""
         try:
-            ended = pickle.loads(self.pipe.recv_bytes())
+            said = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
-            return self.end(EOFError())
+            return self.end(DIED)
         task, self.task = self.task, None
-        return task, ended
+        if isinstance(said, Exception):
+            raise said
+        results, notes = said
+        for note in notes:
+            progress.note(note)
+        return task, results
 
-    def end(self, why: Exception) -> tuple[Task, Ended]:
+    def end(self, why: str) -> Outcome:
         """The end of the process, which has died or takes too long."""
         self.process.kill()
         self.process.join()
@@ -159,13 +145,13 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
             return
         listener = Silent()
         try:
-            ended: Ended = (list(worker.train(task, listener)), listener.notes)
+            said: Any = (list(worker.train(task, listener)), listener.notes)
         except KeyboardInterrupt:  # asked to stop
             return
         except Exception as error:
-            ended = error
+            said = error
         try:
-            pipe.send_bytes(pickle.dumps(ended))  # not send(): tensors would go through shared memory
+            pipe.send_bytes(pickle.dumps(said))  # not send(): tensors would go through shared memory
         except OSError:  # nobody waits for it any more
             return
 

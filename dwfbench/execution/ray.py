@@ -33,12 +33,12 @@ from dwfbench.execution.worker import (
     Cluster,
     Engine,
     Machine,
+    Outcome,
     Progress,
     Result,
     Task,
     Worker,
     begin,
-    failures,
     first_line,
     timed_out,
 )
@@ -201,8 +201,8 @@ def on_workers(function: Callable, **options: Any) -> Any:
 # ---------------------------------------------------------------- the driver
 
 
-def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Result]:
-    """The results of all tasks, as they come.
+def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
+    """What became of the tasks, from the workers of the cluster.
 
     A group whose process or node dies is tried again on another, from its last checkpoint; what takes too long is
     not. Raises UsageError for a worker of another version, which may join at any time.
@@ -226,13 +226,13 @@ def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Pr
                 else:
                     getattr(progress, kind)(*what)
             for ref in done:
-                yield from came(ref, tasks[left.pop(ref)], dataset, engine)
+                yield tasks[left.pop(ref)], outcome(ref)
             stop.obey()
             for ref, number in list(left.items()):
                 if time.monotonic() > deadlines.get(number, math.inf):
                     ray.cancel(ref, force=True)
                     del left[ref]
-                    yield from failures(tasks[number], dataset, engine, timed_out(engine))
+                    yield tasks[number], timed_out(engine)
     finally:  # after an interrupt or an error: nothing more is wanted
         for ref in left:
             ray.cancel(ref)  # as an interrupt does: the workers end after their step, with a checkpoint
@@ -242,17 +242,16 @@ def train(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Pr
                 ray.cancel(ref, force=True)
 
 
-def came(ref: "ray.ObjectRef", task: Task, dataset: data.Dataset, engine: Engine) -> list[Result]:
-    """What came of a task. Raises the UsageError that it ended with."""
+def outcome(ref: "ray.ObjectRef") -> list[Result] | str:
+    """What became of a task that has ended. Raises the UsageError that it ended with."""
     try:
         return ray.get(ref)
     except RayTaskError as error:
         if isinstance(error.cause, UsageError):
             raise error.cause from None
-        return failures(task, dataset, engine, f"{type(error.cause).__name__}: {first_line(error.cause)}")
+        return f"{type(error.cause).__name__}: {first_line(error.cause)}"
     except RayError as error:
-        why = f"the worker process or its node died {RETRIES + 1} times ({type(error).__name__})"
-        return failures(task, dataset, engine, why)
+        return f"the worker process or its node died {RETRIES + 1} times ({type(error).__name__})"
 
 
 class Desk:

@@ -7,7 +7,7 @@ import ctypes
 import datetime
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,6 +120,18 @@ class Progress(Listener, Protocol):
 
     def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
     def run(self, record: Mapping[str, Any]) -> None: ...
+
+
+Outcome = tuple[Task, list[Result] | str]
+"""What became of a task, or of some of its runs; the text says why nothing did, as the error of its runs."""
+
+Outcomes = Callable[[list[Task], data.Dataset, Engine, Progress], Iterator[Outcome]]
+"""The protocol of all engines: trains tasks, wherever that is, and tells what became of them as it comes.
+
+A task whose process dies, or that takes longer than ``timeout_minutes``, takes no other with it. A UsageError within a
+task ends them all, and so do ``stop.obey``, called at least between steps, and whoever closes the iterator: processes
+elsewhere are then asked to stop, have GRACE for a checkpoint, and are killed.
+"""
 
 
 class Worker:

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -12,8 +12,8 @@ from torch import nn
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
-from dwfbench.execution import local
-from dwfbench.execution.worker import Engine, Machine, Progress, Result, Task, Worker
+from dwfbench.execution.collect import machine, results
+from dwfbench.execution.worker import Engine, Progress, Task
 from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
 from dwfbench.runs.locks import Claims
@@ -73,7 +73,7 @@ def execute(
             what = f"Another command is training {len(others)} of these runs in {store.folder}"
             progress.note(f"{what}; they are left to it, and waited for at the end.")
         while True:
-            for result in train(curves, mine, dataset, engine, progress):
+            for result in results(tasks(curves, mine, dataset, engine), dataset, engine, progress):
                 store.write(result.record, result.history, result.state)
                 if engine.checkpoints is not None:
                     for name in result.outdated:
@@ -88,24 +88,6 @@ def execute(
         runs = [one for curve in curves for one in curve.specs]
         Folder(engine.checkpoints).sweep({one.identity for each in runs for one in (each, knobless(each))})
     return outcome
-
-
-def train(
-    curves: list[Curve], run_ids: Collection[str], dataset: data.Dataset, engine: Engine, progress: Progress
-) -> Iterator[Result]:
-    """These runs of the curves, wherever the engine says, each as soon as it is done."""
-    tasks = []
-    for curve in curves:
-        if runs := [one for one in curve.specs if one.id in run_ids]:
-            tasks += divide(curve, runs, dataset, engine)
-    if engine.cluster is not None:
-        from dwfbench.execution import ray as cluster  # Ray is an extra
-
-        return cluster.train(tasks, dataset, engine, progress)
-    if (engine.jobs > 1 and len(tasks) > 1) or engine.timeout_minutes is not None:
-        return local.train(tasks, dataset, engine, progress)
-    worker = Worker(dataset, engine)
-    return itertools.chain.from_iterable(worker.train(task, progress) for task in tasks)
 
 
 def left_behind(others: dict[str, dict | None], claims: Claims, store: Store, every: float = 1.0) -> set[str]:
@@ -168,6 +150,12 @@ def further_strengths(curve: Curve, store: Store) -> list[float]:
     return search.further(trained, curve.targets, curve.most)
 
 
+def tasks(curves: list[Curve], run_ids: Collection[str], dataset: data.Dataset, engine: Engine) -> list[Task]:
+    """These runs of the curves as tasks."""
+    wanted = [(curve, [one for one in curve.specs if one.id in run_ids]) for curve in curves]
+    return [task for curve, runs in wanted if runs for task in divide(curve, runs, dataset, engine)]
+
+
 def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Engine) -> list[Task]:
     """The runs of a curve as tasks; runs that share epochs stay together.
 
@@ -186,16 +174,6 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
     else:
         groups = [list(family) for _, family in itertools.groupby(runs, key=lambda one: one.seed)]
     return [Task(curve.method, tuple(group), lanes, compile, curve.tuned) for group in groups if group]
-
-
-def machine(engine: Engine) -> Machine:
-    """The machine that trains, or one of the cluster."""
-    if engine.cluster is None:
-        return Machine.of(engine.device)
-
-    from dwfbench.execution import ray as cluster  # Ray is an extra
-
-    return cluster.machine(engine.cluster)
 
 
 def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: bool) -> int:

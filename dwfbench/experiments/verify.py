@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
+from dwfbench.execution.collect import machine
 from dwfbench.execution.worker import Engine, Progress
 from dwfbench.experiments import run
 from dwfbench.experiments.plan import Curve
@@ -116,6 +117,6 @@ def verify(
         if other := [one.id for one in specs if checksums[one.id] != dataset.checksum]:
             raise UsageError(f"The data named {name} are not those of the run {other[0]}: their checksum differs.")
         curves = [Curve(contract.create(one.method, dict(one.options)), (one,), 0.0, None) for one in specs]
-        compile = compiled and run.machine(engine).compiler if engine.compile is None else engine.compile
+        compile = compiled and machine(engine).compiler if engine.compile is None else engine.compile
         run.execute(curves, dataset, store, replace(engine, compile=compile), progress)
     return [Comparison(record, store.read(record["id"]), *allowed(record, records)) for record in chosen]
