@@ -26,7 +26,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo test test-fast test-oldest package audit faults reference reference-check tables gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast test-oldest package audit faults reference reference-check tables gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -76,6 +76,10 @@ tables-%:
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed
 	for net in $(NETWORKS); do $(BIN)/dwfbench verify --results $(REFERENCE)/$$net.zip --draw $(DRAW) $(ENGINE) || exit 1; done
+
+# The JSON Schema of what is stored, from the types that read and write it.
+schema: $(VENV)/.installed
+	$(BIN)/python -m dwfbench.runs.record docs/record.schema.json
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from itertools import islice, product
 from pathlib import Path
 
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
+from dwfbench.runs.record import HISTORY, Cut, Layer, Provenance, Record, content_of
 
 RECORDS = 10_000
 RUN = "from dwfbench.cli.app import main; main()"  # the console script, wherever it is installed
@@ -89,18 +90,16 @@ def command(*words: str):
 
 def store(folder: Path, count: int) -> None:
     """A results folder with ``count`` finished runs: the files that ``Store.write`` leaves, without its fsyncs."""
-    from dwfbench.runs.store import HISTORY
-
     chance = random.Random(0)
     for record in islice(records(chance), count):
-        place = folder / "runs" / record["id"]
+        place = folder / "runs" / record.id
         place.mkdir(parents=True)
         lines = [HISTORY, *(history(epoch, record) for epoch in range(1, EPOCHS + 1))]
         (place / "history.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
-        (place / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+        (place / "run.json").write_text(json.dumps(content_of(record), indent=1) + "\n")
 
 
-def records(chance: random.Random) -> Iterator[dict]:
+def records(chance: random.Random) -> Iterator[Record]:
     """Finished runs of whole curves, every method on every data set and model, shaped as the runner writes them."""
     import torch
 
@@ -108,29 +107,23 @@ def records(chance: random.Random) -> Iterator[dict]:
     from dwfbench.runs.spec import RunSpec
     from dwfbench.training.assess import describe, environment
 
-    provenance = {
+    provenance = Provenance(
         **environment(torch.device("cpu"), 1),
-        "argv": [
-            "dwfbench",
-            "run",
-            "--method",
-            ",".join(dict(METHODS)),
-            "--seeds",
-            str(SEEDS),
-            "--points",
-            str(POINTS),
-        ],
-        "data_checksum": "0123456789abcdef",
-        **{"lanes": 8, "precision": "float32", "compiled": True},
-        **{"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:00+00:00"},
-    }
+        argv=["dwfbench", "run", "--method", ",".join(dict(METHODS)), "--seeds", str(SEEDS), "--points", str(POINTS)],
+        data_checksum="0123456789abcdef",
+        lanes=8,
+        precision="float32",
+        compiled=True,
+        started="2026-01-01T00:00:00+00:00",
+        ended="2026-01-01T00:01:00+00:00",
+    )
     for (dataset, model), (name, options) in product(product(DATASETS, MODELS), METHODS):
         chosen = contract.create(name, options)
         for point, seed in product(range(POINTS if chosen.knob else 1), range(SEEDS)):
             knob = {chosen.knob: KNOBS[chosen.knob] * 1.7**point} if chosen.knob else {}
             spec = RunSpec(name, chosen.changed(), model, dataset, seed, epochs=EPOCHS, **knob)
             target = 2 * 1.7**point * chance.uniform(1, 1.1) if chosen.knob else 1.0
-            yield {**describe(spec, chosen), **results(target, MODELS[model], chance), "provenance": provenance}
+            yield Record(**describe(spec, chosen), **results(target, MODELS[model], chance), provenance=provenance)
 
 
 def results(compression: float, layers: int, chance: random.Random) -> dict:
@@ -151,23 +144,23 @@ def results(compression: float, layers: int, chance: random.Random) -> dict:
         "dense_equivalent_accuracy": accuracy,
         **{"compression": ratio, "compression_all": ratio, "nnz": sum(nnz), "numel": layers * size},
         "layers": [
-            {"name": f"layers.{position}.weight", "shape": [100, size // 100], "numel": size, "nnz": one}
+            Layer(name=f"layers.{position}.weight", shape=[100, size // 100], numel=size, nnz=one)
             for position, one in enumerate(nnz)
         ],
         **{"connected": True, "effective_compression": ratio},
         **{"macs_dense": layers * size, "macs_sparse": sum(nnz)},
-        "thresholds": [{"threshold": threshold, **cut} for threshold in (1.19e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)],
+        "thresholds": [Cut(threshold=threshold, **cut) for threshold in (1.19e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)],
         **{"extra_passes": 0, "seconds": chance.uniform(10, 60), "overhead_seconds": 0.1, "peak_memory_bytes": 10**9},
     }
 
 
-def history(epoch: int, record: dict) -> tuple:
-    """A line of history.csv, in the order of ``store.HISTORY``."""
+def history(epoch: int, record: Record) -> tuple:
+    """A line of history.csv, in the order of ``record.HISTORY``."""
     done = epoch / EPOCHS
-    factors = record["spec"]["method"] in ("dwf", "spred")
+    factors = record.spec.method in ("dwf", "spred")
     misalignment, norm = (10 ** (-4 * done), 1e4 * (1.1 - done)) if factors else ("", "")
     rate = 0.05 * (1 + math.cos(math.pi * done))
-    loss, accuracy, compression = 2.3 - 2 * done, record["val_accuracy"] * done, record["compression"] ** done
+    loss, accuracy, compression = 2.3 - 2 * done, record.val_accuracy * done, record.compression**done
     return epoch, loss, accuracy, compression, misalignment, norm, rate, 1.5
 
 

@@ -11,6 +11,7 @@ from benchmarks import scoring, startup, timing
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved
 from dwfbench.analysis import curves, dynamics
 from dwfbench.runs.store import Store
+from tests.records import plain
 
 MACHINE = {"processor": "P", "cores": 2}
 
@@ -208,7 +209,7 @@ def test_synthetic_records_are_those_of_a_results_folder(tmp_path):
     store = Store(tmp_path)
     records = store.load(history=True)
     assert not store.damaged
-    assert len(records) == len({record["id"] for record in records}) == 60
+    assert len(records) == len({record.id for record in records}) == 60
     frame = curves.frame(records)
     assert len(frame) == 60
     assert set(frame["method"]) == {"dense", "dwf"}
@@ -223,7 +224,7 @@ def test_synthetic_records_fill_the_number_that_is_measured():
 def test_synthetic_records_have_the_fields_of_real_ones(run, tmp_path):
     assert run(tmp_path / "real", "--method", "snip", "--compression", "10").exit_code == 0
     startup.store(tmp_path / "synthetic", 1)
-    (real,), (synthetic,) = (Store(tmp_path / name).load(history=True) for name in ("real", "synthetic"))
+    (real,), (synthetic,) = (map(plain, Store(tmp_path / name).load(history=True)) for name in ("real", "synthetic"))
     assert synthetic.keys() == real.keys()
     assert synthetic["spec"].keys() == real["spec"].keys()
     assert synthetic["history"][0].keys() == real["history"][0].keys()

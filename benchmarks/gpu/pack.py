@@ -25,10 +25,14 @@ MOST = 64 * 2**20
 """Bytes that may travel."""
 
 MIB = 2**20
+BARE_PYTHON = "3.12"
 
 
-def put_together(folder: Path, photographs: Path) -> dict[str, int]:
-    """Fill an empty folder; bytes of each part. UsageError for what is not there, and for more than ``MOST`` bytes."""
+def put_together(folder: Path, photographs: Path, version: str = BARE_PYTHON) -> dict[str, int]:
+    """Fill an empty folder, for a machine with this version of Python; bytes of each part.
+
+    Raises UsageError for what is not there, and for more than ``MOST`` bytes.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; remove it, or name another folder.")
     if not photographs.is_file():
@@ -38,7 +42,7 @@ def put_together(folder: Path, photographs: Path) -> dict[str, int]:
     tree(folder)
     fashion(carried / FASHION)
     shutil.copyfile(photographs, carried / PHOTOGRAPHS)
-    wheels(carried / "wheels")
+    wheels(carried / "wheels", version)
     whole = size(folder)
     parts = {name: size(carried / name) for name in (FASHION, PHOTOGRAPHS, "wheels")}
     parts = {"tracked files": whole - sum(parts.values()), **parts, "all": whole}
@@ -73,13 +77,13 @@ def fashion(folder: Path) -> None:
             (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
 
 
-def wheels(folder: Path) -> None:
+def wheels(folder: Path, version: str) -> None:
     """Of dwfbench, for the names of its methods, and of the packages that the machine lacks and training needs."""
     python(["-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT])
     if missing := lacking((ROOT / PACKAGES).read_text(encoding="utf-8")):
         platforms = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
         words = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--implementation", "cp"]
-        words += ["--python-version", "3.12", *(word for name in platforms for word in ("--platform", name))]
+        words += ["--python-version", version, *(word for name in platforms for word in ("--platform", name))]
         python([*words, "--dest", folder, *missing])
 
 

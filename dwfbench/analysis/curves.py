@@ -10,12 +10,14 @@ columns `dataset`, `model`, `label`. Empty input gives empty frames with the sam
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.resultsets import VARYING, curve_key, whole
+from dwfbench.runs.record import Record
+from dwfbench.runs.resultsets import VARYING, curve_key
 from dwfbench.runs.spec import nearest
 
 AT = (2, 5, 10, 30, 100, 300)
@@ -40,6 +42,11 @@ FRAME = [
     *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
     *("data_checksum", "torch", "device", "extra_passes", "set"),
 ]
+OF_RECORD = (
+    *("id", "knob", "status", "error", "compression", "effective_compression", "seconds", "extra_passes", "connected"),
+    "set",
+)
+OF_SPEC = ("method", "dataset", "model", "seed", "epochs")
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
 LAYERS = [
     *KEYS,
@@ -59,24 +66,25 @@ LAYERS = [
 
 
 def filter_records(
-    records: Iterable[dict],
+    records: Iterable[Record],
     dataset: Sequence[str] | None = None,
     model: Sequence[str] | None = None,
     method: Sequence[str] | None = None,
     label: Sequence[str] | None = None,
-) -> list[dict]:
+) -> list[Record]:
     """The records whose data set, model, method and label are among the given names; None lets everything
     through.
     """
     wanted = {"dataset": dataset, "model": model, "method": method}
 
-    def matches(record: dict) -> bool:
+    def matches(record: Record) -> bool:
         # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
+        own = {field: getattr(record.spec, field) for field in wanted}
         in_spec = all(
-            names is None or record["spec"][field] in names or record["spec"][field].partition("@")[0] in names
+            names is None or own[field] in names or own[field].partition("@")[0] in names
             for field, names in wanted.items()
         )
-        return in_spec and (label is None or record["label"] in label)
+        return in_spec and (label is None or record.label in label)
 
     return [record for record in records if matches(record)]
 
@@ -87,7 +95,7 @@ def of_methods(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
     return table["method"].isin(names) | short.isin(names)
 
 
-def counted_at(records: Iterable[dict], threshold: float) -> list[dict]:
+def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
     """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
 
     Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
@@ -96,20 +104,20 @@ def counted_at(records: Iterable[dict], threshold: float) -> list[dict]:
     """
     recounted = []
     for record in records:
-        if record["status"] == "ok" and record["spec"]["method"] != "dense":
-            found = {cut["threshold"]: cut for cut in record["thresholds"]}
+        if record.status == "ok" and record.spec.method != "dense":
+            found = {cut.threshold: cut for cut in record.thresholds}
             if threshold not in found:
                 known = ", ".join(f"{value:g}" for value in found)
                 raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
             cut = found[threshold]
-            status = "emptied" if cut["compression"] is None else "ok"
-            changed = {"status": status, "compression": cut["compression"], "test_accuracy": cut["test_accuracy"]}
-            record = record | changed
+            status = "emptied" if cut.compression is None else "ok"
+            changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
+            record = msgspec.structs.replace(record, **changed)
         recounted.append(record)
     return recounted
 
 
-def frame(records: Iterable[dict]) -> pd.DataFrame:
+def frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per usable run: status ok, with a finite compression and accuracy. A run given twice is one
     row.
 
@@ -125,7 +133,7 @@ def frame(records: Iterable[dict]) -> pd.DataFrame:
     return runs.loc[runs["usable"], FRAME].reset_index(drop=True)
 
 
-def failures(records: Iterable[dict]) -> pd.DataFrame:
+def failures(records: Iterable[Record]) -> pd.DataFrame:
     """One row per run that `frame` leaves out: id, label, method, dataset, model, seed, knob, knob_value,
     status, error.
     """
@@ -133,7 +141,7 @@ def failures(records: Iterable[dict]) -> pd.DataFrame:
     return runs.loc[~runs["usable"], FAILURES].reset_index(drop=True)
 
 
-def layers(records: Iterable[dict]) -> pd.DataFrame:
+def layers(records: Iterable[Record]) -> pd.DataFrame:
     """One row per usable run and prunable layer: dataset, model, label, method, seed, knob_value, compression
     (of the whole network), layer (name), position (0 = nearest the input), numel, nnz, density (nnz / numel,
     0 to 1).
@@ -141,9 +149,9 @@ def layers(records: Iterable[dict]) -> pd.DataFrame:
     by_id = records_by_id(records)
     runs = frame(by_id.values())
     rows = [
-        (run.id, layer["name"], position, layer["numel"], layer["nnz"])
-        for run in runs.itertuples()
-        for position, layer in enumerate(by_id[run.id].get("layers") or [])
+        (run_id, layer.name, position, layer.numel, layer.nnz)
+        for run_id in runs["id"]
+        for position, layer in enumerate(by_id[run_id].layers)
     ]
     found = pd.DataFrame(rows, columns=["id", "layer", "position", "numel", "nnz"])
     found["density"] = found["nnz"].astype(float) / found["numel"].astype(float)
@@ -160,15 +168,15 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     return means.assign(compression=np.exp(means["compression"]))
 
 
-def records_by_id(records: Iterable[dict]) -> dict[str, dict]:
-    """Records by id, the last of one id, each with all settings (see ``resultsets.whole``)."""
-    return {record["id"]: whole(record) for record in records}
+def records_by_id(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by id, the last of one id."""
+    return {record.id: record for record in records}
 
 
-def _runs(records: Iterable[dict]) -> pd.DataFrame:
+def _runs(records: Iterable[Record]) -> pd.DataFrame:
     """Every run, usable or not, so that all frames agree on the labels."""
     records = list(records_by_id(records).values())
-    keys = [curve_key(record["spec"]) for record in records]
+    keys = [curve_key(record) for record in records]
     labels = _labels(records, keys)
     rows = [_row(record, key, labels[key]) for record, key in zip(records, keys, strict=True)]
     runs = pd.DataFrame(rows, columns=[*TEXTS, *NUMBERS, "connected"])
@@ -179,27 +187,21 @@ def _runs(records: Iterable[dict]) -> pd.DataFrame:
     return runs.assign(usable=(runs["status"] == "ok") & finite).astype({"usable": bool})
 
 
-def _row(record: dict, key: str, label: str) -> dict:
-    spec, knob = record["spec"], record.get("knob")
-    provenance = record.get("provenance") or {}
-    depth = (spec.get("options") or {}).get("depth")
+def _row(record: Record, key: str, label: str) -> dict:
+    spec, provenance, depth = record.spec, record.provenance, record.spec.options.get("depth")
     return {
-        **{name: record.get(name) for name in ("id", "status", "error", "compression", "effective_compression")},
-        **{name: spec.get(name) for name in ("method", "dataset", "model", "seed", "epochs", "set")},
+        **{name: getattr(record, name) for name in OF_RECORD},
+        **{name: getattr(spec, name) for name in OF_SPEC},
         "curve": key,
         "label": label,
         "depth": None if isinstance(depth, str) else depth,  # another package's method may mean something else by it
-        "knob": knob,
-        "knob_value": spec.get(knob) if knob else None,
-        "accuracy": _percent(record.get("test_accuracy")),
-        "val_accuracy": _percent(record.get("val_accuracy")),
-        "seconds": record.get("seconds"),
-        "extra_passes": record.get("extra_passes"),
-        "macs": record["macs_sparse"] / record["macs_dense"] if record.get("macs_dense") else None,
-        "connected": record.get("connected"),
-        "data_checksum": provenance.get("data_checksum"),
-        "torch": (provenance.get("versions") or {}).get("torch"),
-        "device": provenance.get("device_name"),
+        "knob_value": record.knob_value,
+        "accuracy": _percent(record.test_accuracy),
+        "val_accuracy": _percent(record.val_accuracy),
+        "macs": (record.macs_sparse or 0) / record.macs_dense if record.macs_dense else None,
+        "data_checksum": provenance.data_checksum,
+        "torch": provenance.versions.get("torch"),
+        "device": provenance.device_name,
     }
 
 
@@ -207,19 +209,19 @@ def _percent(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
 
 
-def _flat(spec: dict) -> dict:
-    """The spec with its method's options among the other fields."""
-    return {name: value for name, value in spec.items() if name != "options"} | (spec.get("options") or {})
+def _flat(record: Record) -> dict:
+    """What makes runs differ, the method's options among the other settings."""
+    named = record.settings()
+    return {name: value for name, value in named.items() if name != "options"} | named["options"]
 
 
-def _labels(records: list[dict], keys: list[str]) -> dict[str, str]:
+def _labels(records: list[Record], keys: list[str]) -> dict[str, str]:
     """A label for every curve, unique within its data set and model."""
     groups: dict[tuple, dict[str, dict]] = {}
     for record, key in zip(records, keys, strict=True):
-        spec = record["spec"]
-        specs = groups.setdefault((spec.get("dataset"), spec.get("model"), record["label"]), {})
+        specs = groups.setdefault((record.spec.dataset, record.spec.model, record.label), {})
         if key not in specs:
-            specs[key] = _flat(spec)
+            specs[key] = _flat(record)
     return {key: name for (*_, label), specs in groups.items() for key, name in _distinguish(label, specs).items()}
 
 

@@ -9,11 +9,14 @@ with the same columns.
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from operator import attrgetter
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from dwfbench.analysis import curves
+from dwfbench.runs.record import HistoryRow, Record
 
 HISTORY = ["epoch", "train_loss", "val_accuracy", "compression", "misalignment", "norm", "lr"]
 DYNAMICS = [*curves.KEYS, "method", "depth", "seed", "knob", "knob_value", "final_compression", *HISTORY]
@@ -35,7 +38,7 @@ POINTS = 60  # more epochs than these are smoothed
 # --- histories ----------------------------------------------------------------------------------------------
 
 
-def histories(records: Iterable[dict]) -> pd.DataFrame:
+def histories(records: Iterable[Record]) -> pd.DataFrame:
     """One row per usable run and epoch.
 
     Columns: dataset, model, label, method, depth, seed, knob, knob_value; final_compression (CR of the finished run,
@@ -44,7 +47,8 @@ def histories(records: Iterable[dict]) -> pd.DataFrame:
     """
     by_id = curves.records_by_id(records)
     runs = curves.frame(by_id.values())
-    rows = [(id_, *(step.get(name) for name in HISTORY)) for id_ in runs["id"] for step in _steps(by_id[id_])]
+    values = attrgetter(*HISTORY)
+    rows = [(id_, *values(step)) for id_ in runs["id"] for step in _steps(by_id[id_])]
     steps = pd.DataFrame(rows, columns=["id", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
     steps["val_accuracy"] *= 100
     steps["compression"] = steps["compression"].where(np.isfinite(steps["compression"]))
@@ -99,7 +103,7 @@ def _spread(values: np.ndarray, most: int) -> list[int]:
 # --- phases -------------------------------------------------------------------------------------------------
 
 
-def phases(records: Iterable[dict]) -> pd.DataFrame:
+def phases(records: Iterable[Record]) -> pd.DataFrame:
     """One row per usable run of a method with a strength: where the phases of its training lie (Kolb et al., ICLR
     2025: accuracy rises, sparsity sets in and accuracy dips, accuracy recovers).
 
@@ -121,20 +125,20 @@ def phases(records: Iterable[dict]) -> pd.DataFrame:
     return pd.concat([runs[RUN], found], axis=1)
 
 
-def _marks(record: dict) -> tuple[float, ...]:
+def _marks(record: Record) -> tuple[float, ...]:
     """The columns MARKS of a run, but for the onset."""
-    history = record.get("history") or []
+    history = record.history
     if not history:
         return (math.nan,) * (len(MARKS) - 1)
-    columns = {name: np.array([step.get(name) for step in history], float) for name in HISTORY}
+    columns = {name: np.array([getattr(step, name) for step in history], float) for name in HISTORY}
     epochs, norm = columns["epoch"], columns["norm"]
     fall = _dip(epochs, 100 * columns["val_accuracy"])
     return *fall, _from_then_on(epochs, columns["misalignment"] <= ALIGNED * norm), norm[0], norm[-1]
 
 
-def _onset(record: dict) -> float:
+def _onset(record: Record) -> float:
     """First recorded epoch with weights that count as zero; NaN if never. A blank CR is that of an empty network."""
-    ratios = {step["epoch"]: step.get("compression") for step in _steps(record)}
+    ratios = {step.epoch: step.compression for step in _steps(record)}
     return next((epoch for epoch, cr in ratios.items() if cr is None or cr > 1), math.nan)
 
 
@@ -174,7 +178,7 @@ def bimodality(values: np.ndarray, counts: np.ndarray) -> float:
     return (third**2 / second + second**2) / fourth
 
 
-def _bimodalities(record: dict, onset: float) -> tuple[float, float]:
+def _bimodalities(record: Record, onset: float) -> tuple[float, float]:
     """Bimodality of log10 |w| at the onset and at the last epoch."""
     sizes = _sizes(record)
     if not sizes:
@@ -195,7 +199,7 @@ def _edges(sizes: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
     return low, np.append(low[1:], low[-1] + WIDTH)
 
 
-def weights(records: Iterable[dict], compression: float = 100.0) -> pd.DataFrame:
+def weights(records: Iterable[Record], compression: float = 100.0) -> pd.DataFrame:
     """How large the weights of one run of every curve with a strength are at up to `EPOCHS` epochs: a row per epoch
     and bin, as trained (before a final threshold, where the method has one).
 
@@ -208,7 +212,7 @@ def weights(records: Iterable[dict], compression: float = 100.0) -> pd.DataFrame
     """
     by_id = curves.records_by_id(records)
     runs = _with_strength(by_id)
-    runs = runs[np.array([bool(by_id[id_].get("weights")) for id_ in runs["id"]], bool)]
+    runs = runs[np.array([bool(by_id[id_].weights) for id_ in runs["id"]], bool)]
     rows = []
     for _, curve in runs.groupby(curves.KEYS):
         curve = curve[curve["seed"] == curve["seed"].min()]
@@ -217,7 +221,7 @@ def weights(records: Iterable[dict], compression: float = 100.0) -> pd.DataFrame
     return pd.DataFrame(rows, columns=WEIGHTS)
 
 
-def _weight_rows(run: pd.Series, record: dict) -> list[tuple]:
+def _weight_rows(run: pd.Series, record: Record) -> list[tuple]:
     sizes = _sizes(record)
     onset = _onset(record)
     rows = []
@@ -228,7 +232,7 @@ def _weight_rows(run: pd.Series, record: dict) -> list[tuple]:
     return rows
 
 
-def _chosen(sizes: dict[int, dict[str, float]], onset: float, most: int = EPOCHS) -> list[int]:
+def _chosen(sizes: dict[float, dict[str, float]], onset: float, most: int = EPOCHS) -> list[float]:
     """Up to `most` epochs: the first, the onset, the last, those at a third and at two thirds of the last log CR;
     where these are fewer, also the one in the middle of the widest gap, again and again.
     """
@@ -249,16 +253,16 @@ def _chosen(sizes: dict[int, dict[str, float]], onset: float, most: int = EPOCHS
 # --- shared -------------------------------------------------------------------------------------------------
 
 
-def _with_strength(by_id: dict[str, dict]) -> pd.DataFrame:
+def _with_strength(by_id: dict[str, Record]) -> pd.DataFrame:
     """The usable runs that are turned by a strength, labelled as among all runs, by label, strength and seed."""
     runs = curves.frame(by_id.values())
     runs = runs[runs["knob"] == "strength"]
     return runs.sort_values([*curves.KEYS, "knob_value", "seed"], ignore_index=True)
 
 
-def _sizes(record: dict) -> dict:
+def _sizes(record: Record) -> dict[float, dict[str, float]]:
     """Numbers of weights by epoch and bin; empty in older records."""
-    return {row["epoch"]: row["sizes"] for row in record.get("weights") or []}
+    return {row.epoch: row.sizes for row in record.weights or []}
 
 
 def _ratio(row: dict[str, float]) -> float:
@@ -268,14 +272,14 @@ def _ratio(row: dict[str, float]) -> float:
     return numel / left if left else math.inf
 
 
-def _steps(record: dict) -> list[dict]:
+def _steps(record: Record) -> list[HistoryRow]:
     """The rows of the history, with the CR of the counted weights where there are any: a stored CR is rounded, in older
     records so that a few zeros among many weights are none. One that is above 1 by no more than rounding is 1."""
     ratios = {epoch: _ratio(row) for epoch, row in _sizes(record).items()}
     rows = []
-    for step in record.get("history") or []:
-        stored = step.get("compression")
+    for step in record.history or []:
+        stored = step.compression
         if stored is not None and stored <= 1 + THRESHOLD:
             stored = 1.0
-        rows.append(step | {"compression": ratios.get(step["epoch"], stored)})
+        rows.append(msgspec.structs.replace(step, compression=ratios.get(step.epoch, stored)))
     return rows

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from dwfbench.analysis import curves
-from dwfbench.runs.store import MEASUREMENT, MEASUREMENT_SCHEMA, write_json
+from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record, measurement_of
+from dwfbench.runs.store import MEASUREMENT, write_json
 
 RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression"]
 MEASURED = [
@@ -16,27 +17,32 @@ MEASURED = [
 ]
 
 
-def write(folder: Path, measurement: Mapping[str, Any]) -> None:
-    """Keep a measurement in a run's folder; an earlier one is replaced. Raises UsageError if it cannot be written."""
-    write_json(folder / MEASUREMENT, {"schema": MEASUREMENT_SCHEMA, **measurement})
+def write(folder: Path, measured: Mapping[str, Any]) -> Measurement:
+    """Keep in a run's folder what was measured; an earlier measurement is replaced.
+
+    Raises UsageError if it cannot be written.
+    """
+    content = {"schema": MEASUREMENT_SCHEMA, **measured}
+    write_json(folder / MEASUREMENT, content)
+    return measurement_of(content)
 
 
-def rows(measurement: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rows(measurement: Measurement) -> list[dict[str, Any]]:
     """A row for every form and batch size, with the columns MEASURED."""
     made = []
-    for one in measurement["latency"]:
-        form = measurement["forms"][one["form"]]
+    for timed in measurement.latency:
+        form = measurement.forms[timed.form]
         row = {
-            **{key: one[key] for key in ("form", "batch", "median", "iqr", "speedup")},
-            **{key: form[key] for key in ("macs", "bytes", "bytes_zlib")},
-            **{key: measurement[key] for key in ("device_name", "threads")},
-            "accuracy": 100 * form["test_accuracy"],
+            **{name: getattr(timed, name) for name in ("form", "batch", "median", "iqr", "speedup")},
+            **{name: getattr(form, name) for name in ("macs", "bytes", "bytes_zlib")},
+            **{name: getattr(measurement, name) for name in ("device_name", "threads")},
+            "accuracy": 100 * form.test_accuracy,
         }
         made.append(row)
     return made
 
 
-def frame(records: Iterable[dict]) -> pd.DataFrame:
+def frame(records: Iterable[Record]) -> pd.DataFrame:
     """A row for every run with a ``measurement`` in its record, form ("dense", "sparse", "compact") and batch size.
 
     Columns RUN, as in ``curves.frame``, and MEASURED: accuracy of the form (percent), MACs, bytes of its file and those
@@ -45,7 +51,7 @@ def frame(records: Iterable[dict]) -> pd.DataFrame:
     """
     records = list(records)
     measured = [
-        {"id": run["id"], **row} for run in records if run.get("measurement") for row in rows(run["measurement"])
+        {"id": record.id, **row} for record in records if record.measurement for row in rows(record.measurement)
     ]
     runs = curves.frame(records)[RUN]
     return runs.merge(pd.DataFrame(measured, columns=["id", *MEASURED]), on="id", how="inner")

@@ -413,7 +413,7 @@ def records(folder: Path) -> Iterator[Finding]:
         return
     for sentence in damaged:
         yield Finding("record", "warning", sentence, "restore it from a copy, or let it be trained again")
-    bad = sum(record["status"] != "ok" for record in stored)
+    bad = sum(record.status != "ok" for record in stored)
     yield Finding("records", "ok", f"{len(stored)} in {folder}, {bad} of them failed or diverged")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from dwfbench.base.errors import UsageError
 from dwfbench.cli import options
@@ -72,7 +73,7 @@ def unpack(
 
 def contents(parts: dict, place: Path) -> str:
     """What an archive holds, in a sentence."""
-    runs = [entry.record["status"] for part in parts.values() for entry in part.runs.values()]
+    runs = [entry.record.status for part in parts.values() for entry in part.runs.values()]
     trials, studies = (sum(len(getattr(part, name)) for part in parts.values()) for name in ("trials", "studies"))
     bad = f" ({len(runs) - runs.count('ok')} of them diverged or failed)" if runs.count("ok") < len(runs) else ""
     tuning = f", {studies} tuning studies with {trials} runs" if trials or studies else ""
@@ -116,8 +117,8 @@ def export(
     record = stored.record
     facts = {
         "run": stored.id,
-        **{key: record["spec"][key] for key in ("dataset", "model", "method")},
-        "label": record["label"],
+        **{key: getattr(record.spec, key) for key in ("dataset", "model", "method")},
+        "label": record.label,
         "normalization": {"mean": data.mean.tolist(), "std": data.std.tolist()},
     }
     inputs = data.normalize(data.test.images)
@@ -168,15 +169,15 @@ def measure(
     chosen = list({stored.id: stored for stored in (restore.find(results, run) for run in runs)}.values())
     place, threads = options.hardware(device, threads, 1)
     where = assess.environment(place, threads)
-    found = {}
+    measured = []
     for stored in chosen:
         data = restore.dataset_of(stored, dataset, data_dir)
         network = restore.network_of(stored, data, model)
         inputs, labels = data.normalize(data.test.images).to(place), data.test.labels.to(place)
-        message(f"{stored.record['label']}, run {stored.id}: measuring")
-        found[stored.id] = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
-        latency.write(stored.folder, found[stored.id])
-    frame = latency.frame([{**stored.record, "measurement": found[stored.id]} for stored in chosen])
+        message(f"{stored.record.label}, run {stored.id}: measuring")
+        found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
+        measured.append(replace(stored.record, measurement=latency.write(stored.folder, found)))
+    frame = latency.frame(measured)
     typer.echo(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
     caption = tables.latency_caption(latency.places(frame))
     typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from dwfbench.base.text import short
+from dwfbench.runs.record import Record
 
 PLAIN_INTERVAL = 30.0
 """Seconds between two progress lines where there is no terminal."""
@@ -87,21 +88,21 @@ class Reporter:
         curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)
         self.show(label, ", ".join(parts))
 
-    def run(self, record: Mapping[str, Any]) -> None:
+    def run(self, record: Record) -> None:
         """A run is stored."""
-        curve = self.begun(record["label"])
+        curve = self.begun(record.label)
         curve.done += 1
         curve.progress = max(curve.progress, curve.done)
-        spec = record["spec"]
-        knob = f", {record['knob']} {short(spec[record['knob']])}" if record["knob"] else ""
-        name = f"{record['label']}{knob}, seed {spec['seed']}"
-        if record["status"] != "ok":
-            self.note(f"{name}: {record['status']}: {record['error']} (run {record['id']})")
+        knob = "" if record.knob_value is None else f", {record.knob} {short(record.knob_value)}"
+        name = f"{record.label}{knob}, seed {record.spec.seed}"
+        if record.compression is None:
+            self.note(f"{name}: {record.status}: {record.error} (run {record.id})")
         elif not self.live:
-            part = "val" if record["test_accuracy"] is None else "test"
-            accuracy = f"{part} {100 * record[f'{part}_accuracy']:.2f} %"
-            self.note(f"{name}: {accuracy} at CR {short(record['compression'], 4)}")
-        self.show(record["label"])
+            part, accuracy = "test", record.test_accuracy
+            if accuracy is None:
+                part, accuracy = "val", record.val_accuracy or 0.0
+            self.note(f"{name}: {part} {100 * accuracy:.2f} % at CR {short(record.compression, 4)}")
+        self.show(record.label)
 
     def begun(self, label: str) -> "Curve":
         curve = self.curves[label]

@@ -16,6 +16,7 @@ from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothin
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import names, numbers, one_of, pair
 from dwfbench.runs import resultsets, spec
+from dwfbench.runs.record import Record, content_of
 from dwfbench.runs.resultsets import Source
 from dwfbench.runs.store import replace
 
@@ -135,7 +136,7 @@ def plot(
     over_epochs = kind in ("dynamics", "weights")
     named = sets_of(results)
     records = stored_records(named, dataset, model, threshold, over_epochs, over_epochs, kind == "latency")
-    make: dict[str, Callable[[list[dict]], Any]] = {
+    make: dict[str, Callable[[list[Record]], Any]] = {
         "accuracy": curves.frame,
         "layers": curves.layers,
         "dynamics": dynamics.histories,
@@ -217,5 +218,10 @@ def list_runs(named: list[Source], as_json: bool) -> int:
     records = stored_records(named, None, None)
     if not records:
         return nothing(named)
-    typer.echo(json.dumps(records, indent=2, ensure_ascii=False) if as_json else curve_table(records))
+    if not as_json:
+        typer.echo(curve_table(records))
+        return OK
+
+    contents = [content_of(record) | ({"set": record.set} if record.set else {}) for record in records]
+    typer.echo(json.dumps(contents, indent=2, ensure_ascii=False))
     return OK

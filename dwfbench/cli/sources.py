@@ -9,6 +9,7 @@ from dwfbench.cli.app import NOTHING, message
 from dwfbench.cli.help import STORED
 from dwfbench.cli.values import names
 from dwfbench.runs import resultsets
+from dwfbench.runs.record import Record
 from dwfbench.runs.resultsets import Source
 
 Results = Annotated[Path, typer.Option("--results", help="folder of the run records")]
@@ -43,7 +44,7 @@ def stored_records(
     history: bool = False,
     weights: bool = False,
     measurement: bool = False,
-) -> list[dict]:
+) -> list[Record]:
     """Records of the result sets that pass the filters; damaged ones are named on stderr.
 
     Commands filter by method later: labels and the dense reference come from all methods' runs.

@@ -1,30 +1,31 @@
 """The tables with which commands end."""
 
 from dwfbench.base.text import short
+from dwfbench.runs.record import Record, Study
 
 
 def verification_table(found: list) -> str:
     rows = [["method", "seed", "CR", "again", "test %", "again", "allowed", "", "id"]]
     for one in found:
         first, again = one.record, one.again
-        ok = again["status"] == "ok"
+        ok = again.status == "ok"
         rows.append(
-            [first["label"], str(first["spec"]["seed"]), short(first["compression"], 4),
-             short(again["compression"], 4) if ok else "-", f"{100 * first['test_accuracy']:.2f}",
-             f"{100 * again['test_accuracy']:.2f}" if ok else again["status"], f"±{one.points:.2f}, x{one.ratio:.2f}",
-             "agrees" if one.agrees else "DIFFERS", first["id"]]
+            [first.label, str(first.spec.seed), short(first.compression, 4),
+             short(again.compression, 4) if ok else "-", f"{100 * first.test_accuracy:.2f}",
+             f"{100 * again.test_accuracy:.2f}" if ok else again.status, f"±{one.points:.2f}, x{one.ratio:.2f}",
+             "agrees" if one.agrees else "DIFFERS", first.id]
         )  # fmt: skip
     return aligned(rows)
 
 
-def study_table(studies: list[dict]) -> str:
+def study_table(studies: list[Study]) -> str:
     rows = [["method", "trial", "val %", "runs", "bad", ""]]
     for study in studies:
-        for number, trial in enumerate(study["trials"]):
-            values = ", ".join(f"{name}={value:g}" for name, value in trial["values"].items())
-            best = "*" if number == study["best"] else ""
-            percent = f"{100 * trial['value']:.2f}"
-            rows.append([study["label"], values, percent, str(len(trial["runs"])), str(trial["bad"]), best])
+        for number, trial in enumerate(study.trials):
+            values = ", ".join(f"{name}={value:g}" for name, value in trial.values.items())
+            best = "*" if number == study.best else ""
+            percent = f"{100 * (trial.value or 0.0):.2f}"
+            rows.append([study.label, values, percent, str(len(trial.runs)), str(trial.bad), best])
     return aligned(rows)
 
 
@@ -43,7 +44,7 @@ def plan_table(curves: list, store, force: bool) -> str:
     return f"{aligned(rows)}\n\n{count} runs. Decay budget: strength x sum of learning rates / (1 - momentum)."
 
 
-def curve_table(records: list[dict]) -> str:
+def curve_table(records: list[Record]) -> str:
     """What a run ends with: every run of the curves asked for, failed ones too, in the order of CR."""
     rows = [["method", "knob", "seed", "CR", "test %", "val %", "effective CR", "s", "status", "id"]]
 
@@ -53,12 +54,12 @@ def curve_table(records: list[dict]) -> str:
     def ratio(value: float | None) -> str:
         return "-" if value is None else short(value, 4)
 
-    for record in sorted(records, key=lambda r: (r["label"], r["spec"]["seed"], r["spec"].get(r["knob"]) or 0)):
-        knob = f"{record['knob']} {short(record['spec'][record['knob']], 4)}" if record["knob"] else "-"
+    for record in sorted(records, key=lambda record: (record.label, record.spec.seed, record.knob_value or 0)):
+        knob = "-" if record.knob_value is None else f"{record.knob} {short(record.knob_value, 4)}"
         rows.append(
-            [record["label"], knob, str(record["spec"]["seed"]), ratio(record.get("compression")),
-             percent(record.get("test_accuracy")), percent(record.get("val_accuracy")),
-             ratio(record.get("effective_compression")), f"{record['seconds']:.1f}", record["status"], record["id"]]
+            [record.label, knob, str(record.spec.seed), ratio(record.compression), percent(record.test_accuracy),
+             percent(record.val_accuracy), ratio(record.effective_compression), f"{record.seconds:.1f}",
+             record.status, record.id]
         )  # fmt: skip
     return aligned(rows)
 

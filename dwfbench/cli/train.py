@@ -21,6 +21,7 @@ from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Comm
 from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, sets_of, stored_records
 from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
 from dwfbench.cli.values import pair
+from dwfbench.runs.record import Origin
 from dwfbench.runs.store import Store
 
 app = typer.Typer(**SETTINGS)
@@ -114,7 +115,7 @@ def run(
     for sentence in store.damaged:
         message(sentence)
     wanted = {one.id for curve in curves for one in curve.specs}
-    typer.echo(curve_table([record for record in store.load() if record["id"] in wanted]))
+    typer.echo(curve_table([record for record in store.load() if record.id in wanted]))
     bad = [status for status in outcome.values() if status != "ok"]
     if bad:
         message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
@@ -167,17 +168,17 @@ def tune(
     ratios = [ratio for request in requests for ratio in request.settings["compression"]]
     span = (min(ratios), max(ratios)) if area is None else pair(area, "area")
     budget = tuning.Budget(trials, pair(lr_range, "lr-range"), span)
-    source = {**assess.environment(asked.engine.here, asked.engine.threads), "argv": list(asked.engine.argv)}
+    source = Origin(**assess.environment(asked.engine.here, asked.engine.threads), argv=list(asked.engine.argv))
     folder = asked.results / "tuning"
     with Reporter() as reporter, asked.stopping():
         studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
     typer.echo(study_table(studies))
-    typer.echo(f"\nval %: {studies[0]['objective']}, in percent; * won. `dwfbench run --tuned` takes it.")
-    if any(len(study["budget"]["seeds"]) == 1 for study in studies):
+    typer.echo(f"\nval %: {studies[0].objective}, in percent; * won. `dwfbench run --tuned` takes it.")
+    if any(len(study.budget["seeds"]) == 1 for study in studies):
         message("With one seed a learning rate at the edge of stability may win by luck; --seeds 2 or more tell.")
     for study in studies:
         if edge := tuning.at_edge(study):
-            message(f"{study['label']}: the {edge} learning rate won; a wider --lr-range may find a better one.")
+            message(f"{study.label}: the {edge} learning rate won; a wider --lr-range may find a better one.")
     return OK
 
 
@@ -214,7 +215,7 @@ def verify(
     if model is not None:
         from dwfbench import models
 
-        records = [record for record in records if record["spec"]["model"] == models.identity(model)]
+        records = [record for record in records if record.spec.model == models.identity(model)]
     engine = options.engine_of({**given, "results": Path()})
 
     from dwfbench.cli.progress import Reporter

@@ -18,6 +18,7 @@ from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.methods.contract import Method
+from dwfbench.runs.record import Provenance, Record, Tuned
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import assess, loop
 from dwfbench.training import compile as compiler
@@ -91,7 +92,7 @@ class Task:
     specs: tuple[RunSpec, ...]
     lanes: int
     compile: bool
-    tuned: Mapping[str, Any] | None = None  # how the settings were chosen, for the provenance
+    tuned: Tuned | None = None  # how the settings were chosen, for the provenance
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Result:
     ``outdated`` names the checkpoints that are of no more use once it is stored.
     """
 
-    record: dict[str, Any]
+    record: Record
     history: list[dict]
     state: dict[str, torch.Tensor] | None
     outdated: tuple[str, ...] = ()
@@ -119,7 +120,7 @@ class Progress(Listener, Protocol):
     """What is told of the progress; ``dwfbench.cli.progress`` shows it."""
 
     def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
-    def run(self, record: Mapping[str, Any]) -> None: ...
+    def run(self, record: Record) -> None: ...
 
 
 Outcome = tuple[Task, list[Result] | str]
@@ -215,24 +216,24 @@ class Worker:
     def result(self, trained: Trained, task: Task, results, state, compiled: bool, started: str) -> Result:
         one = trained.spec
         steps = one.epochs * loop.steps_in_epoch(len(self.dataset.train), one.batch_size)
-        record = {
+        provenance = Provenance(
+            **{**self.provenance, "versions": self.provenance["versions"] | self.plugin_versions(one)},
+            lanes=trained.lanes,
+            precision=one.precision,
+            compiled=compiled,
+            tuned=task.tuned,
+            started=started,
+            ended=now(),
+        )
+        record = Record(
             **assess.describe(one, task.method),
             **results,
-            "extra_passes": task.method.extra_passes(steps),
-            "seconds": trained.seconds,
-            "overhead_seconds": trained.overhead_seconds,
-            "peak_memory_bytes": assess.peak_memory(self.engine.device),
-            "provenance": {
-                **self.provenance,
-                "versions": self.provenance["versions"] | self.plugin_versions(trained.spec),
-                "lanes": trained.lanes,
-                "precision": trained.spec.precision,
-                "compiled": compiled,
-                "tuned": task.tuned,
-                "started": started,
-                "ended": now(),
-            },
-        }
+            extra_passes=task.method.extra_passes(steps),
+            seconds=trained.seconds,
+            overhead_seconds=trained.overhead_seconds,
+            peak_memory_bytes=assess.peak_memory(self.engine.device),
+            provenance=provenance,
+        )
         kept = None
         if state is not None and self.engine.save_model:
             kept = {name: value.cpu() for name, value in state.items()}

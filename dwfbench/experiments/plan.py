@@ -23,6 +23,7 @@ from dwfbench.experiments.search import rounded
 from dwfbench.methods import contract, schedule
 from dwfbench.methods.contract import Method
 from dwfbench.runs import spec
+from dwfbench.runs.record import Tuned
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import prunable
 from dwfbench.training import loop
@@ -58,7 +59,7 @@ class Curve:
     needed: float | None
     targets: tuple[float, ...] = ()
     most: int = MAX_RUNS
-    tuned: Mapping[str, Any] | None = None
+    tuned: Tuned | None = None
 
     def budget(self, one: RunSpec) -> float | None:
         """Decay budget of a run of a method that works by decay, else None."""

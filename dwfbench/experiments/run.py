@@ -17,6 +17,7 @@ from dwfbench.execution.worker import Engine, Progress, Task
 from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
 from dwfbench.runs.locks import Claims
+from dwfbench.runs.record import Record
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
 from dwfbench.sparsity.count import prunable
@@ -36,9 +37,9 @@ def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> l
     missing = []
     for one in curve.specs:
         record = store.read(one.id)
-        if record is None or record["status"] != "ok" or force:
+        if record is None or record.status != "ok" or force:
             missing.append(one)
-        elif record.get("provenance", {}).get("data_checksum", dataset.checksum) != dataset.checksum:
+        elif record.provenance.data_checksum != dataset.checksum:
             raise UsageError(
                 f"{store.folder} holds the run {one.id} of other data named {dataset.name} (its checksum differs); "
                 "choose another folder with --results, or train it again with --force."
@@ -78,8 +79,8 @@ def execute(
                 if engine.checkpoints is not None:
                     for name in result.outdated:
                         Folder(engine.checkpoints).drop(name)
-                outcome[result.record["id"]] = result.record["status"]
-                claims.give_back(result.record["id"])
+                outcome[result.record.id] = result.record.status
+                claims.give_back(result.record.id)
                 progress.run(result.record)
             if not others:
                 break
@@ -90,7 +91,7 @@ def execute(
     return outcome
 
 
-def left_behind(others: dict[str, dict | None], claims: Claims, store: Store, every: float = 1.0) -> set[str]:
+def left_behind(others: dict[str, Record | None], claims: Claims, store: Store, every: float = 1.0) -> set[str]:
     """Wait until other commands have ended with some of their runs; those of them without a new record.
 
     ``others`` are the runs that they train, with the records of before; those that they have ended with are removed.
@@ -104,7 +105,7 @@ def left_behind(others: dict[str, dict | None], claims: Claims, store: Store, ev
     return untouched
 
 
-def unchanged(run_ids: Collection[str], before: Mapping[str, dict | None], store: Store) -> set[str]:
+def unchanged(run_ids: Collection[str], before: Mapping[str, Record | None], store: Store) -> set[str]:
     """Those of the runs whose stored record is that of before."""
     return {run_id for run_id in run_ids if store.read(run_id) == before[run_id]}
 
@@ -144,9 +145,9 @@ def further_strengths(curve: Curve, store: Store) -> list[float]:
     for one in curve.specs:
         assert one.strength is not None  # targets are of methods with a strength
         ratios = trained.setdefault(one.strength, [])
-        record = store.read(one.id) or {"status": "failed"}
-        if record["status"] != "failed":  # one that ran out of memory says nothing about its compression
-            ratios.append(record["compression"] if record["status"] == "ok" else math.inf)
+        record = store.read(one.id)
+        if record is not None and record.status != "failed":  # one out of memory says nothing about its compression
+            ratios.append(math.inf if record.compression is None else record.compression)
     return search.further(trained, curve.targets, curve.most)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dwfbench.data import dataset as data
 from dwfbench.data.dataset import Dataset
 from dwfbench.experiments.verify import spec_of
 from dwfbench.methods import contract
+from dwfbench.runs.record import Record
 from dwfbench.runs.spec import DATA_KEYS, RunSpec
 from dwfbench.runs.store import Store
 
@@ -29,11 +29,11 @@ class Stored:
     """A finished run on disk: its folder and its record."""
 
     folder: Path
-    record: Mapping[str, Any]
+    record: Record
 
     @property
     def id(self) -> str:
-        return self.record["id"]
+        return self.record.id
 
 
 def find(results: Path, run: str) -> Stored:
@@ -55,11 +55,11 @@ def find(results: Path, run: str) -> Stored:
     record = store.read(folder.name)
     if record is None or not (folder / "run.json").is_file():
         raise UsageError(" ".join(store.damaged) or f"{folder} is not the folder RESULTS/runs/ID of a run.")
-    if record["status"] != "ok":
-        raise UsageError(f"The run {record['id']} did not end well ({record['status']}), so it has no network.")
+    if record.status != "ok":
+        raise UsageError(f"The run {record.id} did not end well ({record.status}), so it has no network.")
     if not (folder / WEIGHTS).is_file():
         again = command(record, folder.parent.parent)
-        raise UsageError(f"The run {record['id']} kept no weights; this trains it again and keeps them: {again}")
+        raise UsageError(f"The run {record.id} kept no weights; this trains it again and keeps them: {again}")
     return Stored(folder, record)
 
 
@@ -75,7 +75,7 @@ def unique(results: Path, beginning: str) -> str:
     raise UsageError(f"{beginning!r} begins the ids of {len(fitting)} runs ({some}); give more of it.")
 
 
-def command(record: Mapping[str, Any], results: Path) -> str:
+def command(record: Record, results: Path) -> str:
     """The command, quoted for a shell, that trains a run again and keeps its weights, whatever recipes say now.
 
     What came from a file or folder of one's own has ``path/to/`` before its name, for the record does not know it.
@@ -85,7 +85,7 @@ def command(record: Mapping[str, Any], results: Path) -> str:
     chosen = contract.create(one.method, dict(one.options))
     for item in fields(chosen):
         words += flag(item.name, getattr(chosen, item.name))
-    words += flag(record["knob"], one.knob) if record["knob"] else []
+    words += flag(record.knob, one.knob) if record.knob else []
     for item in fields(RunSpec):
         if item.name not in ("method", "options", "strength", "compression"):
             value = getattr(one, item.name)
@@ -114,13 +114,13 @@ def dataset_of(stored: Stored, name: str | None, data_dir: Path | None) -> Datas
 
     Raises UsageError when it is not the one the run was trained on.
     """
-    spec = stored.record["spec"]
-    known = spec["dataset"]
+    spec = stored.record.spec
+    known = spec.dataset
     if "@" in known and name is None:
         raise UsageError(f"The run {stored.id} is of own images, {known}; give their folder or archive as --dataset.")
-    keys = {key: spec[key] for key in DATA_KEYS if key in spec}
+    keys = {key: getattr(spec, key) for key in DATA_KEYS}
     found = data.load(name or known, data_dir=data_dir, **keys)
-    if found.checksum != stored.record["provenance"]["data_checksum"]:
+    if found.checksum != stored.record.provenance.data_checksum:
         raise UsageError(f"The data set {found.name} is not the one of the run {stored.id}: their checksums differ.")
     return found
 
@@ -131,19 +131,19 @@ def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn
     ``model`` names a network of one's own, file.py:callable or pkg.module:callable, which a record cannot do. Raises
     UsageError for another network than the run's, and for weights that cannot be read or do not fit it.
     """
-    spec, path = stored.record["spec"], stored.folder / WEIGHTS
+    spec, path = stored.record.spec, stored.folder / WEIGHTS
     try:
-        models.check_named(spec["model"], model)
+        models.check_named(spec.model, model)
     except UsageError as error:
         raise UsageError(f"The run {stored.id} cannot be restored: {error}.") from None
-    network = models.build(spec["model"], dataset.input_shape, dataset.classes, spec["seed"])
+    network = models.build(spec.model, dataset.input_shape, dataset.classes, spec.seed)
     try:
         with opened(path):  # nothing but a regular file is left to safetensors
             state = load_file(path)
         # Not strict: a network may register buffers as not persistent.
         missing, unknown = network.load_state_dict(state, strict=False)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise UsageError(f"The weights in {path} cannot be loaded into {spec['model']} ({error}).") from None
+        raise UsageError(f"The weights in {path} cannot be loaded into {spec.model} ({error}).") from None
     if absent := [name for name in missing if name in dict(network.named_parameters())] + unknown:
-        raise UsageError(f"The weights in {path} are not those of {spec['model']}: {', '.join(absent)} differ.")
+        raise UsageError(f"The weights in {path} are not those of {spec.model}: {', '.join(absent)} differ.")
     return network.eval()

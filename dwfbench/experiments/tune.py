@@ -4,26 +4,25 @@ A *trial* is a curve at one learning rate (and one value of what else the method
 trials of one method. Trials are runs like any others, stored under RESULTS/tuning/, but the test set is not looked at.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import optuna
 
-from dwfbench.base import files
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
 from dwfbench.experiments import plan, run
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.methods.contract import create
-from dwfbench.runs import record as faults
+from dwfbench.runs.record import Origin, Study, Trial, Tuned, study_of
 from dwfbench.runs.spec import RunSpec
-from dwfbench.runs.store import Store, write_json
+from dwfbench.runs.store import Store, read_json, write_json
 
 TRIALS = 6
 RATES = (0.03, 0.5)
@@ -112,9 +111,9 @@ def tune(
     folder: Path,
     engine: Engine,
     progress: Progress,
-    provenance: Mapping[str, Any],
+    provenance: Origin,
     force: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Study]:
     """The studies of all requests, trained where they are not stored, and written to ``folder``/studies.
 
     Raises UsageError without a validation part, and for a stored study of another budget unless ``force``.
@@ -124,9 +123,9 @@ def tune(
     names = [study_name(request, dataset) for request in requests]
     for name, request in zip(names, requests, strict=True):
         stored, terms = read(folder, name), terms_of(request, budget)
-        if stored is not None and stored["budget"] != terms and not force:
+        if stored is not None and stored.budget != terms and not force:
             raise UsageError(
-                f"{folder} holds a study of {request.method.label()} with another budget ({stored['budget']}); "
+                f"{folder} holds a study of {request.method.label()} with another budget ({stored.budget}); "
                 "give the same, choose another --results, or replace it with --force."
             )
     cells = [grid(request, budget) for request in requests]
@@ -142,41 +141,34 @@ def tune(
     studies = []
     for name, request, trials in zip(names, requests, cells, strict=True):
         results = [trial(values, next(left), store, budget, dataset.classes) for values in trials]
-        study = {
-            "id": name,
-            "label": request.method.label(),
-            "method": request.method.name,
-            "model": plan.base_spec(request, dataset).model,
-            "dataset": dataset.name,
-            "objective": f"mean validation accuracy over log CR from {budget.span[0]:g} to {budget.span[1]:g}",
-            "range": list(budget.span),
-            "budget": terms_of(request, budget),
-            "trials": results,
-            "best": max(range(len(results)), key=lambda index: results[index]["value"]),
-            "provenance": dict(provenance),
-        }
-        write_json(folder / "studies" / f"{name}.json", study)
+        study = Study(
+            id=name,
+            label=request.method.label(),
+            method=request.method.name,
+            model=plan.base_spec(request, dataset).model,
+            dataset=dataset.name,
+            objective=f"mean validation accuracy over log CR from {budget.span[0]:g} to {budget.span[1]:g}",
+            range=list(budget.span),
+            budget=terms_of(request, budget),
+            trials=[tried for tried, _ in results],
+            best=max(range(len(results)), key=lambda index: results[index][1]),
+            provenance=provenance,
+        )
+        write_json(folder / "studies" / f"{name}.json", msgspec.to_builtins(study))
         studies.append(study)
     return studies
 
 
-def trial(values: Mapping[str, Any], curve: Curve, store: Store, budget: Budget, classes: int) -> dict[str, Any]:
-    """A trial as it is stored: its settings, its value, the runs that it is made of and how many ended badly."""
+def trial(values: Mapping[str, Any], curve: Curve, store: Store, budget: Budget, classes: int) -> tuple[Trial, float]:
+    """A trial as it is stored, and its value."""
     records = [record for one in curve.specs if (record := store.read(one.id)) is not None]
-    by_seed: dict[int, list[dict]] = {one.seed: [] for one in curve.specs}
+    by_seed: dict[int, list[tuple[float, float]]] = {one.seed: [] for one in curve.specs}
     for record in records:
-        if record["status"] == "ok":
-            by_seed[record["spec"]["seed"]].append(record)
-    heights = [
-        height([(r["compression"], r["val_accuracy"]) for r in good], budget.span, 1 / classes, curve.method.knob)
-        for good in by_seed.values()
-    ]
-    return {
-        "values": dict(values),
-        "value": sum(heights) / len(heights),
-        "runs": [record["id"] for record in records],
-        "bad": sum(record["status"] != "ok" for record in records),
-    }
+        if record.compression is not None and record.val_accuracy is not None:
+            by_seed[record.spec.seed].append((record.compression, record.val_accuracy))
+    heights = [height(points, budget.span, 1 / classes, curve.method.knob) for points in by_seed.values()]
+    value, bad = sum(heights) / len(heights), sum(record.status != "ok" for record in records)
+    return Trial(values=dict(values), value=value, runs=[record.id for record in records], bad=bad), value
 
 
 def height(
@@ -205,13 +197,10 @@ def height(
     return float(area / (stop - start))
 
 
-def read(folder: Path, name: str) -> dict[str, Any] | None:
+def read(folder: Path, name: str) -> Study | None:
     """A stored study; None where there is none that can be read."""
-    try:
-        study = json.loads(files.text(folder / "studies" / f"{name}.json", files.MOST_JSON))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return study if faults.of_study(study) is None and study["id"] == name else None
+    stored = read_json(folder / "studies" / f"{name}.json", study_of)
+    return stored[1] if stored is not None and stored[1].id == name else None
 
 
 def tuned(request: Request, dataset: Dataset, folder: Path) -> Curve:
@@ -226,16 +215,16 @@ def tuned(request: Request, dataset: Dataset, folder: Path) -> Curve:
             f"There is no readable tuning of {request.method.label()} with these settings in {folder}; run "
             "`dwfbench tune` with the same method, options, model, data set and epochs first."
         )
-    best = study["trials"][study["best"]]
-    curve = plan.curve(chosen(request, best["values"]), dataset)
-    told = {"study": name, "trials": len(study["trials"]), "objective": best["value"], "values": best["values"]}
+    best = study.winner
+    curve = plan.curve(chosen(request, best.values), dataset)
+    told = Tuned(study=name, trials=len(study.trials), objective=best.value, values=best.values)
     return replace(curve, tuned=told)
 
 
-def at_edge(study: Mapping[str, Any]) -> str | None:
+def at_edge(study: Study) -> str | None:
     """Which end of the learning rates won, "smallest" or "largest"; None if the best lies between."""
-    rates = sorted({one["values"]["lr"] for one in study["trials"]})
-    best = study["trials"][study["best"]]["values"]["lr"]
+    tried = [trial.values["lr"] for trial in study.trials]
+    rates, best = sorted({rate for rate in tried if isinstance(rate, float)}), study.winner.values["lr"]
     if len(rates) == 1 or best not in (rates[0], rates[-1]):
         return None
     return "smallest" if best == rates[0] else "largest"

@@ -1,8 +1,8 @@
 """Do stored runs come out again? Some are trained once more, from their records alone, and compared."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from dwfbench.execution.worker import Engine, Progress
 from dwfbench.experiments import run
 from dwfbench.experiments.plan import Curve
 from dwfbench.methods import contract
+from dwfbench.runs.record import Record
 from dwfbench.runs.spec import DATA_KEYS, RunSpec
 from dwfbench.runs.store import Store
 
@@ -30,68 +31,78 @@ SPREADS = 3
 class Comparison(NamedTuple):
     """A stored run and its repetition; accuracies in percent, NaN and 0 for a repetition that did not end well."""
 
-    record: Mapping[str, Any]
-    again: Any  # the record of the repetition
+    record: Record
+    again: Record  # of the repetition
     points: float
     ratio: float
 
     @property
     def agrees(self) -> bool:
-        if self.again["status"] != "ok":
+        if self.again.status != "ok":
             return False
-        apart = abs(self.again["test_accuracy"] - self.record["test_accuracy"]) * 100
-        factor = self.again["compression"] / self.record["compression"]
+        apart = abs(accuracy(self.again) - accuracy(self.record)) * 100
+        factor = compression(self.again) / compression(self.record)
         return apart <= self.points + 1e-9 and 1 / self.ratio <= factor <= self.ratio
 
 
-def spec_of(record: Mapping[str, Any]) -> RunSpec:
+def accuracy(record: Record) -> float:
+    """On the test set, of a run that has seen it."""
+    assert record.test_accuracy is not None
+    return record.test_accuracy
+
+
+def compression(record: Record) -> float:
+    """Of a run that ended well."""
+    assert record.compression is not None
+    return record.compression
+
+
+def spec_of(record: Record) -> RunSpec:
     """The spec that a record stores, whole, as RunSpec.
 
     Raises UsageError when it does not give the record's id: the record was edited, or a default has changed.
     """
-    stored = dict(record["spec"])
-    chosen = contract.create(stored["method"], stored.pop("options"))
-    known = {item.name for item in fields(RunSpec)}
-    if unknown := sorted(stored.keys() - known):
-        raise UsageError(f"The run {record['id']} has settings that this version does not know: {', '.join(unknown)}.")
-    one = RunSpec(**stored, options=chosen.changed())
-    if one.id != record["id"]:
+    if unknown := sorted(record.spec.others):
+        raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
+    chosen = contract.create(record.spec.method, record.spec.options)
+    one = RunSpec(**{**record.spec.to_dict(), "options": chosen.changed()})
+    if one.id != record.id:
         raise UsageError(
-            f"The settings of the run {record['id']} give the id {one.id} now: they were edited, or a default changed."
+            f"The settings of the run {record.id} give the id {one.id} now: they were edited, or a default changed."
         )
     return one
 
 
-def tested(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def tested(records: Iterable[Record]) -> list[Record]:
     """Those of the records whose runs ended well and have seen the test set."""
-    return [one for one in records if one["status"] == "ok" and one.get("test_accuracy") is not None]
+    return [record for record in records if record.status == "ok" and record.test_accuracy is not None]
 
 
-def sample(records: Iterable[Mapping[str, Any]], count: int, seed: int) -> list[Mapping[str, Any]]:
+def sample(records: Iterable[Record], count: int, seed: int) -> list[Record]:
     """``count`` of the runs that ended well, drawn without replacement; all if there are no more.
 
     The trials of tuning, which have not seen the test set, are none of them.
     """
-    good = sorted(tested(records), key=lambda record: record["id"])
+    good = sorted(tested(records), key=lambda record: record.id)
     return random.Random(seed).sample(good, min(count, len(good)))
 
 
-def allowed(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+def allowed(record: Record, records: Sequence[Record]) -> tuple[float, float]:
     """How far a repetition may be away: points of accuracy and factor of compression, see POINTS, RATIO, SPREADS."""
 
-    def setting(one: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in one["spec"].items() if name != "seed"}
+    def setting(one: Record) -> dict[str, Any]:
+        return {name: value for name, value in one.settings().items() if name != "seed"}
 
     alike = [one for one in tested(records) if setting(one) == setting(record)]
-    accuracies = [100 * one["test_accuracy"] for one in alike]
-    ratios = [one["compression"] for one in alike]
+    accuracies = [100 * accuracy(one) for one in alike]
+    ratios = [compression(one) for one in alike]
     points = max(POINTS, SPREADS * (max(accuracies) - min(accuracies)))
     return points, max(RATIO, (max(ratios) / min(ratios)) ** SPREADS)
 
 
 def verify(
-    records: Sequence[Mapping[str, Any]],
-    chosen: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
+    chosen: Sequence[Record],
     data_dir: Path | None,
     store: Store,
     engine: Engine,
@@ -108,9 +119,9 @@ def verify(
         one = spec_of(record)
         models.check_named(one.model, model)
         # Compiled steps round differently from eager ones, so each run is trained as it was.
-        key = (record["provenance"]["compiled"], one.dataset, *(getattr(one, key) for key in DATA_KEYS))
+        key = (record.provenance.compiled, one.dataset, *(getattr(one, key) for key in DATA_KEYS))
         groups.setdefault(key, []).append(one)
-    checksums = {record["id"]: record["provenance"]["data_checksum"] for record in chosen}
+    checksums = {record.id: record.provenance.data_checksum for record in chosen}
     store.prepare()
     for (compiled, name, *values), specs in groups.items():
         dataset = data.load(name, data_dir=data_dir, **dict(zip(DATA_KEYS, values, strict=True))).to(engine.here)
@@ -119,4 +130,9 @@ def verify(
         curves = [Curve(contract.create(one.method, dict(one.options)), (one,), 0.0, None) for one in specs]
         compile = compiled and machine(engine).compiler if engine.compile is None else engine.compile
         run.execute(curves, dataset, store, replace(engine, compile=compile), progress)
-    return [Comparison(record, store.read(record["id"]), *allowed(record, records)) for record in chosen]
+    comparisons = []
+    for record in chosen:
+        again = store.read(record.id)
+        assert again is not None  # it has just been stored
+        comparisons.append(Comparison(record, again, *allowed(record, records)))
+    return comparisons

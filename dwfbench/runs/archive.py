@@ -17,23 +17,22 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
-from dwfbench.runs import record as faults
+from dwfbench.runs.record import HISTORY, Fault, Record, Study, measurement_of, record_of, study_of
 from dwfbench.runs.store import (
-    HISTORY,
     RUN_ID,
     TUNING,
+    Entry,
     OtherSchema,
     Store,
     check_schema,
     finite,
-    of_measurement,
     uncollected,
     with_tables,
     write_file,
@@ -54,25 +53,13 @@ DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
 
 
-class Entry(NamedTuple):
-    """A run with what is stored beside its record: the texts of its tables, empty for none."""
-
-    record: dict
-    history: str = ""
-    weights: str = ""
-
-    @property
-    def measurement(self) -> dict | None:
-        return self.record.get("measurement")
-
-
 @dataclass
 class Part:
-    """Runs by id, tuning studies by id, and the trials of these, which are runs by id too."""
+    """Runs by id, the JSON of tuning studies by id, and the trials of these, which are runs by id too."""
 
     runs: dict[str, Entry] = field(default_factory=dict)
     trials: dict[str, Entry] = field(default_factory=dict)
-    studies: dict[str, dict] = field(default_factory=dict)
+    studies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- folders
@@ -81,20 +68,17 @@ class Part:
 def folder_part(folder: Path) -> tuple[Part, list[str]]:
     """All that a results folder holds, and a sentence for everything in it that cannot be read."""
     store, trials = Store(folder), Store(folder / TUNING)
-    part = Part(_entries(store), _entries(trials), {study["id"]: study for study in store.studies()})
-    return part, [*store.damaged, *trials.damaged]
-
-
-def _entries(store: Store) -> dict[str, Entry]:
-    records = store.load(measurement=True)
-    return {record["id"]: Entry(record, *store.tables(record)) for record in records}
+    studies = {study.id: content for content, study in store.study_entries()}
+    damaged = store.damaged  # which the next call empties
+    part = Part(store.entries(), trials.entries(), studies)
+    return part, [*store.damaged, *damaged, *trials.damaged]
 
 
 def write_folder(part: Part, folder: Path) -> None:
     """Adds runs, trials and studies to a results folder. UsageError when it cannot be written."""
     for store, entries in ((Store(folder), part.runs), (Store(folder / TUNING), part.trials)):
         for entry in entries.values():
-            store.restore(entry.record, dict(zip(TABLES, (entry.history, entry.weights), strict=True)))
+            store.restore(entry)
     for name, study in part.studies.items():
         Store(folder).write_study(name, study)
 
@@ -124,11 +108,10 @@ def write(parts: Mapping[str, Part], path: Path) -> None:
 
 def _run_members(entries: Mapping[str, Entry], prefix: str) -> dict[str, bytes]:
     ordered = [entries[run_id] for run_id in sorted(entries)]
-    bare = ({name: value for name, value in entry.record.items() if name != "measurement"} for entry in ordered)
     return {
-        f"{prefix}{RECORDS}": _lines(bare),
-        f"{prefix}history.csv": _table([(entry.record["id"], entry.history) for entry in ordered], HISTORY),
-        f"{prefix}weights.csv": _table([(entry.record["id"], entry.weights) for entry in ordered], ("epoch",)),
+        f"{prefix}{RECORDS}": _lines(entry.content for entry in ordered),
+        f"{prefix}history.csv": _table([(entry.record.id, entry.history) for entry in ordered], HISTORY),
+        f"{prefix}weights.csv": _table([(entry.record.id, entry.weights) for entry in ordered], ("epoch",)),
         f"{prefix}{MEASUREMENTS}": _lines(entry.measurement for entry in ordered if entry.measurement),
     }
 
@@ -208,7 +191,7 @@ class Archive:
         if content.get("version") != VERSION:
             raise ValueError(f"it is of another version of the format than {VERSION}")
         sums: dict[str, str] = content.get("sha256") or {}
-        if not faults.mapped(faults.text)(sums):
+        if not (isinstance(sums, dict) and all(isinstance(checksum, str) for checksum in sums.values())):
             raise ValueError("its manifest has no checksums")
         if absent := sorted(sums.keys() - set(names)):
             raise ValueError(f"its member {absent[0]} is missing")
@@ -219,60 +202,79 @@ class Archive:
         part = Part(self._runs(reader, prefix, tables))
         if trials:
             part.trials = self._runs(reader, f"{prefix}{TUNING}/", tables)
-        for study in reader.contents(f"{prefix}{STUDIES}"):
-            if why := faults.of_study(study) or (None if RUN_ID.fullmatch(study["id"]) else "its id is damaged"):
+        for content in reader.contents(f"{prefix}{STUDIES}"):
+            try:
+                study = study_of(content)
+                if not RUN_ID.fullmatch(study.id):
+                    raise Fault("its id is damaged")
+            except Fault as why:
                 self._damaged(f"{self.path} holds a tuning study that is none ({why}); it is left out.")
             else:
-                part.studies[study["id"]] = study
+                part.studies[study.id] = content
         return part
 
     def _runs(self, reader: "_Reader", prefix: str, tables: bool) -> dict[str, Entry]:
-        records: dict[str, dict] = {}
-        for record in reader.contents(f"{prefix}{RECORDS}"):
-            name = record.get("id") if isinstance(record, dict) else None
+        read: dict[str, tuple[Record, dict]] = {}
+        for content in reader.contents(f"{prefix}{RECORDS}"):
+            name = content.get("id") if isinstance(content, dict) else None
             run_id = name if isinstance(name, str) and RUN_ID.fullmatch(name) else ""
             place = f"The record {run_id or 'without an id'} in {self.path}"
             try:
-                check_schema(record, place)
+                check_schema(content, place)
+                if not run_id:
+                    raise Fault("its id is damaged")
+                if run_id in read:
+                    raise Fault("there is another one of that id")
+                read[run_id] = record_of(content, run_id), content
             except OtherSchema as error:
                 self.damaged.append(str(error))
-                continue
-            why = faults.of_record(record, run_id) if run_id else "its id is damaged"
-            if run_id in records:
-                why = "there is another one of that id"
-            if why:
+            except Fault as why:
                 self._damaged(f"{place} is not a record of a run ({why}); it is left out.")
-            else:
-                records[run_id] = record
-        for measurement in reader.contents(f"{prefix}{MEASUREMENTS}"):
-            why = of_measurement(measurement)
-            if why or measurement.get("id") not in records:
+        measured = self._measurements(reader, prefix, read)
+        histories, sizes = (reader.table(f"{prefix}{name}") if tables else {} for name in TABLES)
+        return {
+            run_id: Entry(*both, histories.get(run_id, ""), sizes.get(run_id, ""), measured.get(run_id))
+            for run_id, both in read.items()
+        }
+
+    def _measurements(self, reader: "_Reader", prefix: str, run_ids: Collection[str]) -> dict[str, dict]:
+        """The JSON of the measurements of these runs."""
+        measured = {}
+        for content in reader.contents(f"{prefix}{MEASUREMENTS}"):
+            try:
+                run_id = measurement_of(content).id
+            except Fault:
+                run_id = None
+            if run_id is None or run_id not in run_ids:
                 self._damaged(f"{self.path} holds a measurement that is none of its runs'; it is left out.")
             else:
-                records[measurement["id"]]["measurement"] = measurement
-        texts = [reader.table(f"{prefix}{name}") if tables else {} for name in TABLES]
-        return {run_id: Entry(record, *(text.get(run_id, "") for text in texts)) for run_id, record in records.items()}
+                measured[run_id] = content
+        return measured
 
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
 
-    def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> dict[str, list[dict]]:
+    def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> dict[str, list[Record]]:
         """The records of every part, by its label, each as ``Store.load`` gives those of a folder."""
         loaded = {}
         for label, part in self.parts(history or weights, trials=False).items():
-            for entry in part.runs.values():
-                with_tables(entry.record, entry.history if history else None, entry.weights if weights else None)
-                if measurement:
-                    entry.record.setdefault("measurement", None)
+            records = [
+                with_tables(
+                    entry.record,
+                    entry.history if history else None,
+                    entry.weights if weights else None,
+                    measurement_of(entry.measurement) if measurement and entry.measurement else None,
+                )
+                for entry in part.runs.values()
+            ]
             # As in a folder: finished runs first.
-            ordered = sorted(part.runs.values(), key=lambda entry: (entry.record["status"] != "ok", entry.record["id"]))
-            loaded[label] = [entry.record for entry in ordered]
+            loaded[label] = sorted(records, key=lambda record: (record.status != "ok", record.id))
         return loaded
 
-    def studies(self) -> list[dict]:
+    def studies(self) -> list[Study]:
         """The tuning studies in the order of their ids."""
         parts = self.parts(tables=False, trials=False).values()
-        return [part.studies[name] for part in parts for name in sorted(part.studies)]
+        return [study_of(part.studies[name]) for part in parts for name in sorted(part.studies)]
 
 
 @dataclass

@@ -11,21 +11,19 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import archive
-from dwfbench.runs.archive import Archive, Entry, Part
-from dwfbench.runs.spec import RunSpec
-from dwfbench.runs.store import Store, write_file
+from dwfbench.runs.archive import Archive, Part
+from dwfbench.runs.record import Record, Study
+from dwfbench.runs.store import Entry, Store, write_file
 
 VARYING = {"seed", "strength", "compression"}
 """The fields of a spec that move along a curve, not between curves."""
-
-DEFAULTS = {item.name: item.default for item in fields(RunSpec) if item.default is not MISSING}
-ADDED_OPTIONS = {"dwf": {"group": "none"}}  # options that stored runs of a method may not know, as they were run
 
 OUTCOME = (
     *("test_accuracy", "test_loss", "val_accuracy", "dense_equivalent_accuracy"),
@@ -93,12 +91,12 @@ def sources(texts: Iterable[str | Path]) -> list[Source]:
 
 def load(
     named: Sequence[Source], history: bool = False, weights: bool = False, measurement: bool = False
-) -> tuple[list[dict], list[str]]:
+) -> tuple[list[Record], list[str]]:
     """The records of all sources, merged (see ``merged``), and a sentence for everything that is damaged.
 
     The flags are those of ``Store.load``. Raises UsageError for an archive that cannot be read.
     """
-    sets: list[tuple[str, bool, list[dict]]] = []
+    sets: list[tuple[str, bool, list[Record]]] = []
     damaged: list[str] = []
     for source in named:
         labelled = source.label is not None
@@ -114,14 +112,14 @@ def load(
     return merged(sets), damaged
 
 
-def studies(named: Sequence[Source]) -> tuple[list[dict], list[str]]:
+def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:
     """The tuning studies of all sources, each once, and a sentence for every one that is damaged."""
-    by_id: dict[str, dict] = {}
+    by_id: dict[str, Study] = {}
     damaged: list[str] = []
     for source in named:
         store = Archive(source.path) if source.is_archive else Store(source.path)
         for study in store.studies():
-            by_id.setdefault(study["id"], study)
+            by_id.setdefault(study.id, study)
         damaged += [sentence for sentence in store.damaged if "study" in sentence]
     return list(by_id.values()), damaged
 
@@ -129,90 +127,82 @@ def studies(named: Sequence[Source]) -> tuple[list[dict], list[str]]:
 # ---------------------------------------------------------------- merging what is compared
 
 
-def merged(sets: Sequence[tuple[str, bool, list[dict]]]) -> list[dict]:
+def merged(sets: Sequence[tuple[str, bool, list[Record]]]) -> list[Record]:
     """The records of several sets (name, whether it was given as a label, records) as those of one.
 
     The sets of a curve whose runs all lie in another set with the same results are left out: they count once. If
     several are left, and were given labels or disagree about a run, their curves are told apart: their records get the
-    set's name as a setting, ``spec["set"]``, and ``@name`` behind their ids. Otherwise their runs are one curve's.
+    set's name as their ``set``, and ``@name`` behind their ids. Otherwise their runs are one curve's.
     """
     filled = [entry for entry in sets if entry[2]]
     if len(filled) < 2:
         return filled[0][2] if filled else []
-    curves: dict[str, dict[int, dict[str, dict]]] = {}
+    curves: dict[str, dict[int, dict[str, Record]]] = {}
     for number, (_, _, records) in enumerate(filled):
-        for record in map(whole, records):
-            curves.setdefault(curve_key(record["spec"]), {}).setdefault(number, {})[record["id"]] = record
+        for record in records:
+            curves.setdefault(curve_key(record), {}).setdefault(number, {})[record.id] = record
     names = _distinct([name for name, _, _ in filled])
-    together: list[dict] = []
+    together: list[Record] = []
     for of_set in curves.values():
         left = _without_repeated(of_set)
         labelled = sum(filled[number][1] for number in left)
         if len(left) > 1 and (labelled or _disagree(left.values())):
             together += [told_apart(run, names[number]) for number, runs in left.items() for run in runs.values()]
         else:
-            union: dict[str, dict] = {}
+            union: dict[str, Record] = {}
             for runs in left.values():
                 union |= {run_id: _better(union.get(run_id), run) for run_id, run in runs.items()}
             together += union.values()
-    return sorted(together, key=lambda record: (record["status"] != "ok", record["id"]))
+    return sorted(together, key=lambda record: (record.status != "ok", record.id))
 
 
-def told_apart(record: dict, name: str) -> dict:
+def told_apart(record: Record, name: str) -> Record:
     """The record as one of a set of that name; what it was is not changed."""
-    return record | {"id": f"{record['id']}@{name}", "spec": record["spec"] | {"set": name}}
+    return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name)
 
 
-def whole(record: dict) -> dict:
-    """A record whose spec has all settings: what it does not know has its default, as it was run then."""
-    spec = record["spec"]
-    added = ADDED_OPTIONS.get(spec.get("method"))
-    if added is None:
-        return record if spec.keys() >= DEFAULTS.keys() else record | {"spec": DEFAULTS | spec}
-    return record | {"spec": DEFAULTS | spec | {"options": added | (spec.get("options") or {})}}
-
-
-def curve_key(spec: Mapping[str, Any]) -> str:
+def curve_key(record: Record) -> str:
     """A hash of the settings that make a curve."""
-    kept = {name: value for name, value in spec.items() if name not in VARYING}
+    kept = {name: value for name, value in record.settings().items() if name not in VARYING}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def _without_repeated(of_set: Mapping[int, Mapping[str, dict]]) -> dict[int, Mapping[str, dict]]:
+def _without_repeated(of_set: Mapping[int, Mapping[str, Record]]) -> dict[int, Mapping[str, Record]]:
     """The sets of a curve but those whose runs another one has, too; of equal ones the first stays."""
-    kept: dict[int, Mapping[str, dict]] = {}
+    kept: dict[int, Mapping[str, Record]] = {}
     for number, runs in sorted(of_set.items(), key=lambda item: -len(item[1])):
         if not any(all(_adds_nothing(run, others) for run in runs.values()) for others in kept.values()):
             kept[number] = runs
     return dict(sorted(kept.items()))
 
 
-def _adds_nothing(run: dict, others: Mapping[str, dict]) -> bool:
+def _adds_nothing(run: Record, others: Mapping[str, Record]) -> bool:
     """Whether there is a record of this run among others that has the same result."""
-    other = others.get(run["id"])
+    other = others.get(run.id)
     return other is not None and agree(run, other) and _better(other, run) is other
 
 
-def _disagree(sets: Iterable[Mapping[str, dict]]) -> bool:
-    first: dict[str, dict] = {}
+def _disagree(sets: Iterable[Mapping[str, Record]]) -> bool:
+    first: dict[str, Record] = {}
     return any(not agree(first.setdefault(run_id, run), run) for runs in sets for run_id, run in runs.items())
 
 
-def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def agree(one: Record, other: Record) -> bool:
     """Whether two records of a run have the same result; one that failed, which says nothing, agrees with any."""
-    if "failed" in (one["status"], other["status"]):
+    if "failed" in (one.status, other.status):
         return True
-    return one["status"] == other["status"] and not differing(one, other)
+    return one.status == other.status and not differing(one, other)
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def differing(one: Record, other: Record) -> list[str]:
     """The numbers that both records have and in which they differ."""
-    return [name for name in OUTCOME if name in one and name in other and one[name] != other[name]]
+    pairs = ((name, getattr(one, name), getattr(other, name)) for name in OUTCOME)
+    return [name for name, mine, theirs in pairs if mine is not None and theirs is not None and mine != theirs]
 
 
-def _better(one: dict | None, other: dict) -> dict:
+def _better(one: Record | None, other: Record) -> Record:
     """Of two records that agree the first; one that failed only where there is no other."""
-    return other if one is None or (one["status"] == "failed" != other["status"]) else one
+    return other if one is None or (one.status == "failed" != other.status) else one
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -290,7 +280,7 @@ def _disagreement(part: Part, apart: Part, source: Source) -> str:
             run_id = min(others)
             mine, other = runs[run_id].record, others[run_id].record
             names = differing(mine, other)[:2] or ["status"]
-            numbers = ", ".join(f"{name} {mine.get(name)} and {other.get(name)}" for name in names)
+            numbers = ", ".join(f"{name} {getattr(mine, name)} and {getattr(other, name)}" for name in names)
             more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
             return f"The run {run_id}{more} of {source.path} has another result than the same run elsewhere ({numbers})"
     return f"The tuning study {min(apart.studies)} of {source.path} has other trials than the same study elsewhere"
@@ -336,7 +326,7 @@ def summary(parts: Mapping[str, Part]) -> str:
         for name, entries in (("", part.runs), ("tuning", part.trials)):
             for run_id in sorted(entries):
                 record = entries[run_id].record
-                spec, knob = record["spec"], record["knob"]
                 place = "/".join(word for word in (label, name) if word) or "runs"
-                writer.writerow(spec | record | {"part": place, "value": spec.get(knob) if knob else None})
+                written = {column: getattr(record, column) for column in SUMMARY if hasattr(record, column)}
+                writer.writerow(record.spec.to_dict() | written | {"part": place, "value": record.knob_value})
     return text.getvalue()

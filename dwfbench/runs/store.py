@@ -18,11 +18,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import msgspec
 
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
-from dwfbench.runs import record as faults
+from dwfbench.runs import record as records
+from dwfbench.runs.record import HISTORY, LARGEST, Fault, HistoryRow, Measurement, Record, Sizes, Study, Written
 from dwfbench.runs.spec import SCHEMA
 
 if TYPE_CHECKING:
@@ -33,13 +36,23 @@ ROOM = 100_000
 """Bytes: about what a run's record, history and weights.csv need, and must be there before training."""
 TUNING = "tuning"
 """Folder of a results folder that holds the trials of its tuning: a results folder itself, with ``studies/``."""
-MEASUREMENT, MEASUREMENT_SCHEMA = "measure.json", 1
-HISTORY = ("epoch", "train_loss", "val_accuracy", "compression", "misalignment", "norm", "lr", "seconds")
-LARGEST = 1e300  # of what is read, so that a mean of such numbers is one too
+MEASUREMENT = "measure.json"
+Type = TypeVar("Type")
 
 
 class OtherSchema(UsageError):
     """A record that another version of dwfbench wrote."""
+
+
+class Entry(NamedTuple):
+    """A run with all that is stored of it: its record and the JSON that this was read from, which may say more to
+    another version; the texts of its tables, empty for none; the JSON of its measurement."""
+
+    record: Record
+    content: dict[str, Any]
+    history: str = ""
+    weights: str = ""
+    measurement: dict[str, Any] | None = None
 
 
 @contextmanager
@@ -80,25 +93,22 @@ class Store:
                 "choose another one with --results."
             ) from None
 
-    def read(self, run_id: str) -> dict | None:
+    def read(self, run_id: str) -> Record | None:
         """The record of a run, a finished one before a failed one; None when there is no readable record.
 
         Raises UsageError for a record of another schema: to train the run again would replace it.
         """
-        found = (self._read(self.folder / place / run_id) for place in ("runs", "failed"))
-        return next((record for record in found if record is not None), None)
+        entries = (self._read(self.folder / place / run_id) for place in ("runs", "failed"))
+        return next((entry.record for entry in entries if entry is not None), None)
 
     def status(self, run_id: str) -> str | None:
         """The status of a run's record: ok, diverged or failed; None when there is none. Raises as ``read``."""
         record = self.read(run_id)
-        return None if record is None else record["status"]
+        return None if record is None else record.status
 
-    def write(
-        self, record: Mapping[str, Any], history: list[dict], state: "Mapping[str, Tensor] | None" = None
-    ) -> None:
+    def write(self, record: Written, history: list[dict], state: "Mapping[str, Tensor] | None" = None) -> None:
         """Store a run. A failed attempt never replaces a good record: failures have a folder of their own."""
-        ok = record["status"] == "ok"
-        folder = self.folder / ("runs" if ok else "failed") / record["id"]
+        folder = self._folder(record)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             replace(folder / "history.csv", _csv(history).encode())
@@ -111,113 +121,129 @@ class Store:
                     folder / "model.safetensors",
                     save({name: value.contiguous() for name, value in state.items()}),
                 )
-            replace(folder / "run.json", (json.dumps(finite(record), indent=1, allow_nan=False) + "\n").encode())
+            replace(folder / "run.json", _json(records.content_of(record)))
             for left in folder.glob(".*.tmp"):  # by a process that was killed while it wrote
                 left.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(
-                f"The run {record['id']} cannot be stored in {folder} ({error.strerror or error}); "
+                f"The run {record.id} cannot be stored in {folder} ({error.strerror or error}); "
                 "make room or choose another place with --results, then start again: stored runs are kept."
             ) from None
 
     @uncollected()
-    def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> list[dict]:
+    def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> list[Record]:
         """All records, finished ones first, in the order of their ids; a failure is left out once its run is ok.
 
-        ``history`` adds the rows of history.csv under that key, ``weights`` those of weights.csv (see ``with_tables``),
-        ``measurement`` what ``dwfbench measure`` kept beside the record, None where it kept nothing.
-        Unreadable records and measurements, and those of another schema, are listed in ``damaged``, one sentence each,
-        and skipped.
+        The flags ask for what lies beside a record: the rows of history.csv, those of weights.csv, and what
+        ``dwfbench measure`` kept. Unreadable records and measurements, and those of another schema, are listed in
+        ``damaged``, one sentence each, and skipped.
         """
+        return [self._with_tables(entry, history, weights, measurement) for entry in self._entries()]
+
+    @uncollected()
+    def entries(self) -> dict[str, Entry]:
+        """The same with all that is stored of each run, by id."""
+        found = {}
+        for entry in self._entries():
+            folder = self._folder(entry.record)
+            measured = self._measurement(folder)
+            found[entry.record.id] = Entry(
+                entry.record,
+                entry.content,
+                _text(folder / "history.csv"),
+                _text(folder / "weights.csv"),
+                None if measured is None else measured[0],
+            )
+        return found
+
+    def _entries(self) -> Iterator[Entry]:
         self.damaged = []
-        records: dict[str, dict] = {}
+        seen = set()
         for place in ("runs", "failed"):
             for run_id in sorted(filter(RUN_ID.fullmatch, _names(self.folder / place))):
-                folder = self.folder / place / run_id
-                if run_id in records:
+                if run_id in seen:
                     continue
                 try:
-                    record = self._read(folder)
+                    entry = self._read(self.folder / place / run_id)
                 except OtherSchema as error:
                     self.damaged.append(str(error))
                     continue
-                if record is None:
-                    continue
-                with_tables(
-                    record,
-                    _text(folder / "history.csv") if history else None,
-                    _text(folder / "weights.csv") if weights else None,
-                )
-                if measurement:
-                    record["measurement"] = self._measurement(folder)
-                records[run_id] = record
-        return list(records.values())
+                if entry is not None:
+                    seen.add(run_id)
+                    yield entry
 
-    def tables(self, record: Mapping[str, Any]) -> tuple[str, str]:
-        """The texts of history.csv and weights.csv of a run that was read, empty where there is none."""
-        folder = self.folder / ("runs" if record["status"] == "ok" else "failed") / record["id"]
-        return _text(folder / "history.csv"), _text(folder / "weights.csv")
+    def _with_tables(self, entry: Entry, history: bool, weights: bool, measurement: bool) -> Record:
+        if not (history or weights or measurement):
+            return entry.record
+        folder = self._folder(entry.record)
+        measured = self._measurement(folder) if measurement else None
+        return with_tables(
+            entry.record,
+            _text(folder / "history.csv") if history else None,
+            _text(folder / "weights.csv") if weights else None,
+            None if measured is None else measured[1],
+        )
 
-    def restore(self, record: Mapping[str, Any], tables: Mapping[str, str]) -> None:
-        """Write a run as an archive has it: its record, its measurement, and its tables by the names of their files."""
-        folder = self.folder / ("runs" if record["status"] == "ok" else "failed") / record["id"]
-        for name, text in tables.items():
+    def restore(self, entry: Entry) -> None:
+        """Write a run as an archive has it."""
+        folder = self._folder(entry.record)
+        for name, text in (("history.csv", entry.history), ("weights.csv", entry.weights)):
             if text:
                 write_file(folder / name, text.encode())
-        if record.get("measurement") is not None:
-            write_json(folder / MEASUREMENT, record["measurement"])
-        write_json(folder / "run.json", {name: value for name, value in record.items() if name != "measurement"})
+        if entry.measurement is not None:
+            write_json(folder / MEASUREMENT, entry.measurement)
+        write_json(folder / "run.json", entry.content)
+
+    def _folder(self, record: Written) -> Path:
+        return self.folder / ("runs" if record.status == "ok" else "failed") / record.id
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
-        """Keep a tuning study; an earlier one of that name is replaced."""
+        """Keep the JSON of a tuning study; an earlier one of that name is replaced."""
         write_json(self.folder / TUNING / "studies" / f"{name}.json", study)
 
-    def studies(self) -> list[dict]:
+    def studies(self) -> list[Study]:
         """The tuning studies of this folder in the order of their names; unreadable ones are listed in ``damaged``."""
+        return [study for _, study in self.study_entries()]
+
+    def study_entries(self) -> list[tuple[dict[str, Any], Study]]:
+        """The same, each with the JSON that it was read from."""
         studies = []
         for path in sorted((self.folder / TUNING / "studies").glob("*.json")):
-            study = self._json(path, faults.of_study)
-            if study is None:
+            entry = read_json(path, records.study_of)
+            if entry is None:
                 self._damaged(f"{path} is not a readable tuning study; it is left out.")
             else:
-                studies.append(study)
+                studies.append(entry)
         return studies
 
-    def _measurement(self, folder: Path) -> dict | None:
+    def _measurement(self, folder: Path) -> tuple[dict[str, Any], Measurement] | None:
         path = folder / MEASUREMENT
         if not os.path.lexists(path):
             return None
-        measurement = self._json(path, of_measurement)
-        if measurement is None:
+        measured = read_json(path, records.measurement_of)
+        if measured is None:
             self._damaged(f"{path} is not a readable measurement; `dwfbench measure {folder.name}` makes it again.")
-        return measurement
+        return measured
 
-    @staticmethod
-    def _json(path: Path, fault: Callable[[Any], str | None]) -> dict | None:
-        """The content of a JSON file in which ``fault`` sees none; None where there is no such file."""
-        try:
-            content = json.loads(files.text(path, files.MOST_JSON))
-        except (OSError, ValueError, RecursionError):
-            return None
-        return None if fault(content) else content
-
-    def _read(self, folder: Path) -> dict | None:
+    def _read(self, folder: Path) -> Entry | None:
+        """The record in a folder and its JSON."""
         path = folder / "run.json"
         if not RUN_ID.fullmatch(folder.name):
             return None
         try:
-            record = json.loads(files.text(path, files.MOST_JSON))
+            content = json.loads(files.text(path, files.MOST_JSON))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             self._damaged(f"{path} is not a readable record ({why}); `dwfbench run` trains it again.")
             return None
-        check_schema(record, path)
-        if why := faults.of_record(record, folder.name):
+        check_schema(content, path)
+        try:
+            return Entry(records.record_of(content, folder.name), content)
+        except Fault as why:
             self._damaged(f"{path} is not a record of this run ({why}); `dwfbench run` trains it again.")
             return None
-        return record
 
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
@@ -234,25 +260,36 @@ def check_schema(record: Any, place: Path | str) -> None:
         )
 
 
-def of_measurement(content: Any) -> str | None:
-    """Why JSON is not a measurement of this version, as half a sentence; None if it is one."""
-    if why := faults.of_measurement(content):
-        return why
-    return None if content.get("schema") == MEASUREMENT_SCHEMA else "it is of another schema"
+def read_json(path: Path, made: Callable[[Any], Type]) -> tuple[dict[str, Any], Type] | None:
+    """The content of a JSON file and what ``made`` makes of it; None without such a file, and where that is a Fault."""
+    try:
+        content = json.loads(files.text(path, files.MOST_JSON))
+        return content, made(content)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
-def with_tables(record: dict, history: str | None, weights: str | None) -> dict:
-    """Adds to a record the rows of its tables, given as CSV texts, under ``history`` and ``weights``.
+def with_tables(
+    record: Record, history: str | None, weights: str | None, measurement: Measurement | None = None
+) -> Record:
+    """A record with the rows of its tables, given as CSV texts, and with its measurement.
 
-    A row of the latter is {"epoch": ..., "sizes": {"zero": number of weights, "-7": ..., ...}}, see ``count.SIZES``.
     A damaged table has no rows: the record counts without it. None leaves a table out.
     """
-    if history is not None:
-        record["history"] = [{name: row[name] for name in HISTORY if name in row} for row in _rows(history)]
-    if weights is not None:
-        rows = _rows(weights)
-        record["weights"] = [{"epoch": row.pop("epoch"), "sizes": row} for row in rows if _counts(row)]
-    return record
+    return msgspec.structs.replace(
+        record,
+        history=None if history is None else [HistoryRow(**_known(row)) for row in _rows(history)],
+        weights=None if weights is None else [_counted(row) for row in _rows(weights) if _counts(row)],
+        measurement=measurement,
+    )
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in HISTORY if name in row}
+
+
+def _counted(row: dict[str, Any]) -> Sizes:
+    return Sizes(epoch=row["epoch"], sizes={name: count for name, count in row.items() if name != "epoch"})
 
 
 def _text(path: Path) -> str:
@@ -286,7 +323,11 @@ def replace(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """A file beside the records, parent folders included. UsageError when it cannot be written."""
-    write_file(path, (json.dumps(finite(value), indent=1, allow_nan=False) + "\n").encode())
+    write_file(path, _json(value))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(finite(value), indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
+from dwfbench.runs.record import Layer
 from dwfbench.show import figures
 
 DIGITS = 5  # significant ones of a number in a table: finer than a pixel, far coarser than a file's limit
@@ -184,9 +185,9 @@ def _ticks(low: float, high: float, most: int = 5) -> list[int]:
     return ticks[:: -(-len(ticks) // most)] if ticks else []
 
 
-def layer_text(layers: list[dict]) -> str:
+def layer_text(layers: list[Layer]) -> str:
     """Densities in a few words: "fc1 2.1 %, fc2 10 %"; of many layers the thinnest, the median and the densest."""
-    found = [(100 * layer["nnz"] / layer["numel"], layer["name"].removesuffix(".weight")) for layer in layers]
+    found = [(100 * layer.nnz / layer.numel, layer.name.removesuffix(".weight")) for layer in layers]
     if len(found) <= FEW_LAYERS:
         return ", ".join(f"{name} {density:.3g} %" for density, name in found)
     low, high = min(found), max(found)

@@ -26,6 +26,7 @@ from dwfbench import __version__
 from dwfbench.analysis import curves, dynamics
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import short
+from dwfbench.runs.record import Origin, Provenance, Record, Study, Trial, Tuned
 from dwfbench.runs.store import replace
 from dwfbench.show import charts, figures, tables
 
@@ -66,14 +67,14 @@ def write(page: str, path: Path) -> None:
         raise UsageError(f"The report cannot be written to {path} ({error.strerror or error}).") from None
 
 
-def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict] = ()) -> str:
+def render(records: Sequence[Record], selection: Selection, studies: Iterable[Study] = ()) -> str:
     """The page about the runs of the selected methods.
 
     `records` are those of the selected data sets and models, all methods, recounted at the selected threshold, with
     their histories: labels and the dense reference come from all of them. Raises UsageError if no run is left to show.
     """
     everything, failed = curves.frame(records), curves.failures(records)
-    chosen = {record["id"]: record for record in curves.filter_records(records, method=selection.method)}
+    chosen = {record.id: record for record in curves.filter_records(records, method=selection.method)}
     shown, failed_shown = (runs[runs["id"].isin(chosen.keys())] for runs in (everything, failed))
     if shown.empty:
         raise UsageError("There is nothing to report: no finished run matches.")
@@ -91,7 +92,10 @@ def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict
         "runs": _runs(shown, chosen, drawing.styles),
         "failures": _failures(failed_shown),
         "provenance": _provenance(list(chosen.values())),
-        "commands": [*_commands(known), *_commands(chosen.values())],
+        "commands": [
+            *_commands((study.provenance, "") for study in known),
+            *_commands((record.provenance, record.provenance.started or "") for record in chosen.values()),
+        ],
         "readers": _readers(selection, shown),
         "css": Markup(_file("report.css")),
         "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js")],
@@ -103,10 +107,10 @@ def render(records: Sequence[dict], selection: Selection, studies: Iterable[dict
     return environment.from_string(_file("report.html")).render(content) + "\n"
 
 
-def _ordered(studies: Iterable[dict], labels: Iterable[str]) -> list[dict]:
+def _ordered(studies: Iterable[Study], labels: Iterable[str]) -> list[Study]:
     """The studies in the order of the legend; others follow."""
     places = {label: place for place, label in enumerate(labels)}
-    return sorted(studies, key=lambda study: (places.get(study["label"], len(places)), study["label"]))
+    return sorted(studies, key=lambda study: (places.get(study.label, len(places)), study.label))
 
 
 def _file(name: str) -> str:
@@ -137,9 +141,9 @@ class Drawing:
     `records` are all that labels come from, `shown` the rows of `curves.frame` to draw, `by_id` their records.
     """
 
-    records: Sequence[dict]
+    records: Sequence[Record]
     shown: pd.DataFrame
-    by_id: dict[str, dict]
+    by_id: dict[str, Record]
     points: dict[str, dict] = field(default_factory=dict)
     specs: dict[str, dict] = field(default_factory=dict)
 
@@ -171,7 +175,7 @@ class Drawing:
         runs = runs.assign(
             knob=[_knob(run) for run in runs.itertuples()],
             below=runs["accuracy"] < low,
-            layers=[charts.layer_text(self.by_id[id_].get("layers") or []) for id_ in runs["id"]],
+            layers=[charts.layer_text(self.by_id[id_].layers) for id_ in runs["id"]],
         )
         columns = ["id", "label", "seed", "knob", "compression", "accuracy", "layers", "below"]
         self.points[f"runs-{number}"] = charts.table(runs, columns)
@@ -322,7 +326,7 @@ def _number(value: Any, form: str | None = None) -> tuple[str, object]:
     return (short(value, 4) if form is None else format(value, form)), value
 
 
-def _comparison(records: Sequence[dict], shown: pd.DataFrame, methods: list[str] | None) -> dict:
+def _comparison(records: Sequence[Record], shown: pd.DataFrame, methods: list[str] | None) -> dict:
     table = tables.compare(records, method=methods)
     header, *body = tables.cells(table)
     method = shown.drop_duplicates("label").set_index("label")["method"]
@@ -335,7 +339,7 @@ def _comparison(records: Sequence[dict], shown: pd.DataFrame, methods: list[str]
     return _grid(header, rows, tables.LEFT)
 
 
-def _runs(shown: pd.DataFrame, by_id: dict[str, dict], styles: dict[str, dict]) -> dict:
+def _runs(shown: pd.DataFrame, by_id: dict[str, Record], styles: dict[str, dict]) -> dict:
     """Every finished run, in the order of the legend, seeds and knobs."""
     places = {label: place for place, label in enumerate(styles)}
     ordered = shown.assign(place=shown["label"].map(places)).sort_values([*curves.PANEL, "place", "seed", "knob_value"])
@@ -343,7 +347,7 @@ def _runs(shown: pd.DataFrame, by_id: dict[str, dict], styles: dict[str, dict]) 
     columns += ["Seconds", "Connected", "Id"]
     rows = []
     for run in ordered.itertuples():
-        before = by_id[run.id].get("dense_equivalent_accuracy")
+        before = by_id[run.id].dense_equivalent_accuracy
         cells = [
             run.dataset,
             run.model,
@@ -384,7 +388,7 @@ def _no_error(status: str) -> str:
     }.get(status, "-")
 
 
-def _settings(shown: pd.DataFrame, by_id: dict[str, dict], styles: dict[str, dict]) -> dict:
+def _settings(shown: pd.DataFrame, by_id: dict[str, Record], styles: dict[str, dict]) -> dict:
     """How each curve was trained; several values of a cell are listed."""
     rows = []
     for (dataset, model), panel in shown.groupby(curves.PANEL):
@@ -392,8 +396,8 @@ def _settings(shown: pd.DataFrame, by_id: dict[str, dict], styles: dict[str, dic
             runs = panel[panel["label"] == label]
             records = [by_id[id_] for id_ in runs["id"]]
 
-            def spec(name: str, records: list[dict] = records) -> str:
-                return _listed(record["spec"].get(name) for record in records)
+            def spec(name: str, records: list[Record] = records) -> str:
+                return _listed(getattr(record.spec, name) for record in records)
 
             cells = [dataset, model, label, _number(len(runs), "d"), _listed(runs["seed"]), spec("epochs")]
             cells += [spec("batch_size"), spec("lr"), _tuned(records), spec("precision")]
@@ -402,22 +406,16 @@ def _settings(shown: pd.DataFrame, by_id: dict[str, dict], styles: dict[str, dic
     return _grid(columns, rows, [name for name in columns if name != "Runs"])
 
 
-def _tuned(records: list[dict]) -> str:
+def _tuned(records: list[Record]) -> str:
     """Which study chose the settings of a curve's runs."""
-    found = [(record.get("provenance") or {}).get("tuned") for record in records]
-    return _listed(_tuning(tuned) for tuned in found)
+    return _listed(_tuning(record.provenance.tuned) for record in records)
 
 
-def _tuning(tuned: object) -> str:
-    if not isinstance(tuned, dict):
+def _tuning(tuned: Tuned | None) -> str:
+    if tuned is None:
         return "no"
-    value = tuned.get("objective")
-    reached = f", objective {_fraction(value)}" if value is not None else ""
-    return f"study {tuned.get('study')}, {tuned.get('trials')} trials{reached}"
-
-
-def _fraction(value: object) -> str:
-    return f"{100 * value:.2f} %" if isinstance(value, (int, float)) else str(value)
+    reached = "" if tuned.objective is None else f", objective {100 * tuned.objective:.2f} %"
+    return f"study {tuned.study}, {tuned.trials} trials{reached}"
 
 
 def _listed(values: Iterable[object]) -> str:
@@ -428,28 +426,28 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join([*(f"{value:g}" for value in numbers), *words]) or "-"
 
 
-def _is_of(study: dict, shown: pd.DataFrame) -> bool:
+def _is_of(study: Study, shown: pd.DataFrame) -> bool:
     names = [*curves.PANEL, "method"]
-    return bool((shown[names] == [study[name] for name in names]).all(axis=1).any())
+    return bool((shown[names] == [getattr(study, name) for name in names]).all(axis=1).any())
 
 
-def _study(study: dict) -> dict:
+def _study(study: Study) -> dict:
     """A tuning study as a heading, a sentence and a grid of its trials."""
-    names = list(dict.fromkeys(name for trial in study["trials"] for name in trial["values"]))
-    rows = []
-    for number, trial in enumerate(study["trials"]):
-        value, runs = trial.get("value"), trial.get("runs") or []
-        percent = 100 * value if isinstance(value, (int, float)) else None
-        values = [_value(trial["values"].get(name)) for name in names]
-        chosen = "yes" if number == study.get("best") else ""
-        cells = [f"{number + 1}", *values, _number(percent, ".2f"), f"{len(runs)}", _value(trial.get("bad")), chosen]
-        rows.append((study["method"], cells))
+    names = list(dict.fromkeys(name for trial in study.trials for name in trial.values))
+    rows = [(study.method, _trial(number, trial, names, study.best)) for number, trial in enumerate(study.trials)]
     return {
-        "title": f"{study['label']} ({study['dataset']}, {study['model']})",
-        "id": study["id"],
-        "objective": study["objective"],
+        "title": f"{study.label} ({study.dataset}, {study.model})",
+        "id": study.id,
+        "objective": study.objective,
         "grid": _grid(["Trial", *names, "Objective %", "Runs", "Bad runs", "Chosen"], rows, ["Chosen"]),
     }
+
+
+def _trial(number: int, trial: Trial, names: list[str], best: int) -> list:
+    percent = None if trial.value is None else 100 * trial.value
+    values = [_value(trial.values.get(name)) for name in names]
+    chosen = "yes" if number == best else ""
+    return [f"{number + 1}", *values, _number(percent, ".2f"), f"{len(trial.runs)}", _value(trial.bad), chosen]
 
 
 def _value(value: object) -> str | tuple:
@@ -459,28 +457,27 @@ def _value(value: object) -> str | tuple:
 # --- provenance and commands ----------------------------------------------------------------------------------
 
 
-def _provenance(records: list[dict]) -> list[tuple[str, list[str]]]:
+def _provenance(records: list[Record]) -> list[tuple[str, list[str]]]:
     """What the runs were made with: (name, values), each value with its number of runs if there are several."""
-    found = [record.get("provenance") or {} for record in records]
-    packages = dict.fromkeys(name for one in found for name in one.get("versions") or {})
-    rows = {f"{name} version": [(one.get("versions") or {}).get(name) for one in found] for name in packages}
+    found = [record.provenance for record in records]
+    packages = dict.fromkeys(name for one in found for name in one.versions)
+    rows: dict[str, list] = {f"{name} version": [one.versions.get(name) for one in found] for name in packages}
     rows["git commit"] = [_commit(one) for one in found]
-    rows["device"] = [_joined(one.get("device"), one.get("device_name")) for one in found]
+    rows["device"] = [_joined(one.device, one.device_name) for one in found]
     names = {"threads": "threads", "lanes": "lanes", "compiled": "compiled step", "precision": "precision"}
-    rows |= {title: [one.get(name) for one in found] for name, title in names.items()}
-    sets = [record["spec"].get("dataset") for record in records]
-    for name in sorted({str(one) for one in sets}):
-        pairs = zip(found, sets, strict=True)
-        rows[f"checksum of {name}"] = [one.get("data_checksum") for one, dataset in pairs if str(dataset) == name]
+    rows |= {title: [getattr(one, name) for one in found] for name, title in names.items()}
+    for name in sorted({record.spec.dataset for record in records}):
+        of_name = [record.provenance for record in records if record.spec.dataset == name]
+        rows[f"checksum of {name}"] = [one.data_checksum for one in of_name]
     counted = [(title, _counted(values)) for title, values in rows.items()]
-    starts, ends = ([one[key] for one in found if one.get(key)] for key in ("started", "ended"))
+    starts, ends = [one.started for one in found if one.started], [one.ended for one in found if one.ended]
     times = [("first run started", starts and [min(starts)]), ("last run ended", ends and [max(ends)])]
     return [(title, values or ["not recorded"]) for title, values in [*counted, *times]]
 
 
-def _commit(provenance: dict) -> str | None:
-    commit = provenance.get("git_commit")
-    return f"{commit} (with uncommitted changes)" if commit and provenance.get("git_dirty") else commit
+def _commit(provenance: Provenance) -> str | None:
+    commit = provenance.git_commit
+    return f"{commit} (with uncommitted changes)" if commit and provenance.git_dirty else commit
 
 
 def _joined(*parts: object) -> str | None:
@@ -497,13 +494,14 @@ def _counted(values: Iterable[object]) -> list[str]:
     return [f"{value} ({count} {'run' if count == 1 else 'runs'})" for value, count in ordered]
 
 
-def _commands(records: Iterable[dict]) -> list[str]:
-    """The different commands that made these runs or studies, quoted for a shell, the earliest first."""
+def _commands(origins: Iterable[tuple[Origin, str]]) -> list[str]:
+    """The different commands that made runs or studies, each given with its time, quoted for a shell, the earliest
+    first.
+    """
     first: dict[str, str] = {}
-    for record in records:
-        provenance = record.get("provenance") or {}
-        if words := provenance.get("argv"):
-            command, start = shlex.join(str(word) for word in words), provenance.get("started") or ""
+    for origin, start in origins:
+        if origin.argv:
+            command = shlex.join(origin.argv)
             first[command] = min(first.get(command, start), start)
     return sorted(first, key=lambda command: (first[command], command))
 

@@ -13,6 +13,7 @@ from dwfbench.analysis import curves
 from dwfbench.analysis.curves import AT, KEYS, LEVEL, PANEL, TOLERANCES
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import short
+from dwfbench.runs.record import Record
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
@@ -29,7 +30,7 @@ BESIDE = (" ci95", " n", " censored", " low", " high", " p", " p_holm")  # colum
 
 
 def compare(
-    records: Iterable[dict],
+    records: Iterable[Record],
     at: Sequence[float] = AT,
     tolerances: Sequence[float] = TOLERANCES,
     reading: str = "points",
@@ -51,7 +52,7 @@ def compare(
     """
     records = list(records)
     everything = curves.frame(curves.filter_records(records, dataset, model))
-    ids = {record["id"] for record in curves.filter_records(records, dataset, model, method, label)}
+    ids = {record.id for record in curves.filter_records(records, dataset, model, method, label)}
     shown = everything[everything["id"].isin(ids)]
     table = shown.groupby(KEYS).agg(
         Runs=("id", "size"),

@@ -19,7 +19,8 @@ from dwfbench import models
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.dwf.factors import FLOAT32_EPSILON
 from dwfbench.methods.contract import Method
-from dwfbench.runs.spec import SCHEMA, RunSpec
+from dwfbench.runs.record import Cut, Layer, Settings
+from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import compression_ratio, count, sparsity_report
 from dwfbench.training.evaluate import evaluate
 from dwfbench.training.lanes import Trained
@@ -34,19 +35,14 @@ TESTED = ("test_accuracy", "test_loss", "test_top5_accuracy", "dense_equivalent_
 def describe(spec: RunSpec, method: Method) -> dict[str, Any]:
     """The fields of a record that are known before training."""
     options = {item.name: getattr(method, item.name) for item in fields(method)}
-    return {
-        "schema": SCHEMA,
-        "id": spec.id,
-        "label": method.label(),
-        "knob": method.knob,
-        "spec": {**spec.to_dict(), "options": options},
-    }
+    settings = Settings(**{**spec.to_dict(), "options": options})
+    return {"id": spec.id, "label": method.label(), "knob": method.knob, "spec": settings}
 
 
 def assess(
     trained: Trained, method: Method, data: Dataset, test: bool = True
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    """The results of a record (DESIGN "Record fields") and the final state dict; None for a lane that diverged.
+    """Fields of a record, as ``record.Written`` has them, and the final state dict; None for a lane that diverged.
 
     ``test_accuracy`` belongs to the last epoch after sparsification, ``dense_equivalent_accuracy`` to the same
     network before it. Accuracies are fractions; ``test_top5_accuracy`` is given for more than ten classes. Without
@@ -73,7 +69,9 @@ def assess(
             "error": "no weight survived the final threshold: the network is dead",
         }, None
 
-    results = {"status": "ok", "val_accuracy": on(data.val, final)[0] if test else accuracy, **report}
+    validation = on(data.val, final)[0] if test else accuracy
+    layers = [Layer(**layer) for layer in report["layers"]]
+    results = {"status": "ok", "val_accuracy": validation, **report, "layers": layers}
     if not test:
         return {**results, **dict.fromkeys(TESTED), "thresholds": []}, final
 
@@ -88,7 +86,7 @@ def assess(
                 "compression": compression_ratio(report["numel"], nnz) if nnz else None,
                 "test_accuracy": on(data.test, {**final, **cut})[0],
             }
-        thresholds.append({"threshold": threshold, **counted})
+        thresholds.append(Cut(threshold=threshold, **counted))
 
     before = on(data.test, trained.state)[0]
     tested = dict(zip(TESTED, (accuracy, loss, top5, before), strict=True))

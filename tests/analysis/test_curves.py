@@ -10,6 +10,7 @@ from scipy import stats
 
 from dwfbench.analysis import curves
 from dwfbench.base.errors import UsageError
+from tests.records import changed, typed
 
 SPEC = {
     **{
@@ -27,7 +28,7 @@ SPEC = {
 def record(cr, accuracy, label="snip", knob="compression", status="ok", checksum="abc", target=None, **spec):
     """A run with achieved CR `cr` and accuracy in percent; options are passed as options={...}."""
     spec = SPEC | {"compression": cr if target is None else target} | spec
-    return {
+    content = {
         **{
             "id": f"{label}{sorted(spec.items())}",
             "status": status,
@@ -47,6 +48,7 @@ def record(cr, accuracy, label="snip", knob="compression", status="ok", checksum
         "history": [{"epoch": 1, "val_accuracy": 0.4, "compression": math.inf, "misalignment": None, "lr": 0.1}],
         "provenance": {"data_checksum": checksum},
     }
+    return typed(content)
 
 
 def curve(points, **options):
@@ -119,13 +121,13 @@ def test_runs_are_recounted_at_a_recorded_threshold():
         {"threshold": 1.19e-7, "compression": 2.0, "test_accuracy": 0.9, "nnz": 5},
         {"threshold": 1e-3, "compression": 50.0, "test_accuracy": 0.8, "nnz": 1},
     ]
-    good, bad = record(2.0, 90.0) | {"thresholds": cuts}, record(None, None, status="failed")
-    whole, gone = dense(95), record(9, 50) | {"thresholds": [cuts[1] | {"compression": None}]}
+    good, bad = changed(record(2.0, 90.0), thresholds=cuts), record(None, None, status="failed")
+    whole, gone = dense(95), changed(record(9, 50), thresholds=[cuts[1] | {"compression": None}])
     assert curves.counted_at([whole], 1e-3) == [whole]
-    assert curves.counted_at([gone], 1e-3)[0]["status"] == "emptied"
+    assert curves.counted_at([gone], 1e-3)[0].status == "emptied"
     again = curves.counted_at([good, bad], 1e-3)
-    assert [(r["compression"], r["test_accuracy"]) for r in again] == [(50.0, 0.8), (None, None)]
-    assert good["compression"] == 2.0
+    assert [(run.compression, run.test_accuracy) for run in again] == [(50.0, 0.8), (None, None)]
+    assert good.compression == 2.0
     with pytest.raises(UsageError, match=r"only at 1\.19e-07, 0\.001"):
         curves.counted_at([good], 1e-4)
 
@@ -310,9 +312,9 @@ def test_warnings_are_about_seeds_budgets_data_reference_and_failures():
 
 
 def test_runs_of_several_machines_are_told():
-    runs = panel()
-    for one, device in zip(runs, ("A", "B"), strict=False):
-        one["provenance"] |= {"device_name": device, "versions": {"torch": "2.15.0"}}
+    first, second, *others = panel()
+    made = [{"device_name": device, "versions": {"torch": "2.15.0"}} for device in "AB"]
+    runs = [changed(first, provenance=made[0]), changed(second, provenance=made[1]), *others]
     lines = curves.warnings(curves.frame(runs), curves.failures(runs))
     assert "runs of different devices are compared: A, B." in "\n".join(lines)
     assert not any("torch" in line for line in lines)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from dwfbench.analysis import dynamics
 from dwfbench.sparsity.count import SIZE_EDGES, SIZES, count_sizes
+from tests.records import changed, typed
 
 NAN = math.nan
 
@@ -31,7 +32,8 @@ def record(history=(), strength=0.1, seed=0, compression=10.0, method="dwf", kno
     spec = {"method": method, "dataset": "digits", "model": "lenet", "seed": seed, "strength": strength, "epochs": 4}
     spec |= {"compression": 1.0, "options": {"depth": 3} if method == "dwf" else {}}
     names = {"id": f"{label}/{strength}/{seed}", "status": "ok", "label": label, "knob": knob}
-    return {**names, "spec": spec, "test_accuracy": 0.9, "compression": compression, "history": list(history), **more}
+    results = {"test_accuracy": 0.9, "compression": compression, "history": list(history)}
+    return typed({**names, "spec": spec, **results, **more})
 
 
 def sizes(**counts):
@@ -160,7 +162,7 @@ def test_only_usable_runs_with_a_strength_have_phases():
     runs = [
         record(steps([10], [1])),
         record(steps([10], [1]), method="snip", knob="compression"),
-        record(steps([10], [1]), strength=0.2) | {"status": "diverged", "compression": None},
+        changed(record(steps([10], [1]), strength=0.2), status="diverged", compression=None),
     ]
     assert dynamics.phases(runs)[["label", "knob_value"]].to_numpy().tolist() == [["dwf D=3", 0.1]]
 

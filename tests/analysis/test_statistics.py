@@ -15,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from dwfbench.analysis import curves
 from dwfbench.base.errors import UsageError
 from tests.analysis.test_curves import curve, dense, record
+from tests.records import changed
 
 accuracies = st.floats(10, 99).map(lambda value: round(value, 2))
 p_values = st.one_of(st.floats(0, 1), st.just(math.nan))
@@ -153,7 +154,7 @@ def test_the_family_is_all_tests_of_a_data_set_and_model():
     np.testing.assert_allclose(single.p_holm[known], multipletests(single.p[known], method="holm")[1])
     assert single.p_holm[~known].isna().all()
 
-    elsewhere = [run | {"id": f"k{run['id']}", "spec": run["spec"] | {"dataset": "kmnist"}} for run in runs]
+    elsewhere = [changed(run, id=f"k{run.id}", spec={"dataset": "kmnist"}) for run in runs]
     both = compared([*runs, *elsewhere], at=[2, 10, 30])
     for _, panel in both.groupby("dataset"):
         np.testing.assert_allclose(panel.p_holm, single.p_holm)
@@ -258,7 +259,7 @@ def test_the_order_of_records_does_not_matter(rows, chance: random.Random):
 @given(heights)
 def test_a_third_method_changes_nothing_but_the_correction(rows):
     runs = three_curves(rows)
-    two = compared([run for run in runs if run["label"] != "c"], at=[2, 7, 40])
+    two = compared([run for run in runs if run.label != "c"], at=[2, 7, 40])
     three = compared(runs, at=[2, 7, 40])
     three = three[three.label == "a"].reset_index(drop=True)
     pd.testing.assert_frame_equal(three.drop(columns="p_holm"), two.drop(columns="p_holm"), check_exact=True)

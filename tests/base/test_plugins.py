@@ -172,10 +172,10 @@ def test_every_command_of_the_page_works_and_the_example_is_a_method_like_ours(c
     # A file and a package of one content differ in name only: same numbers, for it draws nothing at random.
     found = {"Hoyer": [], "hoyer": []}
     for record in Store("results").load():
-        if record["label"].lower() == "hoyer":
-            found[record["label"]].append((record["spec"]["strength"], record["compression"], record["test_accuracy"]))
-            installed = record["provenance"]["versions"].get("dwfbench-hoyer")
-            assert installed == ("0.1" if record["label"] == "hoyer" else None)
+        if record.label.lower() == "hoyer":
+            found[record.label].append((record.spec.strength, record.compression, record.test_accuracy))
+            installed = record.provenance.versions.get("dwfbench-hoyer")
+            assert installed == ("0.1" if record.label == "hoyer" else None)
     assert len(found["hoyer"]) == 2
     assert sorted(found["Hoyer"]) == sorted(found["hoyer"])
 
@@ -228,14 +228,14 @@ def test_a_package_adds_a_method_a_network_and_data(install, call, tmp_path):
     records = Store("r").load()
     assert len(records) == 4
     for record in records:
-        assert (record["spec"]["method"], record["spec"]["model"], record["spec"]["dataset"]) == (
+        assert (record.spec.method, record.spec.model, record.spec.dataset) == (
             "cut",
             "net",
             "stripes",
         )
-        assert record["provenance"]["versions"]["foreign-all"] == "1.2"
-        assert record["numel"] == 32
-        assert record["compression"] == record["spec"]["compression"]
+        assert record.provenance.versions["foreign-all"] == "1.2"
+        assert record.numel == 32
+        assert record.compression == record.spec.compression
     shown = call("compare", "--results", "r", "--dataset", "stripes", "--method", "cut")
     assert "cut (odd)" in shown.stdout
     assert call("plot", "--results", "r", "--model", "net", "--method", "cut").exit_code == 0
@@ -432,7 +432,7 @@ def test_a_method_from_a_file_is_named_after_its_content(call, tmp_path, snapsho
     file.write_text(CUT)
     words = ("run", *SMALL, "--results", "r", "--compression", "2,4", "--method", f"{file}:Cut,dense")
     assert call(*words).exit_code == 0
-    first = {record["spec"]["method"] for record in Store("r").load()}
+    first = {record.spec.method for record in Store("r").load()}
     assert first == {f"Cut@{plugins.read('method', f'{file}:Cut').digest}", "dense"}
 
     moved = tmp_path / "elsewhere.py"
@@ -443,9 +443,9 @@ def test_a_method_from_a_file_is_named_after_its_content(call, tmp_path, snapsho
 
     file.write_text(CUT + "\n# changed")
     assert call(*words).exit_code == 0
-    labels = {record["label"] for record in Store("r").load()}
+    labels = {record.label for record in Store("r").load()}
     assert labels == {"Cut", "dense"}
-    second = {record["spec"]["method"] for record in Store("r").load()} - first
+    second = {record.spec.method for record in Store("r").load()} - first
     assert len(second) == 1
     shown = call("compare", "--results", "r", "--method", "Cut", "--at", "2")
     for name in (first - {"dense"}) | second:
@@ -466,7 +466,7 @@ def test_reading_commands_never_run_the_file(call, tmp_path):
     for words in (("plot", "layers", "--method", "Cut"), ("compare", "--versus", "Cut")):
         assert call(*words, "--results", "r").exit_code == 0
     assert call("list", "methods").exit_code == 0
-    name = next(name for name in (one["spec"]["method"] for one in Store("r").load()) if "@" in name)
+    name = next(name for name in (one.spec.method for one in Store("r").load()) if "@" in name)
     refused = call("run", *SMALL, "--results", "r", "--method", name)
     assert refused.exit_code == 2
     assert "give the file as path/to/file.py:Cut" in refused.stderr
@@ -483,9 +483,9 @@ def test_worker_processes_know_methods_and_networks_from_files(call, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "died" not in result.stderr
     found = Store("r").load()
-    assert [record["status"] for record in found] == ["ok", "ok"]
-    assert {record["label"] for record in found} == {"Cut"}
-    assert {record["spec"]["model"].partition("@")[0] for record in found} == {"net"}
+    assert [record.status for record in found] == ["ok", "ok"]
+    assert {record.label for record in found} == {"Cut"}
+    assert {record.spec.model.partition("@")[0] for record in found} == {"net"}
 
 
 def test_options_and_tables_of_config_files_reach_a_method_from_a_file(call, tmp_path):
@@ -495,9 +495,9 @@ def test_options_and_tables_of_config_files_reach_a_method_from_a_file(call, tmp
     )
     result = call("run", *SMALL, "--results", "r", "--config", "c.toml")
     assert result.exit_code == 0, result.stderr
-    found = {record["label"]: record["spec"] for record in Store("r").load()}
+    found = {record.label: record.spec for record in Store("r").load()}
     assert set(found) == {"Cut", "Cut (odd)"}
-    assert {(one["lr"], one["compression"]) for one in found.values()} == {(0.07, 3.0)}
+    assert {(one.lr, one.compression) for one in found.values()} == {(0.07, 3.0)}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from dwfbench.methods import contract
 from dwfbench.runs import spec
 from dwfbench.runs.store import Store
 from tests.conftest import EVERYTHING, SMALL
+from tests.records import plain
 
 RESULT_FIELDS = {
     *("id", "status", "spec", "test_accuracy", "test_loss", "dense_equivalent_accuracy", "val_accuracy"),
@@ -34,7 +35,7 @@ ID = re.compile(r"\b[0-9a-f]{12}\b")
 
 
 def records(folder):
-    return Store(folder).load(history=True)
+    return [plain(record) for record in Store(folder).load(history=True)]
 
 
 def numbers(folder):

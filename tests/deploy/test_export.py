@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import zlib
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -22,6 +23,7 @@ from dwfbench.deploy.sparsefile import load_sparse
 from dwfbench.experiments import estimate
 from dwfbench.experiments import stored as restore
 from dwfbench.runs.store import Store
+from tests.records import changed
 
 LENET = ("--model", "lenet-300-100", "--dataset", "digits")
 
@@ -192,7 +194,7 @@ def kept(run, tmp_path_factory):
 
 
 def of(folder, method):
-    return [record for record in Store(folder).load() if record["spec"]["method"] == method]
+    return [record for record in Store(folder).load() if record.spec.method == method]
 
 
 def test_a_run_is_exported(kept, call, tmp_path, snapshot):
@@ -200,13 +202,13 @@ def test_a_run_is_exported(kept, call, tmp_path, snapshot):
     before = snapshot(kept)
     to = tmp_path / "net"
     words = ("--to", to, "--results", kept, "--forms", "dense,sparse,compact", "--threads", "1")
-    found = call("export", record["id"][:11], *words)
+    found = call("export", record.id[:11], *words)
     assert found.exit_code == 0, found.stderr
     assert "compact.pt2" in found.stdout
     manifest = json.loads((to / "manifest.json").read_text())
-    assert manifest["run"] == record["id"]
-    assert manifest["test_accuracy"] == record["test_accuracy"]
-    assert (manifest["macs"]["dense"], manifest["macs"]["sparse"]) == (record["macs_dense"], record["macs_sparse"])
+    assert manifest["run"] == record.id
+    assert manifest["test_accuracy"] == record.test_accuracy
+    assert (manifest["macs"]["dense"], manifest["macs"]["sparse"]) == (record.macs_dense, record.macs_sparse)
     assert manifest["samples"] == 360
     assert len(manifest["normalization"]["mean"]) == 1
     assert snapshot(kept) == before
@@ -214,20 +216,20 @@ def test_a_run_is_exported(kept, call, tmp_path, snapshot):
 
 def test_a_run_is_found_by_its_folder_too(kept):
     record = of(kept, "magnitude")[1]
-    by_folder = restore.find("elsewhere", str(kept / "runs" / record["id"]))
-    assert by_folder.id == restore.find(kept, record["id"]).id == record["id"]
+    by_folder = restore.find(Path("elsewhere"), str(kept / "runs" / record.id))
+    assert by_folder.id == restore.find(kept, record.id).id == record.id
 
 
 def test_without_weights_the_command_says_how_to_get_them(kept, call, tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "sentence", lambda *_: "")  # of the time, for which it would train some steps
     record = of(kept, "dwf")[0]
-    found = call("export", record["id"], "--to", tmp_path / "net", "--results", kept)
+    found = call("export", record.id, "--to", tmp_path / "net", "--results", kept)
     assert found.exit_code == 2
     words = shlex.split(re.search(r"dwfbench (run .*)", found.stderr)[1])
     assert words[-2:] == ["--force", "--save-model"]
     plan = call(*words, "--dry-run")  # the command trains this very run
     assert plan.stdout.count("ok, again") == 1
-    assert record["id"] in plan.stdout
+    assert record.id in plan.stdout
 
 
 def test_runs_that_are_not_there(kept, call, tmp_path):
@@ -239,7 +241,7 @@ def test_runs_that_are_not_there(kept, call, tmp_path):
     assert "no finished run 'zz'" in said("zz")
     assert "no finished run ''" in said("")
     assert "no finished run" in said("abc", tmp_path / "nowhere")
-    ids = [record["id"] for record in of(kept, "magnitude") + of(kept, "dwf")]
+    ids = [record.id for record in of(kept, "magnitude") + of(kept, "dwf")]
     shared = {one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1}
     for first in shared:
         assert "give more of it" in said(first)
@@ -255,7 +257,7 @@ def test_a_beginning_of_several_ids(tmp_path):
 
 
 def test_other_weights_and_other_data_are_refused(kept, tmp_path, digits):
-    stored = restore.find(kept, of(kept, "magnitude")[0]["id"])
+    stored = restore.find(kept, of(kept, "magnitude")[0].id)
     moved = restore.Stored(tmp_path, stored.record)
     state = load_file(stored.folder / "model.safetensors")
     from safetensors.torch import save_file
@@ -271,7 +273,7 @@ def test_other_weights_and_other_data_are_refused(kept, tmp_path, digits):
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(UsageError, match="cannot be loaded"):
         restore.network_of(moved, digits)
-    other = {**stored.record, "provenance": {**stored.record["provenance"], "data_checksum": "0" * 16}}
+    other = changed(stored.record, provenance={"data_checksum": "0" * 16})
     with pytest.raises(UsageError, match="checksums differ"):
         restore.dataset_of(restore.Stored(tmp_path, other), None, None)
 
@@ -290,7 +292,7 @@ def test_a_network_from_a_file(run, call, tmp_path, monkeypatch):
     results, word = tmp_path / "results", f"{tmp_path}/mine.py:net"
     assert run(results, "--model", word, "--method", "dense", "--save-model").exit_code == 0
     record = of(results, "dense")[0]
-    words = ("export", record["id"], "--results", results, "--forms", "dense", "--to")
+    words = ("export", record.id, "--results", results, "--forms", "dense", "--to")
     monkeypatch.setattr(dwfbench.base.plugins, "_taken", {})  # as in a new process
     assert "give the file" in call(*words, tmp_path / "a").stderr
     assert "not of net@" in call(*words, tmp_path / "a", "--model", f"{tmp_path}/other.py:net").stderr

@@ -10,8 +10,10 @@ from torch import nn
 from dwfbench.analysis import latency
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy import measure
+from dwfbench.runs.record import measurement_of
 from dwfbench.runs.store import Store
 from dwfbench.show import figures, tables
+from tests.records import changed, typed
 
 LENET = ("--model", "lenet-300-100", "--dataset", "digits")
 
@@ -87,10 +89,11 @@ def test_wrong_sizes_are_refused(batches, rounds):
 
 def record(run_id, cr, method="dwf"):
     spec = {"method": method, "dataset": "digits", "model": "lenet", "seed": 0, "epochs": 2, "options": {}}
-    return {
+    content = {
         **{"id": run_id, "status": "ok", "label": method, "knob": "strength", "spec": {**spec, "strength": cr}},
         **{"test_accuracy": 0.9, "compression": cr},
     }
+    return typed(content)
 
 
 def measurement(speeds, threads=1):
@@ -108,12 +111,12 @@ def measurement(speeds, threads=1):
 
 
 def with_measurements(records, measurements):
-    return [{**run, "measurement": measurements.get(run["id"])} for run in records]
+    return [changed(run, measurement=measurements.get(run.id)) for run in records]
 
 
 def stored(run_id):
     results = {"compression": 1.0, "layers": [], "thresholds": [], "provenance": {"data_checksum": "0" * 16}}
-    return {**record(run_id, 9.0), "schema": 1, "seconds": 1.0, **results}
+    return changed(record(run_id, 9.0), **results)
 
 
 def test_the_table_by_hand():
@@ -159,8 +162,8 @@ def test_damaged_measurements_are_named(tmp_path, content):
     for name in "abc":
         Store(tmp_path).write(stored(name * 12), [])
     store = Store(tmp_path)
-    measured = {run["id"][0]: run["measurement"] for run in store.load(measurement=True)}
-    assert measured == {"a": measurement((1, 2)), "b": None, "c": None}
+    measured = {run.id[0]: run.measurement for run in store.load(measurement=True)}
+    assert measured == {"a": measurement_of(measurement((1, 2))), "b": None, "c": None}
     (sentence,) = store.damaged
     assert "b" * 12 in sentence
 
@@ -196,8 +199,8 @@ def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
     results = tmp_path / "results"
     assert run(results, *LENET, "--method", "magnitude", "--compression", "20,50", "--save-model").exit_code == 0
     assert run(results, *LENET, "--method", "dense").exit_code == 0
-    records = {one["spec"]["method"]: one for one in Store(results).load()}
-    ids = [one["id"] for one in Store(results).load() if one["spec"]["method"] == "magnitude"]
+    records = {one.spec.method: one for one in Store(results).load()}
+    ids = [one.id for one in Store(results).load() if one.spec.method == "magnitude"]
     nothing = call("plot", "latency", "--results", results)
     assert nothing.exit_code == 3
     assert "dwfbench measure RUN" in nothing.stderr
@@ -208,7 +211,7 @@ def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
     assert found.exit_code == 0, found.stderr
     rows = json.loads(found.stdout)
     assert [row["Form"] for row in rows] == 2 * ["dense", "sparse", "compact"]
-    accuracies = {one["id"]: 100 * one["test_accuracy"] for one in Store(results).load()}
+    accuracies = {one.id: 100 * one.test_accuracy for one in Store(results).load()}
     assert all(row["test %"] == pytest.approx(accuracies[row["Run"]]) for row in rows)
     assert "1 thread" in found.stderr
     after = snapshot(results)
@@ -223,7 +226,7 @@ def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
     drawn = call("plot", "latency", "--results", results, "-o", tmp_path / "x.svg")
     assert drawn.exit_code == 0, drawn.stderr
     assert call("plot", "latency", "--results", results, "--method", "dense").exit_code == 3
-    assert "kept no weights" in call("measure", ids[0], records["dense"]["id"], *words).stderr
+    assert "kept no weights" in call("measure", ids[0], records["dense"].id, *words).stderr
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from dwfbench.dwf.gates import (
 )
 from dwfbench.methods.dwf import Dwf
 from dwfbench.runs.spec import RunSpec
+from tests.records import typed
 
 
 def seeded(seed=0):
@@ -316,7 +317,7 @@ def test_runs_stored_before_there_were_groups_are_of_the_same_curve():
     old = {**common, "id": "a", "spec": {**spec, "options": {"depth": 3}}}
     new = {**common, "id": "b", "spec": {**spec, "options": {"depth": 3, "group": "none"}}}
     other = {**common, "id": "c", "spec": {**spec, "options": {"depth": 3, "group": "row"}}}
-    frame = curves.frame([old, new, other]).set_index("id")
+    frame = curves.frame(map(typed, (old, new, other))).set_index("id")
     assert frame.curve["a"] == frame.curve["b"] != frame.curve["c"]
     assert frame.label["a"] == frame.label["b"] != frame.label["c"]
 

@@ -147,6 +147,6 @@ def test_a_group_too_large_for_the_memory_is_halved_until_it_fits(place, there, 
     task = Task(create("dwf", {}), tuple(specs), lanes=8, compile=False)
     worker = workers.Worker(there, Engine(place, threads=1, compile=False))
     records = [result.record for result in worker.train(task, listener)]
-    assert [record["status"] for record in records] == ["ok"] * 8
-    assert {record["provenance"]["lanes"] for record in records} == {2}
+    assert [record.status for record in records] == ["ok"] * 8
+    assert {record.provenance.lanes for record in records} == {2}
     assert [note.split("trying ")[1] for note in listener.notes] == ["4 at once.", "2 at once."]

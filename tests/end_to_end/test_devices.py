@@ -27,6 +27,7 @@ from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import prunable
 from dwfbench.training.loop import Trainer
 from tests.end_to_end.pretended import pretended
+from tests.records import plain
 
 CLASSES = 11  # more than ten: top-5 accuracy, too
 SMALL = {
@@ -145,7 +146,7 @@ def trained(device, chosen, specs, place=None, per_class=1):
         engine = worker.Engine(torch.device(device), 1, checkpoint_minutes=0.0, save_model=True)
         results = list(worker.Worker(photographs(per_class).to(device), engine, place).train(work, listener))
         sent = pickle.dumps(results)
-    assert all(result.record["status"] == "ok" for result in results), [result.record["error"] for result in results]
+    assert all(result.record.status == "ok" for result in results), [result.record.error for result in results]
     assert not listener.notes
     return pickle.loads(sent)
 
@@ -153,7 +154,7 @@ def trained(device, chosen, specs, place=None, per_class=1):
 def numbers(result):
     """What of a result does not depend on the device."""
     timing = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")
-    record = {key: value for key, value in result.record.items() if key not in timing}
+    record = {key: value for key, value in plain(result.record).items() if key not in timing}
     return record, [{key: value for key, value in row.items() if key != "seconds"} for row in result.history]
 
 
@@ -172,7 +173,7 @@ def test_a_curve_resumed_on_the_device_is_that_of_the_cpu(name, options):
     assert [numbers(result) for result in results] == [numbers(result) for result in expected]
     for result, other in zip(results, expected, strict=True):
         torch.testing.assert_close(result.state, other.state, rtol=0, atol=0)
-        assert result.record["provenance"]["device"] == "cuda"
+        assert result.record.provenance.device == "cuda"
 
 
 @pytest.mark.parametrize("name", ["dwf", "grasp", "synflow"])

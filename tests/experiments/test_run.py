@@ -21,6 +21,7 @@ from dwfbench.runs import spec
 from dwfbench.runs.store import Store
 from dwfbench.training import compile as compiler
 from dwfbench.training import loop
+from tests.records import plain
 
 CPU = worker.Engine(torch.device("cpu"), threads=1, compile=False)
 SHORT = {"epochs": 2, "batch_size": 128}
@@ -223,7 +224,7 @@ def test_what_failed_on_the_gpus_of_a_cluster_is_recorded_on_a_machine_without_a
     engine = replace(CPU, device=torch.device("cuda"), cluster=worker.Cluster("auto", 1, 1.0))
     task = worker.Task(curve.method, curve.specs, lanes=1, compile=False)
     records = [one.record for one in worker.failures(task, digits, engine, "died")]
-    assert [(one["status"], one["error"]) for one in records] == [("failed", "died")] * 2
+    assert [(one.status, one.error) for one in records] == [("failed", "died")] * 2
 
 
 def failing_at(monkeypatch, compression):
@@ -243,10 +244,10 @@ def test_a_failing_lane_alone_is_recorded_as_failed(digits, tmp_path, monkeypatc
     failing_at(monkeypatch, 3)
     store, listener = Store(tmp_path), Listener()
     outcome = runner.execute(curves, digits, store, CPU, listener)
-    by_knob = {record["spec"]["compression"]: record for record in store.load()}
-    assert {knob: record["status"] for knob, record in by_knob.items()} == {2: "ok", 3: "failed", 4: "ok", 5: "ok"}
-    assert by_knob[3]["error"] == "RuntimeError: out of memory"
-    assert {record["provenance"]["lanes"] for record in by_knob.values()} == {1}
+    by_knob = {record.spec.compression: record for record in store.load()}
+    assert {knob: record.status for knob, record in by_knob.items()} == {2: "ok", 3: "failed", 4: "ok", 5: "ok"}
+    assert by_knob[3].error == "RuntimeError: out of memory"
+    assert {record.provenance.lanes for record in by_knob.values()} == {1}
     assert sorted(outcome.values()) == ["failed", "ok", "ok", "ok"]
     assert len(listener.notes) == 2  # four at once, then two
 
@@ -254,7 +255,7 @@ def test_a_failing_lane_alone_is_recorded_as_failed(digits, tmp_path, monkeypatc
     again = Listener()
     assert list(runner.execute(curves, digits, store, CPU, again).values()) == ["ok"]
     assert again.pending == [1]
-    assert {record["status"] for record in store.load()} == {"ok"}
+    assert {record.status for record in store.load()} == {"ok"}
 
 
 def test_what_was_trained_before_a_failure_is_not_trained_again(digits, tmp_path, monkeypatch):
@@ -295,7 +296,7 @@ def test_a_compiler_that_fails_is_done_without_unless_it_was_asked_for(digits, t
     curves, listener = plan(digits, methods="dense", **SHORT), Listener()
     auto, asked = replace(CPU, compile=None), replace(CPU, compile=True)
     assert list(runner.execute(curves, digits, Store(tmp_path / "auto"), auto, listener).values()) == ["ok"]
-    assert Store(tmp_path / "auto").load()[0]["provenance"]["compiled"] is False
+    assert Store(tmp_path / "auto").load()[0].provenance.compiled is False
     assert list(runner.execute(curves, digits, Store(tmp_path / "on"), asked, listener).values()) == ["failed"]
 
 
@@ -308,7 +309,7 @@ def test_runs_of_other_data_under_the_same_name_are_not_taken_for_these(digits, 
     before = plan(digits, methods="random", compression=2, **SHORT)
     with pytest.raises(UsageError, match="other data named digits"):
         runner.execute([*before, *curves], other, Store(tmp_path), CPU, Listener())
-    assert [record["spec"]["method"] for record in Store(tmp_path).load()] == ["dense"]  # refused before training
+    assert [record.spec.method for record in Store(tmp_path).load()] == ["dense"]  # refused before training
 
 
 def test_a_value_listed_twice_is_one_curve(digits):
@@ -327,8 +328,8 @@ def test_a_diverging_lane_leaves_its_neighbours_as_they_are_alone(digits, tmp_pa
     (alone,) = plan(digits, methods="l1", strength=1e-4, **SHORT)
     runner.execute([alone], digits, Store(tmp_path / "alone"), CPU, Listener())
     (one,), (other, _) = Store(tmp_path / "alone").load(), Store(tmp_path / "both").load()
-    assert one["compression"] == pytest.approx(other["compression"], rel=1e-3)
-    assert one["test_accuracy"] == pytest.approx(other["test_accuracy"], abs=0.01)
+    assert one.compression == pytest.approx(other.compression, rel=1e-3)
+    assert one.test_accuracy == pytest.approx(other.test_accuracy, abs=0.01)
 
 
 def test_settings_of_a_recipe_are_read_as_it_says_them(digits):
@@ -352,7 +353,7 @@ METHODS = {
 def content(store):
     """What records say of results, without times and provenance."""
     timing = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")
-    return {record["id"]: {k: v for k, v in record.items() if k not in timing} for record in store.load()}
+    return {record.id: {k: v for k, v in plain(record).items() if k not in timing} for record in store.load()}
 
 
 def test_worker_processes_give_the_records_of_one_process(digits, tmp_path):
@@ -364,7 +365,7 @@ def test_worker_processes_give_the_records_of_one_process(digits, tmp_path):
     assert set(outcome.values()) == {"ok"}
     assert len(listener.records) == 2 + 3 * 4
     assert content(here) == content(there)
-    assert {record["provenance"]["threads"] for record in there.load()} == {1}
+    assert {record.provenance.threads for record in there.load()} == {1}
 
 
 def test_runs_of_a_seed_share_what_the_compression_does_not_touch(digits, tmp_path):
@@ -397,8 +398,8 @@ def test_a_worker_that_dies_takes_no_other_run_with_it(digits, tmp_path):
     store, listener = Store(tmp_path), Listener()
     outcome = runner.execute([*bad, *good], digits, store, replace(CPU, threads=2, jobs=2, lanes=1), listener)
     assert sorted(outcome.values()) == ["failed", "ok", "ok", "ok"]
-    (failed,) = [record for record in store.load() if record["status"] == "failed"]
-    assert "process died" in failed["error"]
+    (failed,) = [record for record in store.load() if record.status == "failed"]
+    assert "process died" in failed.error
     assert any("tried again" in note for note in listener.notes)
 
 
@@ -421,8 +422,8 @@ def test_a_group_that_takes_too_long_is_ended_alone(digits, tmp_path):
     engine = replace(CPU, threads=2, jobs=2, lanes=1, timeout_minutes=0.3)
     outcome = runner.execute([*bad, *good], digits, store := Store(tmp_path), engine, Listener())
     assert sorted(outcome.values()) == ["failed", "ok", "ok"]
-    (failed,) = [record for record in store.load() if record["status"] == "failed"]
-    assert failed["error"] == "timed out: the group trained for more than the 0.3 minutes of --timeout-minutes"
+    (failed,) = [record for record in store.load() if record.status == "failed"]
+    assert failed.error == "timed out: the group trained for more than the 0.3 minutes of --timeout-minutes"
 
 
 # ---------------------------------------------------------------- targets in compression
@@ -466,7 +467,7 @@ def test_a_curve_grows_until_its_targets_are_met_and_again_after_an_interruption
     curves = plan(digits, methods="l1", proximal="true", compression=[8], **flags)
     listener, store = Listener(), Store(tmp_path)
     (grown,), outcome = runner.execute_to_targets(curves, digits, store, CPU, listener)
-    ratios = sorted(store.read(one.id)["compression"] for one in grown.specs if one.seed == 0)
+    ratios = sorted(store.read(one.id).compression for one in grown.specs if one.seed == 0)
     assert max(r for r in ratios if r <= 8) * 2.5 > min(r for r in ratios if r >= 8)
     assert len(outcome) == len(grown.specs) == 2 * len({one.strength for one in grown.specs}) > 4
     assert any("towards its targets" in note for note in listener.notes)

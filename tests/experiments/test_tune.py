@@ -5,13 +5,16 @@ import math
 import shutil
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.experiments import plan, tune
+from dwfbench.runs.record import Origin, study_of
 from dwfbench.runs.store import Store
 from tests.experiments.test_run import CPU, SHORT, Listener
+from tests.fuzz import seeds
 
 BUDGET = tune.Budget(trials=4, rates=(0.02, 0.16), span=(4.0, 16.0))
 CHANCE = 0.1
@@ -28,7 +31,7 @@ def requests(**flags):
 
 
 def study(request, dataset, folder, budget=BUDGET, **more):
-    (found,) = tune.tune([request], budget, dataset, folder, CPU, Listener(), {}, **more)
+    (found,) = tune.tune([request], budget, dataset, folder, CPU, Listener(), Origin(), **more)
     return found
 
 
@@ -111,41 +114,41 @@ def test_tuning_never_looks_at_the_test_set(folder):
     records = Store(folder).load()
     assert len(records) >= 4 * 2 + 4 * 2
     for record in records:
-        assert record["test_accuracy"] is record["test_loss"] is record["dense_equivalent_accuracy"] is None
-        assert record["thresholds"] == []
-        assert record["val_accuracy"] > 0
+        assert record.test_accuracy is record.test_loss is record.dense_equivalent_accuracy is None
+        assert record.thresholds == []
+        assert record.val_accuracy > 0
 
 
 def test_the_best_trial_wins_and_its_runs_are_named(folder, digits):
     (request,) = requests(methods="snip")
     stored = tune.read(folder, tune.study_name(request, digits))
-    assert len(stored["trials"]) == 4
-    values = [trial["value"] for trial in stored["trials"]]
-    assert values[stored["best"]] == max(values)
-    records = {record["id"]: record for record in Store(folder).load()}
-    for trial in stored["trials"]:
-        low, high = (records[name] for name in trial["runs"])
-        assert low["spec"]["lr"] == high["spec"]["lr"] == trial["values"]["lr"]
-        assert trial["value"] == pytest.approx((low["val_accuracy"] + high["val_accuracy"]) / 2, rel=1e-3)
+    assert len(stored.trials) == 4
+    values = [trial.value for trial in stored.trials]
+    assert values[stored.best] == max(values)
+    records = {record.id: record for record in Store(folder).load()}
+    for trial in stored.trials:
+        low, high = (records[name] for name in trial.runs)
+        assert low.spec.lr == high.spec.lr == trial.values["lr"]
+        assert trial.value == pytest.approx((low.val_accuracy + high.val_accuracy) / 2, rel=1e-3)
 
 
 def test_methods_with_a_strength_search_within_their_budget(folder, digits):
     (request,) = requests(methods="l1")
     stored = tune.read(folder, tune.study_name(request, digits))
-    assert all(4 <= len(trial["runs"]) <= tune.MAX_RUNS for trial in stored["trials"])
+    assert all(4 <= len(trial.runs) <= tune.MAX_RUNS for trial in stored.trials)
 
 
 def test_a_study_is_taken_up_where_it_was_left(folder, digits, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     (request,) = requests(methods="l1")
     stored = tune.read(folder, tune.study_name(request, digits))
-    lost = [trial["runs"][-1] for trial in stored["trials"]]
+    lost = [trial.runs[-1] for trial in stored.trials]
     for name in lost:
         shutil.rmtree(tmp_path / "copy" / "runs" / name)
     listener = Listener()
     (again,) = tune.tune([request], BUDGET, digits, tmp_path / "copy", CPU, listener, {})
-    assert again["trials"] == stored["trials"]
-    assert sorted(record["id"] for record in listener.records) == sorted(lost)
+    assert again.trials == stored.trials
+    assert sorted(record.id for record in listener.records) == sorted(lost)
 
 
 def test_a_study_of_another_budget_is_not_overwritten(folder, digits, tmp_path):
@@ -154,7 +157,7 @@ def test_a_study_of_another_budget_is_not_overwritten(folder, digits, tmp_path):
     other = replace(BUDGET, trials=2)
     with pytest.raises(UsageError, match="another budget"):
         study(request, digits, tmp_path / "copy", other)
-    assert len(study(request, digits, tmp_path / "copy", other, force=True)["trials"]) == 2
+    assert len(study(request, digits, tmp_path / "copy", other, force=True).trials) == 2
 
 
 def test_without_a_validation_part_nothing_can_be_tuned(digits, tmp_path):
@@ -166,17 +169,17 @@ def test_without_a_validation_part_nothing_can_be_tuned(digits, tmp_path):
 def test_a_trial_whose_runs_all_died_is_worth_chance(digits, tmp_path):
     (request,) = requests(methods="dense")
     found = study(request, digits, tmp_path, tune.Budget(trials=2, rates=(0.05, 1e6)))
-    assert [trial["bad"] for trial in found["trials"]] == [0, 1]
-    assert found["trials"][1]["value"] == pytest.approx(0.1)
-    assert found["best"] == 0
+    assert [trial.bad for trial in found.trials] == [0, 1]
+    assert found.trials[1].value == pytest.approx(0.1)
+    assert found.best == 0
     assert tune.at_edge(found) == "smallest"
 
 
 @pytest.mark.parametrize(("best", "edge"), [(0, "smallest"), (1, None), (2, "largest")])
 def test_a_winner_at_the_end_of_the_range_is_told(best, edge):
     trials = [{"values": {"lr": rate}} for rate in (0.1, 0.2, 0.3)]
-    assert tune.at_edge({"trials": trials, "best": best}) == edge
-    assert tune.at_edge({"trials": trials[:1], "best": 0}) is None
+    assert tune.at_edge(study_of(seeds.study(trials=trials, best=best))) == edge
+    assert tune.at_edge(study_of(seeds.study(trials=trials[:1], best=0))) is None
 
 
 # ---------------------------------------------------------------- the command line
@@ -190,13 +193,14 @@ def test_run_takes_the_winner_and_says_so(call, tmp_path):
     done = call("run", *words, "--tuned", "--compression", "8", "--results", tmp_path)
     assert done.exit_code == 0, done.stderr
     for record in Store(tmp_path).load():
-        source = record["provenance"]["tuned"]
-        stored = json.loads((tmp_path / "tuning" / "studies" / f"{source['study']}.json").read_text())
+        source = record.provenance.tuned
+        stored = json.loads((tmp_path / "tuning" / "studies" / f"{source.study}.json").read_text())
         best = stored["trials"][stored["best"]]
-        assert source == {"study": stored["id"], "trials": 2, "objective": best["value"], "values": best["values"]}
-        assert record["spec"]["lr"] == best["values"]["lr"]
-        assert record["label"] == stored["label"]
-        assert math.isfinite(record["test_accuracy"])
+        told = {"study": stored["id"], "trials": 2, "objective": best["value"], "values": best["values"]}
+        assert msgspec.to_builtins(source) == told
+        assert record.spec.lr == best["values"]["lr"]
+        assert record.label == stored["label"]
+        assert math.isfinite(record.test_accuracy)
     assert "snip" in call("compare", "--results", tmp_path).stdout
     other = call("run", *words, "--tuned", "--nesterov", "--results", tmp_path)
     assert (other.exit_code, "no readable tuning of snip" in other.stderr) == (2, True)
@@ -224,5 +228,7 @@ def test_usage_errors(call, tmp_path, words, said):
 def test_tuning_is_deterministic_over_processes(digits, tmp_path):
     (request,) = requests(methods="snip")
     one = study(request, digits, tmp_path / "one")
-    (two,) = tune.tune([request], BUDGET, digits, tmp_path / "two", replace(CPU, threads=2, jobs=2), Listener(), {})
-    assert one["trials"] == two["trials"]
+    (two,) = tune.tune(
+        [request], BUDGET, digits, tmp_path / "two", replace(CPU, threads=2, jobs=2), Listener(), Origin()
+    )
+    assert one.trials == two.trials

@@ -10,6 +10,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.experiments import verify
 from dwfbench.runs.store import Store
 from tests.experiments.test_run import CPU, Listener
+from tests.records import changed, typed
 
 
 @pytest.fixture(scope="module")
@@ -18,52 +19,48 @@ def records(trained):
 
 
 def record(accuracy, compression, seed=0, status="ok", strength=1e-3):
-    return {
-        "id": f"{seed}{strength}",
-        "status": status,
-        "spec": {"method": "dwf", "seed": seed, "strength": strength},
-        "test_accuracy": accuracy,
-        "compression": compression,
-    }
+    spec = {"method": "dwf", "seed": seed, "strength": strength}
+    results = {"status": status, "test_accuracy": accuracy, "compression": compression}
+    return typed({"id": f"{seed}{strength}", "spec": spec, **results})
 
 
 def test_every_record_gives_its_own_id(records):
     assert len(records) > 10
     for one in records:
-        assert verify.spec_of(one).id == one["id"]
+        assert verify.spec_of(one).id == one.id
 
 
 @pytest.mark.parametrize(
     ("changes", "said"), [({"lr": 0.123}, "give the id"), ({"warp": 9}, "does not know: warp"), ({"lr": -1}, "above 0")]
 )
 def test_a_record_whose_settings_are_not_its_own_is_refused(records, changes, said):
-    changed = {**records[0], "spec": {**records[0]["spec"], **changes}}
+    other = changed(records[0], spec=changes)
     with pytest.raises(UsageError, match=said):
-        verify.spec_of(changed)
+        verify.spec_of(other)
 
 
 def test_runs_come_out_again(records, tmp_path):
     chosen = verify.sample(records, 3, seed=1)
     found = verify.verify(records, chosen, None, Store(tmp_path), CPU, Listener())
-    assert [one.record["id"] for one in found] == [one["id"] for one in chosen]
+    assert [one.record.id for one in found] == [one.id for one in chosen]
     for one in found:
         assert one.agrees
-        assert one.again["test_loss"] == pytest.approx(one.record["test_loss"], rel=1e-3)  # lanes round differently
-        assert one.again["spec"] == one.record["spec"]
+        assert one.again.test_loss == pytest.approx(one.record.test_loss, rel=1e-3)  # lanes round differently
+        assert one.again.spec == one.record.spec
 
 
 def test_other_data_are_refused(records, tmp_path):
     one = records[0]
-    other = {**one, "provenance": {**one["provenance"], "data_checksum": "0" * 16}}
+    other = changed(one, provenance={"data_checksum": "0" * 16})
     with pytest.raises(UsageError, match="checksum differs"):
         verify.verify([other], [other], None, Store(tmp_path), replace(CPU), Listener())
 
 
 def test_the_sample_is_of_good_runs_and_depends_on_its_seed():
     runs = [record(0.5, 2, seed) for seed in range(30)] + [record(None, None, 99, "diverged")]
-    drawn = [tuple(one["spec"]["seed"] for one in verify.sample(runs, 5, seed)) for seed in range(9)]
+    drawn = [tuple(one.spec.seed for one in verify.sample(runs, 5, seed)) for seed in range(9)]
     assert len(set(drawn)) > 1
-    assert drawn[0] == tuple(one["spec"]["seed"] for one in verify.sample(runs[::-1], 5, 0))
+    assert drawn[0] == tuple(one.spec.seed for one in verify.sample(runs[::-1], 5, 0))
     assert 99 not in {seed for seeds in drawn for seed in seeds}
     assert len(verify.sample(runs, 1000, 0)) == 30
 
@@ -89,7 +86,7 @@ def test_what_is_allowed_grows_with_the_spread_of_seeds():
         (record(0.9, 11), True),
         (record(0.9, 11.2), False),
         (record(0.9, 9), False),
-        ({"status": "diverged"}, False),
+        (record(None, None, status="diverged"), False),
     ],
 )
 def test_a_repetition_agrees_within_what_is_allowed(again, agrees):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from dwfbench.methods.contract import create
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
+from tests.records import plain
 
 SMALL = ("--batch-size", "128", "--lr", "0.1", "--compile", "off", "--threads", "1", "--device", "cpu")
 TIMES = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")
@@ -88,8 +89,9 @@ def results(folder: Path) -> dict[str, dict]:
     """What records and histories say, by run, without times."""
     found, store = {}, Store(folder)
     for record in store.load(history=True, weights=True):
-        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in record["history"]]
-        found[record["id"]] = {key: value for key, value in record.items() if key not in TIMES} | {"history": rows}
+        content = plain(record)
+        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in content["history"]]
+        found[record.id] = {key: value for key, value in content.items() if key not in TIMES} | {"history": rows}
     assert store.damaged == []
     return found
 

@@ -46,10 +46,10 @@ def test_a_clock_that_jumps_back_two_days_changes_nothing_but_dates(tmp_path, jo
     done = ended(process)
     assert done.code == 0, done.stderr
     records = Store(folder).load(history=True)
-    assert any(record["provenance"]["ended"] < record["provenance"]["started"] for record in records)
+    assert any(record.provenance.ended < record.provenance.started for record in records)
     for record in records:
-        assert 0 < record["seconds"] < 300
-        assert all(0 < row["seconds"] < 300 for row in record["history"])
+        assert 0 < record.seconds < 300
+        assert all(0 < row.seconds < 300 for row in record.history)
     assert not (folder / "checkpoints").exists()
     assert dwfbench(*WORDS, "--results", tmp_path / "whole").code == 0
     assert results(folder) == results(tmp_path / "whole")

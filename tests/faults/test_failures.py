@@ -64,7 +64,7 @@ def by_strength(folder):
 
 
 def failures(folder):
-    return {record["spec"]["strength"]: record for record in Store(folder).load() if record["status"] != "ok"}
+    return {record.spec.strength: record for record in Store(folder).load() if record.status != "ok"}
 
 
 # ---------------------------------------------------------------- memory
@@ -91,7 +91,7 @@ def test_runs_that_need_too_much_memory_alone_are_failures_and_tried_again(tmp_p
     assert "3 of 8 runs did not end well" in done.stderr
     failed = failures(folder)
     assert sorted(failed) == [0.0006, 0.0007, 0.0008]
-    assert {record["error"] for record in failed.values()} == {
+    assert {record.error for record in failed.values()} == {
         "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB."
     }
     shown = dwfbench("compare", "--results", folder)
@@ -115,7 +115,7 @@ def test_a_lane_of_nan_leaves_every_digit_of_its_neighbours(tmp_path, fragile, l
     assert dwfbench(*fragile(tmp_path / "whole", "--lanes", lanes)).code == 0
     diverged, whole = failures(folder), by_strength(tmp_path / "whole")
     assert sorted(diverged) == [0.0007, 0.0008]
-    assert all(re.search("became infinite or NaN in epoch 1", record["error"]) for record in diverged.values())
+    assert all(re.search("became infinite or NaN in epoch 1", record.error) for record in diverged.values())
     kept = {strength: result for strength, result in by_strength(folder).items() if strength not in diverged}
     assert kept == {strength: result for strength, result in whole.items() if strength not in diverged}
     assert dwfbench(*fragile(folder, "--lanes", "1")).code == 0
@@ -158,8 +158,8 @@ def test_a_network_that_gives_nan_is_diverged_and_never_a_result(tmp_path, name)
     done = dwfbench("run", *words, "--results", tmp_path / "results")
     assert done.code == 1, done.stdout
     (record,) = Store(tmp_path / "results").load()
-    assert record["status"] == "diverged"
-    assert "NaN" in record["error"]
+    assert record.status == "diverged"
+    assert "NaN" in record.error
     assert dwfbench("compare", "--results", tmp_path / "results").code == 3
 
 
@@ -222,7 +222,7 @@ def test_a_constant_channel_gives_no_nan(tmp_path, package):
     done = dwfbench(*DATA, "--results", tmp_path / "results", env=package("pass"))
     assert done.code == 0, done.stderr
     (record,) = Store(tmp_path / "results").load()
-    assert record["test_loss"] < 100
+    assert record.test_loss < 100
 
 
 # ---------------------------------------------------------------- hanging
@@ -236,10 +236,10 @@ def test_a_run_that_hangs_ends_after_its_time_and_the_others_are_trained(tmp_pat
     done = dwfbench(*fragile(folder, *more, "--timeout-minutes", "0.2"), env={"HANG": "0.0003"}, timeout=400)
     assert done.code == 1, done.stderr
     (failed,) = failures(folder).values()
-    assert failed["spec"]["strength"] == pytest.approx(0.0003)
-    assert failed["status"] == "failed"
-    assert "timed out" in failed["error"]
-    assert "0.2 minutes" in failed["error"]
+    assert failed.spec.strength == pytest.approx(0.0003)
+    assert failed.status == "failed"
+    assert "timed out" in failed.error
+    assert "0.2 minutes" in failed.error
     again = dwfbench(*fragile(folder, *more))
     assert again.code == 0
     assert "7 of 8 runs are stored already" in again.stderr

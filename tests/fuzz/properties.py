@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+from msgspec.structs import replace
+
 from dwfbench.analysis import curves, dynamics, latency
 from dwfbench.base.errors import UsageError
 from dwfbench.cli.tables import curve_table
@@ -22,6 +24,7 @@ from dwfbench.deploy.sparsefile import load_sparse
 from dwfbench.experiments import plan, tune, verify
 from dwfbench.experiments import stored as restore
 from dwfbench.runs import resultsets, spec
+from dwfbench.runs.record import Record
 from dwfbench.runs.store import Store
 from dwfbench.show import report, tables
 from tests.fuzz import seeds
@@ -167,7 +170,7 @@ def record(content: bytes, **tables: str) -> bool:
         records = store.load(history=True, weights=True)
         for said in store.damaged:
             sentence(said)
-        found = {one["id"] for one in records}
+        found = {one.id for one in records}
         assert found >= {"0" * 12, "1" * 12, "2" * 12}, "a good record was lost"
         assert (ID in found) != bool(store.damaged)
         if ID in found:  # the others alone are those of every other test
@@ -193,14 +196,14 @@ def archive(content: bytes) -> bool:
         frame = curves.frame(records)
         tables.compare(records, at=(2, 10), reading="both")
         latency.frame(records)
-        assert set(frame["id"]) <= {record["id"] for record in records}
+        assert set(frame["id"]) <= {record.id for record in records}
         for study in studies:
             report._study(study)
         resultsets.pack([source], place / "again.zip")
         resultsets.unpack(source, place / "folder")
         stores = [Store(place / "folder"), *map(Store, (place / "folder").glob("sets/*"))]
-        unpacked = {record["id"] for store in stores for record in store.load()}
-        assert unpacked == {record["id"].partition("@")[0] for record in records}
+        unpacked = {record.id for store in stores for record in store.load()}
+        assert unpacked == {record.id.partition("@")[0] for record in records}
 
     with folder() as place:
         path = place / "set.zip"
@@ -208,7 +211,7 @@ def archive(content: bytes) -> bool:
         return read()
 
 
-def read_records(records: list[dict]) -> None:
+def read_records(records: list[Record]) -> None:
     """What compare, plot, report, verify and the message of a run without weights make of records."""
     frame = curves.frame(records)
     lines = [*curves.warnings(frame, curves.failures(records)), tables.compare_caption("both")]
@@ -227,20 +230,20 @@ def read_records(records: list[dict]) -> None:
     curves.mean_layers(curves.layers(records))
     read_histories(records)
     assert verify.sample(records, 4, 0)
-    for one in (one for one in records if one["id"] == ID):
+    for one in (one for one in records if one.id == ID):
         if one in verify.sample(records, 4, 0):
             verify.allowed(one, records)
         refusable()(restore.command)(one, Path("results"))
 
 
-def read_histories(records: list[dict]) -> None:
+def read_histories(records: list[Record]) -> None:
     """What the plots of dynamics and weights draw."""
     dynamics.mean_histories(dynamics.smoothed(dynamics.histories(records))[0])
     dynamics.phases(records)
     dynamics.weights(records)
 
 
-def read_beside(place: Path, content: bytes, records: list[dict]) -> None:
+def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
     """The same content as the study that `tune` wrote and as what `measure` wrote."""
     study = place / "tuning" / "studies" / f"{ID}.json"
     study.parent.mkdir(parents=True)
@@ -252,14 +255,15 @@ def read_beside(place: Path, content: bytes, records: list[dict]) -> None:
     one = tune.read(place / "tuning", ID)
     for known in found:
         report._study(known)
-        report._commands([known])
+        report._commands([(known.provenance, "")])
     if one is not None:
-        assert one["trials"][one["best"]]["values"] is not None
-    measurement = store._measurement(place / "runs" / ID)
+        assert one.winner.values is not None
+    measured = store._measurement(place / "runs" / ID)
+    measurement = None if measured is None else measured[1]
     assert len(found) + (measurement is not None) + len(store.damaged) == 2
     for said in store.damaged:
         sentence(said)
-    frame = latency.frame([run | {"measurement": measurement if run["id"] == ID else None} for run in records])
+    frame = latency.frame([replace(run, measurement=measurement if run.id == ID else None) for run in records])
     latency.places(frame)
     if not frame.empty:
         tables.render(tables.latency(frame), "table", tables.latency_cells)

@@ -9,9 +9,11 @@ import pytest
 
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import archive, resultsets
+from dwfbench.runs.record import study_of
 from dwfbench.runs.resultsets import Source, sources
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
+from tests.records import changed, plain, typed
 
 EPOCH = {
     **{"epoch": 1, "train_loss": 0.1 + 0.2, "val_accuracy": None, "compression": 2.0},
@@ -27,12 +29,13 @@ def record(seed=0, strength=1e-3, accuracy=0.9, status="ok", **more):
         **{"test_accuracy": accuracy, "compression": 1 / 0.3, "layers": [], "thresholds": []},
         "provenance": {"data_checksum": "0" * 16},
     }
-    return {
+    content = {
         **{"schema": 1, "id": spec.id, "status": status, "label": "dwf D=3", "knob": "strength"},
         **{"spec": spec.to_dict(), "seconds": 1.0},
         **(results if status == "ok" else {}),
         **more,
     }
+    return typed(content)
 
 
 def study(run_id, value=0.875):
@@ -52,9 +55,9 @@ def fill(folder, *records):
 def folder(tmp_path):
     """Two finished runs, one of them measured, one that diverged, and a tuning of a trial."""
     place = fill(tmp_path / "results", record(0), record(1), record(2, status="diverged"))
-    (place / "runs" / record(0)["id"] / "measure.json").write_text(json.dumps(MEASUREMENT | {"id": record(0)["id"]}))
+    (place / "runs" / record(0).id / "measure.json").write_text(json.dumps(MEASUREMENT | {"id": record(0).id}))
     fill(place / "tuning", record(100))
-    Store(place).write_study("5eed5eed5eed", study(record(100)["id"]))
+    Store(place).write_study("5eed5eed5eed", study(record(100).id))
     return place
 
 
@@ -75,11 +78,11 @@ def load(*texts):
 
 def test_an_archive_reads_as_its_folder(folder, packed):
     assert load(packed) == load(folder)
-    assert load(folder)[0]["history"][0]["train_loss"] == 0.3  # nine digits
-    assert {run["id"]: run["measurement"] is not None for run in load(packed)} == {
-        **{record(0)["id"]: True, record(1)["id"]: False, record(2)["id"]: False}
+    assert load(folder)[0].history[0].train_loss == 0.3  # nine digits
+    assert {run.id: run.measurement is not None for run in load(packed)} == {
+        **{record(0).id: True, record(1).id: False, record(2).id: False}
     }
-    assert resultsets.studies(sources([packed])) == ([study(record(100)["id"])], [])
+    assert resultsets.studies(sources([packed])) == ([study_of(study(record(100).id))], [])
 
 
 def test_unpacking_gives_the_folder_back_byte_for_byte(folder, packed, tmp_path, snapshot):
@@ -89,7 +92,7 @@ def test_unpacking_gives_the_folder_back_byte_for_byte(folder, packed, tmp_path,
         for place in (tmp_path / "again", folder)
     )
     assert again.keys() == before.keys()
-    by_hand = Path("runs", record(0)["id"], "measure.json")  # above, without the store's layout
+    by_hand = Path("runs", record(0).id, "measure.json")  # above, without the store's layout
     assert {name for name in before if before[name] != again[name]} == {by_hand}
 
 
@@ -97,9 +100,9 @@ def test_equal_records_give_equal_bytes(folder, packed, tmp_path):
     other = tmp_path / "elsewhere"
     for run in (record(2, status="diverged"), record(1), record(0)):  # in another order, at another time
         fill(other, run)
-    (other / "runs" / record(0)["id"] / "measure.json").write_text(json.dumps(MEASUREMENT | {"id": record(0)["id"]}))
+    (other / "runs" / record(0).id / "measure.json").write_text(json.dumps(MEASUREMENT | {"id": record(0).id}))
     fill(other / "tuning", record(100))
-    Store(other).write_study("5eed5eed5eed", study(record(100)["id"]))
+    Store(other).write_study("5eed5eed5eed", study(record(100).id))
     resultsets.pack(sources([other]), tmp_path / "other.zip")
     resultsets.pack(sources([packed]), tmp_path / "repacked.zip")
     assert (tmp_path / "other.zip").read_bytes() == packed.read_bytes() == (tmp_path / "repacked.zip").read_bytes()
@@ -109,19 +112,19 @@ def test_the_table_beside_an_archive_has_a_row_a_run(folder, packed):
     head, *rows = (line.split(",") for line in packed.with_suffix(".csv").read_text().splitlines())
     assert [row[0] for row in rows] == ["runs"] * 3 + ["tuning"]
     ids = [row[head.index("id")] for row in rows]
-    assert ids[:3] == sorted(record(seed)["id"] for seed in range(3))
-    assert ids[3] == record(100)["id"]
-    one = dict(zip(head, rows[ids.index(record(1)["id"])], strict=True))
+    assert ids[:3] == sorted(record(seed).id for seed in range(3))
+    assert ids[3] == record(100).id
+    one = dict(zip(head, rows[ids.index(record(1).id)], strict=True))
     assert (one["seed"], one["value"], one["test_accuracy"], one["status"]) == ("1", "0.001", "0.9", "ok")
 
 
 def test_older_histories_may_lack_columns(tmp_path):
     folder = fill(tmp_path / "results", record(0), record(1))
-    older = folder / "runs" / record(0)["id"] / "history.csv"
+    older = folder / "runs" / record(0).id / "history.csv"
     older.write_text("epoch,train_loss,val_accuracy,compression,misalignment,lr,seconds\n1,0.5,,2,,0.1,1.5\n")
     resultsets.pack(sources([folder]), tmp_path / "set.zip")
-    rows = {run["id"]: run["history"] for run in load(tmp_path / "set.zip")}
-    assert rows[record(0)["id"]] == [{"epoch": 1, "train_loss": 0.5, "val_accuracy": None, "compression": 2.0,
+    rows = {run.id: plain(run)["history"] for run in load(tmp_path / "set.zip")}
+    assert rows[record(0).id] == [{"epoch": 1, "train_loss": 0.5, "val_accuracy": None, "compression": 2.0,
                                       "misalignment": None, "norm": None, "lr": 0.1, "seconds": 1.5}]  # fmt: skip
 
 
@@ -132,10 +135,10 @@ def test_the_same_run_in_two_sets_counts_once(tmp_path):
     first = fill(tmp_path / "first", record(0), record(1))
     second = fill(tmp_path / "second", record(1, seconds=9.0), record(2))
     merged = load(first, second)
-    assert sorted(run["spec"]["seed"] for run in merged) == [0, 1, 2]
-    assert all("set" not in run["spec"] for run in merged)
-    (shared,) = (run for run in merged if run["spec"]["seed"] == 1)
-    assert shared["seconds"] == 1.0  # the first one's
+    assert sorted(run.spec.seed for run in merged) == [0, 1, 2]
+    assert all(run.set is None for run in merged)
+    (shared,) = (run for run in merged if run.spec.seed == 1)
+    assert shared.seconds == 1.0  # the first one's
 
 
 def test_labels_tell_curves_apart_that_differ_only_in_where_they_come_from(tmp_path):
@@ -171,8 +174,8 @@ def test_a_failure_gives_way_to_a_result_and_a_divergence_does_not(tmp_path):
     failed = fill(tmp_path / "failed", record(0, status="failed"))
     diverged = fill(tmp_path / "diverged", record(0, status="diverged"))
     good = fill(tmp_path / "good", record(0))
-    assert [run["status"] for run in load(failed, good)] == ["ok"]
-    assert sorted(run["status"] for run in load(diverged, good)) == ["diverged", "ok"]
+    assert [run.status for run in load(failed, good)] == ["ok"]
+    assert sorted(run.status for run in load(diverged, good)) == ["diverged", "ok"]
 
 
 def test_a_set_has_the_dense_reference_of_its_own(tmp_path):
@@ -180,7 +183,7 @@ def test_a_set_has_the_dense_reference_of_its_own(tmp_path):
 
     def dense(accuracy):
         spec = RunSpec(method="dense")
-        return record(accuracy=accuracy) | {"id": spec.id, "label": "dense", "knob": None, "spec": spec.to_dict()}
+        return changed(record(accuracy=accuracy), id=spec.id, label="dense", knob=None, spec=spec.to_dict())
 
     first = fill(tmp_path / "first", record(0, accuracy=0.85), dense(0.9))
     second = fill(tmp_path / "second", record(0, accuracy=0.75), dense(0.8))
@@ -200,20 +203,20 @@ def test_packing_merges(tmp_path):
     second = fill(tmp_path / "second", record(0, seconds=9.0), record(1))
     resultsets.pack(sources([first]), tmp_path / "set.zip")
     resultsets.pack(sources([tmp_path / "set.zip", second]), tmp_path / "set.zip")
-    assert {run["spec"]["seed"]: run["status"] for run in load(tmp_path / "set.zip")} == {0: "ok", 1: "ok"}
+    assert {run.spec.seed: run.status for run in load(tmp_path / "set.zip")} == {0: "ok", 1: "ok"}
 
 
 def test_a_disagreement_is_refused_by_name_or_kept_with_its_label(tmp_path):
     first = fill(tmp_path / "first", record(0), record(1))
     second = fill(tmp_path / "second", record(0), record(1, accuracy=0.8))
-    with pytest.raises(UsageError, match=rf"{record(1)['id']}.*test_accuracy 0\.9 and 0\.8.*--keep-both"):
+    with pytest.raises(UsageError, match=rf"{record(1).id}.*test_accuracy 0\.9 and 0\.8.*--keep-both"):
         resultsets.pack(sources([first, second]), tmp_path / "set.zip")
     assert not (tmp_path / "set.zip").exists()
     resultsets.pack(sources([first, f"theirs={second}"]), tmp_path / "set.zip", keep_both=True)
-    accuracies = {run["id"]: run["test_accuracy"] for run in load(tmp_path / "set.zip") if run["spec"]["seed"] == 1}
-    assert accuracies == {f"{record(1)['id']}@set": 0.9, f"{record(1)['id']}@theirs": 0.8}
+    accuracies = {run.id: run.test_accuracy for run in load(tmp_path / "set.zip") if run.spec.seed == 1}
+    assert accuracies == {f"{record(1).id}@set": 0.9, f"{record(1).id}@theirs": 0.8}
     resultsets.unpack(Source(tmp_path / "set.zip"), tmp_path / "again")
-    assert Store(tmp_path / "again" / "sets" / "theirs").read(record(1)["id"])["test_accuracy"] == 0.8
+    assert Store(tmp_path / "again" / "sets" / "theirs").read(record(1).id).test_accuracy == 0.8
 
 
 def test_an_archive_that_is_there_is_not_replaced_by_other_records(packed, tmp_path):
@@ -232,10 +235,10 @@ def test_unpacking_into_a_folder_adds_what_is_missing_and_changes_nothing(packed
     resultsets.unpack(Source(packed), there)
     after = snapshot(there)
     assert {name: after[name] for name in before} == before
-    assert Store(there).read(record(0)["id"])["status"] == "ok"
+    assert Store(there).read(record(0).id).status == "ok"
     other = fill(tmp_path / "other", record(0, accuracy=0.1))
     before = snapshot(other)
-    with pytest.raises(UsageError, match=rf"{record(0)['id']}.*another result"):
+    with pytest.raises(UsageError, match=rf"{record(0).id}.*another result"):
         resultsets.unpack(Source(packed), other)
     assert snapshot(other) == before
 
@@ -297,7 +300,7 @@ def test_a_record_that_is_none_is_named_and_left_out(packed):
         manifest(members, sha256=sums | {"records.jsonl": hashlib.sha256(members["records.jsonl"]).hexdigest()})
 
     records, damaged = resultsets.load(sources([rewritten(packed, change)]))
-    assert [run["id"] for run in records] == [min(record(seed)["id"] for seed in range(3))]
+    assert [run.id for run in records] == [min(record(seed).id for seed in range(3))]
     assert len(damaged) >= 4
     assert not any("etc" in sentence for sentence in damaged)
 

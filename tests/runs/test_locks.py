@@ -14,6 +14,7 @@ from dwfbench.methods.contract import create
 from dwfbench.runs import locks
 from dwfbench.runs.locks import Claims
 from dwfbench.runs.store import Store
+from tests.records import changed
 
 OTHER = """
 import sys
@@ -110,7 +111,7 @@ def test_what_another_command_has_stored_meanwhile_is_not_trained_again(digits, 
     first, second = (one.id for one in curve.specs)
     elsewhere, here = Store(tmp_path / "elsewhere"), Store(tmp_path / "here")
     runner.execute([replace(curve, specs=curve.specs[1:])], digits, elsewhere, CPU, Listener())
-    record = {**elsewhere.read(second), "status": "diverged", "error": "elsewhere"}
+    record = changed(elsewhere.read(second), status="diverged", error="elsewhere")
     process, _ = other(here.folder, second)
 
     def end(text):
@@ -119,4 +120,4 @@ def test_what_another_command_has_stored_meanwhile_is_not_trained_again(digits, 
 
     outcome = runner.execute([curve], digits, here, CPU, Listener(end))
     assert list(outcome) == [first]
-    assert here.read(second)["error"] == "elsewhere"
+    assert here.read(second).error == "elsewhere"

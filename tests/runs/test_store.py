@@ -12,6 +12,7 @@ import torch
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import store
 from dwfbench.runs.store import Store
+from tests.records import changed, typed
 
 ID = "0123456789ab"
 EPOCH = {
@@ -21,7 +22,8 @@ EPOCH = {
 SIZES = {"zero": 3, "-7": 1, "-6.75": 0, "0": 2}
 
 
-def record(status="ok", run_id=ID, **more):
+def content(status="ok", run_id=ID, **more):
+    """A record as its file has it."""
     spec = {"method": "dense", "options": {}, "model": "lenet-300-100", "dataset": "digits", "seed": 0}
     results = {"compression": 1.0, "layers": [], "thresholds": [], "provenance": {"data_checksum": "0" * 16}}
     return {
@@ -29,6 +31,10 @@ def record(status="ok", run_id=ID, **more):
         **(results if status == "ok" else {}),
         **more,
     }
+
+
+def record(status="ok", run_id=ID, **more):
+    return typed(content(status, run_id, **more))
 
 
 @pytest.fixture
@@ -57,15 +63,15 @@ def test_a_written_record_is_read_with_its_history(place):
 def test_a_history_tells_one_zero_of_many_weights(place):
     place.write(record(), [EPOCH | {"compression": 25_000_000 / 24_999_999}])
     (found,) = place.load(history=True)
-    assert found["history"][0]["compression"] == pytest.approx(1 + 4e-8, abs=1e-9)
+    assert found.history[0].compression == pytest.approx(1 + 4e-8, abs=1e-9)
 
 
 def test_infinity_and_nan_are_stored_as_null(place):
     cut = {"threshold": 0.1, "compression": float("inf"), "test_accuracy": 0.1}
     place.write(record(test_loss=float("nan"), thresholds=[cut]), [])
     (found,) = place.load()
-    assert found["test_loss"] is None
-    assert found["thresholds"] == [cut | {"compression": None}]
+    assert found.test_loss is None
+    assert found.thresholds == changed(found, thresholds=[cut | {"compression": None}]).thresholds
 
 
 def test_the_network_is_stored_only_if_asked_and_as_safetensors(place):
@@ -87,9 +93,9 @@ def test_a_failed_attempt_never_replaces_a_good_record(place):
 
 def test_a_failure_is_a_record_until_the_run_succeeds(place):
     place.write(record("diverged", error="NaN"), [])
-    assert [found["status"] for found in place.load()] == ["diverged"]
+    assert [found.status for found in place.load()] == ["diverged"]
     place.write(record(), [])
-    assert [found["status"] for found in place.load()] == ["ok"]
+    assert [found.status for found in place.load()] == ["ok"]
 
 
 @pytest.mark.parametrize("before", [None, 0.9])
@@ -112,26 +118,26 @@ def test_a_crash_while_writing_leaves_no_half_record_and_the_old_one(place, monk
 
 
 @pytest.mark.parametrize(
-    "content",
+    "damaged",
     [
-        json.dumps(record()).encode()[:-5],
+        json.dumps(content()).encode()[:-5],
         b"",
         b"\xff\xfe\x00",
         b"[1, 2]",
         b"[" * 100_000,
-        json.dumps(record(run_id="f" * 12)).encode(),
-        json.dumps(record(spec=[])).encode(),
-        json.dumps(record(status=["ok"])).encode(),
+        json.dumps(content(run_id="f" * 12)).encode(),
+        json.dumps(content(spec=[])).encode(),
+        json.dumps(content(status=["ok"])).encode(),
         json.dumps({"schema": 1, "id": ID, "status": "ok"}).encode(),
     ],
     ids=["truncated", "empty", "not UTF-8", "list", "nested", "another id", "spec", "status", "fields missing"],
 )
-def test_a_damaged_record_is_named_and_skipped(place, content):
+def test_a_damaged_record_is_named_and_skipped(place, damaged):
     place.write(record(run_id="f" * 12), [])
     place.write(record(), [])
     path = place.folder / "runs" / ID / "run.json"
-    path.write_bytes(content)
-    assert [found["id"] for found in place.load()] == ["f" * 12]
+    path.write_bytes(damaged)
+    assert [found.id for found in place.load()] == ["f" * 12]
     (sentence,) = place.damaged
     assert str(path) in sentence
     assert place.status(ID) is None

@@ -7,6 +7,7 @@ import pytest
 from dwfbench.analysis import curves, dynamics
 from dwfbench.base.errors import UsageError
 from dwfbench.show import figures as plots
+from tests.records import changed, plain, typed
 
 METHODS = [
     ("dense", "dense", None, {}),
@@ -31,7 +32,7 @@ def record(method, label, knob, options, seed, cr, dataset="mnist", accuracy=Non
     }
     step = {"val_accuracy": 0.5, "compression": cr, "misalignment": misalignment, "norm": misalignment}
     sizes = {"zero": 8, "-7": 1, "-2": 1, "0": 0}
-    return {
+    content = {
         **{"id": f"{label}{seed}{cr}{dataset}", "status": "ok", "label": label, "knob": knob},
         "spec": spec | {"strength": strength, "compression": target},
         "test_accuracy": 0.98 - 0.01 * math.log(cr) if accuracy is None else accuracy,
@@ -40,6 +41,7 @@ def record(method, label, knob, options, seed, cr, dataset="mnist", accuracy=Non
         "history": [{"epoch": 1, **step}, {"epoch": 2, **step}],
         "weights": [{"epoch": 1, "sizes": sizes}, {"epoch": 2, "sizes": sizes}],
     }
+    return typed(content)
 
 
 def records(seeds=3, methods=METHODS, **options):
@@ -175,18 +177,18 @@ def test_dynamics_mark_the_first_epoch_with_zeros(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     run = record(*METHODS[1], 0, 4.0)
-    history = [step | {"compression": 1.0} for step in run["history"]]  # as rounded: what was counted decides
+    history = [step | {"compression": 1.0} for step in plain(run)["history"]]  # as rounded: what was counted decides
     for zeros in (0, 1):
         counted = [{"zero": 0, "-2": 10**7}, {"zero": zeros, "-2": 10**7 - zeros}]
         weights = [{"epoch": epoch, "sizes": sizes} for epoch, sizes in enumerate(counted, 1)]
-        plots.dynamics(dynamics.histories([run | {"history": history, "weights": weights}]), tmp_path / "figure.svg")
+        plots.dynamics(dynamics.histories([changed(run, history=history, weights=weights)]), tmp_path / "figure.svg")
     dots = [[list(line.get_xdata()) for axis in figure.axes for line in axis.lines[1:]] for figure in figures]
     assert dots == [[[]] * 4, [[2]] * 4]  # of CR, accuracy, misalignment and norm
 
 
 def test_long_courses_of_the_accuracy_are_smoothed(tmp_path, monkeypatch):
     run = record(*METHODS[1], 0, 4.0)
-    run["history"] = [run["history"][0] | {"epoch": epoch} for epoch in range(1, 181)]
+    run = changed(run, history=[plain(run)["history"][0] | {"epoch": epoch} for epoch in range(1, 181)])
     written = texts(plots.dynamics, dynamics.histories([run]), tmp_path, monkeypatch)
     assert "running mean over 3 recorded epochs" in written
 
@@ -196,8 +198,9 @@ def test_the_first_rise_of_the_accuracy_does_not_set_its_axis(tmp_path, monkeypa
     monkeypatch.setattr(plots.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     run = record(*METHODS[1], 0, 4.0)
     accuracies = [0.1, 0.2, *[0.9] * 17, 0.8]
-    run["history"] = [run["history"][0] | {"epoch": i, "val_accuracy": acc} for i, acc in enumerate(accuracies, 1)]
-    plots.dynamics(dynamics.histories([run]), tmp_path / "figure.svg")
+    first = plain(run)["history"][0]
+    history = [first | {"epoch": epoch, "val_accuracy": accuracy} for epoch, accuracy in enumerate(accuracies, 1)]
+    plots.dynamics(dynamics.histories([changed(run, history=history)]), tmp_path / "figure.svg")
     assert figures[0].axes[1].get_ylim() == pytest.approx((79.5, 90.5))
 
 
@@ -215,9 +218,8 @@ def test_weights_of_several_data_sets_name_them_in_every_row(tmp_path, monkeypat
 
 
 def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path, monkeypatch):
-    runs = records(seeds=1)
-    for run in runs:
-        run["layers"] = [{"name": f"block{i}.weight", "numel": 10, "nnz": 5} for i in range(20)]
+    layers = [{"name": f"block{i}.weight", "numel": 10, "nnz": 5} for i in range(20)]
+    runs = [changed(run, layers=layers) for run in records(seeds=1)]
     written = texts(plots.layers, curves.layers(runs), tmp_path, monkeypatch)
     named = [i for i in range(20) if f">block{i}<" in written]
     assert (named[0], named[-1], len(named)) == (0, 19, plots.LEGEND_LAYERS)

@@ -11,8 +11,10 @@ import pytest
 
 from dwfbench.analysis import curves
 from dwfbench.base.errors import UsageError
+from dwfbench.runs.record import study_of
 from dwfbench.runs.store import Store
 from dwfbench.show import charts, figures, report
+from tests.records import changed, fields, typed
 
 HERE = report.Selection(("results",))
 EVIL = 'a</script><img src=x onerror="window.injected=1">\'&é\u2028'
@@ -34,7 +36,7 @@ def record(method, label, knob, options, seed, cr, epochs=2, layers=("fc1", "fc2
     }
     step = {"val_accuracy": 0.5, "compression": cr, "misalignment": 0.1 if method == "dwf" else None}
     accuracy = 0.98 - 0.01 * (options.get("depth", 0) + math.log(cr) + 0.1 * seed)
-    return {
+    content = {
         **{"id": f"{label}-{seed}-{cr:g}", "status": "ok", "label": label, "knob": knob, "spec": spec},
         **{"test_accuracy": accuracy, "val_accuracy": accuracy, "dense_equivalent_accuracy": accuracy + 0.01},
         **{"compression": cr, "effective_compression": cr, "seconds": 12.5, "connected": True},
@@ -46,7 +48,8 @@ def record(method, label, knob, options, seed, cr, epochs=2, layers=("fc1", "fc2
             "started": f"2026-01-0{2 - seed % 2}T00:00:00+00:00",
             "ended": f"2026-01-0{3 - seed % 2}T00:00:00+00:00",
         },
-    } | more
+    }
+    return typed(content | more)
 
 
 def records(seeds=2, methods=METHODS, **options):
@@ -132,10 +135,7 @@ def evil_records():
     """Runs with markup in every text that a user can choose."""
     runs = [record("theirs", EVIL, "compression", {}, 0, cr, layers=(EVIL,)) for cr in (2.0, 10.0)]
     runs.append(record("theirs", EVIL, "compression", {}, 0, 30.0, status="failed", error=EVIL))
-    for run in runs:
-        run["spec"]["model"] = EVIL
-        run["provenance"]["argv"] = ["dwfbench", EVIL]
-    return runs
+    return [changed(run, spec={"model": EVIL}, provenance={"argv": ["dwfbench", EVIL]}) for run in runs]
 
 
 def test_names_and_errors_are_text_and_never_markup():
@@ -219,7 +219,7 @@ def test_a_thousand_runs_fit_into_five_megabytes():
 
 def test_failures_are_listed_with_their_errors(page):
     assert "There are none" in Page(page).texts["failures"]
-    bad = record(*METHODS[1], 0, 50.0) | {"status": "diverged", "error": "the loss became NaN"}
+    bad = changed(record(*METHODS[1], 0, 50.0), status="diverged", error="the loss became NaN")
     text = Page(report.render([*records(), bad], HERE)).texts["failures"]
     for word in ("dwf D=2-0-50", "diverged", "the loss became NaN", "strength 0.005"):
         assert word in text
@@ -236,16 +236,20 @@ def test_cautions_are_those_of_compare():
 
 def test_settings_say_whether_the_learning_rate_was_tuned():
     runs = records(methods=METHODS[:2])
-    for run in runs[2:]:
-        run["provenance"]["tuned"] = {"study": "5eed", "trials": 7, "objective": 0.875}
+    tuned = {"tuned": {"study": "5eed", "trials": 7, "objective": 0.875}}
+    runs = [*runs[:2], *(changed(run, provenance=tuned) for run in runs[2:])]
     text = Page(report.render(runs, HERE)).texts["settings"]
     assert "study 5eed, 7 trials, objective 87.50 %" in text
 
 
-def study(**more):
+def study_json(**more):
     trials = [{"values": {"lr": 0.1}, "value": 0.5}, {"values": {"lr": 0.3}, "value": 0.875, "runs": ["a"], "bad": 0}]
     names = {"id": "5eed", "label": "dwf D=2", "method": "dwf", "dataset": "mnist", "model": "lenet"}
     return {**names, "objective": "mean accuracy over log CR", "budget": {}, "trials": trials, "best": 1, **more}
+
+
+def study(**more):
+    return study_of(study_json(**more))
 
 
 def test_trials_of_shown_methods_are_listed():
@@ -258,8 +262,8 @@ def test_trials_of_shown_methods_are_listed():
 def test_studies_are_read_and_damaged_ones_named(tmp_path):
     folder = tmp_path / "tuning" / "studies"
     folder.mkdir(parents=True)
-    contents = {"a": json.dumps(study()), "b": "{", "c": "[]", "d": json.dumps(study(trials=[1]))}
-    contents["e"] = json.dumps(study(provenance={"argv": 1}))  # a number is no command
+    contents = {"a": json.dumps(study_json()), "b": "{", "c": "[]", "d": json.dumps(study_json(trials=[1]))}
+    contents["e"] = json.dumps(study_json(provenance={"argv": 1}))  # a number is no command
     for name, content in contents.items():
         (folder / f"{name}.json").write_text(content)
     store = Store(tmp_path)
@@ -347,9 +351,9 @@ def test_every_line_is_seen_on_a_dark_page():
 
 def test_the_texts_of_layers_are_short():
     few = [{"name": "fc.weight", "numel": 1000, "nnz": 21}, {"name": "out.weight", "numel": 10, "nnz": 10}]
-    assert charts.layer_text(few) == "fc 2.1 %, out 100 %"
+    assert charts.layer_text(fields({"layers": few})["layers"]) == "fc 2.1 %, out 100 %"
     many = [{"name": f"l{number}", "numel": 100, "nnz": number} for number in range(1, 8)]
-    assert charts.layer_text(many) == "l1 1 % (thinnest), median 4 %, l7 7 % (densest)"
+    assert charts.layer_text(fields({"layers": many})["layers"]) == "l1 1 % (thinnest), median 4 %, l7 7 % (densest)"
 
 
 def test_tables_hold_plain_numbers():

@@ -12,6 +12,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.runs.store import Store
 from dwfbench.show import tables
 from tests.analysis.test_curves import curve, dense, panel, record
+from tests.records import changed
 
 # --- compare
 
@@ -36,7 +37,7 @@ def test_tolerances_have_two_readings_and_their_names_say_which():
 
 def test_extra_passes_are_shown_where_a_method_needs_any():
     assert "Extra" not in tables.compare(panel())
-    runs = [*panel(), *({**one, "extra_passes": 100} for one in curve([(2, 90), (50, 80)], label="x", method="x"))]
+    runs = [*panel(), *(changed(one, extra_passes=100) for one in curve([(2, 90), (50, 80)], label="x", method="x"))]
     table = tables.compare(runs).set_index("Method")
     assert table["Extra"]["x"] == 100
     assert np.isnan(table["Extra"]["snip"])  # a record of an earlier version
@@ -182,7 +183,7 @@ def test_captions_name_the_interval_the_reading_and_the_family():
 
 
 def test_the_caption_counts_the_tests_of_every_data_set():
-    other = [record | {"id": f"k{record['id']}", "spec": record["spec"] | {"dataset": "kmnist"}} for record in rivals()]
+    other = [changed(run, id=f"k{run.id}", spec={"dataset": "kmnist"}) for run in rivals()]
     caption = tables.versus_caption(differing(at=[2, 100, 300], records=[*rivals(), *other[:-3]]), "snip")
     assert caption.endswith("3 (kmnist/lenet), 3 (mnist/lenet).")
 
@@ -203,8 +204,8 @@ def test_columns_are_flush_left_unless_said_otherwise():
 def versus(tmp_path, call):
     """`dwfbench compare --versus NAME WORDS` over the runs of `rivals`, which are also assessed at 0.001."""
     for number, run in enumerate(rivals()):
-        cut = {"threshold": 1e-3, "compression": run["compression"] * 2, "test_accuracy": run["test_accuracy"]}
-        Store(tmp_path).write(run | {"schema": 1, "id": f"{number:012x}", "thresholds": [cut]}, [])
+        cut = {"threshold": 1e-3, "compression": run.compression * 2, "test_accuracy": run.test_accuracy}
+        Store(tmp_path).write(changed(run, id=f"{number:012x}", thresholds=[cut]), [])
     return lambda name, *words: call("compare", "--results", tmp_path, "--at", "2,100", "--versus", name, *words)
 
 

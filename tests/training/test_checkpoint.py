@@ -17,6 +17,7 @@ from dwfbench.runs.store import Store
 from dwfbench.training import checkpoint, loop
 from dwfbench.training.checkpoint import Checkpoints, Folder, stop
 from tests.conftest import wait_for_checkpoint
+from tests.records import plain
 from tests.training.test_loop import NORM, NORM8, spec, tiny_data
 
 
@@ -168,9 +169,10 @@ def results(folder):
     """What the records and histories of a folder say, without times."""
     found = {}
     for record in Store(folder).load(history=True):
-        history = [{k: v for k, v in row.items() if k != "seconds"} for row in record["history"]]
+        content = plain(record)
+        history = [{k: v for k, v in row.items() if k != "seconds"} for row in content["history"]]
         timing = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")
-        found[record["id"]] = {k: v for k, v in record.items() if k not in timing} | {"history": history}
+        found[record.id] = {k: v for k, v in content.items() if k not in timing} | {"history": history}
     return found
 
 
