@@ -72,7 +72,7 @@ def test_a_problem_is_exit_code_1(call, tmp_path):
 def test_another_format_is_a_usage_error(call):
     result = call("doctor", "--format", "latex")
     assert result.exit_code == 2
-    assert "--format must be table or json" in result.stderr
+    assert "--format must be one of table, json" in result.stderr
 
 
 def test_an_examination_that_fails_is_a_finding(monkeypatch, tmp_path):

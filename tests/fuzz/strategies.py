@@ -58,7 +58,14 @@ def put(value, place: tuple, new):
     return copy
 
 
-REMOVED = object()
+class Removed:
+    """Its name is the same in every process, as those of tests must be."""
+
+    def __repr__(self) -> str:
+        return "removed"
+
+
+REMOVED = Removed()
 
 
 def edited(valid: dict) -> st.SearchStrategy:
