@@ -1,8 +1,8 @@
 """dwfbench: Deep Weight Factorization and pruning baselines, compared at equal budgets.
 
 The library face puts DWF on any ``nn.Module``: ``factorize``, ``param_groups``, ``collapse``, ``misalignment``,
-``init_statistics``, ``sparsity_report``, ``decay_budget``. Names are loaded when first used, so that the command line
-starts without torch.
+``init_statistics``, ``sparsity_report``, ``decay_budget``; ``open`` reads results
+for a notebook. Names are loaded when first used, so that the command line starts without torch.
 """
 
 from importlib import import_module
@@ -17,9 +17,14 @@ _HOMES = {
     "init_statistics": "dwfbench.dwf.module",
     "decay_budget": "dwfbench.dwf.factors",
     "sparsity_report": "dwfbench.sparsity.count",
+    "open": "dwfbench.analysis.resultset",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *(name for name in _HOMES if name != "open")]  # a star must not hide Python's own open
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
 
 
 def __getattr__(name: str):

@@ -9,7 +9,7 @@ import torch
 from benchmarks import __main__ as everything
 from benchmarks import scoring, startup, timing
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved
-from dwfbench.analysis import curves, dynamics
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.runs.store import Store
 from tests.records import plain
 
@@ -210,11 +210,11 @@ def test_synthetic_records_are_those_of_a_results_folder(tmp_path):
     records = store.load(history=True)
     assert not store.damaged
     assert len(records) == len({record.id for record in records}) == 60
-    frame = curves.frame(records)
+    frame = ResultSet(records).runs
     assert len(frame) == 60
     assert set(frame["method"]) == {"dense", "dwf"}
-    assert len(curves.layers(records)) == 60 * startup.MODELS["lenet-300-100"]
-    assert len(dynamics.histories(records)) == 60 * startup.EPOCHS
+    assert len(ResultSet(records).layers) == 60 * startup.MODELS["lenet-300-100"]
+    assert len(ResultSet(records).history) == 60 * startup.EPOCHS
 
 
 def test_synthetic_records_fill_the_number_that_is_measured():

@@ -1,4 +1,4 @@
-"""Run records as tidy tables, and what they say at a given compression.
+"""What runs say at a given compression, from the frame `ResultSet.runs`.
 
 Units, everywhere in this module: accuracies are percent (records hold fractions), compression ratios (CR) are
 numel / nnz >= 1, times are seconds. A *curve* is all runs that agree in every field of their spec except
@@ -7,250 +7,29 @@ only then are seeds averaged, or two curves' values of one seed subtracted. Ever
 columns `dataset`, `model`, `label`. Empty input gives empty frames with the same columns.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from dwfbench.analysis.frames import KEYS, PANEL, of_methods
+from dwfbench.analysis.height import END_SLACK, mean_height
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.record import Record
-from dwfbench.runs.resultsets import VARYING, curve_key
 from dwfbench.runs.spec import nearest
 
 AT = (2, 5, 10, 30, 100, 300)
 TOLERANCES = (1, 5, 10)
 LEVEL = 0.05  # a difference is beyond noise where its Holm p is below this
 
-PANEL = ["dataset", "model"]
-KEYS = [*PANEL, "label"]
-END_SLACK = np.log1p(1e-3)  # a target CR of 10 met as 9.9996 counts as reached
 ROUNDING = 1e-9  # points of accuracy; one test sample of a million is 1e-4
-
-TEXTS = [
-    *("id", "curve", "label", "method", "dataset", "model", "knob", "status", "error"),
-    *("data_checksum", "torch", "device", "set"),
-]
-NUMBERS = [
-    *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
-    *("effective_compression", "seconds", "macs", "extra_passes"),
-]
-FRAME = [
-    *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
-    *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    *("data_checksum", "torch", "device", "extra_passes", "set"),
-]
-OF_RECORD = (
-    *("id", "knob", "status", "error", "compression", "effective_compression", "seconds", "extra_passes", "connected"),
-    "set",
-)
-OF_SPEC = ("method", "dataset", "model", "seed", "epochs")
-FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
-LAYERS = [
-    *KEYS,
-    "method",
-    "seed",
-    "knob_value",
-    "compression",
-    "layer",
-    "position",
-    "numel",
-    "nnz",
-    "density",
-]
-
-
-# --- records -> tidy frames ---------------------------------------------------------------------------------
-
-
-def filter_records(
-    records: Iterable[Record],
-    dataset: Sequence[str] | None = None,
-    model: Sequence[str] | None = None,
-    method: Sequence[str] | None = None,
-    label: Sequence[str] | None = None,
-) -> list[Record]:
-    """The records whose data set, model, method and label are among the given names; None lets everything
-    through.
-    """
-    wanted = {"dataset": dataset, "model": model, "method": method}
-
-    def matches(record: Record) -> bool:
-        # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
-        own = {field: getattr(record.spec, field) for field in wanted}
-        in_spec = all(
-            names is None or own[field] in names or own[field].partition("@")[0] in names
-            for field, names in wanted.items()
-        )
-        return in_spec and (label is None or record.label in label)
-
-    return [record for record in records if matches(record)]
-
-
-def of_methods(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
-    """Which rows belong to the named methods; Class@checksum, of a file, is also named by its Class alone."""
-    short = table["method"].map(lambda method: method.partition("@")[0])
-    return table["method"].isin(names) | short.isin(names)
-
-
-def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
-    """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
-
-    Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
-    What was counted at training's end stays in the other fields. Raises UsageError for a threshold at which the
-    runs were not assessed, naming those at which they were.
-    """
-    recounted = []
-    for record in records:
-        if record.status == "ok" and record.spec.method != "dense":
-            found = {cut.threshold: cut for cut in record.thresholds}
-            if threshold not in found:
-                known = ", ".join(f"{value:g}" for value in found)
-                raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
-            cut = found[threshold]
-            status = "emptied" if cut.compression is None else "ok"
-            changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
-            record = msgspec.structs.replace(record, **changed)
-        recounted.append(record)
-    return recounted
-
-
-def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per usable run: status ok, with a finite compression and accuracy. A run given twice is one
-    row.
-
-    Columns: id; curve (hash of the fields that make a curve); label (made unique within a data set and
-    model by appending what differs, "dwf D=3 (epochs=100)"); method; depth (NaN if none); dataset; model;
-    seed; epochs; knob (strength, compression or None); knob_value; compression (achieved CR); accuracy,
-    val_accuracy (percent); effective_compression (CR of live paths); seconds; macs (sparse / dense, 0 to 1);
-    connected; data_checksum; torch (its version) and device, on which the last digits depend; extra_passes
-    (over a batch, beside the epochs; NaN in records of earlier versions); set (name of the result set that tells the
-    run's curve apart from another one's, else None).
-    """
-    runs = _runs(records)
-    return runs.loc[runs["usable"], FRAME].reset_index(drop=True)
-
-
-def failures(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per run that `frame` leaves out: id, label, method, dataset, model, seed, knob, knob_value,
-    status, error.
-    """
-    runs = _runs(records)
-    return runs.loc[~runs["usable"], FAILURES].reset_index(drop=True)
-
-
-def layers(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per usable run and prunable layer: dataset, model, label, method, seed, knob_value, compression
-    (of the whole network), layer (name), position (0 = nearest the input), numel, nnz, density (nnz / numel,
-    0 to 1).
-    """
-    by_id = records_by_id(records)
-    runs = frame(by_id.values())
-    rows = [
-        (run_id, layer.name, position, layer.numel, layer.nnz)
-        for run_id in runs["id"]
-        for position, layer in enumerate(by_id[run_id].layers)
-    ]
-    found = pd.DataFrame(rows, columns=["id", "layer", "position", "numel", "nnz"])
-    found["density"] = found["nnz"].astype(float) / found["numel"].astype(float)
-    return found.merge(runs, on="id", how="left")[LAYERS]
-
-
-def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
-    """`layers` averaged over seeds at each knob value: dataset, model, label, method, knob_value, layer,
-    position, compression (geometric mean), density (mean).
-    """
-    logs = layer_frame.assign(compression=np.log(layer_frame["compression"].astype(float)))
-    by = [*KEYS, "method", "knob_value", "position", "layer"]
-    means = logs.groupby(by, as_index=False, dropna=False)[["compression", "density"]].mean()
-    return means.assign(compression=np.exp(means["compression"]))
-
-
-def records_by_id(records: Iterable[Record]) -> dict[str, Record]:
-    """Records by id, the last of one id."""
-    return {record.id: record for record in records}
-
-
-def _runs(records: Iterable[Record]) -> pd.DataFrame:
-    """Every run, usable or not, so that all frames agree on the labels."""
-    records = list(records_by_id(records).values())
-    keys = [curve_key(record) for record in records]
-    labels = _labels(records, keys)
-    rows = [_row(record, key, labels[key]) for record, key in zip(records, keys, strict=True)]
-    runs = pd.DataFrame(rows, columns=[*TEXTS, *NUMBERS, "connected"])
-    runs = runs.astype({**dict.fromkeys(TEXTS, object), **dict.fromkeys(NUMBERS, float)})
-    runs = runs.astype({"seed": "Int64", "epochs": "Int64"})
-    runs["macs"] = runs["macs"].clip(upper=1)
-    finite = np.isfinite(runs["compression"]) & np.isfinite(runs["accuracy"])
-    return runs.assign(usable=(runs["status"] == "ok") & finite).astype({"usable": bool})
-
-
-def _row(record: Record, key: str, label: str) -> dict:
-    spec, provenance, depth = record.spec, record.provenance, record.spec.options.get("depth")
-    return {
-        **{name: getattr(record, name) for name in OF_RECORD},
-        **{name: getattr(spec, name) for name in OF_SPEC},
-        "curve": key,
-        "label": label,
-        "depth": None if isinstance(depth, str) else depth,  # another package's method may mean something else by it
-        "knob_value": record.knob_value,
-        "accuracy": _percent(record.test_accuracy),
-        "val_accuracy": _percent(record.val_accuracy),
-        "macs": (record.macs_sparse or 0) / record.macs_dense if record.macs_dense else None,
-        "data_checksum": provenance.data_checksum,
-        "torch": provenance.versions.get("torch"),
-        "device": provenance.device_name,
-    }
-
-
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
-
-
-def _flat(record: Record) -> dict:
-    """What makes runs differ, the method's options among the other settings."""
-    named = record.settings()
-    return {name: value for name, value in named.items() if name != "options"} | named["options"]
-
-
-def _labels(records: list[Record], keys: list[str]) -> dict[str, str]:
-    """A label for every curve, unique within its data set and model."""
-    groups: dict[tuple, dict[str, dict]] = {}
-    for record, key in zip(records, keys, strict=True):
-        specs = groups.setdefault((record.spec.dataset, record.spec.model, record.label), {})
-        if key not in specs:
-            specs[key] = _flat(record)
-    return {key: name for (*_, label), specs in groups.items() for key, name in _distinguish(label, specs).items()}
-
-
-def _distinguish(label: str, specs: dict[str, dict]) -> dict[str, str]:
-    """Appends to a shared label the fields in which its curves differ: "a" -> "a (lr=0.1)", "b (x)" -> "b (x,
-    lr=0.1)".
-    """
-    names = dict.fromkeys(name for spec in specs.values() for name in spec if name not in VARYING)
-    differing = [name for name in names if len({_text(spec, name) for spec in specs.values()}) > 1]
-
-    def named(spec: dict) -> str:
-        details = ", ".join(f"{name}={_text(spec, name)}" for name in differing if name in spec)
-        if not details:
-            return label
-        return f"{label[:-1]}, {details})" if label.endswith(")") else f"{label} ({details})"
-
-    return {key: named(spec) for key, spec in specs.items()}
-
-
-def _text(spec: dict, name: str) -> str:
-    value = spec.get(name, "")
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 # --- curves -------------------------------------------------------------------------------------------------
 
 
 def interpolate(rows: pd.DataFrame, at: Sequence[float] | np.ndarray) -> pd.DataFrame:
-    """Accuracy of every curve and seed in `rows` (of a `frame`) at the CRs `at`.
+    """Accuracy of every curve and seed in `rows` (of `ResultSet.runs`) at the CRs `at`.
 
     Points of one seed with equal CR are averaged first; between two neighbouring points the accuracy is linear in
     log CR, so it never leaves the range of the two, and beyond the first and last point there is none.
@@ -414,10 +193,8 @@ def _common_range(logs: list[np.ndarray], low: float | None, high: float | None)
 
 
 def _area(log_cr: np.ndarray, accuracy: np.ndarray, start: float, stop: float) -> float:
-    inner = log_cr[(log_cr > start) & (log_cr < stop)]
-    at = np.concatenate([[start], inner, [stop]])
-    height = _interpolate(log_cr, accuracy, at)
-    return np.sum((height[1:] + height[:-1]) / 2 * np.diff(at)) / (stop - start)
+    """The mean height; NaN for a seed that has not measured the whole range."""
+    return mean_height(log_cr, accuracy, start, stop, before=np.nan, after=np.nan)
 
 
 def _summary(values: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
@@ -558,7 +335,7 @@ def label_of(frame: pd.DataFrame, name: str) -> str:
 
 
 def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[str]:
-    """One-line cautions on what a comparison of these runs can bear; `failed` (of `failures`) is counted."""
+    """One-line cautions on what a comparison of these runs can bear; `failed` (of `ResultSet.failures`) is counted."""
     lines = [line for panel, rows in frame.groupby(PANEL) for line in _panel_warnings("/".join(panel), rows)]
     if failed is not None and len(failed):
         counts = ", ".join(f"{count} {status}" for status, count in failed["status"].value_counts().items())

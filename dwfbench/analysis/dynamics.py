@@ -1,13 +1,14 @@
 """How runs became sparse: their course over the epochs, the phases of it, and the sizes of their weights.
 
-Units as in `curves`: accuracies are percent, compression ratios (CR) are numel / nnz. Epochs are the recorded ones
+The functions take records by id and their frame, `ResultSet.runs`. Units as there: accuracies are percent,
+compression ratios (CR) are numel / nnz. Epochs are the recorded ones
 (`--eval-every`). Sizes are counted in the bins of `count.SIZES`, over all prunable weights. Records need the
 `history` (and `weights`) that `Store.load` adds; what an older record lacks is NaN. Empty input gives empty frames
 with the same columns.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from itertools import pairwise
 from operator import attrgetter
 
@@ -15,13 +16,13 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from dwfbench.analysis import curves
+from dwfbench.analysis.frames import KEYS
 from dwfbench.runs.record import HistoryRow, Record
 
 HISTORY = ["epoch", "train_loss", "val_accuracy", "compression", "misalignment", "norm", "lr"]
-DYNAMICS = [*curves.KEYS, "method", "depth", "seed", "knob", "knob_value", "final_compression", *HISTORY]
+DYNAMICS = [*KEYS, "method", "depth", "seed", "knob", "knob_value", "final_compression", *HISTORY]
 AVERAGED = ["val_accuracy", "compression", "misalignment", "norm", "final_compression"]
-RUN = [*curves.KEYS, "method", "depth", "seed", "knob_value", "compression"]
+RUN = [*KEYS, "method", "depth", "seed", "knob_value", "compression"]
 MARKS = ["onset", "dip", "dip_epoch", "recovery", "aligned", "norm_start", "norm_end"]
 PHASES = [*RUN, *MARKS, "bimodality_onset", "bimodality_end"]
 WEIGHTS = [*RUN, "onset", "epoch", "low", "high", "share"]
@@ -38,17 +39,15 @@ POINTS = 60  # more epochs than these are smoothed
 # --- histories ----------------------------------------------------------------------------------------------
 
 
-def histories(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per usable run and epoch.
+def histories(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per run of `runs` and epoch, from the records by id.
 
     Columns: dataset, model, label, method, depth, seed, knob, knob_value; final_compression (CR of the finished run,
     where a final threshold may have cut further); epoch, train_loss, val_accuracy (percent), compression (NaN where
     not finite), misalignment (NaN if none), norm (the penalty without its strength, sum |w|^(2/D); NaN if none), lr.
     """
-    by_id = curves.records_by_id(records)
-    runs = curves.frame(by_id.values())
     values = attrgetter(*HISTORY)
-    rows = [(id_, *values(step)) for id_ in runs["id"] for step in _steps(by_id[id_])]
+    rows = [(id_, *values(step)) for id_ in runs["id"] for step in _steps(records[id_])]
     steps = pd.DataFrame(rows, columns=["id", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
     steps["val_accuracy"] *= 100
     steps["compression"] = steps["compression"].where(np.isfinite(steps["compression"]))
@@ -61,7 +60,7 @@ def mean_histories(frame: pd.DataFrame) -> pd.DataFrame:
     knob_value, epoch, val_accuracy (mean), compression, misalignment, norm, final_compression (geometric means),
     n (seeds).
     """
-    by = [*curves.KEYS, "method", "depth", "knob", "knob_value", "epoch"]
+    by = [*KEYS, "method", "depth", "knob", "knob_value", "epoch"]
     logarithmic = AVERAGED[1:]
     with np.errstate(divide="ignore"):  # a misalignment of exactly 0 has the geometric mean 0
         logs = frame.assign(**{name: np.log(frame[name].astype(float)) for name in logarithmic})
@@ -75,7 +74,7 @@ def smoothed(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """`histories` with the validation accuracy as a centred running mean, so that the noise of hundreds of epochs does
     not hide its course, and over how many recorded epochs: 1, as it was, up to `POINTS` epochs a run.
     """
-    runs = frame.groupby([*curves.KEYS, "knob_value", "seed"], dropna=False)["val_accuracy"]
+    runs = frame.groupby([*KEYS, "knob_value", "seed"], dropna=False)["val_accuracy"]
     window = max(1, round(runs.size().max() / POINTS)) if len(frame) else 1
     means = runs.transform(lambda run: run.rolling(window, center=True, min_periods=1).mean())
     return frame.assign(val_accuracy=means), window
@@ -85,11 +84,9 @@ def shown(means: pd.DataFrame, most: int = STRENGTHS) -> pd.DataFrame:
     """The rows of `mean_histories` of at most `most` knob values of each curve, spread evenly in the log of the final
     CR; the lowest and the highest CR are among them.
     """
-    by = [*curves.KEYS, "knob_value"]
+    by = [*KEYS, "knob_value"]
     knobs = means.drop_duplicates(by)
-    kept = [
-        rows.iloc[_spread(np.log(rows["final_compression"].to_numpy()), most)] for _, rows in knobs.groupby(curves.KEYS)
-    ]
+    kept = [rows.iloc[_spread(np.log(rows["final_compression"].to_numpy()), most)] for _, rows in knobs.groupby(KEYS)]
     return means.merge(pd.concat(kept)[by], on=by) if kept else means
 
 
@@ -103,8 +100,8 @@ def _spread(values: np.ndarray, most: int) -> list[int]:
 # --- phases -------------------------------------------------------------------------------------------------
 
 
-def phases(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per usable run of a method with a strength: where the phases of its training lie (Kolb et al., ICLR
+def phases(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per run of `runs` of a method with a strength: where the phases of its training lie (Kolb et al., ICLR
     2025: accuracy rises, sparsity sets in and accuracy dips, accuracy recovers).
 
     Columns: dataset, model, label, method, depth, seed, knob_value; compression (final CR);
@@ -117,10 +114,9 @@ def phases(records: Iterable[Record]) -> pd.DataFrame:
     bimodality_onset, bimodality_end: `bimodality` of log10 |w| at the onset and at the last epoch. All zeros are one
     value just below the threshold, so a large value can also mean few weights far from the rest (skewness).
     """
-    by_id = curves.records_by_id(records)
-    runs = _with_strength(by_id)
-    onsets = {id_: _onset(by_id[id_]) for id_ in runs["id"]}
-    rows = [(onset, *_marks(by_id[id_]), *_bimodalities(by_id[id_], onset)) for id_, onset in onsets.items()]
+    runs = _with_strength(runs)
+    onsets = {id_: _onset(records[id_]) for id_ in runs["id"]}
+    rows = [(onset, *_marks(records[id_]), *_bimodalities(records[id_], onset)) for id_, onset in onsets.items()]
     found = pd.DataFrame(rows, columns=PHASES[len(RUN) :]).astype(float)
     return pd.concat([runs[RUN], found], axis=1)
 
@@ -199,7 +195,7 @@ def _edges(sizes: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
     return low, np.append(low[1:], low[-1] + WIDTH)
 
 
-def weights(records: Iterable[Record], compression: float = 100.0) -> pd.DataFrame:
+def weights(records: Mapping[str, Record], runs: pd.DataFrame, compression: float = 100.0) -> pd.DataFrame:
     """How large the weights of one run of every curve with a strength are at up to `EPOCHS` epochs: a row per epoch
     and bin, as trained (before a final threshold, where the method has one).
 
@@ -210,14 +206,13 @@ def weights(records: Iterable[Record], compression: float = 100.0) -> pd.DataFra
     epoch, low, high (ends of the bin in log10 |w|), share (percent of the prunable weights). The first bin of an
     epoch, below the threshold, holds what counts as zero; the last one all |w| >= 1.
     """
-    by_id = curves.records_by_id(records)
-    runs = _with_strength(by_id)
-    runs = runs[np.array([bool(by_id[id_].weights) for id_ in runs["id"]], bool)]
+    runs = _with_strength(runs)
+    runs = runs[np.array([bool(records[id_].weights) for id_ in runs["id"]], bool)]
     rows = []
-    for _, curve in runs.groupby(curves.KEYS):
+    for _, curve in runs.groupby(KEYS):
         curve = curve[curve["seed"] == curve["seed"].min()]
         run = curve.loc[np.abs(np.log(curve["compression"] / compression)).idxmin()]
-        rows += _weight_rows(run, by_id[run["id"]])
+        rows += _weight_rows(run, records[run["id"]])
     return pd.DataFrame(rows, columns=WEIGHTS)
 
 
@@ -253,11 +248,10 @@ def _chosen(sizes: dict[float, dict[str, float]], onset: float, most: int = EPOC
 # --- shared -------------------------------------------------------------------------------------------------
 
 
-def _with_strength(by_id: dict[str, Record]) -> pd.DataFrame:
-    """The usable runs that are turned by a strength, labelled as among all runs, by label, strength and seed."""
-    runs = curves.frame(by_id.values())
+def _with_strength(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that are turned by a strength, by label, strength and seed."""
     runs = runs[runs["knob"] == "strength"]
-    return runs.sort_values([*curves.KEYS, "knob_value", "seed"], ignore_index=True)
+    return runs.sort_values([*KEYS, "knob_value", "seed"], ignore_index=True)
 
 
 def _sizes(record: Record) -> dict[float, dict[str, float]]:

@@ -1,12 +1,11 @@
 """Measurements of ``dwfbench measure``, kept beside the records in ``measure.json``, as a tidy frame."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from dwfbench.analysis import curves
 from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record, measurement_of
 from dwfbench.runs.store import MEASUREMENT, write_json
 
@@ -42,19 +41,18 @@ def rows(measurement: Measurement) -> list[dict[str, Any]]:
     return made
 
 
-def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """A row for every run with a ``measurement`` in its record, form ("dense", "sparse", "compact") and batch size.
+def frame(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for every run of `runs` with a ``measurement`` in its record, form ("dense", "sparse", "compact") and batch
+    size.
 
-    Columns RUN, as in ``curves.frame``, and MEASURED: accuracy of the form (percent), MACs, bytes of its file and those
-    compressed by zlib, median and interquartile range of the time of a pass (seconds), speed-up over dense, and where
-    it was measured. In the order of the records, the forms and the batch sizes.
+    Columns RUN, as in ``ResultSet.runs``, and MEASURED: accuracy of the form (percent), MACs, bytes of its file and
+    those compressed by zlib, median and interquartile range of the time of a pass (seconds), speed-up over dense, and
+    where it was measured. In the order of the records, the forms and the batch sizes.
     """
-    records = list(records)
     measured = [
-        {"id": record.id, **row} for record in records if record.measurement for row in rows(record.measurement)
+        {"id": id_, **row} for id_, record in records.items() if record.measurement for row in rows(record.measurement)
     ]
-    runs = curves.frame(records)[RUN]
-    return runs.merge(pd.DataFrame(measured, columns=["id", *MEASURED]), on="id", how="inner")
+    return runs[RUN].merge(pd.DataFrame(measured, columns=["id", *MEASURED]), on="id", how="inner")
 
 
 def places(frame: pd.DataFrame) -> list[str]:

@@ -162,6 +162,7 @@ def measure(
         raise UsageError("--batch takes whole numbers of at least 1.")
 
     from dwfbench.analysis import latency
+    from dwfbench.analysis.resultset import ResultSet
     from dwfbench.deploy import measure
     from dwfbench.experiments import stored as restore
     from dwfbench.training import assess
@@ -177,7 +178,7 @@ def measure(
         message(f"{stored.record.label}, run {stored.id}: measuring")
         found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
         measured.append(replace(stored.record, measurement=latency.write(stored.folder, found)))
-    frame = latency.frame(measured)
+    frame = ResultSet(measured).latency
     typer.echo(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
     caption = tables.latency_caption(latency.places(frame))
     typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")

@@ -1,6 +1,5 @@
 """The commands that read results: compare, plot and report, and the list of runs."""
 
-import functools
 import json
 import math
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothin
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import names, numbers, one_of, pair
 from dwfbench.runs import resultsets, spec
-from dwfbench.runs.record import Record, content_of
+from dwfbench.runs.record import content_of
 from dwfbench.runs.resultsets import Source
 from dwfbench.runs.store import replace
 
@@ -55,6 +54,7 @@ def compare(
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
     from dwfbench.analysis import curves
+    from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import tables
 
     one_of(format, "format", tables.FORMATS)
@@ -68,13 +68,13 @@ def compare(
     if span is not None and not 1 <= span[0] < span[1]:
         raise UsageError("--area takes two compression ratios, the smaller first.")
     named = sets_of(results)
-    records = stored_records(named, dataset, model, threshold)
-    frame, (low, high) = curves.frame(records), span or (None, None)
+    stored = ResultSet(stored_records(named, dataset, model, threshold))
+    frame, (low, high) = stored.runs, span or (None, None)
     if frame.empty:
         return nothing(named)
-    cautions = curves.warnings(frame, curves.failures(records))
+    cautions = curves.warnings(frame, stored.failures)
     if versus is None:
-        table = tables.compare(records, ratios, tolerances, reading, method=names(method), low=low, high=high)
+        table = tables.compare(stored, ratios, tolerances, reading, method=names(method), low=low, high=high)
         caption = tables.compare_caption(reading)
     else:
         label = curves.label_of(frame, versus)
@@ -123,7 +123,8 @@ def plot(
     kinds = ("accuracy", "layers", "dynamics", "weights", "latency")
     if kind not in kinds:
         raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
-    from dwfbench.analysis import curves, dynamics, latency
+    from dwfbench.analysis.frames import of_methods
+    from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import figures
 
     if threshold is not None and kind != "accuracy":
@@ -135,19 +136,19 @@ def plot(
         raise UsageError(f"--compression takes a finite compression ratio of at least 1, not {ratio:g}.")
     over_epochs = kind in ("dynamics", "weights")
     named = sets_of(results)
-    records = stored_records(named, dataset, model, threshold, over_epochs, over_epochs, kind == "latency")
-    make: dict[str, Callable[[list[Record]], Any]] = {
-        "accuracy": curves.frame,
-        "layers": curves.layers,
-        "dynamics": dynamics.histories,
-        "weights": functools.partial(dynamics.weights, compression=ratio),
-        "latency": latency.frame,
+    stored = ResultSet(stored_records(named, dataset, model, threshold, over_epochs, over_epochs, kind == "latency"))
+    make: dict[str, Callable[[], Any]] = {
+        "accuracy": lambda: stored.runs,
+        "layers": lambda: stored.layers,
+        "dynamics": lambda: stored.history,
+        "weights": lambda: stored.weights(ratio),
+        "latency": lambda: stored.latency,
     }
 
     def asked_for(table):
-        return table if method is None else table[curves.of_methods(table, names(method))]
+        return table if method is None else table[of_methods(table, names(method))]
 
-    frame = asked_for(make[kind](records))
+    frame = asked_for(make[kind]())
     if kind == "layers":  # a dense network's layers are dense
         frame = frame[frame["method"] != "dense"]
     if frame.empty and kind == "weights":
@@ -165,7 +166,7 @@ def plot(
     if frame.empty:
         return nothing(named)
     path = output or named[0].folder / f"{kind}.png"
-    phases = asked_for(dynamics.phases(records)) if kind == "dynamics" else None
+    phases = asked_for(stored.phases) if kind == "dynamics" else None
     written = [path]
     try:
         getattr(figures, kind)(frame, path)
@@ -197,19 +198,20 @@ def report(
     debug: Debug = False,
 ) -> int:
     """Write charts, tables, cautions, failures and provenance as one HTML file that opens without a network."""
-    from dwfbench.analysis import curves
+    from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import report
 
     named = sets_of(results)
     selection = report.Selection(tuple(results), names(dataset), names(model), names(method), threshold)
     records = stored_records(named, dataset, model, threshold, history=True)
-    if curves.frame(curves.filter_records(records, method=selection.method)).empty:
+    stored = ResultSet(records)
+    if stored.only(method=selection.method).runs.empty:
         return nothing(named)
-    studies, damaged = resultsets.studies(named)
+    stored.studies, damaged = resultsets.studies(named)
     for sentence in damaged:
         message(sentence)
     path = output or named[0].folder / "report.html"
-    report.write(report.render(records, selection, studies), path)
+    report.write(report.render(stored, selection), path)
     typer.echo(str(path))
     return OK
 

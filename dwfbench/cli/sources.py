@@ -49,13 +49,13 @@ def stored_records(
 
     Commands filter by method later: labels and the dense reference come from all methods' runs.
     """
-    from dwfbench.analysis import curves
+    from dwfbench.analysis.resultset import counted_at, filter_records
 
     records, damaged = resultsets.load(named, history, weights, measurement)
     for sentence in damaged:
         message(sentence)
-    records = curves.filter_records(records, names(dataset), names(model))
-    return records if threshold is None else curves.counted_at(records, threshold)
+    records = filter_records(records, names(dataset), names(model))
+    return records if threshold is None else counted_at(records, threshold)
 
 
 def places(named: list[Source]) -> str:

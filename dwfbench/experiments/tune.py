@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import optuna
 
+from dwfbench.analysis.height import mean_height
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
@@ -190,11 +191,7 @@ def height(
     log_cr = np.array(list(merged))
     heights = np.array([sum(values) / len(values) for values in merged.values()])
     start, stop = map(math.log, span)
-    # A target is met to the last weight or not quite: 300 by 299.97.
-    end = stop if log_cr[-1] > stop - 1e-3 else max(start, log_cr[-1])
-    at = np.unique([start, *log_cr[(log_cr > start) & (log_cr < end)], end])
-    area = np.trapezoid(np.interp(at, log_cr, heights), at) + (stop - end) * chance
-    return float(area / (stop - start))
+    return mean_height(log_cr, heights, start, stop, after=chance)
 
 
 def read(folder: Path, name: str) -> Study | None:

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, MaxNLocator, NullLocator
 
-from dwfbench.analysis import curves
+from dwfbench.analysis import curves, frames
 from dwfbench.analysis import dynamics as courses
 from dwfbench.analysis import latency as measurements
 from dwfbench.base.errors import UsageError
@@ -85,7 +85,7 @@ NO_DATES = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 def accuracy(frame: pd.DataFrame, path: str | Path) -> None:
-    """Test accuracy (%) versus CR of a `curves.frame`, a panel per data set and model: a line through the
+    """Test accuracy (%) versus CR of a `ResultSet.runs`, a panel per data set and model: a line through the
     mean over seeds with its band where that is no wider than `WIDEST_BAND`, small markers for the runs. Runs far
     below the rest are marked by arrows on the lower edge.
     """
@@ -114,13 +114,13 @@ def accuracy(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def layers(frame: pd.DataFrame, path: str | Path) -> None:
-    """Density of each layer versus CR of a `curves.layers` frame, both axes logarithmic: a panel per method,
+    """Density of each layer versus CR of a `ResultSet.layers` frame, both axes logarithmic: a panel per method,
     a line per layer from input (dark) to output (light), averaged over seeds. The dashed line is the density
     of the whole network; arrows on the lower edge are layers without any weight.
     """
     frame = frame[frame["method"] != "dense"]
     with _figure(frame, path) as figure:
-        panels = list(curves.mean_layers(frame).groupby(curves.PANEL))
+        panels = list(frames.mean_layers(frame).groupby(curves.PANEL))
         rows = [-(-means["label"].nunique() // 4) for _, means in panels]
         columns = max(min(means["label"].nunique(), 4) for _, means in panels)
         figure.set_size_inches(2.0 * columns + 1.7, 1.8 * sum(rows) + 0.5 * len(panels))

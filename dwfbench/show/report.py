@@ -23,7 +23,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dwfbench import __version__
-from dwfbench.analysis import curves, dynamics
+from dwfbench.analysis import curves
+from dwfbench.analysis.frames import mean_layers
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import short
 from dwfbench.runs.record import Origin, Provenance, Record, Study, Trial, Tuned
@@ -67,30 +69,29 @@ def write(page: str, path: Path) -> None:
         raise UsageError(f"The report cannot be written to {path} ({error.strerror or error}).") from None
 
 
-def render(records: Sequence[Record], selection: Selection, studies: Iterable[Study] = ()) -> str:
+def render(results: ResultSet, selection: Selection) -> str:
     """The page about the runs of the selected methods.
 
-    `records` are those of the selected data sets and models, all methods, recounted at the selected threshold, with
+    `results` are those of the selected data sets and models, all methods, recounted at the selected threshold, with
     their histories: labels and the dense reference come from all of them. Raises UsageError if no run is left to show.
     """
-    everything, failed = curves.frame(records), curves.failures(records)
-    chosen = {record.id: record for record in curves.filter_records(records, method=selection.method)}
-    shown, failed_shown = (runs[runs["id"].isin(chosen.keys())] for runs in (everything, failed))
+    selected = results.only(method=selection.method)
+    shown, chosen = selected.runs, selected.records
     if shown.empty:
         raise UsageError("There is nothing to report: no finished run matches.")
-    drawing = Drawing(records, shown, chosen)
-    known = [study for study in _ordered(studies, drawing.styles) if _is_of(study, shown)]
+    drawing = Drawing(selected)
+    known = [study for study in _ordered(results.studies, drawing.styles) if _is_of(study, shown)]
     content = {
         "version": __version__,
         "selection": selection,
         "panels": [drawing.panel(f"{number}", *one) for number, one in enumerate(shown.groupby(curves.PANEL), 1)],
         "settings": _settings(shown, chosen, drawing.styles),
         "studies": [_study(study) for study in known],
-        "cautions": curves.warnings(everything, failed),
-        "comparison": _comparison(records, shown, selection.method),
+        "cautions": curves.warnings(results.runs, results.failures),
+        "comparison": _comparison(results, shown, selection.method),
         "comparison_caption": tables.compare_caption(),
         "runs": _runs(shown, chosen, drawing.styles),
-        "failures": _failures(failed_shown),
+        "failures": _failures(selected.failures),
         "provenance": _provenance(list(chosen.values())),
         "commands": [
             *_commands((study.provenance, "") for study in known),
@@ -138,21 +139,19 @@ def _json(content: object) -> str:
 class Drawing:
     """The charts of a page: `specs` and the tables `points` that they draw, by name, and what each panel needs of them.
 
-    `records` are all that labels come from, `shown` the rows of `curves.frame` to draw, `by_id` their records.
+    `results` are those to draw, labelled as among all.
     """
 
-    records: Sequence[Record]
-    shown: pd.DataFrame
-    by_id: dict[str, Record]
+    results: ResultSet
     points: dict[str, dict] = field(default_factory=dict)
     specs: dict[str, dict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.styles = figures.line_styles(self.shown)
+        self.styles = figures.line_styles(self.results.runs)
         self.specs |= {name: charts.dynamics(name) for name in charts.QUANTITIES}
-        sparse = self.shown.loc[self.shown["method"] != "dense", curves.KEYS].drop_duplicates()
-        self.layers = curves.mean_layers(curves.layers(self.records)).merge(sparse, on=curves.KEYS)
-        self.steps = _steps(dynamics.histories(self.records), self.shown)
+        layers = self.results.layers
+        self.layers = mean_layers(layers[layers["method"] != "dense"])
+        self.steps = _steps(self.results.history, self.results.runs)
 
     def panel(self, number: str, names: tuple[str, str], runs: pd.DataFrame) -> dict:
         """The charts of one data set and model, whose tables end in `-number`."""
@@ -175,7 +174,7 @@ class Drawing:
         runs = runs.assign(
             knob=[_knob(run) for run in runs.itertuples()],
             below=runs["accuracy"] < low,
-            layers=[charts.layer_text(self.by_id[id_].layers) for id_ in runs["id"]],
+            layers=[charts.layer_text(self.results.records[id_].layers) for id_ in runs["id"]],
         )
         columns = ["id", "label", "seed", "knob", "compression", "accuracy", "layers", "below"]
         self.points[f"runs-{number}"] = charts.table(runs, columns)
@@ -326,8 +325,8 @@ def _number(value: Any, form: str | None = None) -> tuple[str, object]:
     return (short(value, 4) if form is None else format(value, form)), value
 
 
-def _comparison(records: Sequence[Record], shown: pd.DataFrame, methods: list[str] | None) -> dict:
-    table = tables.compare(records, method=methods)
+def _comparison(results: ResultSet, shown: pd.DataFrame, methods: list[str] | None) -> dict:
+    table = tables.compare(results, method=methods)
     header, *body = tables.cells(table)
     method = shown.drop_duplicates("label").set_index("label")["method"]
     names = [name for name in table.columns if not name.endswith(tables.BESIDE)]

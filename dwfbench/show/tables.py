@@ -5,15 +5,15 @@ Units are those of `curves`: accuracies in percent, their differences in points,
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
 from dwfbench.analysis import curves
 from dwfbench.analysis.curves import AT, KEYS, LEVEL, PANEL, TOLERANCES
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import short
-from dwfbench.runs.record import Record
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
@@ -30,30 +30,24 @@ BESIDE = (" ci95", " n", " censored", " low", " high", " p", " p_holm")  # colum
 
 
 def compare(
-    records: Iterable[Record],
+    results: ResultSet,
     at: Sequence[float] = AT,
     tolerances: Sequence[float] = TOLERANCES,
     reading: str = "points",
-    dataset: Sequence[str] | None = None,
-    model: Sequence[str] | None = None,
     method: Sequence[str] | None = None,
-    label: Sequence[str] | None = None,
     low: float | None = None,
     high: float | None = None,
 ) -> pd.DataFrame:
     """One row per curve; within each data set and model dense comes first, then by falling area.
 
-    The filters choose the rows shown; the dense reference is found even if they exclude it.
+    `method` chooses the rows shown; the dense reference is found even if it is excluded.
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Extra (passes over a batch
     that the method needs beside its epochs, where any does; missing in old records), Dense (reference, percent);
     "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%" for every
     tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", see `curves.area`); s/run. Beside
     them "... ci95" (95 % half width), "... n" (seeds that reach it) and "... censored" (the CR is a lower bound).
     """
-    records = list(records)
-    everything = curves.frame(curves.filter_records(records, dataset, model))
-    ids = {record.id for record in curves.filter_records(records, dataset, model, method, label)}
-    shown = everything[everything["id"].isin(ids)]
+    everything, shown = results.runs, results.only(method=method).runs
     table = shown.groupby(KEYS).agg(
         Runs=("id", "size"),
         Seeds=("seed", "nunique"),

@@ -9,6 +9,8 @@ import pytest
 from scipy import stats
 
 from dwfbench.analysis import curves
+from dwfbench.analysis.frames import mean_layers
+from dwfbench.analysis.resultset import ResultSet, counted_at, filter_records
 from dwfbench.base.errors import UsageError
 from tests.records import changed, typed
 
@@ -70,26 +72,26 @@ def panel():
 
 def test_frame_is_one_row_per_usable_run_in_percent():
     runs = [record(2, 90), record(4, None, status="diverged"), record(None, 10, target=8), record(2, 90)]
-    row = curves.frame(runs)
+    row = ResultSet(runs).runs
     assert len(row) == 1  # diverged, no compression, given twice
     assert row.accuracy[0] == pytest.approx(90)
     assert row.macs[0] == 0.25
     assert row.knob_value[0] == 2
-    assert list(curves.failures(runs).status) == ["diverged", "ok"]
+    assert list(ResultSet(runs).failures.status) == ["diverged", "ok"]
 
 
 def test_a_curve_is_what_differs_in_seed_and_knob_only():
-    runs = curves.frame([record(2, 90), record(4, 80), record(2, 91, seed=1), record(2, 92, lr=0.2)])
+    runs = ResultSet([record(2, 90), record(4, 80), record(2, 91, seed=1), record(2, 92, lr=0.2)]).runs
     assert list(runs.curve == runs.curve[0]) == [True, True, True, False]
 
 
 def test_the_knob_value_of_a_strength_method_is_its_strength():
-    assert curves.frame([record(50, 90, knob="strength", strength=3e-4)]).knob_value[0] == 3e-4
+    assert ResultSet([record(50, 90, knob="strength", strength=3e-4)]).runs.knob_value[0] == 3e-4
 
 
 def test_shared_labels_are_told_apart_by_what_differs():
     def labels(*runs):
-        return list(curves.frame(runs).label)
+        return list(ResultSet(runs).runs.label)
 
     assert labels(record(2, 90), record(2, 90, epochs=100)) == ["snip (epochs=60)", "snip (epochs=100)"]
     assert labels(record(2, 90, label="a (b)"), record(2, 90, label="a (b)", lr=0.2))[1] == "a (b, lr=0.2)"
@@ -100,20 +102,20 @@ def test_shared_labels_are_told_apart_by_what_differs():
 
 def test_a_record_without_a_later_field_belongs_to_the_same_curve():
     older, newer = record(2, 90), record(4, 89, image_size=None, nesterov=False)
-    assert curves.frame([older, newer])["curve"].nunique() == 1
-    assert set(curves.frame([older, newer])["label"]) == {"snip"}
+    assert ResultSet([older, newer]).runs["curve"].nunique() == 1
+    assert set(ResultSet([older, newer]).runs["label"]) == {"snip"}
 
 
 def test_a_folder_is_found_by_its_name():
     runs = [record(2, 90, dataset="flowers@0123456789ab"), record(2, 90, dataset="mnist")]
-    assert curves.filter_records(runs, dataset=["flowers"]) == runs[:1]
+    assert filter_records(runs, dataset=["flowers"]) == runs[:1]
 
 
 def test_filters_take_lists():
     runs = [record(2, 90), record(2, 90, method="grasp", label="grasp"), record(2, 90, dataset="kmnist")]
-    assert len(curves.filter_records(runs, dataset=["mnist"])) == 2
-    assert len(curves.filter_records(runs, dataset=["mnist"], method=["grasp", "snip"], label=["grasp"])) == 1
-    assert len(curves.filter_records(runs)) == 3
+    assert len(filter_records(runs, dataset=["mnist"])) == 2
+    assert len(filter_records(runs, dataset=["mnist"], method=["grasp", "snip"], label=["grasp"])) == 1
+    assert len(filter_records(runs)) == 3
 
 
 def test_runs_are_recounted_at_a_recorded_threshold():
@@ -123,19 +125,19 @@ def test_runs_are_recounted_at_a_recorded_threshold():
     ]
     good, bad = changed(record(2.0, 90.0), thresholds=cuts), record(None, None, status="failed")
     whole, gone = dense(95), changed(record(9, 50), thresholds=[cuts[1] | {"compression": None}])
-    assert curves.counted_at([whole], 1e-3) == [whole]
-    assert curves.counted_at([gone], 1e-3)[0].status == "emptied"
-    again = curves.counted_at([good, bad], 1e-3)
+    assert counted_at([whole], 1e-3) == [whole]
+    assert counted_at([gone], 1e-3)[0].status == "emptied"
+    again = counted_at([good, bad], 1e-3)
     assert [(run.compression, run.test_accuracy) for run in again] == [(50.0, 0.8), (None, None)]
     assert good.compression == 2.0
     with pytest.raises(UsageError, match=r"only at 1\.19e-07, 0\.001"):
-        curves.counted_at([good], 1e-4)
+        counted_at([good], 1e-4)
 
 
 def test_layers_and_their_mean_over_seeds():
-    layers = curves.layers([record(2, 90), record(8, 90, seed=1, target=2)])
+    layers = ResultSet([record(2, 90), record(8, 90, seed=1, target=2)]).layers
     assert list(layers.density) == [0.5, 0, 0.5, 0]
-    means = curves.mean_layers(layers)
+    means = mean_layers(layers)
     assert list(means.layer) == ["a", "b"]
     assert means["compression"].to_list() == pytest.approx([4, 4])  # geometric mean of 2 and 8
 
@@ -144,29 +146,29 @@ def test_layers_and_their_mean_over_seeds():
 
 
 def test_interpolation_is_linear_in_log_compression():
-    found = curves.interpolate(curves.frame(curve([(1, 99), (100, 89)])), [10])
+    found = curves.interpolate(ResultSet(curve([(1, 99), (100, 89)])).runs, [10])
     assert found.accuracy[0] == pytest.approx(94)  # log 10 is half of log 100
 
 
 def test_interpolation_never_extrapolates_but_forgives_rounding():
-    frame = curves.frame(curve([(2.001, 99), (9.9996, 89)]))
+    frame = ResultSet(curve([(2.001, 99), (9.9996, 89)])).runs
     found = curves.interpolate(frame, [1.9, 2, 10, 10.1]).accuracy.to_numpy()
     np.testing.assert_allclose(found, [np.nan, 99, 89, np.nan])
 
 
 def test_equal_compressions_are_averaged():
-    frame = curves.frame([record(2, 90, target=2), record(2, 94, target=3)])
+    frame = ResultSet([record(2, 90, target=2), record(2, 94, target=3)]).runs
     assert curves.interpolate(frame, [2]).accuracy[0] == pytest.approx(92)
 
 
 def test_a_ratio_below_one_is_refused():
     with pytest.raises(UsageError, match="no compression ratio"):
-        curves.matched(curves.frame(curve([(1, 99)])), at=[0])
+        curves.matched(ResultSet(curve([(1, 99)])).runs, at=[0])
 
 
 def test_matched_agrees_with_scipys_t_interval():
     values = [97.0, 97.4, 98.1]
-    frame = curves.frame([record(10, value, seed=seed) for seed, value in enumerate(values)])
+    frame = ResultSet([record(10, value, seed=seed) for seed, value in enumerate(values)]).runs
     row = curves.matched(frame, at=[10]).iloc[0]
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert (row.accuracy, row.n) == (pytest.approx(np.mean(values)), 3)
@@ -174,7 +176,7 @@ def test_matched_agrees_with_scipys_t_interval():
 
 
 def test_matched_counts_the_seeds_that_reach_a_ratio():
-    frame = curves.frame(curve([(2, 98), (10, 96)]) + curve([(2, 97)], seed=1))
+    frame = ResultSet(curve([(2, 98), (10, 96)]) + curve([(2, 97)], seed=1)).runs
     row = curves.matched(frame, at=[2, 10, 30]).set_index("compression")
     assert row.n.to_list() == [2, 1, 0]
     assert row.accuracy.to_list() == pytest.approx([97.5, 96, np.nan], nan_ok=True)
@@ -185,7 +187,7 @@ def test_matched_counts_the_seeds_that_reach_a_ratio():
 
 
 def crossing(points, tolerance=1, relative=False, reference=98.0):
-    frame = curves.frame([dense(reference), *curve(points)])
+    frame = ResultSet([dense(reference), *curve(points)]).runs
     return curves.at_tolerance(frame, [tolerance], relative).iloc[0]
 
 
@@ -200,7 +202,7 @@ def test_a_relative_tolerance_is_a_fraction_of_dense():
 
 
 def test_a_relative_tolerance_is_one_in_points_of_dense():
-    runs = curves.frame([dense(80), *curve([(2, 79), (10, 77), (100, 60)])])
+    runs = ResultSet([dense(80), *curve([(2, 79), (10, 77), (100, 60)])]).runs
     points, relative = curves.at_tolerance(runs, [4, 8]), curves.at_tolerance(runs, [5, 10], relative=True)
     assert relative.compression.to_list() == pytest.approx(points.compression.to_list())  # 5 % of 80 are 4 points
     assert relative.compression[0] == pytest.approx(10 * 10 ** (1 / 17))  # at 76, a 17th of the way from 77 to 60
@@ -226,20 +228,20 @@ def test_meeting_the_tolerance_exactly_counts():
 
 def test_the_reference_prefers_dense_runs_of_the_same_budget():
     runs = [dense(98), dense(94, epochs=5), dense(96, seed=1), *curve([(2, 97)]), *curve([(2, 97)], epochs=7)]
-    found = curves.at_tolerance(curves.frame(runs), [1]).set_index("label")["dense"]
+    found = curves.at_tolerance(ResultSet(runs).runs, [1]).set_index("label")["dense"]
     assert found["snip (epochs=60)"] == pytest.approx(97)
     assert found["snip (epochs=7)"] == pytest.approx((94 + 98 + 96) / 3)  # none of 7 epochs: all of them
 
 
 def test_without_dense_there_is_no_value():
-    found = curves.at_tolerance(curves.frame(curve([(2, 98)])), [1]).iloc[0]
+    found = curves.at_tolerance(ResultSet(curve([(2, 98)])).runs, [1]).iloc[0]
     assert math.isnan(found.compression)
     assert math.isnan(found.dense)
 
 
 def test_seeds_are_averaged_geometrically():
     runs = [dense(98), *curve([(1, 98), (16, 96)]), *curve([(1, 98), (10000, 96)], seed=1)]
-    found = curves.at_tolerance(curves.frame(runs), [1]).iloc[0]
+    found = curves.at_tolerance(ResultSet(runs).runs, [1]).iloc[0]
     assert found.compression == pytest.approx(20)  # of 4 and 100
     assert found.n == 2
 
@@ -248,15 +250,15 @@ def test_seeds_are_averaged_geometrically():
 
 
 def test_the_area_of_a_line_is_its_middle():
-    row = curves.area(curves.frame(curve([(1, 100), (10, 90), (100, 80)])), 1, 100).iloc[0]
+    row = curves.area(ResultSet(curve([(1, 100), (10, 90), (100, 80)])).runs, 1, 100).iloc[0]
     assert row.area == pytest.approx(90)
-    row = curves.area(curves.frame(curve([(1, 100), (100, 80)])), 1, 10).iloc[0]
+    row = curves.area(ResultSet(curve([(1, 100), (100, 80)])).runs, 1, 10).iloc[0]
     assert row.area == pytest.approx(95)
 
 
 def test_the_default_range_is_common_to_all_curves():
     runs = curve([(2, 98), (100, 90)]) + curve([(5, 97), (200, 80)], label="grasp", method="grasp")
-    found = curves.area(curves.frame([*runs, dense(98)])).set_index("label")
+    found = curves.area(ResultSet([*runs, dense(98)]).runs).set_index("label")
     assert found.low.unique() == pytest.approx([5])
     assert found.high.unique() == pytest.approx([100])
     assert math.isnan(found.area["dense"])
@@ -264,16 +266,16 @@ def test_the_default_range_is_common_to_all_curves():
 
 def test_a_curve_that_does_not_cover_the_range_has_no_area():
     runs = curve([(2, 98), (100, 90)]) + curve([(5, 97), (200, 80)], label="grasp", method="grasp")
-    found = curves.area(curves.frame(runs), low=2).set_index("label")
+    found = curves.area(ResultSet(runs).runs, low=2).set_index("label")
     assert list(found.n) == [0, 1]  # grasp starts at 5
     disjoint = curve([(2, 98), (3, 97)]) + curve([(5, 97), (9, 80)], label="grasp", method="grasp")
-    assert curves.area(curves.frame(disjoint)).area.isna().all()
+    assert curves.area(ResultSet(disjoint).runs).area.isna().all()
 
 
 @pytest.mark.parametrize(("low", "high"), [(10, 2), (0.5, 3)])
 def test_an_impossible_range_is_refused(low, high):
     with pytest.raises(UsageError, match="range"):
-        curves.area(curves.frame(curve([(2, 98), (9, 90)])), low, high)
+        curves.area(ResultSet(curve([(2, 98), (9, 90)])).runs, low, high)
 
 
 # --- bands
@@ -281,7 +283,7 @@ def test_an_impossible_range_is_refused(low, high):
 
 def band_at_ten(*accuracies):
     runs = [record(10, value, seed=seed) for seed, value in enumerate(accuracies)]
-    return curves.bands(curves.frame(runs)).iloc[0]
+    return curves.bands(ResultSet(runs).runs).iloc[0]
 
 
 def test_bands_follow_the_number_of_seeds():
@@ -293,7 +295,7 @@ def test_bands_follow_the_number_of_seeds():
 
 def test_a_mean_line_ends_where_half_of_the_seeds_do():
     runs = curve([(2, 98), (50, 90)]) + curve([(2, 98), (20, 95)], seed=1) + curve([(2, 98), (10, 96)], seed=2)
-    grid = curves.bands(curves.frame(runs))
+    grid = curves.bands(ResultSet(runs).runs)
     assert grid.compression.max() == pytest.approx(20)
     assert grid.n.min() == 2
 
@@ -303,11 +305,11 @@ def test_a_mean_line_ends_where_half_of_the_seeds_do():
 
 def test_warnings_are_about_seeds_budgets_data_reference_and_failures():
     runs = [record(2, 90), record(2, 90, epochs=9, checksum="other"), record(4, None, status="diverged")]
-    lines = curves.warnings(curves.frame(runs), curves.failures(runs))
+    lines = curves.warnings(ResultSet(runs).runs, ResultSet(runs).failures)
     for part in ("fewer than 3 seeds", "9, 60 epochs", "2 different versions", "no dense run", "1 diverged"):
         assert any(part in line for line in lines), part
-    assert any("of 9 epochs" in line for line in curves.warnings(curves.frame([*runs, dense(98)])))
-    several = curves.frame([*panel(), dense(97, lr=0.3)])
+    assert any("of 9 epochs" in line for line in curves.warnings(ResultSet([*runs, dense(98)]).runs))
+    several = ResultSet([*panel(), dense(97, lr=0.3)]).runs
     assert any("several dense settings" in line for line in curves.warnings(several))
 
 
@@ -315,7 +317,7 @@ def test_runs_of_several_machines_are_told():
     first, second, *others = panel()
     made = [{"device_name": device, "versions": {"torch": "2.15.0"}} for device in "AB"]
     runs = [changed(first, provenance=made[0]), changed(second, provenance=made[1]), *others]
-    lines = curves.warnings(curves.frame(runs), curves.failures(runs))
+    lines = curves.warnings(ResultSet(runs).runs, ResultSet(runs).failures)
     assert "runs of different devices are compared: A, B." in "\n".join(lines)
     assert not any("torch" in line for line in lines)
 
@@ -323,17 +325,17 @@ def test_runs_of_several_machines_are_told():
 def test_nothing_to_warn_of():
     runs = [*panel(), *curve([(2, 98)], label="grasp", method="grasp", seed=1)]
     runs += curve([(2, 98)], label="grasp", method="grasp", seed=2)
-    assert curves.warnings(curves.frame(runs), curves.failures(runs)) == []
+    assert curves.warnings(ResultSet(runs).runs, ResultSet(runs).failures) == []
 
 
 def test_empty_input_gives_empty_frames_with_their_columns():
-    frame = curves.frame([])
+    frame = ResultSet([]).runs
     for found in (curves.matched(frame), curves.at_tolerance(frame), curves.area(frame), curves.bands(frame)):
         assert found.empty
         assert list(found)[:3] == curves.KEYS
-    for found in (curves.failures([]), curves.layers([])):
+    for found in (ResultSet([]).failures, ResultSet([]).layers):
         assert found.empty
-    assert curves.mean_layers(curves.layers([])).empty
+    assert mean_layers(ResultSet([]).layers).empty
     assert curves.warnings(frame) == []
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dwfbench.analysis import dynamics
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.sparsity.count import SIZE_EDGES, SIZES, count_sizes
 from tests.records import changed, typed
 
@@ -46,7 +47,7 @@ def sizes(**counts):
 
 
 def test_histories_hold_percent_and_no_infinity():
-    table = dynamics.histories([record(steps([40, 50], [2, None], [1, 0], [9, 8]), compression=4)])
+    table = ResultSet([record(steps([40, 50], [2, None], [1, 0], [9, 8]), compression=4)]).history
     assert table.val_accuracy.to_list() == pytest.approx([40, 50])
     np.testing.assert_array_equal(table["compression"], [2, NAN])
     assert table.final_compression.to_list() == [4, 4]
@@ -56,7 +57,7 @@ def test_histories_hold_percent_and_no_infinity():
 def test_histories_of_older_records_have_no_norm():
     old = steps([40], [2], [1])
     del old[0]["norm"]
-    assert math.isnan(dynamics.histories([record(old)]).norm[0])
+    assert math.isnan(ResultSet([record(old)]).history.norm[0])
 
 
 def test_means_over_seeds_are_geometric_but_for_accuracy():
@@ -64,7 +65,7 @@ def test_means_over_seeds_are_geometric_but_for_accuracy():
         record(steps([90, 80], [1, 2], [4, 0], [1, 1]), seed=0, compression=2),
         record(steps([80, 80], [1, 8], [9, 1], [4, 9]), seed=1, compression=8),
     ]
-    means = dynamics.mean_histories(dynamics.histories(runs))
+    means = dynamics.mean_histories(ResultSet(runs).history)
     assert means.val_accuracy.to_list() == pytest.approx([85, 80])
     assert means["compression"].to_list() == pytest.approx([1, 4])
     assert means.final_compression.to_list() == pytest.approx([4, 4])
@@ -77,10 +78,10 @@ def test_long_courses_are_smoothed_by_run_and_short_ones_are_not():
     long = [
         record(steps([10, 40] * 60, [1] * 120), seed=seed, strength=strength) for seed, strength in [(0, 1), (1, 2)]
     ]
-    table, window = dynamics.smoothed(dynamics.histories(long))
+    table, window = dynamics.smoothed(ResultSet(long).history)
     assert window == 2
     assert table.val_accuracy.to_list() == pytest.approx([10, *[25] * 119] * 2)  # nothing of the other run is mixed in
-    short = dynamics.histories([record(steps([10, 40] * 30, [1] * 60))])
+    short = ResultSet([record(steps([10, 40] * 30, [1] * 60))]).history
     table, window = dynamics.smoothed(short)
     assert window == 1
     assert table.equals(short)
@@ -89,14 +90,14 @@ def test_long_courses_are_smoothed_by_run_and_short_ones_are_not():
 @pytest.mark.parametrize(("most", "expected"), [(6, [0, 3, 5, 8, 10, 13]), (14, range(14)), (2, [0, 13])])
 def test_shown_knob_values_are_spread_evenly_in_log_compression(most, expected):
     runs = [record(steps([90], [1]), strength=1 + power, compression=2.0**power) for power in range(14)]
-    means = dynamics.mean_histories(dynamics.histories(runs))
+    means = dynamics.mean_histories(ResultSet(runs).history)
     assert np.log2(dynamics.shown(means, most).final_compression).to_list() == pytest.approx(list(expected))
 
 
 def test_shown_knob_values_are_chosen_for_each_curve():
     runs = [record(steps([90], [1]), strength=1.0 + i, compression=2.0**i) for i in range(8)]
     runs += [record(steps([90], [1]), strength=50.0, method="l1"), record(steps([90], [1]), method="dense", knob=None)]
-    kept = dynamics.shown(dynamics.mean_histories(dynamics.histories(runs)), 3)
+    kept = dynamics.shown(dynamics.mean_histories(ResultSet(runs).history), 3)
     assert kept.groupby("label").size().to_dict() == {"dense": 1, "dwf D=3": 3, "l1": 1}
 
 
@@ -104,7 +105,7 @@ def test_shown_knob_values_are_chosen_for_each_curve():
 
 
 def phases(history, **more):
-    return dynamics.phases([record(history, **more)]).iloc[0]
+    return ResultSet([record(history, **more)]).phases.iloc[0]
 
 
 def test_phases_of_a_run_that_dips_and_recovers():
@@ -149,7 +150,7 @@ def test_a_rounded_compression_gives_way_to_the_counted_weights():
     weights = [
         {"epoch": epoch, "sizes": sizes(zero=zero, m2=left)} for epoch, zero, left in ((1, 1, 266_199), (2, 9, 0))
     ]
-    table = dynamics.histories([record(steps([10, 20, 30], [1, 2, 3]), weights=weights)])
+    table = ResultSet([record(steps([10, 20, 30], [1, 2, 3]), weights=weights)]).history
     assert table.compression.to_list() == pytest.approx([266_200 / 266_199, NAN, 3], rel=1e-12, nan_ok=True)
 
 
@@ -164,7 +165,7 @@ def test_only_usable_runs_with_a_strength_have_phases():
         record(steps([10], [1]), method="snip", knob="compression"),
         changed(record(steps([10], [1]), strength=0.2), status="diverged", compression=None),
     ]
-    assert dynamics.phases(runs)[["label", "knob_value"]].to_numpy().tolist() == [["dwf D=3", 0.1]]
+    assert ResultSet(runs).phases[["label", "knob_value"]].to_numpy().tolist() == [["dwf D=3", 0.1]]
 
 
 def test_phases_tell_one_mode_from_two():
@@ -221,7 +222,7 @@ def spread_weights(epochs):
 def test_weights_are_shares_of_bins_that_touch():
     counts = count_sizes([torch.tensor([[0.0, 1e-8, 1.5e-5, 3.0]])])[0].tolist()
     rows = [{"epoch": 1, "sizes": dict(zip(SIZES, counts, strict=True))}]
-    table = dynamics.weights([record(steps([10], [2]), weights=rows)])
+    table = ResultSet([record(steps([10], [2]), weights=rows)]).weights()
     assert len(table) == len(SIZES)
     full = table[table.share > 0]
     assert full.share.to_list() == pytest.approx([50, 25, 25])
@@ -236,7 +237,7 @@ def test_the_run_nearest_in_log_compression_of_the_first_seed_is_taken():
         record(steps([10], [2]), strength=strength, seed=seed, compression=cr, weights=spread_weights([1]))
         for strength, seed, cr in [(0.1, 1, 20.0), (0.2, 1, 150.0), (0.3, 2, 100.0), (0.4, 1, 1000.0)]
     ]
-    chosen = [set(dynamics.weights(runs, cr).knob_value) for cr in (100, 400, 50)]
+    chosen = [set(ResultSet(runs).weights(cr).knob_value) for cr in (100, 400, 50)]
     assert chosen == [{0.2}, {0.4}, {0.1}]  # 400 is nearer to 1000 than to 150 in log CR only; 50 to 20
 
 
@@ -254,7 +255,7 @@ def test_the_run_nearest_in_log_compression_of_the_first_seed_is_taken():
 def test_five_epochs_are_shown_with_the_onset_and_those_between_in_compression(zeros, expected):
     history = steps([10] * len(zeros), [100 / (100 - zero) if zero < 100 else None for zero in zeros])
     weights = [{"epoch": epoch, "sizes": sizes(zero=zero, m2=100 - zero)} for epoch, zero in enumerate(zeros, 1)]
-    table = dynamics.weights([record(history, weights=weights)])
+    table = ResultSet([record(history, weights=weights)]).weights()
     assert table.epoch.unique().tolist() == expected
 
 
@@ -264,16 +265,16 @@ def test_runs_without_a_strength_or_weights_are_left_out():
         record(steps([10], [2]), strength=0.2, weights=[]),
         record(steps([10], [2]), method="snip", knob="compression", weights=spread_weights([1])),
     ]
-    assert dynamics.weights(runs).empty
+    assert ResultSet(runs).weights().empty
 
 
 def test_empty_input_gives_empty_tables_with_their_columns():
-    table = dynamics.histories([])
+    table = ResultSet([]).history
     assert table.empty
     assert list(table) == dynamics.DYNAMICS
     means = dynamics.mean_histories(table)
     assert means.empty
     assert dynamics.shown(means).empty
-    for found, columns in ((dynamics.phases([]), dynamics.PHASES), (dynamics.weights([]), dynamics.WEIGHTS)):
+    for found, columns in ((ResultSet([]).phases, dynamics.PHASES), (ResultSet([]).weights(), dynamics.WEIGHTS)):
         assert found.empty
         assert list(found) == columns

@@ -13,6 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from dwfbench.analysis import curves
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from tests.analysis.test_curves import curve, dense, record
 from tests.records import changed
@@ -27,7 +28,7 @@ def seeds_of(label, *heights, at=10):
 
 
 def compared(runs, versus="b", at=(10,), **options):
-    return curves.differences(curves.frame(runs), versus, at, **options)
+    return curves.differences(ResultSet(runs).runs, versus, at, **options)
 
 
 def at_ratios(found):
@@ -289,7 +290,7 @@ def test_dominance_counts_ratios_beyond_noise():
 
 
 def test_a_curve_is_named_by_its_label_or_by_its_method():
-    runs = curves.frame(
+    runs = ResultSet(
         [
             record(2, 90, label="dwf D=2", method="dwf", options={"depth": 2}),
             record(2, 90, label="dwf D=3", method="dwf", options={"depth": 3}),
@@ -298,7 +299,7 @@ def test_a_curve_is_named_by_its_label_or_by_its_method():
             record(2, 90, label="l1 (proximal)", method="l1", options={"proximal": True}),
             dense(95),
         ]
-    )
+    ).runs
     assert curves.label_of(runs, "dwf D=3") == "dwf D=3"
     assert curves.label_of(runs, "synflow") == "synflow (100 rounds)"
     assert curves.label_of(runs, "l1") == "l1"  # a label before a method
@@ -309,11 +310,11 @@ def test_a_curve_is_named_by_its_label_or_by_its_method():
     with pytest.raises(UsageError, match="no sparse curve 'dense'"):
         curves.label_of(runs, "dense")
     with pytest.raises(UsageError, match="no sparse curve here"):
-        curves.label_of(curves.frame([dense(95)]), "dense")
+        curves.label_of(ResultSet([dense(95)]).runs, "dense")
 
 
 def test_few_common_seeds_and_a_missing_curve_are_warned_of():
-    runs = curves.frame(
+    runs = ResultSet(
         [
             *seeds_of("a", 91, 92, 93),
             *seeds_of("b", 90, 91, 92),
@@ -321,7 +322,7 @@ def test_few_common_seeds_and_a_missing_curve_are_warned_of():
             record(10, 90, label="a", method="a", dataset="kmnist"),
             dense(95, dataset="digits"),
         ]
-    )
+    ).runs
     lines = curves.pair_warnings(runs, curves.differences(runs, "b"), "b")
     assert lines == [
         "kmnist/lenet: no run of b, so nothing is compared with it.",

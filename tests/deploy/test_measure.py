@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from dwfbench.analysis import latency
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy import measure
 from dwfbench.runs.record import measurement_of
@@ -121,7 +122,7 @@ def stored(run_id):
 
 def test_the_table_by_hand():
     records = [record("b" * 12, 30.0), record("a" * 12, 9.5)]
-    frame = latency.frame(with_measurements(records, {"a" * 12: measurement((0.5, 2.0))}))
+    frame = ResultSet(with_measurements(records, {"a" * 12: measurement((0.5, 2.0))})).latency
     lines = tables.render(tables.latency(frame), "table", tables.latency_cells).splitlines()
     assert [line.split() for line in lines[1:]] == [
         [*["digits", "lenet", "dwf"], "a" * 12, "9.5", form, "87.50", macs, size, zlib] + 2 * [ms, "[0.5]", speedup]
@@ -140,7 +141,7 @@ def test_the_table_by_hand():
 def test_places_are_named_once():
     records = [record(name * 12, 9.0) for name in "abc"]
     found = {name * 12: measurement((1, 2), threads) for name, threads in zip("abc", (1, 4, 1), strict=True)}
-    assert latency.places(latency.frame(with_measurements(records, found))) == ["ABC, 1 thread", "ABC, 4 threads"]
+    assert latency.places(ResultSet(with_measurements(records, found)).latency) == ["ABC, 1 thread", "ABC, 4 threads"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,9 @@ def test_damaged_measurements_are_named(tmp_path, content):
 def test_the_figure_has_both_forms_and_does_not_change(tmp_path):
     records = [record("a" * 12, 9.0), record("b" * 12, 30.0), record("c" * 12, 1.0, "dense")]
     speeds = {"a": (0.5, 2.0), "b": (0.7, 4.0), "c": (0.4, 1.0)}
-    frame = latency.frame(with_measurements(records, {name * 12: measurement(pair) for name, pair in speeds.items()}))
+    frame = ResultSet(
+        with_measurements(records, {name * 12: measurement(pair) for name, pair in speeds.items()})
+    ).latency
     texts = []
     for name in ("x.svg", "y.svg"):
         figures.latency(frame[frame["batch"] == 32], tmp_path / name)
@@ -185,7 +188,7 @@ def test_the_figure_draws_what_was_measured():
     axis = Figure().subplots()
     records = [record("a" * 12, 30.0), record("b" * 12, 9.0)]
     measurements = {"a" * 12: measurement((0.7, 4.0)), "b" * 12: measurement((0.5, 2.0))}
-    frame = latency.frame(with_measurements(records, measurements))
+    frame = ResultSet(with_measurements(records, measurements)).latency
     figures._latency_panel(axis, frame[frame["batch"] == 1], "speedup", figures.line_styles(frame))
     compact, sparse = axis.get_lines()
     assert (compact.get_xdata().tolist(), sparse.get_xdata().tolist()) == ([2.0, 4.0], [0.5, 0.7])

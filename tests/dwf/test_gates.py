@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import vmap
 
 import dwfbench
-from dwfbench.analysis import curves
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import FLOAT32_EPSILON, budget_to_reach_zero
 from dwfbench.dwf.gates import (
@@ -317,7 +317,7 @@ def test_runs_stored_before_there_were_groups_are_of_the_same_curve():
     old = {**common, "id": "a", "spec": {**spec, "options": {"depth": 3}}}
     new = {**common, "id": "b", "spec": {**spec, "options": {"depth": 3, "group": "none"}}}
     other = {**common, "id": "c", "spec": {**spec, "options": {"depth": 3, "group": "row"}}}
-    frame = curves.frame(map(typed, (old, new, other))).set_index("id")
+    frame = ResultSet(map(typed, (old, new, other))).runs.set_index("id")
     assert frame.curve["a"] == frame.curve["b"] != frame.curve["c"]
     assert frame.label["a"] == frame.label["b"] != frame.label["c"]
 

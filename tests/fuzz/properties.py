@@ -16,6 +16,8 @@ from unittest import mock
 from msgspec.structs import replace
 
 from dwfbench.analysis import curves, dynamics, latency
+from dwfbench.analysis.frames import mean_layers
+from dwfbench.analysis.resultset import ResultSet, counted_at
 from dwfbench.base.errors import UsageError
 from dwfbench.cli.tables import curve_table
 from dwfbench.data.readers import decoding, idx, image_folder, tiny_imagenet, tree
@@ -193,9 +195,10 @@ def archive(content: bytes) -> bool:
         studies, damaged_too = resultsets.studies([source])
         for said in (*damaged, *damaged_too):
             sentence(said)
-        frame = curves.frame(records)
-        tables.compare(records, at=(2, 10), reading="both")
-        latency.frame(records)
+        results = ResultSet(records, studies)
+        frame = results.runs
+        tables.compare(results, at=(2, 10), reading="both")
+        assert set(results.latency["id"]) <= set(frame["id"])
         assert set(frame["id"]) <= {record.id for record in records}
         for study in studies:
             report._study(study)
@@ -213,9 +216,9 @@ def archive(content: bytes) -> bool:
 
 def read_records(records: list[Record]) -> None:
     """What compare, plot, report, verify and the message of a run without weights make of records."""
-    frame = curves.frame(records)
-    lines = [*curves.warnings(frame, curves.failures(records)), tables.compare_caption("both")]
-    compared = tables.compare(records, at=(2, 10), reading="both")
+    frame = ResultSet(records).runs
+    lines = [*curves.warnings(frame, ResultSet(records).failures), tables.compare_caption("both")]
+    compared = tables.compare(ResultSet(records), at=(2, 10), reading="both")
     for kind in tables.FORMATS:
         lines += tables.render(compared, kind).splitlines()
     for label in sorted(set(frame.loc[frame["method"] != "dense", "label"]))[:1]:
@@ -226,8 +229,8 @@ def read_records(records: list[Record]) -> None:
     lines += curve_table(records).splitlines()
     for line in lines:
         line.encode()
-    refusable()(curves.counted_at)(records, 1e-3)
-    curves.mean_layers(curves.layers(records))
+    refusable()(counted_at)(records, 1e-3)
+    mean_layers(ResultSet(records).layers)
     read_histories(records)
     assert verify.sample(records, 4, 0)
     for one in (one for one in records if one.id == ID):
@@ -238,9 +241,9 @@ def read_records(records: list[Record]) -> None:
 
 def read_histories(records: list[Record]) -> None:
     """What the plots of dynamics and weights draw."""
-    dynamics.mean_histories(dynamics.smoothed(dynamics.histories(records))[0])
-    dynamics.phases(records)
-    dynamics.weights(records)
+    results = ResultSet(records)
+    dynamics.mean_histories(dynamics.smoothed(results.history)[0])
+    assert set(results.phases["label"]) | set(results.weights()["label"]) <= set(results.runs["label"])
 
 
 def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
@@ -263,7 +266,7 @@ def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
     assert len(found) + (measurement is not None) + len(store.damaged) == 2
     for said in store.damaged:
         sentence(said)
-    frame = latency.frame([replace(run, measurement=measurement if run.id == ID else None) for run in records])
+    frame = ResultSet([replace(run, measurement=measurement if run.id == ID else None) for run in records]).latency
     latency.places(frame)
     if not frame.empty:
         tables.render(tables.latency(frame), "table", tables.latency_cells)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import archive, resultsets
 from dwfbench.runs.record import study_of
@@ -142,26 +143,24 @@ def test_the_same_run_in_two_sets_counts_once(tmp_path):
 
 
 def test_labels_tell_curves_apart_that_differ_only_in_where_they_come_from(tmp_path):
-    from dwfbench.analysis import curves
 
     first = fill(tmp_path / "first", record(0), record(1))
     second = fill(tmp_path / "second", record(2), record(3))
     merged = load(f"ours={first}", f"theirs={second}")
-    frame = curves.frame(merged)
+    frame = ResultSet(merged).runs
     assert sorted(zip(frame["label"], frame["seed"], strict=True)) == [
         *(("dwf D=3 (set=ours)", seed) for seed in (0, 1)),
         *(("dwf D=3 (set=theirs)", seed) for seed in (2, 3)),
     ]
-    assert set(curves.frame(load(f"ours={first}", f"copy={first}"))["label"]) == {"dwf D=3"}
-    assert set(curves.frame(load(first, second))["label"]) == {"dwf D=3"}
+    assert set(ResultSet(load(f"ours={first}", f"copy={first}")).runs["label"]) == {"dwf D=3"}
+    assert set(ResultSet(load(first, second)).runs["label"]) == {"dwf D=3"}
 
 
 def test_sets_that_disagree_about_a_run_are_told_apart_without_labels(tmp_path):
-    from dwfbench.analysis import curves
 
     first = fill(tmp_path / "first", record(0), record(1))
     second = fill(tmp_path / "second", record(0), record(1, accuracy=0.8))
-    frame = curves.frame(load(first, second))
+    frame = ResultSet(load(first, second)).runs
     assert sorted(zip(frame["label"], frame["seed"], frame["accuracy"], strict=True)) == [
         ("dwf D=3 (set=first)", 0, 90.0),
         ("dwf D=3 (set=first)", 1, 90.0),
@@ -187,7 +186,7 @@ def test_a_set_has_the_dense_reference_of_its_own(tmp_path):
 
     first = fill(tmp_path / "first", record(0, accuracy=0.85), dense(0.9))
     second = fill(tmp_path / "second", record(0, accuracy=0.75), dense(0.8))
-    frame = curves.frame(load(f"a={first}", f"b={second}"))
+    frame = ResultSet(load(f"a={first}", f"b={second}")).runs
     references = curves.dense_reference(frame[frame["method"] != "dense"], frame)
     assert dict(zip(references["label"], references["dense"], strict=True)) == {
         "dwf D=3 (set=a)": pytest.approx(90.0),

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dwfbench.analysis import curves
+from dwfbench.analysis.resultset import ResultSet, counted_at
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.record import study_of
 from dwfbench.runs.store import Store
@@ -97,7 +98,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page():
-    return report.render(records(), HERE)
+    return report.render(ResultSet(records()), HERE)
 
 
 def rows(points):
@@ -106,7 +107,7 @@ def rows(points):
 
 def test_equal_records_give_equal_bytes(page, tmp_path):
     for name in "ab":
-        report.write(report.render(records(), HERE), tmp_path / "new" / name)
+        report.write(report.render(ResultSet(records()), HERE), tmp_path / "new" / name)
     first, second = ((tmp_path / "new" / name).read_bytes() for name in "ab")
     assert first == second == page.encode()
 
@@ -139,7 +140,7 @@ def evil_records():
 
 
 def test_names_and_errors_are_text_and_never_markup():
-    found = Page(report.render([*evil_records(), *records(methods=METHODS[:2])], HERE))
+    found = Page(report.render(ResultSet([*evil_records(), *records(methods=METHODS[:2])]), HERE))
     assert not [tag for tag, _ in found.tags if tag == "img"]
     assert sum(tag == "script" for tag, _ in found.tags) == 5  # two of data, the bundle, two of our own
     assert EVIL in found.texts["failures"]
@@ -153,7 +154,7 @@ def test_names_and_errors_are_text_and_never_markup():
 
 def test_half_a_character_does_not_stop_the_report(tmp_path):
     one = [record("dwf", "half \ud800", "strength", {}, 0, cr) for cr in (2.0, 10.0)]
-    report.write(report.render(one, HERE), tmp_path / "report.html")
+    report.write(report.render(ResultSet(one), HERE), tmp_path / "report.html")
     assert b"half ?" in (tmp_path / "report.html").read_bytes()
 
 
@@ -170,13 +171,13 @@ def test_points_are_the_runs_with_their_units(page):
 
 def test_runs_below_the_axis_are_told():
     low = record(*METHODS[3], 0, 100.0, test_accuracy=0.1)
-    found = Page(report.render([*records(), low], HERE))
+    found = Page(report.render(ResultSet([*records(), low]), HERE))
     assert [row["id"] for row in rows(found.points()["runs-1"]) if row["below"]] == ["random-0-100"]
     assert "below the axis (1)" in found.texts["accuracy"]
 
 
 def test_large_compression_ratios_have_no_exponent():
-    found = Page(report.render([*records(), record(*METHODS[3], 0, 29578.3)], HERE)).texts["tables"]
+    found = Page(report.render(ResultSet([*records(), record(*METHODS[3], 0, 29578.3)]), HERE)).texts["tables"]
     assert "compression 29578" in found
     assert "e+04" not in found
 
@@ -191,14 +192,14 @@ def test_dynamics_are_those_of_strengths_and_the_first_seed(page):
 
 
 def test_methods_without_a_strength_are_shown_when_there_is_no_other():
-    steps = rows(Page(report.render(records(methods=METHODS[3:]), HERE)).points()["steps-1"])
+    steps = rows(Page(report.render(ResultSet(records(methods=METHODS[3:])), HERE)).points()["steps-1"])
     assert {row["label"] for row in steps} == {"random"}
 
 
 def test_long_histories_keep_their_ends(monkeypatch):
     monkeypatch.setattr(report, "MOST_STEPS", 20)
     monkeypatch.setattr(report, "FEWEST_EPOCHS", 3)
-    steps = rows(Page(report.render(records(methods=METHODS[1:2], epochs=100), HERE)).points()["steps-1"])
+    steps = rows(Page(report.render(ResultSet(records(methods=METHODS[1:2], epochs=100)), HERE)).points()["steps-1"])
     epochs = [row["epoch"] for row in steps if row["id"] == "dwf D=2-0-2"]
     assert len(epochs) == 20 // 3  # three runs share the rows
     assert (epochs[0], epochs[-1]) == (1, 100)
@@ -214,13 +215,13 @@ def test_a_thousand_runs_fit_into_five_megabytes():
         for point in range(25)
     ]
     assert len(many) == 1000
-    assert len(report.render(many, HERE).encode()) < 5e6
+    assert len(report.render(ResultSet(many), HERE).encode()) < 5e6
 
 
 def test_failures_are_listed_with_their_errors(page):
     assert "There are none" in Page(page).texts["failures"]
     bad = changed(record(*METHODS[1], 0, 50.0), status="diverged", error="the loss became NaN")
-    text = Page(report.render([*records(), bad], HERE)).texts["failures"]
+    text = Page(report.render(ResultSet([*records(), bad]), HERE)).texts["failures"]
     for word in ("dwf D=2-0-50", "diverged", "the loss became NaN", "strength 0.005"):
         assert word in text
     assert "There are none" not in text
@@ -228,8 +229,8 @@ def test_failures_are_listed_with_their_errors(page):
 
 def test_cautions_are_those_of_compare():
     runs = records(seeds=1, methods=METHODS[1:])
-    text = Page(report.render(runs, HERE)).texts["settings"]
-    cautions = curves.warnings(curves.frame(runs))
+    text = Page(report.render(ResultSet(runs), HERE)).texts["settings"]
+    cautions = curves.warnings(ResultSet(runs).runs)
     assert len(cautions) == 2
     assert all(line in text for line in cautions)
 
@@ -238,7 +239,7 @@ def test_settings_say_whether_the_learning_rate_was_tuned():
     runs = records(methods=METHODS[:2])
     tuned = {"tuned": {"study": "5eed", "trials": 7, "objective": 0.875}}
     runs = [*runs[:2], *(changed(run, provenance=tuned) for run in runs[2:])]
-    text = Page(report.render(runs, HERE)).texts["settings"]
+    text = Page(report.render(ResultSet(runs), HERE)).texts["settings"]
     assert "study 5eed, 7 trials, objective 87.50 %" in text
 
 
@@ -253,7 +254,7 @@ def study(**more):
 
 
 def test_trials_of_shown_methods_are_listed():
-    text = Page(report.render(records(), HERE, [study(), study(method="other", id="0ther")])).texts["tuning"]
+    text = Page(report.render(ResultSet(records(), [study(), study(method="other", id="0ther")]), HERE)).texts["tuning"]
     assert "Study 5eed. Objective: mean accuracy over log CR." in text
     assert "87.50" in text
     assert "0ther" not in text
@@ -292,7 +293,7 @@ def test_the_tuning_of_shown_methods_comes_before_their_runs():
     tune = {"provenance": {"argv": ["dwfbench", "tune", "--seed", "7"]}}
     other = {"provenance": {"argv": ["dwfbench", "tune", "--method", "other"]}}
     studies = [study(**tune), study(label="dwf D=3", id="5eed2", **tune), study(method="other", **other)]
-    text = Page(report.render(records(), HERE, studies)).texts["commands"]
+    text = Page(report.render(ResultSet(records(), studies), HERE)).texts["commands"]
     assert "Settings were tuned and runs trained" in text
     commands = [line for line in text.splitlines() if line.startswith(("dwfbench run", "dwfbench tune"))]
     assert commands == ["dwfbench tune --seed 7", "dwfbench run --seed 1", "dwfbench run --seed 0"]
@@ -301,8 +302,8 @@ def test_the_tuning_of_shown_methods_comes_before_their_runs():
 def test_the_commands_that_read_have_the_same_selection():
     chosen = report.Selection(("my results",), ["mnist"], None, ["dwf", "dense"], 1e-3)
     cut = [{"threshold": 1e-3, "compression": 5.0, "test_accuracy": 0.9}]
-    runs = curves.counted_at(records(thresholds=cut), 1e-3)
-    found = Page(report.render(runs, chosen))
+    runs = counted_at(records(thresholds=cut), 1e-3)
+    found = Page(report.render(ResultSet(runs), chosen))
     lines = found.texts["commands"].splitlines()
     flags = "--results 'my results' --dataset mnist --method dwf,dense"
     assert f"dwfbench report {flags} --threshold 0.001" in lines
@@ -313,20 +314,20 @@ def test_the_commands_that_read_have_the_same_selection():
 
 
 def test_a_filtered_report_keeps_the_dense_reference_of_all():
-    text = Page(report.render(records(), report.Selection(("r",), method=["dwf"]))).texts["tables"]
+    text = Page(report.render(ResultSet(records()), report.Selection(("r",), method=["dwf"]))).texts["tables"]
     assert "97.95 ± 0.64" in text
 
 
 def test_nothing_to_show_and_no_place_to_write_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="nothing to report"):
-        report.render(records(), report.Selection(("r",), method=["none"]))
+        report.render(ResultSet(records()), report.Selection(("r",), method=["none"]))
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         report.write("", tmp_path / "file" / "report.html")
 
 
 def test_colours_and_order_are_those_of_the_figures():
-    styles = figures.line_styles(curves.frame(records()))
+    styles = figures.line_styles(ResultSet(records()).runs)
     entries = charts.legend(styles)
     assert [entry["label"] for entry in entries] == list(styles)
     assert entries[0]["stroke"].startswith(f"light-dark({figures.DEPTH_COLOURS[0]},")

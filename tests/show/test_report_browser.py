@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.show import report
 from tests.show.test_report import HERE, METHODS, evil_records, record, records
 
@@ -35,7 +36,7 @@ def address(tmp_path_factory):
     """The report of a few runs, some with markup for names, one of them below the axis."""
     path = tmp_path_factory.mktemp("page") / "report.html"
     low = record(*METHODS[3], 0, 100.0, test_accuracy=0.1)
-    report.write(report.render([*records(), low, *evil_records()], HERE), path)
+    report.write(report.render(ResultSet([*records(), low, *evil_records()]), HERE), path)
     return path.as_uri()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dwfbench.analysis import curves
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.store import Store
 from dwfbench.show import tables
@@ -18,7 +19,7 @@ from tests.records import changed
 
 
 def test_compare_puts_dense_first_then_falls_by_area():
-    table = tables.compare(panel(), at=[2, 100, 150])
+    table = tables.compare(ResultSet(panel()), at=[2, 100, 150])
     assert table.Method.to_list() == ["dense", "grasp", "snip"]
     assert table["CR 2"].to_list() == pytest.approx([np.nan, 98, 98.1], nan_ok=True)
     assert table["CR 150 n"].to_list() == [0, 1, 0]
@@ -27,7 +28,7 @@ def test_compare_puts_dense_first_then_falls_by_area():
 
 
 def test_tolerances_have_two_readings_and_their_names_say_which():
-    points, relative, both = (tables.compare(panel(), reading=name) for name in tables.READINGS)
+    points, relative, both = (tables.compare(ResultSet(panel()), reading=name) for name in tables.READINGS)
     assert ("CR@-5pt" in points, "CR@-5%" in points) == (True, False)
     assert ("CR@-5pt" in relative, "CR@-5%" in relative) == (False, True)
     assert both["CR@-5pt"].equals(points["CR@-5pt"])
@@ -36,22 +37,22 @@ def test_tolerances_have_two_readings_and_their_names_say_which():
 
 
 def test_extra_passes_are_shown_where_a_method_needs_any():
-    assert "Extra" not in tables.compare(panel())
+    assert "Extra" not in tables.compare(ResultSet(panel()))
     runs = [*panel(), *(changed(one, extra_passes=100) for one in curve([(2, 90), (50, 80)], label="x", method="x"))]
-    table = tables.compare(runs).set_index("Method")
+    table = tables.compare(ResultSet(runs)).set_index("Method")
     assert table["Extra"]["x"] == 100
     assert np.isnan(table["Extra"]["snip"])  # a record of an earlier version
     assert "Extra" in tables.cells(table.reset_index())[0]
 
 
 def test_filters_do_not_lose_the_dense_reference_or_change_labels():
-    table = tables.compare([*panel(), record(2, 90, epochs=9)], method=["snip"])
+    table = tables.compare(ResultSet([*panel(), record(2, 90, epochs=9)]), method=["snip"])
     assert table.Method.to_list() == ["snip (epochs=60)", "snip (epochs=9)"]
     assert table.Dense.to_list() == pytest.approx([98.1, 98.1])
 
 
 def test_cells_are_short_and_say_what_is_missing():
-    header, *rows = tables.cells(tables.compare(panel(), at=[2, 150]))
+    header, *rows = tables.cells(tables.compare(ResultSet(panel()), at=[2, 150]))
     assert header[-2:] == ["Area CR 2-100", "s/run"]
     by_method = {row[2]: dict(zip(header, row, strict=True)) for row in rows}
     assert by_method["grasp"]["CR@-1pt"] == ">=200"
@@ -61,13 +62,13 @@ def test_cells_are_short_and_say_what_is_missing():
 
 def test_cells_mark_values_of_fewer_seeds_and_ranges_that_differ():
     runs = [*curve([(2, 98), (8, 90)]), record(2, 97, seed=1), *curve([(3, 90), (9, 80)], dataset="kmnist")]
-    header, first, second = tables.cells(tables.compare(runs))
+    header, first, second = tables.cells(tables.compare(ResultSet(runs)))
     assert first[header.index("Area")] == "85.00 CR 3-9"
     assert second[header.index("CR 5")].endswith(" (n=1)")
 
 
 def test_machine_formats_hold_every_column_unrounded():
-    table = tables.compare(panel())
+    table = tables.compare(ResultSet(panel()))
     rows = json.loads(tables.render(table, "json"))
     assert rows[2]["CR 2"] == table["CR 2"][2]
     assert rows[0]["CR 2"] is None
@@ -79,7 +80,7 @@ def test_machine_formats_hold_every_column_unrounded():
 
 def test_documents_formats():
     runs = [*panel(), record(2, 90, label="a_b|c", method="x", dataset="kmnist")]
-    table = tables.compare(runs, at=[2], tolerances=[1], reading="relative")
+    table = tables.compare(ResultSet(runs), at=[2], tolerances=[1], reading="relative")
     plain, markdown, latex = (tables.render(table, name) for name in ("table", "markdown", "latex"))
     assert len(plain.splitlines()) == 5
     assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines()}) == 1
@@ -94,12 +95,12 @@ def test_documents_formats():
 def test_ten_thousand_records_of_many_curves_are_compared():
     points = [(2, 98), (5, 97), (10, 96), (30, 95), (100, 90)]
     runs = [run for lr in range(400) for seed in range(5) for run in curve(points, lr=lr, seed=seed)]
-    table = tables.compare(runs)
+    table = tables.compare(ResultSet(runs))
     assert (len(table), set(table["Runs"]), set(table["Seeds"])) == (400, {25}, {5})
 
 
 def test_an_empty_table_keeps_its_columns():
-    for table in (tables.compare([]), tables.versus(curves.differences(curves.frame([]), "snip"))):
+    for table in (tables.compare(ResultSet([])), tables.versus(curves.differences(ResultSet([]).runs, "snip"))):
         assert len(tables.cells(table)) == 1
         assert json.loads(tables.render(table, "json")) == []
         assert list(table)[:3] == ["Dataset", "Model", "Method"]
@@ -118,7 +119,7 @@ def rivals():
 
 
 def differing(at=(2, 100), records=None):
-    return curves.differences(curves.frame(rivals() if records is None else records), "snip", at)
+    return curves.differences(ResultSet(rivals() if records is None else records).runs, "snip", at)
 
 
 def test_versus_is_a_row_a_curve_without_dense_and_the_other():
@@ -164,7 +165,7 @@ def test_versus_in_every_format():
     read = list(csv.DictReader(io.StringIO(tables.render(table, "csv"))))
     assert list(read[0]) == list(table)
     assert "| +2.10 ± 0.25 * |" in tables.render(table, "markdown")
-    flipped = curves.differences(curves.frame(rivals()), "grasp", [2])
+    flipped = curves.differences(ResultSet(rivals()).runs, "grasp", [2])
     assert r"& $-$2.10 $\pm$ 0.25 * &" in tables.render(tables.versus(flipped), "latex")
     assert "lenet-300" in tables.render(table.assign(Model="lenet-300"), "latex")  # a hyphen stays one
 

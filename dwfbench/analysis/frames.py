@@ -1,0 +1,147 @@
+"""Run records as tidy frames, and the one place that labels curves.
+
+Accuracies are percent (records hold fractions), compression ratios (CR) are numel / nnz >= 1, times are seconds. A
+*curve* is all runs that agree in every field of their spec except seed, strength and compression; every frame names it
+by the three columns `dataset`, `model`, `label`. Empty input gives empty frames with the same columns.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+
+import numpy as np
+import pandas as pd
+
+from dwfbench.runs.record import Record
+from dwfbench.runs.resultsets import VARYING, curve_key
+
+PANEL = ["dataset", "model"]
+KEYS = [*PANEL, "label"]
+
+TEXTS = [
+    *("id", "curve", "label", "method", "dataset", "model", "knob", "status", "error"),
+    *("data_checksum", "torch", "device", "set"),
+]
+NUMBERS = [
+    *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
+    *("effective_compression", "seconds", "macs", "extra_passes"),
+]
+FRAME = [
+    *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
+    *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
+    *("data_checksum", "torch", "device", "extra_passes", "set"),
+]
+STORED = {
+    **{name: name for name in ("id", "knob", "status", "error", "compression", "effective_compression", "seconds")},
+    **{name: name for name in ("extra_passes", "connected", "set", "knob_value")},
+    **{name: f"spec.{name}" for name in ("method", "dataset", "model", "seed", "epochs")},
+    "data_checksum": "provenance.data_checksum",
+    "device": "provenance.device_name",
+}
+"""Columns that are a field of the record, and which."""
+MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch"]
+FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
+LAYERS = [*KEYS, "method", "seed", "knob_value", "compression", "layer", "position", "numel", "nnz", "density"]
+
+
+def labelled(records: Sequence[Record]) -> pd.DataFrame:
+    """Every run, usable or not, so that all frames agree on the labels; whether it is usable is the column `usable`."""
+    keys = [curve_key(record) for record in records]
+    labels = _labels(records, keys)
+    rows = [_row(record, key, labels[key]) for record, key in zip(records, keys, strict=True)]
+    runs = pd.DataFrame(rows, columns=[*STORED, *MADE])
+    runs = runs.astype({**dict.fromkeys(TEXTS, object), **dict.fromkeys(NUMBERS, float)})
+    runs = runs.astype({"seed": "Int64", "epochs": "Int64"})
+    runs["macs"] = runs["macs"].clip(upper=1)
+    finite = np.isfinite(runs["compression"]) & np.isfinite(runs["accuracy"])
+    return runs.assign(usable=(runs["status"] == "ok") & finite).astype({"usable": bool})
+
+
+def of_methods(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
+    """Which rows belong to the named methods; Class@checksum, of a file, is also named by its Class alone."""
+    short = table["method"].map(lambda method: method.partition("@")[0])
+    return table["method"].isin(names) | short.isin(names)
+
+
+def layers(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per run of `runs` and prunable layer, from the records by id: dataset, model, label, method, seed,
+    knob_value, compression (of the whole network), layer (name), position (0 = nearest the input), numel, nnz, density
+    (nnz / numel, 0 to 1).
+    """
+    rows = [
+        (run_id, layer.name, position, layer.numel, layer.nnz)
+        for run_id in runs["id"]
+        for position, layer in enumerate(records[run_id].layers)
+    ]
+    found = pd.DataFrame(rows, columns=["id", "layer", "position", "numel", "nnz"])
+    found["density"] = found["nnz"].astype(float) / found["numel"].astype(float)
+    return found.merge(runs, on="id", how="left")[LAYERS]
+
+
+def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
+    """`layers` averaged over seeds at each knob value: dataset, model, label, method, knob_value, layer,
+    position, compression (geometric mean), density (mean).
+    """
+    logs = layer_frame.assign(compression=np.log(layer_frame["compression"].astype(float)))
+    by = [*KEYS, "method", "knob_value", "position", "layer"]
+    means = logs.groupby(by, as_index=False, dropna=False)[["compression", "density"]].mean()
+    return means.assign(compression=np.exp(means["compression"]))
+
+
+def _row(record: Record, key: str, label: str) -> tuple:
+    """The columns STORED and MADE."""
+    depth = record.spec.options.get("depth")
+    return (
+        *_stored(record),
+        key,
+        label,
+        None if isinstance(depth, str) else depth,  # another package's method may mean something else by it
+        _percent(record.test_accuracy),
+        _percent(record.val_accuracy),
+        (record.macs_sparse or 0) / record.macs_dense if record.macs_dense else None,
+        record.provenance.versions.get("torch"),
+    )
+
+
+_stored = attrgetter(*STORED.values())
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
+
+
+def _flat(record: Record) -> dict:
+    """What makes runs differ, the method's options among the other settings."""
+    named = record.settings()
+    return {name: value for name, value in named.items() if name != "options"} | named["options"]
+
+
+def _labels(records: Sequence[Record], keys: list[str]) -> dict[str, str]:
+    """A label for every curve, unique within its data set and model."""
+    groups: dict[tuple, dict[str, dict]] = {}
+    for record, key in zip(records, keys, strict=True):
+        specs = groups.setdefault((record.spec.dataset, record.spec.model, record.label), {})
+        if key not in specs:
+            specs[key] = _flat(record)
+    return {key: name for (*_, label), specs in groups.items() for key, name in _distinguish(label, specs).items()}
+
+
+def _distinguish(label: str, specs: dict[str, dict]) -> dict[str, str]:
+    """Appends to a shared label the fields in which its curves differ: "a" -> "a (lr=0.1)", "b (x)" -> "b (x,
+    lr=0.1)".
+    """
+    names = dict.fromkeys(name for spec in specs.values() for name in spec if name not in VARYING)
+    differing = [name for name in names if len({_text(spec, name) for spec in specs.values()}) > 1]
+
+    def named(spec: dict) -> str:
+        details = ", ".join(f"{name}={_text(spec, name)}" for name in differing if name in spec)
+        if not details:
+            return label
+        return f"{label[:-1]}, {details})" if label.endswith(")") else f"{label} ({details})"
+
+    return {key: named(spec) for key, spec in specs.items()}
+
+
+def _text(spec: dict, name: str) -> str:
+    value = spec.get(name, "")
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,156 @@
+"""Results, read once and passed on: what tables, figures and the report look at, and what a notebook works with."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+
+from dwfbench.analysis import dynamics, frames, latency
+from dwfbench.base.errors import UsageError
+from dwfbench.runs import resultsets
+from dwfbench.runs.record import Record, Study
+
+
+class ResultSet:
+    """Records and tuning studies; their frames are made when first asked for, and labelled once.
+
+    `records` are by id, the last of one id; `studies` is a list. The frames hold percent, CRs (numel / nnz) and
+    seconds, and name a curve by `dataset`, `model` and `label`; those of no records have the same columns. They are
+    shared by all who ask: do not change one, copy it.
+    """
+
+    def __init__(self, records: Iterable[Record], studies: Iterable[Study] = ()) -> None:
+        self.records = {record.id: record for record in records}
+        self.studies = list(studies)
+
+    @cached_property
+    def _labelled(self) -> pd.DataFrame:
+        return frames.labelled(list(self.records.values()))
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row per usable run: status ok, with a finite compression and accuracy. A run given twice is one
+        row.
+
+        Columns: id; curve (hash of the fields that make a curve); label (made unique within a data set and
+        model by appending what differs, "dwf D=3 (epochs=100)"); method; depth (NaN if none); dataset; model;
+        seed; epochs; knob (strength, compression or None); knob_value; compression (achieved CR); accuracy,
+        val_accuracy (percent); effective_compression (CR of live paths); seconds; macs (sparse / dense, 0 to 1);
+        connected; data_checksum; torch (its version) and device, on which the last digits depend; extra_passes
+        (over a batch, beside the epochs; NaN in records of earlier versions); set (name of the result set that tells
+        the run's curve apart from another one's, else None).
+        """
+        runs = self._labelled
+        return runs.loc[runs["usable"], frames.FRAME].reset_index(drop=True)
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        """One row per run that `runs` leaves out: id, label, method, dataset, model, seed, knob, knob_value, status,
+        error.
+        """
+        runs = self._labelled
+        return runs.loc[~runs["usable"], frames.FAILURES].reset_index(drop=True)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row per usable run and prunable layer, see `frames.layers`."""
+        return frames.layers(self.records, self.runs)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per usable run and epoch, see `dynamics.histories`; empty for records read without their history."""
+        return dynamics.histories(self.records, self.runs)
+
+    @cached_property
+    def phases(self) -> pd.DataFrame:
+        """One row per usable run with a strength, see `dynamics.phases`."""
+        return dynamics.phases(self.records, self.runs)
+
+    @cached_property
+    def latency(self) -> pd.DataFrame:
+        """One row per usable run that was measured, form and batch size, see `latency.frame`."""
+        return latency.frame(self.records, self.runs)
+
+    def weights(self, compression: float = 100.0) -> pd.DataFrame:
+        """Sizes of the weights of each curve's run nearest to this CR, see `dynamics.weights`."""
+        return dynamics.weights(self.records, self.runs, compression)
+
+    def only(
+        self,
+        dataset: Sequence[str] | None = None,
+        model: Sequence[str] | None = None,
+        method: Sequence[str] | None = None,
+    ) -> "ResultSet":
+        """Of these results the ones of the named data sets, models and methods, labelled as among all; None lets
+        everything through.
+        """
+        chosen = ResultSet(filter_records(self.records.values(), dataset, model, method), self.studies)
+        chosen._labelled = self._labelled[self._labelled["id"].isin(chosen.records.keys())]
+        return chosen
+
+    def counted_at(self, threshold: float) -> "ResultSet":
+        """The same results as they are when every |w| below `threshold` is cut, see `counted_at`."""
+        return ResultSet(counted_at(self.records.values(), threshold), self.studies)
+
+
+def open(*sources: str | Path) -> ResultSet:
+    """The results in folders and archives ("results", "theirs.zip", "name=theirs.zip"), with histories and all else.
+
+    Several are merged as the commands merge them. What is damaged is left out, with a warning. Raises UsageError for a
+    source that is not there, an archive that cannot be read and a name given twice.
+    """
+    named = resultsets.sources(sources)
+    records, damaged = resultsets.load(named, history=True, weights=True, measurement=True)
+    studies, damaged_too = resultsets.studies(named)
+    for sentence in dict.fromkeys([*damaged, *damaged_too]):
+        warnings.warn(sentence, stacklevel=2)
+    return ResultSet(records, studies)
+
+
+def filter_records(
+    records: Iterable[Record],
+    dataset: Sequence[str] | None = None,
+    model: Sequence[str] | None = None,
+    method: Sequence[str] | None = None,
+    label: Sequence[str] | None = None,
+) -> list[Record]:
+    """The records whose data set, model, method and label are among the given names; None lets everything
+    through.
+    """
+    wanted = {"dataset": dataset, "model": model, "method": method}
+
+    def matches(record: Record) -> bool:
+        # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
+        own = {field: getattr(record.spec, field) for field in wanted}
+        in_spec = all(
+            names is None or own[field] in names or own[field].partition("@")[0] in names
+            for field, names in wanted.items()
+        )
+        return in_spec and (label is None or record.label in label)
+
+    return [record for record in records if matches(record)]
+
+
+def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
+    """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
+
+    Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
+    What was counted at training's end stays in the other fields. Raises UsageError for a threshold at which the
+    runs were not assessed, naming those at which they were.
+    """
+    recounted = []
+    for record in records:
+        if record.status == "ok" and record.spec.method != "dense":
+            found = {cut.threshold: cut for cut in record.thresholds}
+            if threshold not in found:
+                known = ", ".join(f"{value:g}" for value in found)
+                raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
+            cut = found[threshold]
+            status = "emptied" if cut.compression is None else "ok"
+            changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
+            record = msgspec.structs.replace(record, **changed)
+        recounted.append(record)
+    return recounted

@@ -1,0 +1,88 @@
+"""A result set: labelled once, chosen from without other labels, opened from folders and archives."""
+
+import builtins
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dwfbench
+from dwfbench.analysis import frames
+from dwfbench.analysis.height import mean_height
+from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base.errors import UsageError
+from dwfbench.runs.resultsets import Source, pack
+from dwfbench.show import report, tables
+from tests.runs.test_archive import fill
+from tests.runs.test_archive import record as stored
+from tests.show.test_report import HERE, METHODS, record, records
+
+
+def test_a_page_and_a_table_label_the_runs_once(monkeypatch):
+    labelled, times = frames.labelled, []
+    monkeypatch.setattr(frames, "labelled", lambda runs: times.append(len(runs)) or labelled(runs))
+    results = ResultSet(records())
+    tables.compare(results, method=["dwf"])
+    report.render(results, HERE)
+    assert times == [len(results.records)]
+
+
+def test_what_is_chosen_keeps_the_labels_that_it_has_among_all():
+    name, label, *knob = METHODS[1]
+    others = [record("other", label, *knob, seed, 2.0) for seed in range(2)]
+    results = ResultSet([*records(), *others, record("other", label, *knob, 9, 2.0, status="failed")])
+    chosen = results.only(method=[name], model=["lenet"])
+    assert set(chosen.runs["label"]) == {"dwf D=2 (method=dwf, group=none)", "dwf D=3"}
+    assert set(chosen.records) == set(chosen.runs["id"])
+    assert list(results.only(method=["other"]).failures["label"]) == ["dwf D=2 (method=other)"]
+    assert ResultSet(chosen.records.values()).runs["label"].str.contains("method").sum() == 0
+    assert results.only(dataset=["digits"]).runs.empty
+    pd.testing.assert_frame_equal(results.only().runs, results.runs)
+
+
+def test_counted_at_a_threshold_the_runs_have_its_numbers():
+    cut = [{"threshold": 1e-3, "nnz": 1, "compression": 40.0, "test_accuracy": 0.5}]
+    found = ResultSet(records(methods=METHODS[1:2], thresholds=cut)).counted_at(1e-3).runs
+    assert set(found["compression"]) == {40}
+    assert set(found["accuracy"]) == {50}
+
+
+def test_folders_and_archives_are_opened_with_their_histories(tmp_path):
+    folder = fill(tmp_path / "results", stored(0), stored(1), stored(2, status="diverged"))
+    pack([Source(folder)], tmp_path / "theirs.zip")
+    results = dwfbench.open(folder, f"theirs={tmp_path / 'theirs.zip'}")
+    assert (len(results.runs), len(results.failures), len(results.history)) == (2, 1, 2)
+    (folder / "runs" / stored(1).id / "run.json").write_text("{")
+    with pytest.warns(UserWarning, match=stored(1).id):
+        assert len(dwfbench.open(folder).runs) == 1
+    with pytest.raises(UsageError):
+        dwfbench.open(tmp_path / "none.zip")
+
+
+def test_open_is_named_but_hides_nothing():
+    names: dict = {}
+    exec("from dwfbench import *", names)
+    assert "open" in dir(dwfbench)
+    assert names.get("open", builtins.open) is builtins.open
+
+
+@pytest.mark.parametrize(
+    ("ends", "mean"),
+    [
+        ({}, (80 + 85 + 2 * 90) / 4),  # flat, a slope, flat
+        ({"after": 10}, (80 + 85 + 2 * 10) / 4),
+        ({"before": 0, "after": 10}, (0 + 85 + 2 * 10) / 4),
+        ({"before": math.nan, "after": 10}, math.nan),
+        ({"before": 0, "after": math.nan}, math.nan),
+    ],
+)
+def test_the_mean_height_of_a_curve_inside_a_range(ends, mean):
+    found = mean_height(np.array([1.0, 2.0]), np.array([80.0, 90.0]), 0, 4, **ends)
+    assert found == pytest.approx(mean, nan_ok=True)
+
+
+@pytest.mark.parametrize(("span", "mean"), [((-3, 0), 7), ((3, 5), 9), ((1.25, 1.75), 85), ((0.9995, 2.0005), 85)])
+def test_the_mean_height_of_a_curve_outside_around_and_just_below_a_range(span, mean):
+    found = mean_height(np.array([1.0, 2.0]), np.array([80.0, 90.0]), *span, before=7, after=9)
+    assert found == pytest.approx(mean)
