@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from subprocess import TimeoutExpired
 
 import pytest
@@ -85,11 +86,9 @@ def moment(kind, sweep, process, chance):
     def writing():  # inode numbers tell one temporary file from the next of the same name
         place = {"checkpoint": "checkpoints/.*.tmp", "record": "runs/*/.*.tmp"}[kind]
         found = []
-        for path in folder.glob(place):
-            try:
+        with suppress(FileNotFoundError):  # the command removes its files and empty folders meanwhile
+            for path in folder.glob(place):
                 found.append((path.name, path.stat().st_ino, path.stat().st_mtime_ns))
-            except FileNotFoundError:
-                continue
         return found
 
     def records():
