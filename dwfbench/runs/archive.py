@@ -162,8 +162,8 @@ class Archive:
         self.damaged: list[str] = []
 
     @uncollected()
-    def parts(self, tables: bool = True, trials: bool = True) -> dict[str, Part]:
-        """The parts by label, "" the set itself; without tables of epochs, or tuning's trials, if these are not wanted.
+    def parts(self, runs: bool = True, tables: bool = True, trials: bool = True) -> dict[str, Part]:
+        """The parts by label, "" the set itself; without what is not wanted of runs, their tables, and tuning's trials.
 
         Records that are none are left out, and a sentence for each is in ``damaged``.
         """
@@ -171,7 +171,7 @@ class Archive:
         try:
             with files.opened(self.path) as file, zipfile.ZipFile(file) as archive:
                 reader = _Reader(archive, self._manifest(archive))
-                return {label: self._part(reader, label, tables, trials) for label in reader.labels()}
+                return {label: self._part(reader, label, runs, tables, trials) for label in reader.labels()}
         except DAMAGE as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise UsageError(one_line(f"{self.path} is no archive of results, or is damaged ({why}).")) from None
@@ -197,9 +197,11 @@ class Archive:
             raise ValueError(f"its member {absent[0]} is missing")
         return sums
 
-    def _part(self, reader: "_Reader", label: str, tables: bool, trials: bool) -> Part:
+    def _part(self, reader: "_Reader", label: str, runs: bool, tables: bool, trials: bool) -> Part:
         prefix = f"{SETS}/{label}/" if label else ""
-        part = Part(self._runs(reader, prefix, tables))
+        part = Part()
+        if runs:
+            part.runs = self._runs(reader, prefix, tables)
         if trials:
             part.trials = self._runs(reader, f"{prefix}{TUNING}/", tables)
         for content in reader.contents(f"{prefix}{STUDIES}"):
@@ -257,7 +259,7 @@ class Archive:
     def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> dict[str, list[Record]]:
         """The records of every part, by its label, each as ``Store.load`` gives those of a folder."""
         loaded = {}
-        for label, part in self.parts(history or weights, trials=False).items():
+        for label, part in self.parts(tables=history or weights, trials=False).items():
             records = [
                 with_tables(
                     entry.record,
@@ -273,7 +275,7 @@ class Archive:
 
     def studies(self) -> list[Study]:
         """The tuning studies in the order of their ids."""
-        parts = self.parts(tables=False, trials=False).values()
+        parts = self.parts(runs=False, trials=False).values()
         return [study_of(part.studies[name]) for part in parts for name in sorted(part.studies)]
 
 

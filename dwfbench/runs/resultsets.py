@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -120,7 +121,7 @@ def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:
         store = Archive(source.path) if source.is_archive else Store(source.path)
         for study in store.studies():
             by_id.setdefault(study.id, study)
-        damaged += [sentence for sentence in store.damaged if "study" in sentence]
+        damaged += store.damaged
     return list(by_id.values()), damaged
 
 
@@ -237,7 +238,9 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
                 continue
             if not keep_both or label:
                 raise UsageError(f"{_disagreement(parts[label], apart, source)}; --keep-both keeps both, with labels.")
-            _add(parts.setdefault(source.name, Part()), apart)
+            own = parts.setdefault(source.name, Part())
+            if (third := _add(own, apart)) is not None:
+                raise UsageError(f"{_disagreement(own, third, source)}, in the part {source.name}; give another label.")
     archive.write(parts, target)
     write_file(target.with_suffix(".csv"), summary(parts).encode())
     return parts, damaged
@@ -296,25 +299,20 @@ def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
     missing: dict[Path, Part] = {}
     for place, part in places.items():
         there, _ = archive.folder_part(place)
-        if apart := _add(Part(dict(there.runs), dict(there.trials), dict(there.studies)), part):
+        both = Part(dict(there.runs), dict(there.trials), dict(there.studies))
+        if apart := _add(both, part):
             raise UsageError(f"{_disagreement(there, apart, source)}; choose another folder.")
         missing[place] = Part(
-            _without(part.runs, there.runs),
-            _without(part.trials, there.trials),
-            {name: study for name, study in part.studies.items() if name not in there.studies},
+            _new(both.runs, there.runs), _new(both.trials, there.trials), _new(both.studies, there.studies)
         )
     for place, part in missing.items():
         archive.write_folder(part, place)
     return parts, damaged
 
 
-def _without(entries: Mapping[str, Entry], there: Mapping[str, Entry]) -> dict[str, Entry]:
-    """The runs that are not there, or are there as failed ones only."""
-    return {
-        run_id: entry
-        for run_id, entry in entries.items()
-        if run_id not in there or _better(there[run_id].record, entry.record) is entry.record
-    }
+def _new(both: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """What was added to that which is there."""
+    return {name: added for name, added in both.items() if there.get(name) is not added}
 
 
 def summary(parts: Mapping[str, Part]) -> str:

@@ -218,6 +218,19 @@ def test_a_disagreement_is_refused_by_name_or_kept_with_its_label(tmp_path):
     assert Store(tmp_path / "again" / "sets" / "theirs").read(record(1).id).test_accuracy == 0.8
 
 
+def test_a_third_result_is_not_lost_behind_a_label_that_has_another(tmp_path):
+    first, second, third = (
+        fill(tmp_path / name, record(0, accuracy=a)) for name, a in (("a", 0.9), ("b", 0.8), ("c", 0.7))
+    )
+    resultsets.pack(sources([first, f"theirs={second}"]), tmp_path / "set.zip", keep_both=True)
+    before = (tmp_path / "set.zip").read_bytes()
+    with pytest.raises(UsageError, match=r"test_accuracy 0\.8 and 0\.7.*give another label"):
+        resultsets.pack(sources([tmp_path / "set.zip", f"theirs={third}"]), tmp_path / "set.zip", keep_both=True)
+    assert (tmp_path / "set.zip").read_bytes() == before
+    resultsets.pack(sources([tmp_path / "set.zip", f"others={third}"]), tmp_path / "set.zip", keep_both=True)
+    assert sorted(run.test_accuracy for run in load(tmp_path / "set.zip")) == [0.7, 0.8, 0.9]
+
+
 def test_an_archive_that_is_there_is_not_replaced_by_other_records(packed, tmp_path):
     other = fill(tmp_path / "other", record(7))
     before = packed.read_bytes()
