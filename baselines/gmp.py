@@ -8,13 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from baselines.random import layer_counts
 from dwfbench.base.errors import UsageError
-from dwfbench.methods.contract import Method, Moment, Start, option
-from dwfbench.sparsity.count import largest, prunable, top_k_masks
+from dwfbench.methods.contract import Moment, Pruner, Tensors, option
+from dwfbench.sparsity.masks import DISTRIBUTIONS
 
 
 def density(step: int, begin: int, end: int, final: float) -> float:
@@ -27,15 +23,14 @@ def density(step: int, begin: int, end: int, final: float) -> float:
 
 
 @dataclass(frozen=True)
-class Gmp(Method):
+class Gmp(Pruner):
     """Prunes by abs(w) every few steps, more and more slowly; pruned weights stay pruned."""
 
     name: ClassVar[str] = "gmp"
-    knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "gradual magnitude pruning during training, on a cubic schedule"
     source: ClassVar[str] = "Zhu and Gupta, ICLR 2018 workshop, arXiv 1710.01878"
 
-    distribution: str = option("uniform", "how layers share the kept weights", choices=("uniform", "global"))
+    distribution: str = option("uniform", "how layers share the kept weights", choices=DISTRIBUTIONS)
     begin: float = option(0.0, "part of training before the first pruning", low=0, high=1)
     end: float = option(0.75, "part of training until the last pruning", low=0, high=1)
     every: int = option(100, "steps between two prunings", low=1)
@@ -43,9 +38,6 @@ class Gmp(Method):
     def check(self, spec, data) -> None:
         if not self.begin < self.end:
             raise UsageError(f"Pruning must begin before it ends, not at {self.begin:g} and {self.end:g} of training.")
-
-    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        return {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable(start.network).items()}
 
     def mask_steps(self, steps: int) -> Collection[int]:
         first, last = self.window(steps)
@@ -56,11 +48,9 @@ class Gmp(Method):
         last = min(round(self.end * steps), steps - 1)
         return min(round(self.begin * steps), last - 1), last
 
-    def masks_at(self, moment: Moment) -> dict[str, Tensor]:
-        ratio = 1 / density(moment.step, *self.window(moment.steps), 1 / moment.compression)
+    def scores(self, moment: Moment) -> Tensors:
         # A pruned weight is 0, one that is kept may be, too: it must not be the other way round.
-        ranked = {name: w.abs().where(moment.masks[name], -1.0) for name, w in moment.weights.items()}
-        if self.distribution == "global":
-            return top_k_masks(ranked, ratio)
-        counts = layer_counts({name: w.shape for name, w in ranked.items()}, ratio, "uniform")
-        return {name: largest(w, counts[name]) for name, w in ranked.items()}
+        return {name: w.abs().where(moment.masks[name], -1.0) for name, w in moment.weights.items()}
+
+    def target(self, moment: Moment) -> float:
+        return 1 / density(moment.step, *self.window(moment.steps), 1 / moment.compression)

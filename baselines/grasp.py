@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines.snip import chunk_gradients
 from dwfbench.dwf.factors import total
-from dwfbench.methods.contract import Method, Start, option
+from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.sparsity.count import evaluating, prunable
 
 
@@ -46,11 +46,10 @@ def scores(
 
 
 @dataclass(frozen=True)
-class Grasp(Method):
+class Grasp(Pruner):
     """Prunes the initial network by ``scores`` of one class-balanced batch, then trains what is left."""
 
     name: ClassVar[str] = "grasp"
-    knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "at initialisation, keep the largest w * Hg: what gradient flow needs"
     source: ClassVar[str] = "Wang, Zhang and Grosse, ICLR 2020, arXiv 2002.07376"
 
@@ -64,6 +63,6 @@ class Grasp(Method):
     def extra_passes(self, steps: int) -> int:
         return 3  # the gradient, and once more with its graph, of which the product with the Hessian is taken
 
-    def scores(self, start: Start) -> dict[str, Tensor]:
-        inputs, targets = start.batch(self.samples_per_class)
-        return scores(start.network, inputs, targets, self.temperature, training_mode=self.bn_training)
+    def scores(self, moment: Moment) -> dict[str, Tensor]:
+        inputs, targets = moment.batch(self.samples_per_class)
+        return scores(moment.network(), inputs, targets, self.temperature, training_mode=self.bn_training)

@@ -19,16 +19,15 @@ from torch import Tensor
 
 from baselines.magnitude import magnitudes
 from dwfbench.base.errors import UsageError
-from dwfbench.methods.contract import Method, Phase, option
-from dwfbench.sparsity.count import top_k_masks
+from dwfbench.methods.contract import Moment, Pruner, option
+from dwfbench.methods.stage import Stage
 
 
 @dataclass(frozen=True)
-class Imp(Method):
+class Imp(Pruner):
     """After round k of ``rounds`` the compression ratio is compression^(k / rounds)."""
 
     name: ClassVar[str] = "imp"
-    knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "train, prune by |w|, rewind weights or learning rate, and again; --epochs for all rounds"
     source: ClassVar[str] = "Frankle and Carbin, ICLR 2019, arXiv 1803.03635; Renda et al., ICLR 2020, arXiv 2003.02389"
 
@@ -48,17 +47,14 @@ class Imp(Method):
         """Epochs of a training from its beginning, of which later rounds leave out the first ``rewind_to``."""
         return (epochs + self.rounds * self.rewind_to) // (self.rounds + 1)
 
-    def phases(self, epochs: int) -> tuple[Phase, ...]:
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        """A first training, dense, and one after each pruning."""
         later = max(self.round_epochs(epochs) - self.rewind_to, 0)
-        again = Phase(later, skipped=self.rewind_to)
-        return (Phase(epochs - self.rounds * later), *[again] * self.rounds)
+        again = Stage(later, skipped=self.rewind_to, start=self.rewind_to if self.rewind == "weights" else "on")
+        return (Stage(epochs - self.rounds * later, knob_free=True), *[again] * self.rounds)
 
-    def shared_epochs(self, epochs: int) -> int:
-        """The first training is dense."""
-        return self.phases(epochs)[0].epochs
+    def scores(self, moment: Moment) -> dict[str, Tensor] | None:
+        return magnitudes(moment.weights) if moment.stage else None
 
-    def rewind_epoch(self, epochs: int) -> int | None:
-        return self.rewind_to if self.rewind == "weights" else None
-
-    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
-        return top_k_masks(magnitudes(weights), compression ** ((phase + 1) / self.rounds))
+    def target(self, moment: Moment) -> float:
+        return moment.compression ** (moment.stage / self.rounds)

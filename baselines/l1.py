@@ -34,8 +34,8 @@ class L1(Method):
     def norm(self, weights: dict[str, Tensor]) -> Tensor:
         return total(weight.abs().sum() for weight in weights.values())
 
-    def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor | None:
-        return None if self.proximal else strength * tensor.sign()
+    def penalty(self, trainable: dict[str, Tensor]) -> Tensor | None:
+        return None if self.proximal else self.norm(trainable)
 
     def project(self, tensor: Tensor, strength: Tensor, rate: Tensor) -> Tensor | None:
         return tensor.sign() * (tensor.abs() - rate * strength).clamp_min(0) if self.proximal else None

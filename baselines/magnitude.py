@@ -6,8 +6,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from dwfbench.base.errors import UsageError
-from dwfbench.methods.contract import Method, Phase, Start, option
-from dwfbench.sparsity.count import prunable, top_k_masks
+from dwfbench.methods.contract import Moment, Pruner, option
+from dwfbench.methods.stage import Stage
+from dwfbench.sparsity.count import prunable
+from dwfbench.sparsity.masks import top_k_masks
 
 
 def masks(model: nn.Module, compression: float) -> dict[str, Tensor]:
@@ -20,15 +22,14 @@ def magnitudes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Magnitude(Method):
-    """Trains dense, prunes globally by abs(w), and fine-tunes under the mask, all inside one epoch budget.
+class Magnitude(Pruner):
+    """Trains dense, prunes by abs(w), and fine-tunes under the mask, all inside one epoch budget.
 
     ``--finetune-epochs 0`` prunes after the last epoch (one-shot, as in the DWF paper); ``--at init`` prunes the
     initial network instead, which is another, weaker baseline and is labelled so.
     """
 
     name: ClassVar[str] = "magnitude"
-    knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "train dense, keep the largest |w|, fine-tune within the same epoch budget"
     source: ClassVar[str] = "Han, Pool, Tran and Dally, NeurIPS 2015, arXiv 1506.02626"
 
@@ -37,9 +38,11 @@ class Magnitude(Method):
     finetune_lr: float = option(1.0, "peak of fine-tuning's own cosine, as a multiple of lr", low=0, open=True)
 
     def label(self) -> str:
-        if self.at == "init":
-            return f"{self.name} (at init)"
-        return f"{self.name} (one-shot)" if self.finetune_epochs == 0 else super().label()
+        short = {"at": "at init", "finetune_epochs": "one-shot"}
+        changed = self.changed()
+        if len(changed) == 1 and changed.items() <= {"at": "init", "finetune_epochs": 0}.items():
+            return f"{self.name} ({short[next(iter(changed))]})"
+        return super().label()
 
     def check(self, spec, data) -> None:
         if self.at == "init" and (self.finetune_epochs is not None or self.finetune_lr != 1.0):
@@ -53,27 +56,23 @@ class Magnitude(Method):
         tuned_after = self.at == "trained" and self.finetune_epochs != 0
         return {"finetune_lr": (0.3, 1.0)} if tuned_after else {}
 
-    def phases(self, epochs: int) -> tuple[Phase, ...]:
-        tuning = epochs // 3 if self.finetune_epochs is None else self.finetune_epochs
-        if self.at == "init" or tuning == 0:
-            return (Phase(epochs),)
-        return Phase(epochs - tuning), Phase(tuning, self.finetune_lr)
-
-    def shared_epochs(self, epochs: int) -> int:
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
         """Up to the pruning, the compression plays no part."""
-        return 0 if self.at == "init" else self.phases(epochs)[0].epochs
+        tuning = epochs // 3 if self.finetune_epochs is None else self.finetune_epochs
+        if self.at == "init":
+            return (Stage(epochs),)
+        if tuning == 0:
+            return (Stage(epochs, knob_free=True),)
+        return Stage(epochs - tuning, knob_free=True), Stage(tuning, self.finetune_lr)
 
     def importance(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scores of weights, the larger the better kept, comparable across layers."""
         return magnitudes(weights)
 
-    def scores(self, start: Start) -> dict[str, Tensor] | None:
-        return self.importance(prunable(start.network)) if self.at == "init" else None
-
-    def masks_after(self, phase: int, weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
-        return top_k_masks(self.importance(weights), compression)
+    def scores(self, moment: Moment) -> dict[str, Tensor] | None:
+        return self.importance(moment.weights) if self.at == "init" or moment.stage == 1 else None
 
     def sparsify(self, weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
         """The one-shot form prunes here; under a mask the kept weights already are the largest."""
-        kept = top_k_masks(self.importance(weights), compression)
+        kept = top_k_masks(self.importance(weights), compression, self.distribution)
         return {name: weight * kept[name] for name, weight in weights.items()}

@@ -7,14 +7,30 @@ The trap: theta must start at sign(w) abs(w)^(1 / alpha) of the ordinary initial
 effective weights would be far too small to train.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from baselines.magnitude import Magnitude
+from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import option
+from dwfbench.methods.stage import Stage
+
+
+@dataclass(frozen=True)
+class Power(Parametrization):
+    """A weight as theta abs(theta)^(alpha - 1)."""
+
+    alpha: float
+
+    def keep(self, weight: Tensor) -> Sequence[Tensor]:
+        return (weight.sign() * weight.abs().pow(1 / self.alpha),)
+
+    def weight(self, *parts: Tensor) -> Tensor:
+        (theta,) = parts
+        return theta * theta.abs().pow(self.alpha - 1)
 
 
 @dataclass(frozen=True)
@@ -30,8 +46,5 @@ class Powerprop(Magnitude):
 
     alpha: float = option(2.0, "power, 1: plain weights", low=1)
 
-    def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        return {name: weight.sign() * weight.abs().pow(1 / self.alpha) for name, weight in weights.items()}
-
-    def effective(self, trainable: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: theta * theta.abs().pow(self.alpha - 1) for name, theta in trainable.items()}
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        return tuple(replace(stage, parametrization=Power(self.alpha)) for stage in super().stages(epochs))

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from dwfbench.data.dataset import Dataset
-from dwfbench.methods.contract import Method, Start, create, option
+from dwfbench.methods.contract import Method, Moment, option
+from dwfbench.methods.registry import create
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import largest
+from dwfbench.sparsity.masks import largest
 
 OTHERS = ("snip", "grasp", "synflow")
 
@@ -43,13 +44,13 @@ class Ratios(Method):
     def extra_passes(self, steps: int) -> int:
         return self.other().extra_passes(steps)
 
-    def scores(self, start: Start) -> dict[str, Tensor] | None:
-        return self.other().scores(start)
+    def scores(self, moment: Moment) -> dict[str, Tensor] | None:
+        return self.other().scores(moment)
 
-    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        masks = self.other().initial_masks(start, scores)
+    def masks(self, moment: Moment, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        masks = self.other().masks(moment, scores)
         assert masks is not None  # OTHERS are those that prune at initialisation
         drawn = {
-            name: torch.rand(mask.shape, generator=start.generator).to(mask.device) for name, mask in masks.items()
+            name: torch.rand(mask.shape, generator=moment.generator).to(mask.device) for name, mask in masks.items()
         }
         return {name: largest(drawn[name], int(mask.sum())) for name, mask in masks.items()}

@@ -16,26 +16,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.random import masks as random_masks
-from dwfbench.methods.contract import Method, Moment, Start, option
-from dwfbench.sparsity.count import largest
+from baselines.random import draw
+from dwfbench.methods.contract import Moment, Pruner, option
+from dwfbench.sparsity.masks import DISTRIBUTIONS, largest
 
 
 @dataclass(frozen=True)
-class Set(Method):
+class Set(Pruner):
     """Drops by abs(w) and grows at random, a share of the kept weights that falls as a cosine (as RigL's does)."""
 
     name: ClassVar[str] = "set"
-    knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "sparse from the start (ERK); drops small weights and grows random ones"
     source: ClassVar[str] = "Mocanu et al., Nature Communications 2018; cosine and ERK: Evci et al., ICML 2020"
 
+    distribution: str = option("erk", "how layers share the kept weights", choices=DISTRIBUTIONS)
     fraction: float = option(0.3, "share of a layer's kept weights that the first update moves", low=0, high=1)
     every: int = option(100, "steps between two updates", low=1)
     end: float = option(0.75, "part of training until the last update", low=0, high=1)
-
-    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        return random_masks(start.network, start.compression, "erk", start.generator)
 
     def mask_steps(self, steps: int) -> Collection[int]:
         return range(self.every, round(self.end * steps), self.every)
@@ -44,7 +41,9 @@ class Set(Method):
         """Share of the kept weights that an update moves: alpha / 2 (1 + cos(pi t / T_end)) (Evci et al., 3)."""
         return self.fraction / 2 * (1 + math.cos(math.pi * step / (self.end * steps)))
 
-    def masks_at(self, moment: Moment) -> dict[str, Tensor]:
+    def masks(self, moment: Moment, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        if moment.begins:
+            return draw(moment.weights, moment.compression, self.distribution, moment.generator)
         share = self.moved(moment.step, moment.steps)
         grow = self.growth(moment)
         return {name: rewired(w, moment.masks[name], grow[name], share) for name, w in moment.weights.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dwfbench.base.errors import UsageError
-from dwfbench.methods.contract import Method, Start, option
+from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.sparsity.count import evaluating, prunable
 
 
@@ -65,11 +65,10 @@ def scores(
 
 
 @dataclass(frozen=True)
-class Snip(Method):
+class Snip(Pruner):
     """Prunes the initial network by ``scores`` of one class-balanced batch, then trains what is left."""
 
     name: ClassVar[str] = "snip"
-    knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "at initialisation, keep the largest |w * dL/dw|"
     source: ClassVar[str] = "Lee, Ajanthan and Torr, ICLR 2019, arXiv 1810.02340"
 
@@ -82,6 +81,6 @@ class Snip(Method):
     def extra_passes(self, steps: int) -> int:
         return 1
 
-    def scores(self, start: Start) -> dict[str, Tensor]:
-        inputs, targets = start.batch(self.samples_per_class)
-        return scores(start.network, inputs, targets, training_mode=self.bn_training)
+    def scores(self, moment: Moment) -> dict[str, Tensor]:
+        inputs, targets = moment.batch(self.samples_per_class)
+        return scores(moment.network(), inputs, targets, training_mode=self.bn_training)

@@ -13,7 +13,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dwfbench.dwf.parametrization import Product
 from dwfbench.methods.dwf import FactorMethod
+
+
+@dataclass(frozen=True)
+class TwoDraws(Product):
+    """Two factors: the seed's own initial weight, and a second draw of the same standard deviation."""
+
+    depth: int = 2
+
+    def draw(self, name: str, weight: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
+        return weight, (torch.randn(weight.shape, generator=generator) * weight.std(correction=0).cpu()).to(weight)
 
 
 @dataclass(frozen=True)
@@ -26,9 +37,5 @@ class Spred(FactorMethod):
 
     depth = 2  # without an annotation: no option
 
-    def factors(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Sequence[Tensor]]:
-        """The seed's own initial weights, and a second draw of the same standard deviation."""
-        return {
-            name: (weight, (torch.randn(weight.shape, generator=generator) * weight.std(correction=0).cpu()).to(weight))
-            for name, weight in weights.items()
-        }
+    def parametrization(self) -> Product:
+        return TwoDraws()

@@ -7,15 +7,35 @@ sigmoid(0), so decay, learning rates and epochs together decide the sparsity. Wi
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import Method, option
+from dwfbench.methods.stage import Stage
 
-SUFFIX = ".threshold"
+
+@dataclass(frozen=True)
+class SoftThreshold(Parametrization):
+    """A weight from a tensor of its shape and a number s: sign(w) relu(abs(w) - sigmoid(s))."""
+
+    start: float
+
+    @property
+    def parts(self) -> int:
+        return 2
+
+    def keep(self, weight: Tensor) -> Sequence[Tensor]:
+        """With s at its start, where sigmoid(s) is next to 0; the weight is kept up to that."""
+        return weight, weight.new_full((), self.start)
+
+    def weight(self, *parts: Tensor) -> Tensor:
+        weight, threshold = parts
+        return weight.sign() * (weight.abs() - threshold.sigmoid()).relu()
 
 
 @dataclass(frozen=True)
@@ -36,15 +56,8 @@ class Str(Method):
         typical = float(torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median())
         return math.log(self.start / math.log(typical / (1 - typical)))
 
-    def reparametrize(self, weights: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        return weights | {f"{name}{SUFFIX}": weight.new_full((), self.start) for name, weight in weights.items()}
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        return (Stage(epochs, parametrization=SoftThreshold(self.start)),)
 
-    def effective(self, trainable: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            name: weight.sign() * (weight.abs() - trainable[f"{name}{SUFFIX}"].sigmoid()).relu()
-            for name, weight in trainable.items()
-            if not name.endswith(SUFFIX)
-        }
-
-    def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor:
-        return strength * tensor
+    def decay(self, strength: Tensor) -> Tensor:
+        return strength

@@ -12,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import total
-from dwfbench.methods.contract import Method, Start, option
-from dwfbench.sparsity.count import WEIGHTED, evaluating, prunable, top_k_masks
+from dwfbench.methods.contract import Moment, Pruner, option
+from dwfbench.sparsity.count import WEIGHTED, evaluating, prunable
+from dwfbench.sparsity.masks import top_k_masks
 
 
 class _Rescaled(TorchFunctionMode):
@@ -63,12 +64,18 @@ def scores(
     return result
 
 
-def masks(model: nn.Module, input_shape: Sequence[int], compression: float, rounds: int = 100) -> dict[str, Tensor]:
+def masks(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    compression: float,
+    rounds: int = 100,
+    distribution: str = "global",
+) -> dict[str, Tensor]:
     """Boolean masks by parameter name after `rounds` of scoring and pruning (Tanaka et al., algorithm 1).
 
     After round k the compression ratio is compression^(k / rounds); what is pruned stays pruned, and the last
-    masks keep exactly `kept(N, compression)` weights. Raises UsageError as `top_k_masks` does, and for less
-    than one round.
+    masks keep exactly `kept(N, compression)` weights, which layers share by the `distribution` as in `top_k_masks`.
+    Raises UsageError as `top_k_masks` does, and for less than one round.
     """
     if rounds < 1:
         raise UsageError(f"SynFlow needs at least 1 round, not {rounds}")
@@ -76,16 +83,15 @@ def masks(model: nn.Module, input_shape: Sequence[int], compression: float, roun
     for k in range(1, rounds + 1):
         # A pruned weight scores below every other, also below those whose flow has become zero.
         ranked = {name: s.where(keep[name], -1.0) for name, s in scores(model, input_shape, keep).items()}
-        keep = top_k_masks(ranked, compression ** (k / rounds))
+        keep = top_k_masks(ranked, compression ** (k / rounds), distribution)
     return keep
 
 
 @dataclass(frozen=True)
-class Synflow(Method):
+class Synflow(Pruner):
     """Prunes the initial network by ``masks``, without any data, then trains what is left."""
 
     name: ClassVar[str] = "synflow"
-    knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "at initialisation and without data, iteratively keep the largest synaptic flow"
     source: ClassVar[str] = "Tanaka, Kunin, Yamins and Ganguli, NeurIPS 2020, arXiv 2006.05467"
 
@@ -94,5 +100,5 @@ class Synflow(Method):
     def extra_passes(self, steps: int) -> int:
         return self.rounds
 
-    def initial_masks(self, start: Start, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        return masks(start.network, start.input_shape, start.compression, self.rounds)
+    def masks(self, moment: Moment, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        return masks(moment.network(), moment.input_shape, moment.compression, self.rounds, self.distribution)

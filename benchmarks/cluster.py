@@ -31,7 +31,7 @@ def rows(options: Options) -> list[Row]:
     from dwfbench.execution import ray as cluster
     from dwfbench.execution.worker import Cluster, Engine, Task
     from dwfbench.experiments import plan, run
-    from dwfbench.methods.contract import create
+    from dwfbench.methods.registry import create
 
     dataset = data.load("digits")
     settings = {"model": "lenet-300-100", "epochs": 2 if options.quick else EPOCHS, "batch_size": 16, "lr": 0.05}

@@ -62,14 +62,14 @@ def measure(device: str, depth: int, momentum: float) -> tuple[int, int]:
     import torch
 
     from benchmarks.workload import random_images
-    from dwfbench.methods import contract
+    from dwfbench.methods import registry
     from dwfbench.runs.spec import RunSpec
     from dwfbench.training import assess, loop
     from dwfbench.training import compile as compiler
 
     place = torch.device(device)
     torch.set_num_threads(1)
-    chosen = contract.create("dwf", {"depth": depth}) if depth > 1 else contract.create("dense", {})
+    chosen = registry.create("dwf", {"depth": depth}) if depth > 1 else registry.create("dense", {})
     shared = {"method": chosen.name, "options": chosen.changed(), "dataset": "random", "batch_size": 64}
     shared |= {"epochs": 1, "lr": 1e-3, "momentum": momentum} | ({"strength": 1e-4} if depth > 1 else {})
     data = random_images((1, 4, 4), 512).to(place)

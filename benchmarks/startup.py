@@ -103,7 +103,7 @@ def records(chance: random.Random) -> Iterator[Record]:
     """Finished runs of whole curves, every method on every data set and model, shaped as the runner writes them."""
     import torch
 
-    from dwfbench.methods import contract
+    from dwfbench.methods import registry
     from dwfbench.runs.spec import RunSpec
     from dwfbench.training.assess import describe, environment
 
@@ -118,7 +118,7 @@ def records(chance: random.Random) -> Iterator[Record]:
         ended="2026-01-01T00:01:00+00:00",
     )
     for (dataset, model), (name, options) in product(product(DATASETS, MODELS), METHODS):
-        chosen = contract.create(name, options)
+        chosen = registry.create(name, options)
         for point, seed in product(range(POINTS if chosen.knob else 1), range(SEEDS)):
             knob = {chosen.knob: KNOBS[chosen.knob] * 1.7**point} if chosen.knob else {}
             spec = RunSpec(name, chosen.changed(), model, dataset, seed, epochs=EPOCHS, **knob)

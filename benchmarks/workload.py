@@ -8,7 +8,7 @@ import torch
 from benchmarks.timing import Options, interleaved
 from dwfbench.data import augment as augmentation
 from dwfbench.data.dataset import Dataset, Split
-from dwfbench.methods import contract
+from dwfbench.methods import registry
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import compile as compiler
 from dwfbench.training import loop
@@ -39,13 +39,14 @@ class Workload:
         compile: bool = True,
     ):
         name, own = chosen
-        kind = contract.create(name, own)
+        kind = registry.create(name, own)
         knob = {kind.knob: 1e-4} if kind.knob else {}
         shared = {"model": model, "dataset": "random", "batch_size": batch, "precision": precision, "augment": augment}
         specs = [RunSpec(method=name, options=own, epochs=1, lr=0.01, **shared, **knob) for _ in range(lanes)]
         self.data = random_images(SHAPES[model], samples).to(options.place)
         self.trainer = loop.Trainer(specs[0], kind, self.data, compile=compile and compiler.available(options.place))
         self.specs, self.group = specs, self.trainer.start(specs, "benchmark")
+        self.advance = self.trainer.step_of(self.group)
         self.batches = torch.randint(0, samples, (50, batch), device=options.place)
         self.rate = torch.full((lanes,), 0.01, device=options.place)
         self.view = augmentation.draw(augment, batch, torch.Generator().manual_seed(0)).to(options.place)
@@ -55,7 +56,7 @@ class Workload:
     def step(self) -> None:
         self.position = (self.position + 1) % len(self.batches)
         index = self.batches[self.position]
-        self.trainer.step(self.group.state, self.data.train.images, self.data.train.labels, index, self.view, self.rate)
+        self.advance(self.group.state, self.data.train.images, self.data.train.labels, index, self.view, self.rate)
 
     def epoch(self) -> None:
         """One run of one epoch, as the runner would have it trained, its evaluation included."""
@@ -78,4 +79,4 @@ def measured(options: Options, variants: dict[str, Callable], **how) -> dict[str
 
 
 def label(chosen: tuple[str, dict]) -> str:
-    return contract.create(*chosen).label()
+    return registry.create(*chosen).label()

@@ -1,6 +1,8 @@
 """The contract of methods, under the name that plug-ins import: see ``dwfbench.methods.contract``."""
 
-from dwfbench.methods.contract import Method, Moment, Start, create, option
-from dwfbench.methods.schedule import Phase
+from dwfbench.dwf.parametrization import Parametrization
+from dwfbench.methods.contract import Method, Moment, Pruner, option
+from dwfbench.methods.registry import create
+from dwfbench.methods.stage import Stage
 
-__all__ = ["Method", "Moment", "Phase", "Start", "create", "option"]
+__all__ = ["Method", "Moment", "Parametrization", "Pruner", "Stage", "create", "option"]

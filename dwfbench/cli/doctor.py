@@ -187,7 +187,7 @@ def plug_ins() -> Iterator[Finding]:
     from dwfbench.base import plugins
     from dwfbench.base.errors import UsageError
     from dwfbench.data import readers
-    from dwfbench.methods import contract
+    from dwfbench.methods import registry
 
     own = {"method": (), "model": tuple(models.MODELS), "data set": tuple(readers.KNOWN)}
     count = 0
@@ -199,7 +199,7 @@ def plug_ins() -> Iterator[Finding]:
             ours = point.dist is not None and point.dist.name == "dwfbench"
             count += not ours
             try:
-                contract.load(name) if kind == "method" else plugins.load(kind, point)
+                registry.load(name) if kind == "method" else plugins.load(kind, point)
             except UsageError as error:
                 if ours:
                     yield Finding(f"{kind} {name}", "problem", str(error), "install dwfbench again")

@@ -57,7 +57,7 @@ def list_(
 
 def list_methods() -> list[dict]:
     from dwfbench.base import plugins
-    from dwfbench.methods import contract
+    from dwfbench.methods import registry
 
     points, refused = plugins.find("method")
     for sentence in refused.values():
@@ -65,7 +65,7 @@ def list_methods() -> list[dict]:
     rows = []
     for name in points:
         try:
-            kind = contract.load(name)
+            kind = registry.load(name)
         except UsageError as error:
             message(str(error))
             continue

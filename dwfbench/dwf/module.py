@@ -16,50 +16,28 @@ from torch.nn.utils import parametrize
 
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf import factors as factorization
-from dwfbench.dwf import gates
-from dwfbench.dwf.factors import DEFAULT_MIN_ABS, FLOAT32_EPSILON, capped_min_abs, initial_factors
+from dwfbench.dwf.factors import DEFAULT_MIN_ABS, FLOAT32_EPSILON, capped_min_abs
 from dwfbench.dwf.gates import GROUPS
+from dwfbench.dwf.parametrization import Gated, Product
 from dwfbench.dwf.places import Depth, Layers, Place, choose, owners
 
 
-class Product(nn.Module):
-    """Parametrization of a weight as the product of D factors of its shape.
+class Parts(nn.Module):
+    """PyTorch's form of a ``parametrization.Parametrization``: a weight's factors, or its primary tensor and gates.
 
     ``sigma`` is the standard deviation of the weight before, ``min_abs`` the eps of Algorithm 1, None if nothing was
     drawn.
     """
 
-    group = "none"
-
-    def __init__(self, depth: int, sigma: float, min_abs: float | None):
+    def __init__(self, space: Product | Gated, sigma: float, min_abs: float | None = None):
         super().__init__()
-        self.depth, self.sigma, self.min_abs = depth, sigma, min_abs
+        self.space, self.sigma, self.min_abs = space, sigma, min_abs
 
-    def forward(self, *factors: Tensor) -> Tensor:
-        return factorization.product(factors)
-
-    def right_inverse(self, weight: Tensor) -> list[Tensor]:
-        return list(factorization.balanced_factors(weight, self.depth).unbind(0))
-
-    def misalignment(self, factors: list[Tensor]) -> Tensor:
-        return factorization.misalignment_of(factors)
-
-
-class Gated(Product):
-    """Parametrization of a weight as a primary tensor of its shape times D - 1 gates, one scalar a group."""
-
-    def __init__(self, depth: int, sigma: float, group: str, gate_shape: tuple[int, ...]):
-        super().__init__(depth, sigma, None)
-        self.group, self.gate_shape = group, gate_shape
-
-    def forward(self, *factors: Tensor) -> Tensor:
-        return gates.gated(factors)
+    def forward(self, *parts: Tensor) -> Tensor:
+        return self.space.weight(*parts)
 
     def right_inverse(self, weight: Tensor) -> list[Tensor]:
-        return gates.balanced_gates(weight, self.depth, self.gate_shape)
-
-    def misalignment(self, factors: list[Tensor]) -> Tensor:
-        return gates.gate_misalignment(factors)
+        return list(self.space.keep(weight))
 
 
 def factorize(
@@ -116,21 +94,18 @@ def factorize(
     for places, number in tied(model, choose(model, depth, layers)):
         weight = getattr(places[0].module, places[0].attribute)
         sigma = float(weight.detach().double().std(correction=0))
+        space: Product | Gated = Product(number, min_abs, rescale)
         if group != "none":
-            shape = shape_of_gates(places, weight, group)
-            space: Product = Gated(number, sigma, group, shape)
-            values: Sequence[Tensor] | Tensor | None = (
-                None if keep_weights else gates.open_gates(weight.detach(), number, shape)
-            )
-        elif keep_weights:
-            space, values = Product(number, sigma, None), None
-        else:
-            drawn = initial_factors(places[0].name, weight, number, min_abs, generator, rescale)
-            space, values = Product(number, sigma, capped_min_abs(min_abs, sigma)), drawn
-            clear_padding(places, drawn)
-        ready.append((places, space, values))
-    for places, space, values in ready:
-        register(places, space)
+            space = Gated(number, group, shape_of_gates(places, weight, group))
+        values: Sequence[Tensor] | None = None
+        if not keep_weights:
+            values = space.draw(places[0].name, weight.detach(), generator)
+        drawn = values is not None and group == "none"
+        if values is not None and drawn:
+            clear_padding(places, values)
+        ready.append((places, Parts(space, sigma, capped_min_abs(min_abs, sigma) if drawn else None), values))
+    for places, parts, values in ready:
+        register(places, parts)
         if values is not None:
             with torch.no_grad():
                 for factor, value in zip(factors_at(places[0]), values, strict=True):
@@ -157,7 +132,7 @@ def check(place: Place, depth: int | None) -> None:
         return
     parameter = place.module._parameters.get(place.attribute)
     if parameter is None:
-        if parametrize.is_parametrized(place.module, place.attribute) and isinstance(chain_at(place)[0], Product):
+        if parametrize.is_parametrized(place.module, place.attribute) and isinstance(chain_at(place)[0], Parts):
             raise UsageError(f"The weight {place.name} is factorized already; collapse it first.")
         raise UsageError(
             f"The weight {place.name} is computed already (weight_norm, a pruning mask); remove that first."
@@ -184,17 +159,18 @@ def shape_of_gates(places: list[Place], weight: Tensor, group: str) -> tuple[int
     return shapes.pop()
 
 
-def clear_padding(places: list[Place], factors: Tensor) -> None:
-    """Zero the drawn factors, (D, tokens, features), of the token that stands for padding."""
+def clear_padding(places: list[Place], factors: Sequence[Tensor]) -> None:
+    """Zero the drawn factors, (tokens, features) each, of the token that stands for padding."""
     for place in places:
         if isinstance(place.module, nn.Embedding) and place.module.padding_idx is not None:
-            factors[:, place.module.padding_idx] = 0
+            for factor in factors:
+                factor[place.module.padding_idx] = 0
 
 
-def register(places: list[Place], space: Product) -> None:
+def register(places: list[Place], parts: Parts) -> None:
     """Put the parametrization on all places that share a weight: they get one list of factors."""
     for place in places:
-        parametrize.register_parametrization(place.module, place.attribute, space)
+        parametrize.register_parametrization(place.module, place.attribute, parts)
         chains: Any = place.module.parametrizations
         chains[place.attribute] = chain_at(places[0])
 
@@ -212,8 +188,8 @@ def param_groups(model: nn.Module, strength: float) -> list[dict]:
     if not strength >= 0:
         raise UsageError(f"The strength must not be negative, but it is {strength}.")
     by_depth: dict[int, list[Tensor]] = {}
-    for places, space in factorized(model):
-        by_depth.setdefault(space.depth, []).extend(factors_at(places[0]))
+    for places, parts in factorized(model):
+        by_depth.setdefault(parts.space.depth, []).extend(factors_at(places[0]))
     if not by_depth:
         raise UsageError("The model is not factorized; call factorize(model, depth) first.")
     factors = {id(factor) for group in by_depth.values() for factor in group}
@@ -266,7 +242,7 @@ def misalignment(model: nn.Module) -> float:
     For groups, sum_g ||w_g||_2^{2/D} is what is subtracted. 0 without factorized weights.
     """
     with torch.no_grad():
-        return sum(float(space.misalignment(factors_at(places[0]))) for places, space in factorized(model))
+        return sum(float(parts.space.misalignment(factors_at(places[0]))) for places, parts in factorized(model))
 
 
 def init_statistics(model: nn.Module) -> list[dict]:
@@ -282,19 +258,20 @@ def init_statistics(model: nn.Module) -> list[dict]:
     """
     rows = []
     with torch.no_grad():
-        for places, space in factorized(model):
+        for places, parts in factorized(model):
+            space = parts.space
             weight = getattr(places[0].module, places[0].attribute).double()
             centred = weight - weight.mean()
             variance = float(centred.square().mean())
             redrawn = None
-            if space.min_abs is not None:
-                redrawn = factorization.redrawn(space.sigma, space.depth, space.min_abs)
+            if parts.min_abs is not None:
+                redrawn = factorization.redrawn(parts.sigma, space.depth, parts.min_abs)
             rows.append(
                 {
                     "name": places[0].name,
                     "depth": space.depth,
-                    "group": space.group,
-                    "sigma": space.sigma,
+                    "group": getattr(space, "group", "none"),
+                    "sigma": parts.sigma,
                     "std": variance**0.5,
                     "kurtosis": float(centred.pow(4).mean()) / variance**2 if variance else None,
                     "truncated": redrawn,
@@ -304,14 +281,14 @@ def init_statistics(model: nn.Module) -> list[dict]:
     return rows
 
 
-def factorized(model: nn.Module) -> Iterator[tuple[list[Place], Product]]:
+def factorized(model: nn.Module) -> Iterator[tuple[list[Place], Parts]]:
     """Every factorized weight once, in model order: the places that share it, and its parametrization."""
     found: dict[int, list[Place]] = {}
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module):
             chains: Any = module.parametrizations
             for attribute, chain in chains.items():
-                if isinstance(chain[0], Product):
+                if isinstance(chain[0], Parts):
                     found.setdefault(id(chain), []).append(Place(name, module, attribute))
     for places in found.values():
         yield places, chain_at(places[0])[0]
@@ -326,4 +303,4 @@ def chain_at(place: Place) -> Any:
 def factors_at(place: Place) -> list[Tensor]:
     """The factors of the weight at this place, in order."""
     chain = chain_at(place)
-    return [getattr(chain, f"original{index}") for index in range(chain[0].depth)]
+    return [getattr(chain, f"original{index}") for index in range(chain[0].space.depth)]

@@ -23,7 +23,7 @@ from dwfbench.runs.spec import RunSpec
 from dwfbench.training import assess, loop
 from dwfbench.training import compile as compiler
 from dwfbench.training.checkpoint import Checkpoints, Folder, Place, stop
-from dwfbench.training.lanes import Trained
+from dwfbench.training.group import Trained
 
 GRACE = 60.0
 """Seconds that processes asked to stop have for the end of a step and a checkpoint."""

@@ -1,15 +1,18 @@
 """How long a command will take: a few steps of every curve are measured, the rest is arithmetic."""
 
-import contextlib
 import time
-from dataclasses import replace
 from typing import NamedTuple
 
-from dwfbench.data.dataset import Dataset, Split
+import torch
+
+from dwfbench.data import augment
+from dwfbench.data.dataset import Dataset
+from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.execution.worker import Engine, Task
 from dwfbench.experiments import run as runner
 from dwfbench.experiments.plan import Curve
 from dwfbench.methods.contract import Method
+from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import loop
 
@@ -17,8 +20,9 @@ STEPS = 10
 PATIENCE = 3.0
 """Seconds that a curve's measured steps may take; one step must do where ten would take longer."""
 
-IN_STEP = ("reparametrize", "effective", "penalty_gradient", "project")
-"""Hooks by which a method changes what a step costs."""
+
+IN_STEP = ("decay", "penalty", "project")
+"""Hooks that are called in a step."""
 
 
 class Part(NamedTuple):
@@ -58,47 +62,40 @@ def step_times(parts: list[Part], dataset: Dataset) -> list[float]:
     times = []
     for curve, _, tasks in parts:
         one, lanes = curve.specs[0], tasks[0].lanes
-        key = (stepped(curve.method), one.batch_size, one.augment, one.precision, one.momentum, one.clip_norm, lanes)
+        key = (*stepped(curve), one.batch_size, one.augment, one.precision, one.momentum, one.clip_norm, lanes)
         if key not in measured:
             measured[key] = seconds_per_step(curve, dataset, lanes)
         times.append(measured[key])
     return times
 
 
+def stepped(curve: Curve) -> tuple[Method | None, Parametrization]:
+    """What the cost of a curve's first step depends on: the method only if it has a say in the step."""
+    method, stage = curve.method, curve.method.stages(curve.specs[0].epochs)[0]
+    plain = all(getattr(type(method), name) is getattr(Method, name) for name in IN_STEP)
+    return None if plain else method, stage.parametrization
+
+
 def seconds_per_step(curve: Curve, dataset: Dataset, lanes: int = 1) -> float:
     """Seconds that an eager step of the real trainer takes a run, where ``lanes`` are trained at once."""
-    first = measure(curve, dataset, lanes, 1)
-    return first if first * STEPS > PATIENCE else measure(curve, dataset, lanes, STEPS)
+    specs = list(curve.specs[:lanes])
+    trainer = loop.Trainer(specs[0], curve.method, dataset)
+    group = trainer.start(specs, "estimate")
+    step, part = trainer.step_of(group), dataset.train
+    index = torch.arange(specs[0].batch_size, device=part.labels.device)
+    view = augment.draw(specs[0].augment, len(index), torch.Generator()).to(index.device)
+    rate = torch.full((len(specs),), 1e-9, device=index.device)  # at this rate no lane diverges
 
+    def measure(steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            losses = step(group.state, part.images, part.labels, index, view, rate)
+        losses.tolist()  # a device is waited for
+        return (time.perf_counter() - started) / steps / len(specs)
 
-def measure(curve: Curve, dataset: Dataset, lanes: int, steps: int) -> float:
-    """Train on the first ``steps`` batches alone for two epochs, if there are two; the last one counts."""
-    # At this rate no lane diverges, which would end its training.
-    specs = [replace(one, lr=1e-9) for one in curve.specs[:lanes]]
-    samples = min(steps, len(dataset.train) // specs[0].batch_size) * specs[0].batch_size
-    few = Split(dataset.train.images[:samples], dataset.train.labels[:samples])
-    none = Split(few.images[:0], few.labels[:0])
-    trainer = loop.Trainer(specs[0], stepped(curve.method), replace(dataset, train=few, val=none))
-    clock = [time.perf_counter()]
-
-    def tick(*_) -> None:
-        clock.append(time.perf_counter())
-        if len(clock) == 3:
-            raise Enough
-
-    with contextlib.suppress(Enough):
-        list(trainer.train(specs, len(specs), tick))
-    return (clock[-1] - clock[-2]) * specs[0].batch_size / samples / len(specs)
-
-
-class Enough(Exception):
-    """Two epochs have been seen."""
-
-
-def stepped(chosen: Method) -> Method:
-    """The method, or the empty one if its steps are plain: scores can take minutes, and masks cost a step nothing."""
-    plain = all(getattr(type(chosen), name) is getattr(Method, name) for name in IN_STEP)
-    return Method() if plain else chosen
+    measure(1)
+    first = measure(1)
+    return first if first * STEPS > PATIENCE else measure(STEPS)
 
 
 def hours(parts: list[Part], seconds: list[float], dataset: Dataset, jobs: int) -> float:
@@ -109,7 +106,7 @@ def hours(parts: list[Part], seconds: list[float], dataset: Dataset, jobs: int) 
     total = 0.0
     for (curve, runs, _), step in zip(parts, seconds, strict=True):
         one = curve.specs[0]
-        shared = curve.method.shared_epochs(one.epochs)
+        shared = shared_epochs(curve.method.stages(one.epochs))
         epochs = shared * len({run.seed for run in runs}) + (one.epochs - shared) * len(runs)
         total += step * epochs * loop.steps_in_epoch(len(dataset.train), one.batch_size)
     return total / 3600 / min(jobs, sum(len(part.tasks) for part in parts))

@@ -19,9 +19,11 @@ from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.dwf.factors import decay_budget
+from dwfbench.dwf.parametrization import draw, weights_of
 from dwfbench.experiments.search import rounded
-from dwfbench.methods import contract, schedule
+from dwfbench.methods import registry
 from dwfbench.methods.contract import Method
+from dwfbench.methods.stage import rate_sum
 from dwfbench.runs import spec
 from dwfbench.runs.record import Tuned
 from dwfbench.runs.spec import RunSpec
@@ -101,7 +103,7 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
     """
     named = as_list(general([*layers, flags], "methods", ["dwf"]))
     # path/to/file.py:Class has a name of its own
-    entries = [(contract.load(name), bound) for name, bound in ((n, {}) if isinstance(n, str) else n for n in named)]
+    entries = [(registry.load(name), bound) for name, bound in ((n, {}) if isinstance(n, str) else n for n in named)]
     layers = [{**layer, "method": own_tables(layer)} for layer in layers]
     check_options({kind.name: kind for kind, _ in entries}, layers, flags)
     found: dict[tuple[Method, str], Request] = {}  # a value that is listed twice is one curve
@@ -113,7 +115,7 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
         for layer in [*(layer.get("method", {}).get(kind.name, {}) for layer in layers), given]:
             swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
         for values in itertools.product(*swept.values()):
-            chosen = contract.create(kind.name, dict(zip(swept, values, strict=True)))
+            chosen = registry.create(kind.name, dict(zip(swept, values, strict=True)))
             settings = over(settings_of(chosen, layers, flags), bound)
             setting = repr([settings.get(key) for key in spec.settings()])
             request = found.setdefault((chosen, setting), Request(chosen, settings))
@@ -136,7 +138,7 @@ def check_bound(kind: type[Method], bound: Mapping[str, Any]) -> None:
 
 def own_tables(layer: Mapping[str, Any]) -> dict[str, Mapping]:
     """The tables ``[method.NAME]`` of a layer by the names of their methods, which those from files get when loaded."""
-    return {contract.load(name).name: table for name, table in layer.get("method", {}).items()}
+    return {registry.load(name).name: table for name, table in layer.get("method", {}).items()}
 
 
 def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
@@ -153,7 +155,7 @@ def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], 
     check_knobs(kinds.values(), flags)
     for layer in layers:
         for name, table in layer.get("method", {}).items():
-            allowed = [*shared, *(item.name for item in fields(contract.load(name))), "when"]
+            allowed = [*shared, *(item.name for item in fields(registry.load(name))), "when"]
             for key in itertools.chain(table, *table.get("when", [])):
                 if key not in allowed:
                     raise UsageError(f"[method.{name}]: unknown key {key!r}{spec.nearest(key, allowed)}")
@@ -212,10 +214,10 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
         raise UsageError(
             f"{base.epochs} epochs of {steps} steps are more than {MOST_STEPS:,} steps; take fewer or a larger batch."
         )
-    phases = chosen.phases(base.epochs)
-    if sum(phase.epochs for phase in phases) != base.epochs:
-        raise UsageError(f"The phases of {chosen.name} do not add up to {base.epochs} epochs.")
-    rates = schedule.rate_sum(base.lr, phases, steps, base.warmup_epochs, base.drops, base.lr_drop_factor)
+    stages = chosen.stages(base.epochs)
+    if sum(stage.epochs for stage in stages) != base.epochs:
+        raise UsageError(f"The stages of {chosen.name} do not add up to {base.epochs} epochs.")
+    rates = rate_sum(base.lr, stages, steps, base.warmup_epochs, base.drops, base.lr_drop_factor)
     reach = decay_budget(1.0, rates, base.momentum)
     seeds = seeds_of(settings)
     needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
@@ -260,7 +262,8 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
     """The effective weights with which the method would start (of one seed; only their size is of interest)."""
     network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed)
     weights = {name: value.detach() for name, value in prunable(network).items()}
-    return chosen.effective(chosen.reparametrize(weights, torch.Generator().manual_seed(base.seed)))
+    space = chosen.stages(base.epochs)[0].parametrization
+    return weights_of(space, draw(space, weights, torch.Generator().manual_seed(base.seed)))
 
 
 def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | None) -> Sequence[float | None]:

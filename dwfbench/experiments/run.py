@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from dwfbench import models
@@ -16,6 +15,7 @@ from dwfbench.execution.collect import machine, results
 from dwfbench.execution.worker import Engine, Progress, Task
 from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
+from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.locks import Claims
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import RunSpec
@@ -166,7 +166,7 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
     worth = worth_compiling(curve, dataset)
     compile = worth and machine(engine).compiler if engine.compile is None else engine.compile
     lanes = engine.lanes or choose_lanes(curve, dataset, engine, compile)
-    if not curve.method.shared_epochs(curve.specs[0].epochs):
+    if not shared_epochs(curve.method.stages(curve.specs[0].epochs)):
         # Cut from the whole curve: the groups of a resumed command are those of its checkpoints.
         missing = {one.id for one in runs}
         groups = [[one for one in chunk if one.id in missing] for chunk in chunks(list(curve.specs), lanes)]
@@ -194,8 +194,8 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: b
         convolutions = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in network.modules())
         return 1 if compile or convolutions else min(8, runs)
     weights = {name: value.detach() for name, value in prunable(network).items()}
-    trained = curve.method.reparametrize(weights, torch.Generator().manual_seed(0))
-    copies = 4 * sum(value.numel() * value.element_size() for value in trained.values())
+    space = curve.method.stages(one.epochs)[0].parametrization
+    copies = 4 * space.parts * sum(value.numel() * value.element_size() for value in weights.values())
     activations = 64 * one.batch_size * math.prod(dataset.input_shape) * 4
     return max(1, min(runs, 64, int(machine(engine).memory / 2 / (copies + activations))))
 

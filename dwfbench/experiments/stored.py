@@ -16,7 +16,7 @@ from dwfbench.base.files import opened
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import Dataset
 from dwfbench.experiments.verify import spec_of
-from dwfbench.methods import contract
+from dwfbench.methods import registry
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import DATA_KEYS, RunSpec
 from dwfbench.runs.store import Store
@@ -82,7 +82,7 @@ def command(record: Record, results: Path) -> str:
     """
     one = spec_of(record)
     words = ["dwfbench", "run", "--method", own_path(one.method, ".py:")]
-    chosen = contract.create(one.method, dict(one.options))
+    chosen = registry.create(one.method, dict(one.options))
     for item in fields(chosen):
         words += flag(item.name, getattr(chosen, item.name))
     words += flag(record.knob, one.knob) if record.knob else []

@@ -20,7 +20,7 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
 from dwfbench.experiments import plan, run
 from dwfbench.experiments.plan import Curve, Request
-from dwfbench.methods.contract import create
+from dwfbench.methods.registry import create
 from dwfbench.runs.record import Origin, Study, Trial, Tuned, study_of
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store, read_json, write_json

@@ -13,7 +13,7 @@ from dwfbench.execution.collect import machine
 from dwfbench.execution.worker import Engine, Progress
 from dwfbench.experiments import run
 from dwfbench.experiments.plan import Curve
-from dwfbench.methods import contract
+from dwfbench.methods import registry
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import DATA_KEYS, RunSpec
 from dwfbench.runs.store import Store
@@ -64,7 +64,7 @@ def spec_of(record: Record) -> RunSpec:
     """
     if unknown := sorted(record.spec.others):
         raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
-    chosen = contract.create(record.spec.method, record.spec.options)
+    chosen = registry.create(record.spec.method, record.spec.options)
     one = RunSpec(**{**record.spec.to_dict(), "options": chosen.changed()})
     if one.id != record.id:
         raise UsageError(
@@ -127,7 +127,7 @@ def verify(
         dataset = data.load(name, data_dir=data_dir, **dict(zip(DATA_KEYS, values, strict=True))).to(engine.here)
         if other := [one.id for one in specs if checksums[one.id] != dataset.checksum]:
             raise UsageError(f"The data named {name} are not those of the run {other[0]}: their checksum differs.")
-        curves = [Curve(contract.create(one.method, dict(one.options)), (one,), 0.0, None) for one in specs]
+        curves = [Curve(registry.create(one.method, dict(one.options)), (one,), 0.0, None) for one in specs]
         compile = compiled and machine(engine).compiler if engine.compile is None else engine.compile
         run.execute(curves, dataset, store, replace(engine, compile=compile), progress)
     comparisons = []

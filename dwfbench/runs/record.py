@@ -88,7 +88,14 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 SETTINGS = tuple(name for name in Settings.__struct_fields__ if name != "others")
 
-ADDED_OPTIONS: dict[str, dict[str, Any]] = {"dwf": {"group": "none"}}
+ADDED_OPTIONS: dict[str, dict[str, Any]] = {
+    "dwf": {"group": "none", "finetune_epochs": 0, "finetune_lr": 0.1},
+    **{
+        name: {"distribution": "global"}
+        for name in ("grasp", "imp", "lamp", "magnitude", "powerprop", "snip", "synflow")
+    },
+    **{name: {"distribution": "erk"} for name in ("rigl", "set")},
+}
 """Options that records of a method may not know, with what they were run with."""
 
 

@@ -57,42 +57,6 @@ def count_sizes(weights: Iterable[Tensor]) -> Tensor:
     return total(counts)
 
 
-def kept(numel: int, compression: float) -> int:
-    """Weights kept of `numel` at a compression ratio: max(1, numel / compression), halves rounded up.
-
-    Raises UsageError if there are no weights, or the ratio is below 1, infinite or NaN.
-    """
-    if not (math.isfinite(compression) and compression >= 1):
-        raise UsageError(f"compression is {compression}, but must be a finite number of at least 1")
-    if numel < 1:
-        raise UsageError("the network has no prunable weights; it needs a Linear or Conv layer")
-    return max(1, math.floor(numel / compression + 0.5))
-
-
-def top_k_masks(scores: Mapping[str, Tensor], compression: float) -> dict[str, Tensor]:
-    """Boolean masks, shaped as the scores, that keep the `kept(N, compression)` largest of all N scores.
-
-    Exactly that many are kept: among equal scores the earlier one wins (order of the mapping, then flat
-    index). Raises UsageError as `kept` does, and for NaN scores.
-    """
-    k = kept(sum(s.numel() for s in scores.values()), compression)
-    flat = torch.cat([s.detach().flatten() for s in scores.values()])
-    if flat.isnan().any():
-        raise UsageError("some scores are NaN; check the inputs and the weights")
-    parts = largest(flat, k).split([s.numel() for s in scores.values()])
-    return {name: part.view(s.shape) for (name, s), part in zip(scores.items(), parts, strict=True)}
-
-
-def largest(scores: Tensor, count: int) -> Tensor:
-    """Boolean mask, shaped as the scores, of the `count` largest, 0 to all; among equal ones the earlier wins."""
-    flat = scores.detach().flatten()
-    if count == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    last = flat.topk(count, sorted=False).values.min()  # linear in N, where a stable sort is ten times slower
-    above, tied = flat > last, flat == last
-    return (above | (tied & (tied.cumsum(0) <= count - above.sum()))).view(scores.shape)
-
-
 def compression_ratio(numel: int, nnz: int) -> float:
     """numel / nnz; infinite if nothing is left. Raises UsageError if there was nothing to begin with."""
     if numel < 1:

@@ -23,7 +23,7 @@ from dwfbench.runs.record import Cut, Layer, Settings
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import compression_ratio, count, sparsity_report
 from dwfbench.training.evaluate import evaluate
-from dwfbench.training.lanes import Trained
+from dwfbench.training.group import Trained
 
 THRESHOLDS = (FLOAT32_EPSILON, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Further cuts at which every run is counted and tested, so that a reader can apply another paper's."""

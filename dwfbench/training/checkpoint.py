@@ -25,7 +25,7 @@ MOST = 1 << 40
 
 SUFFIX = ".safetensors"
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of a checkpoint's content; others are refused."""
 
 

@@ -27,7 +27,6 @@ def compiled(step: Callable, device: torch.device, graphs: bool = True) -> Calla
 
     With ``graphs``, on CUDA, a step is one launch instead of one a kernel, for tensors that ``stay`` was told of.
     """
-    torch.compiler.reset()  # all steps share their code, and eight variants of it are the compiler's limit
     # With this pass torch 2.11 lets a step of several lanes read weights that it has already moved.
     options: dict[str, Any] = {"reorder_for_peak_memory": False}
     if device.type == "cuda":
@@ -37,6 +36,11 @@ def compiled(step: Callable, device: torch.device, graphs: bool = True) -> Calla
 
         options["post_grad_custom_post_pass"] = OneDnnProducts()
     return torch.compile(step, fullgraph=True, dynamic=False, options=options)
+
+
+def forget() -> None:
+    """Make room for the steps of another curve: all share their code, and eight variants of it are the limit."""
+    torch.compiler.reset()
 
 
 def stay(tensors: Iterable[torch.Tensor]) -> None:

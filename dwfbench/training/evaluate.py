@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.dwf.factors import total
-from dwfbench.training.lanes import squeeze
+from dwfbench.training.lanes import lane_tensors
 
 EVALUATION_SAMPLES = 2000
 """Samples a forward pass of an evaluation takes in; bounds its memory, not its result."""
@@ -44,9 +44,10 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
     chunk = max(1, EVALUATION_SAMPLES // lanes)
     for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
         images = data.normalize(images)
-        logits = (
-            forward(squeeze(state), images)[None] if lanes == 1 else vmap(forward, in_dims=(0, None))(state, images)
-        )
+        if lanes == 1:
+            logits = forward(lane_tensors(state, 0), images)[None]
+        else:
+            logits = vmap(forward, in_dims=(0, None))(state, images)
         best = logits.argmax(-1, keepdim=True) if places == 1 else logits.topk(places, -1).indices
         hits.append((best == labels[:, None]).sum(1))  # (L, places)
         every = labels.expand(lanes, -1)

@@ -16,6 +16,11 @@ from torch import Tensor
 from dwfbench.method import Method, option
 
 
+def hoyer_square(weight: Tensor) -> Tensor:
+    """H of a tensor, 0 where all of it is 0."""
+    return weight.abs().sum().square() / weight.square().sum().clamp_min(torch.finfo(weight.dtype).tiny)
+
+
 @dataclass(frozen=True)
 class Hoyer(Method):
     """Minimises L(w) + strength * sum over the tensors of H(w)."""
@@ -28,14 +33,8 @@ class Hoyer(Method):
 
     threshold: float = option(1e-3, "final threshold on |w|", low=0)
 
-    def norm(self, weights: dict[str, Tensor]) -> Tensor:
-        return sum(weight.abs().sum().square() / weight.square().sum() for weight in weights.values())
-
-    def penalty_gradient(self, tensor: Tensor, strength: Tensor) -> Tensor:
-        inner = tuple(range(1, tensor.dim()))  # the first axis counts the runs that are trained at once
-        squares = tensor.square().sum(inner, keepdim=True).clamp_min(torch.finfo(tensor.dtype).tiny)
-        s = tensor.abs().sum(inner, keepdim=True) / squares
-        return strength * 2 * s * (tensor.sign() - s * tensor)
+    def penalty(self, trainable: dict[str, Tensor]) -> Tensor:
+        return sum(hoyer_square(weight) for weight in trainable.values())
 
     def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
         return {name: torch.where(weight.abs() < self.threshold, 0, weight) for name, weight in weights.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.func import grad
 
 from dwfbench import models
 from dwfbench.base import plugins
@@ -21,7 +22,7 @@ from dwfbench.base.machine import cores
 from dwfbench.cli import options, train
 from dwfbench.data import dataset, readers
 from dwfbench.data.readers import Source, foreign
-from dwfbench.methods import contract
+from dwfbench.methods import registry
 from dwfbench.methods.contract import Method
 from dwfbench.runs.store import Store
 from tests.conftest import SMALL
@@ -44,10 +45,10 @@ class Cut(Method):
     source: ClassVar[str] = "nobody 2020"
     odd: bool = option(False, "another set of weights")
 
-    def scores(self, start):
+    def scores(self, moment):
         from dwfbench.sparsity import prunable
         return {name: weight.detach().flatten().argsort().view_as(weight) + 0.0
-                for name, weight in prunable(start.network).items()}
+                for name, weight in moment.weights.items()}
 """
 
 NET = """
@@ -137,11 +138,20 @@ def test_the_page_shows_the_files_of_the_example():
 
 
 def test_the_page_describes_every_hook_with_its_arguments():
-    told = dict(re.findall(r"`(\w+)\(([\w, ]+)\)`", PAGE.split("## The contract")[1].split("## Testing")[0]))
+    told = dict(re.findall(r"^\| `(\w+)\(([\w, ]+)\)`", PAGE, re.MULTILINE))
     own = {"label", "changed"}  # not asked of a new method
     hooks = {name: item for name, item in vars(Method).items() if inspect.isfunction(item) and name[0] != "_"}
     arguments_of = {name: ", ".join(list(inspect.signature(item).parameters)[1:]) for name, item in hooks.items()}
     assert told | {"tunable": ""} == {name: words for name, words in arguments_of.items() if name not in own}
+
+
+@pytest.mark.parametrize(("former", "hook"), registry.FORMER_HOOKS.items())
+def test_a_hook_of_an_earlier_version_is_refused(former, hook, tmp_path):
+    """Were it ignored, the method would train dense."""
+    file = tmp_path / "mine.py"
+    file.write_text(CUT + f"\n    def {former}(self, *words):\n        return None\n")
+    with pytest.raises(UsageError, match=f"its {former} is a hook of an earlier version; see {hook}"):
+        registry.load(f"{file}:Cut")
 
 
 def test_every_command_of_the_page_works_and_the_example_is_a_method_like_ours(call, example, monkeypatch, tmp_path):
@@ -188,24 +198,16 @@ def test_the_network_and_the_data_of_the_page_work(install, call):
     assert "where the network comes from" in call("list", "models").stdout
 
 
-def test_hoyer_by_hand_and_by_autograd(example, monkeypatch):
+def test_hoyer_by_hand(example, monkeypatch):
     monkeypatch.syspath_prepend(example)
-    hoyer = contract.create("hoyer", {})
+    hoyer = registry.create("hoyer", {})
     weights = {"a": torch.tensor([[3.0, -4.0]], dtype=torch.float64)}
     assert hoyer.norm(weights) == pytest.approx(49 / 25)
     assert hoyer.norm({"one": torch.tensor([0.0, 7.0])}) == 1  # a single weight: as sparse as can be
     # s = 7 / 25; 2 s (sign(w) - s w): 14/25 (1 - 21/25) and 14/25 (-1 + 28/25)
-    hand = torch.tensor([[[14 / 25 * 4 / 25, 14 / 25 * 3 / 25]]], dtype=torch.float64)
-    torch.testing.assert_close(hoyer.penalty_gradient(weights["a"][None], torch.ones(1, 1, 1)), hand)
-
-    lanes = torch.randn(3, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    strengths = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
-    found = hoyer.penalty_gradient(lanes, strengths.view(3, 1, 1))
-    for lane, strength, gradient in zip(lanes, strengths, found, strict=True):
-        lane = lane.clone().requires_grad_()
-        (strength * hoyer.norm({"w": lane})).backward()
-        torch.testing.assert_close(gradient, lane.grad)
-    assert torch.equal(hoyer.penalty_gradient(torch.zeros(1, 4), torch.ones(1, 1)), torch.zeros(1, 4))
+    hand = torch.tensor([[14 / 25 * 4 / 25, 14 / 25 * 3 / 25]], dtype=torch.float64)
+    torch.testing.assert_close(grad(hoyer.penalty)(weights)["a"], hand)
+    assert torch.equal(grad(hoyer.penalty)({"w": torch.zeros(4)})["w"], torch.zeros(4))  # a tensor that vanished
 
 
 # ---------------------------------------------------------------- installed packages
@@ -247,7 +249,7 @@ def test_the_names_of_packages_are_suggested(install):
         "foreign-all", CUT + NET + SET, methods={"cut": "Cut"}, models={"my-net": "net"}, datasets={"stripes": "read"}
     )
     with pytest.raises(UsageError, match="did you mean cut"):
-        contract.load("cutt")
+        registry.load("cutt")
     with pytest.raises(UsageError, match=r"did you mean my-net.*resnet-20, my-net or"):
         models.check("my-nett")
     with pytest.raises(UsageError, match="did you mean stripes"):
@@ -264,7 +266,7 @@ def test_the_names_of_packages_are_suggested(install):
     ],
 )
 def test_a_name_of_ours_is_not_replaced_but_the_attempt_is_named(install, call, capsys, kind, group, name, target):
-    ours = {"method": lambda: contract.load("l1").__module__, "model": lambda: models.build("lenet-5", (1, 8, 8), 3, 0)}
+    ours = {"method": lambda: registry.load("l1").__module__, "model": lambda: models.build("lenet-5", (1, 8, 8), 3, 0)}
     install("foreign-thief", CUT + NET + SET, **{group: {name: target}})
     sentence = f"The {kind} '{name}' of foreign-thief 0.1 (foreign_thief:{target}) is left out: dwfbench has a {kind}"
     assert call("list", group).stderr.startswith(sentence)
@@ -289,9 +291,9 @@ def test_two_packages_with_one_name_are_both_left_out(install, call):
         "'cut' is left out: foreign-a 0.1 (foreign_a:Cut) and foreign-b 0.1 (foreign_b:Cut) both have one"
         in result.stderr
     )
-    assert "cut" not in contract.known()
+    assert "cut" not in registry.known()
     with pytest.raises(UsageError, match="no method 'cut'"):
-        contract.load("cut")
+        registry.load("cut")
 
 
 def test_a_name_that_no_flag_could_give_is_left_out(install):
@@ -337,9 +339,9 @@ def test_a_broken_package_is_named_with_the_reason_and_harms_nothing_else(instal
     assert result.stderr.startswith("The method 'bad' of foreign-bad 0.1 (foreign_bad:Bad) cannot be used: ")
     assert why in result.stderr
     assert result.stderr.count("\n") == 1
-    assert contract.load("cut").name == "cut"
+    assert registry.load("cut").name == "cut"
     with pytest.raises(UsageError, match="cannot be used"):
-        contract.load("bad")
+        registry.load("bad")
 
 
 def test_a_broken_package_is_not_even_imported_by_runs_of_other_methods(install, call):
@@ -370,7 +372,7 @@ def test_options_cannot_have_the_names_of_flags():
     flags = set(options.flags()) | {"help"}
     for command in (train.run, train.tune):
         flags |= {name for name in inspect.signature(command).parameters if name != "context"}
-    assert set(contract.RESERVED) >= flags
+    assert set(registry.RESERVED) >= flags
 
 
 # ---------------------------------------------------------------- data of packages
@@ -518,9 +520,9 @@ def test_options_and_tables_of_config_files_reach_a_method_from_a_file(call, tmp
 def test_what_can_be_wrong_with_a_file(tmp_path, code, word, why):
     (tmp_path / "mine.py").write_text(code)
     with pytest.raises(UsageError, match=why) as caught:
-        contract.load(word)
+        registry.load(word)
     assert "\n" not in str(caught.value)
-    assert contract.load("l1").name == "l1"
+    assert registry.load("l1").name == "l1"
 
 
 def test_a_network_from_a_file(tmp_path):

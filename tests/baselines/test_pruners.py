@@ -14,9 +14,11 @@ from baselines import str as str_file
 from baselines.rigl import RigL
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset
-from dwfbench.methods import schedule
-from dwfbench.methods.contract import Moment, create
-from dwfbench.sparsity.count import kept, prunable
+from dwfbench.methods.contract import Moment
+from dwfbench.methods.registry import create
+from dwfbench.methods.stage import Stage, rate_multiples
+from dwfbench.sparsity.count import prunable
+from dwfbench.sparsity.masks import kept
 from dwfbench.training import loop
 from tests.training.test_loop import run, spec, tiny_data
 
@@ -24,7 +26,13 @@ MASKING = ("gmp", "set", "rigl")
 
 
 def moment(weights, masks, step=0, steps=100, compression=2.0, gradients=None, seed=0):
-    return Moment(step, steps, weights, masks, compression, lambda: gradients, torch.Generator().manual_seed(seed))
+    """One in the middle of a stage."""
+    random = torch.Generator().manual_seed(seed)
+    return Moment(weights, masks, compression, step, steps, 0, False, random, gradients=lambda: gradients)
+
+
+def masked(method, at):
+    return method.masks(at, method.scores(at))
 
 
 def left(sparse):
@@ -53,7 +61,7 @@ def test_gmp_keeps_the_largest_and_what_is_pruned_stays_pruned(distribution, exp
     weights = {"a": torch.tensor([4.0, -3.0, 2.0, 9.0]), "b": torch.tensor([0.5, 0.1])}
     masks = {"a": torch.tensor([True, True, True, False]), "b": torch.tensor([True, True])}  # the 9 is gone
     one = create("gmp", {"distribution": distribution, "every": 1})
-    found = one.masks_at(moment(weights, masks, step=75, compression=2.0))
+    found = masked(one, moment(weights, masks, step=75, compression=2.0))
     assert [int(mask.sum()) for mask in found.values()] == expected
     assert not found["a"][3]
     assert found["a"][:2].all()
@@ -98,10 +106,10 @@ def test_rigl_grows_where_the_gradient_is_large_and_set_anywhere():
     weights = {"a": torch.tensor([1.0, 0.1, 0.0, 0.0, 0.0, 0.0])}
     masks = {"a": torch.tensor([True, True, False, False, False, False])}
     gradients = {"a": torch.tensor([0.0, 0.0, 0.1, -5.0, 1.0, 0.0])}
-    grown = {int(RigL(fraction=0.5).masks_at(moment(weights, masks, 0, 100, 3, gradients))["a"][2:].int().argmax())}
+    grown = {int(masked(RigL(fraction=0.5), moment(weights, masks, 0, 100, 3, gradients))["a"][2:].int().argmax())}
     assert grown == {1}
     places = {
-        int(create("set", {"fraction": 0.5}).masks_at(moment(weights, masks, seed=seed))["a"][2:].int().argmax())
+        int(masked(create("set", {"fraction": 0.5}), moment(weights, masks, seed=seed))["a"][2:].int().argmax())
         for seed in range(40)
     }
     assert places == {0, 1, 2, 3}
@@ -121,8 +129,8 @@ def test_rigl_sees_the_dense_gradient_of_the_batch():
     (lane,) = trainer.train([one])
     steps = 2 * (len(tiny_data().train) // 8)
     assert len(seen) == len(RigL(every=5).mask_steps(steps)) == RigL(every=5).extra_passes(steps) > 0
-    masked = {name: lane.sparse[name] == 0 for name in lane.sparse}
-    assert all((seen[-1][name][0][masked[name]] != 0).any() for name in masked)
+    pruned = {name: lane.sparse[name] == 0 for name in lane.sparse}
+    assert all((seen[-1][name][pruned[name]] != 0).any() for name in pruned)
 
 
 # ---------------------------------------------------------------- in the trainer
@@ -159,27 +167,25 @@ def test_a_grown_weight_starts_at_nothing():
     """The first step after an update moves a grown weight by rate x gradient, without any momentum."""
     one = spec("set", compression=3.0, options={"every": 4, "fraction": 0.9}, epochs=1, weight_decay=0.0)
     trainer = loop.Trainer(one, create("set", dict(one.options)), tiny_data())
-    states, inner, change = [], trainer.step, trainer.change_masks
+    turn = trainer.turn
 
-    def step(state, images, labels, index, view, rate):
-        if states and states[-1] is not None:
-            grown = {name: (mask > 0) & ~states[-1][name] for name, mask in state.masks.items()}
-            gradients = trainer.gradients(state, images, labels, index, view)
-            before = {name: state.weights[name][mask].clone() for name, mask in grown.items()}
-            inner(state, images, labels, index, view, rate)
-            assert sum(int(mask.sum()) for mask in grown.values()) > 0
-            for name, mask in grown.items():
-                assert (before[name] == 0).all()
-                torch.testing.assert_close(state.weights[name][mask], -rate[0] * gradients[name][mask])
-            states[:] = [None]
-            raise KeyboardInterrupt
-        return inner(state, images, labels, index, view, rate)
+    def watched(group, number, begins, index, view):
+        state = group.state
+        masks = {name: mask > 0 for name, mask in state.masks.items()}
+        turn(group, number, begins, index, view)
+        if begins:
+            return
+        grown = {name: (mask > 0) & ~masks[name] for name, mask in state.masks.items()}
+        assert sum(int(mask.sum()) for mask in grown.values()) > 0
+        assert all((state.weights[name][mask] == 0).all() for name, mask in grown.items())
+        gradients = trainer.gradients(group, 0, index, view)
+        rate = torch.tensor([0.1])
+        trainer.step_of(group)(state, trainer.data.train.images, trainer.data.train.labels, index, view, rate)
+        for name, mask in grown.items():
+            torch.testing.assert_close(state.weights[name][mask], -rate * gradients[name][mask[0]])
+        raise KeyboardInterrupt
 
-    def change_masks(group, *rest):
-        states.append({name: mask > 0 for name, mask in group.state.masks.items()})
-        change(group, *rest)
-
-    trainer.step, trainer.change_masks = step, change_masks
+    trainer.turn = watched
     with pytest.raises(KeyboardInterrupt):
         list(trainer.train([one]))
 
@@ -189,8 +195,8 @@ def test_a_grown_weight_starts_at_nothing():
 
 def test_the_budget_of_iterative_pruning_is_that_of_all_rounds():
     def epochs(rounds, rewind_to, total):
-        phases = create("imp", {"rounds": rounds, "rewind_to": rewind_to}).phases(total)
-        return [(phase.epochs, phase.skipped) for phase in phases]
+        stages = create("imp", {"rounds": rounds, "rewind_to": rewind_to}).stages(total)
+        return [(stage.epochs, stage.skipped) for stage in stages]
 
     assert epochs(2, 0, 30) == [(10, 0), (10, 0), (10, 0)]
     assert epochs(2, 0, 32) == [(12, 0), (10, 0), (10, 0)]
@@ -202,7 +208,7 @@ def test_the_budget_of_iterative_pruning_is_that_of_all_rounds():
 
 
 def test_a_skipped_part_of_a_schedule_is_left_out():
-    whole, rest = schedule.factors((schedule.Phase(4), schedule.Phase(3, skipped=1)), 5, 0)
+    whole, rest = rate_multiples((Stage(4), Stage(3, skipped=1)), 5, 0)
     assert rest == whole[5:]
 
 
@@ -210,18 +216,19 @@ def test_a_skipped_part_of_a_schedule_is_left_out():
 def test_weights_go_back_to_where_they_were(rewind_to):
     one = spec("imp", compression=9.0, options={"rounds": 2, "rewind_to": rewind_to}, epochs=8)
     trainer = loop.Trainer(one, create("imp", dict(one.options)), tiny_data())
-    starts, begin = [], trainer.begin_phase
+    starts, turn = [], trainer.turn
 
-    def begin_phase(group, phase):
-        begin(group, phase)
-        starts.append({name: value.clone() for name, value in group.state.weights.items()})
+    def watched(group, number, *rest):
+        turn(group, number, *rest)
+        if number:
+            starts.append({name: value.clone() for name, value in group.state.weights.items()})
 
-    trainer.begin_phase = begin_phase
+    trainer.turn = watched
     (lane,) = trainer.train([one])
     if rewind_to == 0:
-        origin = {name: weight.detach() for name, weight in prunable(trainer.build(0)).items()}
+        origin = {name: weight.detach() for name, weight in prunable(trainer.networks.build(0)).items()}
     else:
-        plain = spec("dense", epochs=trainer.method.phases(8)[0].epochs)
+        plain = spec("dense", epochs=trainer.stages[0].epochs)
         stopped = loop.Trainer(plain, create("dense", {}), tiny_data())
         group = stopped.start([plain], "x")
         stopped.advance(group, rewind_to, lambda *_: None)
@@ -242,7 +249,7 @@ def test_rewinding_the_learning_rate_keeps_the_weights():
     (back,) = run(spec("imp", compression=4.0, options={"rounds": 1}, epochs=4))
     assert [row["lr"] for row in lane.history] == [row["lr"] for row in back.history]
     assert lane.history[2]["train_loss"] < back.history[2]["train_loss"]
-    assert imp_file.Imp(rewind="lr").rewind_epoch(4) is None
+    assert [stage.start for stage in imp_file.Imp(rewind="lr", rounds=1).stages(4)] == ["on", "on"]
 
 
 # ---------------------------------------------------------------- LAMP, powerpropagation, ratios, STR
@@ -270,12 +277,12 @@ def test_lamp_prunes_by_its_scores_and_empties_no_layer():
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 4.0])
 def test_powerpropagation_starts_at_the_ordinary_weights(alpha):
-    one = powerprop.Powerprop(alpha=alpha)
+    power = powerprop.Powerprop(alpha=alpha).stages(3)[-1].parametrization
     weight = torch.tensor([0.04, -0.5, 0.0])
-    theta = one.reparametrize({"w": weight}, None)
-    torch.testing.assert_close(one.effective(theta)["w"], weight)
-    leaf = theta["w"][:2].clone().requires_grad_()
-    one.effective({"w": leaf})["w"].sum().backward()
+    (theta,) = power.draw("w", weight, None)
+    torch.testing.assert_close(power.weight(theta), weight)
+    leaf = theta[:2].clone().requires_grad_()
+    power.weight(leaf).sum().backward()
     torch.testing.assert_close(leaf.grad, alpha * weight[:2].abs() ** ((alpha - 1) / alpha))  # dw/dtheta
 
 
@@ -289,11 +296,11 @@ def test_ratios_keep_what_the_other_method_keeps_of_each_layer():
 
 
 def test_str_is_a_soft_threshold_of_its_sigmoid():
-    one = str_file.Str(start=-3.0)
-    trainable = one.reparametrize({"w": torch.tensor([0.5, -0.04, -0.2])}, None)
+    space = str_file.Str(start=-3.0).stages(1)[0].parametrization
+    parts = space.keep(torch.tensor([0.5, -0.04, -0.2]))
     cut = 1 / (1 + math.exp(3))
-    torch.testing.assert_close(one.effective(trainable)["w"], torch.tensor([0.5 - cut, 0.0, -0.2 + cut]))
-    assert set(trainable) == {"w", "w.threshold"}
+    torch.testing.assert_close(space.weight(*parts), torch.tensor([0.5 - cut, 0.0, -0.2 + cut]))
+    assert [part.dim() for part in parts] == [1, 0]
 
 
 def test_str_without_gradient_follows_its_decay_budget():

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from dwfbench.cli import info
-from dwfbench.methods import contract
+from dwfbench.methods import registry
 from dwfbench.runs import spec
 from dwfbench.runs.store import Store
 from tests.conftest import EVERYTHING, SMALL
@@ -92,7 +92,7 @@ def test_the_spec_in_a_record_names_all_fields_and_gives_the_id_again(trained):
     for record in records(trained[0]):
         settings = record["spec"]
         assert settings.keys() == spec.RunSpec().to_dict().keys()
-        kind = contract.create(settings["method"], settings["options"])  # refuses what is no option
+        kind = registry.create(settings["method"], settings["options"])  # refuses what is no option
         assert settings["options"].keys() == vars(kind).keys()
         assert spec.RunSpec(**settings | {"options": kind.changed()}).id == record["id"]
 

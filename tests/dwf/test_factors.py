@@ -16,6 +16,7 @@ from torch.nn.utils import prune
 import dwfbench
 from baselines.spred import Spred
 from dwfbench.base.errors import UsageError
+from dwfbench.dwf import parametrization
 from dwfbench.dwf.factors import (
     FLOAT32_EPSILON,
     balanced_factors,
@@ -492,29 +493,31 @@ def test_training_continues_exactly_from_saved_states():
 
 
 @pytest.mark.parametrize(("method", "depth"), [(Dwf(depth=2), 2), (Dwf(depth=3), 3), (Dwf(depth=4), 4), (Spred(), 2)])
-def test_penalty_gradient_is_the_gradient_of_the_penalty_in_every_lane(method, depth):
-    torch.manual_seed(0)
-    strength = torch.tensor([0.1, 0.0, 2.0])
-    weights = {"w": torch.randn(4, 5)}
-    lanes = [method.reparametrize(weights, seeded(lane)) for lane in range(3)]
-    assert list(lanes[0]) == [f"w.{d}" for d in range(depth)]
-    factors = {name: torch.stack([lane[name] for lane in lanes]).requires_grad_() for name in lanes[0]}
-    penalty = sum(strength[lane] / depth * f[lane].square().sum() for lane in range(3) for f in factors.values())
-    for factor, expected in zip(factors.values(), torch.autograd.grad(penalty, factors.values()), strict=True):
-        torch.testing.assert_close(method.penalty_gradient(factor.detach(), strength.view(3, 1, 1)), expected)
-    torch.testing.assert_close(method.effective(lanes[0])["w"], torch.stack(list(lanes[0].values())).prod(0))
+def test_the_decay_of_the_factors_is_the_gradient_of_their_penalty(method, depth):
+    space, strength = method.parametrization(), torch.tensor(0.7)
+    trained = parametrization.draw(space, {"w": torch.randn(4, 5, generator=seeded(1))}, seeded())
+    assert list(trained) == [f"w.{d}" for d in range(depth)]
+    factors = [factor.requires_grad_() for factor in trained.values()]
+    penalty = strength / depth * sum(factor.square().sum() for factor in factors)
+    for factor, expected in zip(factors, torch.autograd.grad(penalty, factors), strict=True):
+        torch.testing.assert_close(method.decay(strength) * factor.detach(), expected)
+    torch.testing.assert_close(parametrization.weights_of(space, trained)["w"], torch.stack(factors).prod(0))
+    balanced = space.keep(torch.stack(factors).prod(0).detach())  # where the penalty is the norm
+    assert sum(factor.square().sum() for factor in balanced).item() / depth == pytest.approx(
+        method.norm(parametrization.weights_of(space, trained)).item(), rel=1e-5
+    )
 
 
 def test_the_method_and_the_api_draw_the_same_factors():
     layer = nn.Linear(5, 4, bias=False)
-    factors = Dwf(depth=3).reparametrize({"weight": layer.weight.detach()}, seeded())
+    factors = Dwf(depth=3).parametrization().draw("weight", layer.weight.detach(), seeded())
     dwfbench.factorize(layer, 3, generator=seeded())
-    assert torch.equal(factors_of(layer), torch.stack(list(factors.values())))
+    assert torch.equal(factors_of(layer), torch.stack(list(factors)))
 
 
 def test_spred_starts_from_two_ordinary_draws():
     weight = torch.randn(300, 200, generator=seeded(1)) * 0.05
-    first, second = Spred().reparametrize({"w": weight}, seeded()).values()
+    first, second = Spred().parametrization().draw("w", weight, seeded())
     assert torch.equal(first, weight)
     assert second.std().item() == pytest.approx(0.05, rel=0.02)
     correlation = torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()

@@ -285,22 +285,22 @@ def test_groups_refuse_what_has_no_effect_and_ties_on_different_sides():
 def test_the_method_is_the_library_in_every_lane(group):
     layers = [nn.Linear(4, 3, bias=False) for _ in range(2)]
     method = Dwf(depth=3, group=group)
-    lanes = [method.reparametrize({"w": layer.weight.detach()}, seeded()) for layer in layers]
-    stacked = {name: torch.stack([lane[name] * 1.5 for lane in lanes]) for name in lanes[0]}
-    weights, distances = vmap(method.effective)(stacked), vmap(method.misalignment)(stacked)
-    norms = vmap(method.norm)(weights)
+    space = method.parametrization()
+    lanes = [space.draw("w", layer.weight.detach(), seeded()) for layer in layers]
+    stacked = [torch.stack([1.5 * part for part in parts]) for parts in zip(*lanes, strict=True)]
+    weights = vmap(space.weight)(*stacked)
     for index, layer in enumerate(layers):
         dwfbench.factorize(layer, 3, group=group)
-        assert [f.shape for f in factors_of(layer)] == [lane.shape[1:] for lane in stacked.values()]
+        assert [f.shape for f in factors_of(layer)] == [part.shape[1:] for part in stacked]
         for factor in factors_of(layer):
             factor.data *= 1.5
-        torch.testing.assert_close(weights["w"][index], layer.weight)
-        assert distances[index].item() == pytest.approx(dwfbench.misalignment(layer), rel=1e-5)
+        torch.testing.assert_close(weights[index], layer.weight)
+        distance = space.misalignment([part[index] for part in stacked])
+        assert distance.item() == pytest.approx(dwfbench.misalignment(layer), rel=1e-5)
         axis = 1 if group == "channel" else 0
-        assert norms[index].item() == pytest.approx(layer.weight.norm(dim=axis).pow(2 / 3).sum().item(), rel=1e-5)
-    strength = torch.tensor([0.3, 0.6])[:, None, None]
-    decay = method.penalty_gradient(stacked["w.1"], strength)
-    torch.testing.assert_close(decay, 2 * strength / 3 * stacked["w.1"])
+        norm = method.norm({"w": weights[index]}).item()
+        assert norm == pytest.approx(layer.weight.norm(dim=axis).pow(2 / 3).sum().item(), rel=1e-5)
+    assert method.decay(torch.tensor(0.3)).item() == pytest.approx(0.2)
 
 
 def test_the_option_shows_in_the_label_and_its_default_not_in_the_id():

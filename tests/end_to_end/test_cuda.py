@@ -11,7 +11,7 @@ import torch
 from dwfbench.data.augment import apply, draw
 from dwfbench.execution import worker as workers
 from dwfbench.execution.worker import Engine, Silent, Task
-from dwfbench.methods.contract import create
+from dwfbench.methods.registry import create
 from dwfbench.training import loop
 from dwfbench.training.checkpoint import stop
 from tests.training.test_checkpoint import StopsAt

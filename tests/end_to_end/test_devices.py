@@ -20,9 +20,11 @@ from dwfbench import models
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.deploy import measure
 from dwfbench.dwf.factors import total
+from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.execution import worker
-from dwfbench.methods import contract
+from dwfbench.methods import registry
 from dwfbench.methods.contract import Method
+from dwfbench.methods.stage import Stage
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import prunable
 from dwfbench.training.loop import Trainer
@@ -48,7 +50,7 @@ VARIANTS = [
     ("imp", {"rewind": "lr"}),
     ("ratios", {"of": "grasp"}),
 ]
-METHODS = [*((name, {}) for name in contract.known()), *VARIANTS]
+METHODS = [*((name, {}) for name in registry.known()), *VARIANTS]
 
 
 def photographs(per_class=1):
@@ -160,7 +162,7 @@ def numbers(result):
 
 @pytest.mark.parametrize(("name", "options"), METHODS, ids=str)
 def test_a_curve_resumed_on_the_device_is_that_of_the_cpu(name, options):
-    chosen = contract.create(name, {**SMALL.get(name, {}), **options})
+    chosen = registry.create(name, {**SMALL.get(name, {}), **options})
     settings = {"augment": "paper", "nesterov": True, "clip_norm": 1.0, "epochs": 3, "batch_size": 5 * CLASSES}
     specs = [spec(chosen, seed=0, **settings), spec(chosen, seed=1, **settings)]
     if chosen.knob and not options:  # one that goes on alone from what it shares with the first
@@ -179,13 +181,13 @@ def test_a_curve_resumed_on_the_device_is_that_of_the_cpu(name, options):
 @pytest.mark.parametrize("name", ["dwf", "grasp", "synflow"])
 @pytest.mark.parametrize("model", ["lenet-300-100", "lenet-5", "resnet-20"])
 def test_a_named_network_is_pruned_trained_and_assessed_on_the_device(model, name):
-    chosen = contract.create(name, SMALL.get(name, {}))
+    chosen = registry.create(name, SMALL.get(name, {}))
     trained("cuda", chosen, [spec(chosen, model)])
 
 
 @pytest.mark.parametrize("model", models.MODELS)
 def test_every_named_network_trains_and_is_counted_on_the_device(model):
-    chosen = contract.create("dense", {})
+    chosen = registry.create("dense", {})
     with pretended() as device:
         data = photographs().to(device)
         trainer = Trainer(spec(chosen, model), chosen, data)
@@ -246,14 +248,25 @@ def mixed(weights):
     return {name: weight * torch.ones(weight.shape) for name, weight in weights.items()}
 
 
+class Drawn(Parametrization):
+    """Drawn on another device than the generator's."""
+
+    def draw(self, name, weight, generator):
+        return (torch.randn(weight.shape, generator=generator, device=weight.device),)
+
+
+class Mixed(Parametrization):
+    def weight(self, *parts):
+        return parts[0] * torch.ones(parts[0].shape)
+
+
 WRONG = {
-    "scores": lambda self, start: mixed(prunable(start.network)),
-    "masks_at": lambda self, moment: {name: w > torch.zeros(w.shape) for name, w in moment.weights.items()},
-    "reparametrize": lambda self, weights, generator: {
-        name: torch.randn(w.shape, generator=generator, device=w.device) for name, w in weights.items()
-    },
-    "effective": lambda self, trainable: mixed(trainable),
-    "penalty_gradient": lambda self, tensor, strength: torch.zeros(tensor.shape),
+    "scores": lambda self, moment: mixed(prunable(moment.network())),
+    "masks": lambda self, moment, scores: {name: w > torch.zeros(w.shape) for name, w in moment.weights.items()},
+    "stages": lambda self, epochs: (Stage(epochs, parametrization=Drawn()),),
+    "decay": lambda self, strength: strength + torch.zeros(1),
+    "penalty": lambda self, trainable: total(weight.sum() for weight in mixed(trainable).values()),
+    "weight": Mixed,
     "project": lambda self, tensor, strength, rate: torch.maximum(tensor, torch.zeros(tensor.shape)),
     "norm": lambda self, weights: total(weight.sum() for weight in mixed(weights).values()),
     "sparsify": lambda self, weights, compression: mixed(weights),
@@ -267,7 +280,9 @@ def run_alone(chosen, data, **settings):
 
 @pytest.mark.parametrize("hook", WRONG)
 def test_a_wrong_device_in_a_method_is_found(hook):
-    own = {"name": "planted", "knob": "compression", "mask_steps": lambda self, steps: {0}, hook: WRONG[hook]}
+    own = {"name": "planted", "knob": "compression", hook: WRONG[hook]}
+    if hook == "weight":
+        own["stages"] = lambda self, epochs: (Stage(epochs, parametrization=Mixed()),)
     planted = dataclass(frozen=True)(type("Planted", (Method,), own))()
     run_alone(planted, photographs())  # on a CPU there is nothing wrong with it
     with pretended() as device, pytest.raises(RuntimeError, match="CPU"):
@@ -275,7 +290,7 @@ def test_a_wrong_device_in_a_method_is_found(hook):
 
 
 def test_a_tensor_that_does_not_move_with_its_network_is_found():
-    chosen = contract.create("dense", {})
+    chosen = registry.create("dense", {})
     run_alone(chosen, photographs(), model="forgotten")
     with pretended() as device, pytest.raises(RuntimeError, match="CPU"):
         run_alone(chosen, photographs().to(device), model="forgotten")

@@ -5,7 +5,7 @@ import torch
 
 from dwfbench import models
 from dwfbench.data.dataset import Dataset, Split
-from dwfbench.methods import contract
+from dwfbench.methods import registry
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import count
 from dwfbench.training import loop
@@ -28,12 +28,12 @@ def photographs():
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        *((model, name) for model in models.MODELS if model not in LARGE for name in contract.known()),
+        *((model, name) for model in models.MODELS if model not in LARGE for name in registry.known()),
         *((model, name) for model in LARGE for name in ("dwf", "snip")),
     ],
 )
 def test_a_step_moves_every_layer_and_keeps_pruned_weights_zero(photographs, model, name):
-    chosen = contract.create(name, OPTIONS.get(name, {}))
+    chosen = registry.create(name, OPTIONS.get(name, {}))
     knob = {None: {}, "strength": {"strength": 1e-4}, "compression": {"compression": 4.0}}[chosen.knob]
     one = RunSpec(
         method=name,
@@ -46,7 +46,7 @@ def test_a_step_moves_every_layer_and_keeps_pruned_weights_zero(photographs, mod
         **knob,
     )
     trainer = loop.Trainer(one, chosen, photographs)
-    before = trainer.effective(trainer.start([one], "before").state)
+    before = trainer.weights(trainer.start([one], "before"))
     (lane,) = trainer.train([one])
     assert lane.status == "ok", lane.error
     assert lane.history[0]["train_loss"] > 0

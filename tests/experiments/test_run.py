@@ -16,7 +16,8 @@ from dwfbench.base.errors import UsageError
 from dwfbench.execution import worker
 from dwfbench.experiments import plan as planning
 from dwfbench.experiments import run as runner
-from dwfbench.methods import contract
+from dwfbench.methods import registry
+from dwfbench.methods.stage import Stage
 from dwfbench.runs import spec
 from dwfbench.runs.store import Store
 from dwfbench.training import compile as compiler
@@ -190,16 +191,16 @@ def test_settings_that_make_no_sense_are_refused_with_their_reason(digits, layer
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(contract.known()))
+@pytest.mark.parametrize("name", sorted(registry.known()))
 def test_the_phases_of_every_method_add_up_to_its_epochs(name):
-    kind = contract.load(name)
+    kind = registry.load(name)
     several = [kind()] + ([kind(finetune_epochs=0), kind(at="init")] if name == "magnitude" else [])
     for one in several:
-        assert [sum(phase.epochs for phase in one.phases(epochs)) for epochs in range(1, 8)] == list(range(1, 8))
+        assert [sum(stage.epochs for stage in one.stages(epochs)) for epochs in range(1, 8)] == list(range(1, 8))
 
 
-def test_phases_that_do_not_add_up_are_refused(digits, monkeypatch):
-    monkeypatch.setattr(contract.load("dense"), "phases", lambda self, epochs: (contract.Phase(epochs + 1),))
+def test_stages_that_do_not_add_up_are_refused(digits, monkeypatch):
+    monkeypatch.setattr(registry.load("dense"), "stages", lambda self, epochs: (Stage(epochs + 1),))
     with pytest.raises(UsageError, match="do not add up"):
         plan(digits, methods="dense")
 

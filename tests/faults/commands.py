@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from dwfbench.methods.contract import create
+from dwfbench.methods.registry import create
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
 from tests.records import plain

@@ -33,12 +33,17 @@ class Fragile(Method):
     source: ClassVar[str] = "a test"
     decays: ClassVar[bool] = False
 
-    def penalty_gradient(self, tensor, strength):
-        if len(tensor) > LANES or strength.max() > ALONE:
+    def decay(self, strength):
+        batched = torch._C._functorch.is_batchedtensor(strength)
+        lanes = torch._C._functorch.get_unwrapped(strength) if batched else strength[None]
+        if len(lanes) > LANES or lanes.max() > ALONE:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        while (strength == HANG).any():
+        while (lanes == HANG).any():
             time.sleep(0.1)
-        return torch.where(strength > NAN, torch.nan, strength * tensor.sign())
+        return torch.where(strength > NAN, torch.nan, 0.0)
+
+    def penalty(self, trainable):
+        return sum(weight.abs().sum() for weight in trainable.values())
 
     def sparsify(self, weights, compression):
         return {name: torch.where(weight.abs() < 1e-2, 0, weight) for name, weight in weights.items()}

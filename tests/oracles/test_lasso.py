@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import Lasso
 from torch import nn
+from torch.func import grad
 
 import dwfbench
 from baselines.l1 import L1
@@ -170,8 +171,9 @@ def heavy_ball(x, y, method, rate, momentum, project_rate):
     strength = torch.tensor(ALPHA, dtype=torch.float64)
     for _ in range(3000):
         gradient = x.T @ (x @ w - y) / len(y)
-        penalty = method.penalty_gradient(w, strength)
-        velocity = momentum * velocity + (gradient if penalty is None else gradient + penalty)
+        if method.penalty({"w": w}) is not None:
+            gradient = gradient + strength * grad(method.penalty)({"w": w})["w"]
+        velocity = momentum * velocity + gradient
         w = w - rate * velocity
         moved = method.project(w, strength, torch.tensor(project_rate, dtype=torch.float64))
         w = w if moved is None else moved

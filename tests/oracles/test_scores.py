@@ -14,7 +14,8 @@ from torch.nn.utils import prune
 
 from baselines import grasp, magnitude, random, snip, synflow
 from dwfbench.base.errors import UsageError
-from dwfbench.sparsity.count import kept, prunable, top_k_masks
+from dwfbench.sparsity.count import prunable
+from dwfbench.sparsity.masks import kept, layer_counts, top_k_masks
 
 
 @pytest.fixture(autouse=True)
@@ -313,17 +314,17 @@ def test_synflow_needs_a_round():
 
 def test_layer_counts_by_hand():
     shapes = {"a": (2, 5), "b": (10, 10), "c": (4, 5, 3, 3)}  # 10 + 100 + 180 weights
-    assert random.layer_counts(shapes, 2.9, "uniform") == {
+    assert layer_counts(shapes, 2.9, "uniform") == {
         "a": 3,
         "b": 35,
         "c": 62,
     }  # 100 * (3.4, 34.5, 62.1) / 100
     # sums 7, 20, 15; 42 kept: one per unit
-    assert random.layer_counts(shapes, 290 / 42, "erk") == {"a": 7, "b": 20, "c": 15}
+    assert layer_counts(shapes, 290 / 42, "erk") == {"a": 7, "b": 20, "c": 15}
     # 84 kept: a would need 14 of 10, so it is dense and 74 are shared 20 : 15 = 42.29 : 31.71
-    assert random.layer_counts(shapes, 290 / 84, "erk") == {"a": 10, "b": 42, "c": 32}
+    assert layer_counts(shapes, 290 / 84, "erk") == {"a": 10, "b": 42, "c": 32}
     # 240 kept: after a, b would need 131 of 100, so c gets the other 130
-    assert random.layer_counts(shapes, 290 / 240, "erk") == {"a": 10, "b": 100, "c": 130}
+    assert layer_counts(shapes, 290 / 240, "erk") == {"a": 10, "b": 100, "c": 130}
 
 
 @given(
@@ -334,7 +335,7 @@ def test_layer_counts_by_hand():
 @settings(deadline=None, max_examples=200)
 def test_layer_counts_are_exact_and_within_capacity(shapes, compression, distribution):
     named = {str(i): tuple(shape) for i, shape in enumerate(shapes)}
-    counts = random.layer_counts(named, compression, distribution)
+    counts = layer_counts(named, compression, distribution)
     assert list(counts) == list(named)
     assert sum(counts.values()) == kept(sum(map(math.prod, shapes)), compression)
     assert all(0 <= counts[name] <= math.prod(shape) for name, shape in named.items())
@@ -355,7 +356,7 @@ def test_random_masks_are_exact_and_reproducible(distribution):
     assert all(torch.equal(draws[0][n], draws[1][n]) for n in draws[0])
     assert not all(torch.equal(draws[0][n], draws[2][n]) for n in draws[0])
     if distribution != "global":
-        counts = random.layer_counts({n: w.shape for n, w in prunable(net).items()}, 7, distribution)
+        counts = layer_counts({n: w.shape for n, w in prunable(net).items()}, 7, distribution)
         assert {n: int(m.sum()) for n, m in draws[0].items()} == counts
 
 
@@ -372,7 +373,7 @@ def test_unknown_distributions_are_usage_errors():
     with pytest.raises(UsageError, match="erk"):
         random.masks(chain([2, 2]), 2, "erdos")
     with pytest.raises(UsageError, match="global"):
-        random.layer_counts({"a": (2, 2)}, 2, "global")
+        layer_counts({"a": (2, 2)}, 2, "global")
 
 
 # ---------------------------------------------------------------- magnitude

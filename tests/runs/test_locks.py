@@ -10,7 +10,7 @@ import torch
 from dwfbench.execution.worker import Engine
 from dwfbench.experiments import plan
 from dwfbench.experiments import run as runner
-from dwfbench.methods.contract import create
+from dwfbench.methods.registry import create
 from dwfbench.runs import locks
 from dwfbench.runs.locks import Claims
 from dwfbench.runs.store import Store

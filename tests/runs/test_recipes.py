@@ -228,7 +228,7 @@ def test_curves_with_the_same_step_are_measured_once(parts, digits, monkeypatch)
 
 def test_scores_play_no_part_in_a_measurement(parts, digits, monkeypatch):
     (left,) = parts(CPU, methods="synflow", compression=2)
-    monkeypatch.setattr(type(left.curve.method), "initial_masks", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(type(left.curve.method), "masks", lambda *_: pytest.fail("scored"))
     assert estimate.seconds_per_step(left.curve, digits) > 0
 
 

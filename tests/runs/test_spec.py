@@ -67,10 +67,10 @@ def test_the_id_depends_neither_on_the_order_nor_on_the_spelling_of_values():
 
 
 def test_options_at_their_defaults_are_no_part_of_the_id():
-    from dwfbench.methods import contract
+    from dwfbench.methods import registry
 
-    assert contract.create("dwf", {"depth": 3, "min_abs": "0.003"}).changed() == {}
-    assert contract.create("dwf", {"depth": 4}).changed() == {"depth": 4}
+    assert registry.create("dwf", {"depth": 3, "min_abs": "0.003"}).changed() == {}
+    assert registry.create("dwf", {"depth": 4}).changed() == {"depth": 4}
 
 
 def test_every_field_changes_the_id():

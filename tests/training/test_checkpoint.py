@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from dwfbench.methods.contract import create
+from dwfbench.methods.registry import create
 from dwfbench.runs.store import Store
 from dwfbench.training import checkpoint, loop
 from dwfbench.training.checkpoint import Checkpoints, Folder, stop
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_is_damaged_or_of_another_run_is_refused_in_a_sentence
     one, data, notes = spec("dwf", strength=1e-3), tiny_data(), []
     path = interrupted(tmp_path, one, data)
     content = path.read_bytes()
-    other = {"schema": ('"schema\\": 1', '"schema\\": 2'), "runs": ("0.001", "0.002"), "data": ("0" * 16, "1" * 16)}
+    other = {"schema": ('"schema\\": 2', '"schema\\": 1'), "runs": ("0.001", "0.002"), "data": ("0" * 16, "1" * 16)}
     if damage in other:
         old, new = (text.replace('"', '\\"', 1).encode() for text in other[damage])
         assert content.count(old) == 1

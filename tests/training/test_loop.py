@@ -11,10 +11,11 @@ from torch.nn.functional import cross_entropy
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset, Split
-from dwfbench.methods.contract import create
+from dwfbench.methods.registry import create
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import evaluate, loop
 from dwfbench.training.assess import assess
+from dwfbench.training.lanes import generator, shuffled
 
 SHAPE = (1, 4, 4)
 
@@ -90,7 +91,7 @@ def plain_loop(one, data, penalty=None):
     )
     steps = len(data.train.labels) // one.batch_size
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, one.epochs * steps)
-    order = loop.generator(one.seed, "batches")
+    order = generator(one.seed, "batches")
     network.train()
     for _ in range(one.epochs):
         index = torch.randperm(len(data.train.labels), generator=order)
@@ -278,13 +279,13 @@ def test_runs_of_one_seed_share_initial_weights_and_batches_across_methods():
         for name, value in initial.items():
             kept = lane.state[name] != 0
             assert torch.equal(lane.state[name][kept], value[kept])
-    orders = [loop.shuffled(60, 8, 7, [spec(seed=3)], {3: loop.generator(3, "batches")}, "cpu") for _ in "ab"]
+    orders = [shuffled(60, 8, 7, [spec(seed=3)], {3: generator(3, "batches")}, "cpu") for _ in "ab"]
     assert torch.equal(*orders)
 
 
 def test_lanes_of_different_seeds_see_their_own_batches():
     specs = [spec(seed=0), spec(seed=1), spec(seed=0, lr=0.2)]
-    index = loop.shuffled(60, 8, 7, specs, {s: loop.generator(s, "batches") for s in (0, 1)}, "cpu")
+    index = shuffled(60, 8, 7, specs, {s: generator(s, "batches") for s in (0, 1)}, "cpu")
     assert index.shape == (7, 3, 8)
     assert torch.equal(index[:, 0], index[:, 2])
     assert not torch.equal(index[:, 0], index[:, 1])

@@ -1,0 +1,131 @@
+"""How methods are found and made: by entry points of the group ``dwfbench.methods``, ours and third parties' alike, or
+in a single file (see ``dwfbench.base.plugins``).
+"""
+
+from dataclasses import Field, fields
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from dwfbench.base import plugins
+from dwfbench.base.errors import UsageError
+from dwfbench.methods.contract import Method
+from dwfbench.runs.spec import CURVE_KEYS, OWN, nearest, settings
+
+
+def known() -> dict[str, EntryPoint]:
+    """Entry points of all installed methods, by name; without those that ``plugins.find`` refuses."""
+    return plugins.find("method")[0]
+
+
+def load(name: str) -> type[Method]:
+    """The class of a method: an installed one by its name, or ``path/to/file.py:Class``.
+
+    A class from a file is named ``Class@<checksum>``, and is found under that name too in this process. UsageError
+    for an unknown name (with the nearest one), and for a class that fails or breaks the contract.
+    """
+    if plugins.names_file(name):
+        return _from_file(plugins.read("method", name))
+    if (found := plugins.taken("method", name)) is not None:
+        return found
+    points, refused = plugins.find("method")
+    if name in refused:
+        plugins.tell(refused[name])
+    if name not in points:
+        plugins.refuse_forgotten("method", name)
+        raise UsageError(f"There is no method {name!r}{nearest(name, points)} `dwfbench list methods` shows them.")
+    kind = plugins.load("method", points[name])
+    if why := fault(kind, name):
+        raise UsageError(plugins.broken("method", points[name], why))
+    return kind
+
+
+def _from_file(file: plugins.File) -> type[Method]:
+    if file.attribute in known():
+        raise UsageError(f"There is a method {file.attribute!r} already; give the class in {file.path} another name.")
+    kind = plugins.take(file)
+    if why := fault(kind, file.identity):
+        raise UsageError(f"The method {file.path}:{file.attribute} cannot be used: {why}.")
+    return kind
+
+
+RESERVED = (
+    *(*settings(), *OWN, *CURVE_KEYS, "methods", "title", "when"),
+    *("recipe", "config", "data_dir", "results", "device", "threads", "lanes", "jobs", "compile", "eval_every"),
+    *(
+        "checkpoint_minutes",
+        "timeout_minutes",
+        "ray",
+        "cpus_per_group",
+        "gpus_per_group",
+        "tuned",
+        "save_model",
+        "dry_run",
+        "force",
+        "debug",
+        "trials",
+        "lr_range",
+        "area",
+        "help",
+    ),
+)
+"""What an option of a method cannot be called: flags of commands, and keys of recipes."""
+
+KINDS = (bool, int, float, str, int | None, float | None, str | None)
+"""What an option of a method can be."""
+
+
+FORMER_HOOKS = {
+    "phases": "stages",
+    "shared_epochs": "Stage.knob_free",
+    "rewind_epoch": "Stage.start",
+    "reparametrize": "Stage.parametrization",
+    "effective": "Stage.parametrization",
+    "initial_masks": "masks",
+    "masks_after": "masks",
+    "masks_at": "masks",
+    "penalty_gradient": "penalty",
+    "misalignment": "Parametrization.misalignment",
+}
+"""Hooks of earlier versions and what took their place: a class that has one would be trained without it."""
+
+
+def fault(kind: Any, name: str) -> str | None:
+    """What in a class breaks the contract of a method called ``name``, as half a sentence; None where all is well."""
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        return "it is not a subclass of dwfbench.method.Method"
+    if kind.name != name:
+        return f"its class has the name {kind.name!r} and not {name!r}"
+    if kind.knob not in (None, "strength", "compression"):
+        return f"its knob must be 'strength', 'compression' or None, not {kind.knob!r}"
+    if not all(isinstance(text, str) for text in (kind.summary, kind.source)):
+        return "its summary and source must be texts"
+    if any(isinstance(value, Field) for value in vars(kind).values()):
+        return "its class has options but is not decorated with @dataclass(frozen=True)"
+    for former, hook in FORMER_HOOKS.items():
+        if hasattr(kind, former):
+            return f"its {former} is a hook of an earlier version; see {hook} in docs/adding-a-method.md"
+    for item in fields(kind):
+        if "help" not in item.metadata:
+            return f"its option {item.name!r} is not made with dwfbench.method.option"
+        if item.name in RESERVED:
+            return f"its option {item.name!r} has the name of a flag or key that all methods share"
+        if item.type not in KINDS:
+            allowed = (
+                "bool, int, float or str (or None), and not a text, which `from __future__ import annotations` makes"
+            )
+            return f"its option {item.name!r} must be annotated with {allowed}"
+    try:
+        kind().label()
+    except (Exception, SystemExit) as error:
+        return f"it cannot be made with its defaults ({plugins.reason(error)})"
+    return None
+
+
+def create(name: str, options: dict[str, Any]) -> Method:
+    """A method with its options; UsageError for an unknown option, naming the nearest."""
+    kind = load(name)
+    names = [item.name for item in fields(kind)]
+    for key in options:
+        if key not in names:
+            raise UsageError(f"The method {name} has no option {key!r}{nearest(key, names)}")
+    return kind(**options)

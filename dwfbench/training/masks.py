@@ -1,0 +1,92 @@
+"""Asking a method for masks: what it may look at, scores once a seed, and whose time that was."""
+
+import functools
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dwfbench.base.errors import UsageError
+from dwfbench.dwf.parametrization import Parametrization, part_names
+from dwfbench.methods.contract import Method, Moment, Tensors
+from dwfbench.training.group import Group
+from dwfbench.training.lanes import generator, lane_of, lane_tensors
+from dwfbench.training.networks import Networks
+
+
+class Masks:
+    """Chooses and applies the masks of groups; ``steps`` is their number in a whole training."""
+
+    def __init__(self, networks: Networks, method: Method, steps: int):
+        self.networks, self.method, self.steps = networks, method, steps
+        self.initial_scores: dict[int, tuple[Tensors | None, float]] = {}  # by seed, with the seconds that they took
+
+    def choose(
+        self, group: Group, weights: Tensors, step: int, stage: int, begins: bool, gradients: Callable[[int], Tensors]
+    ) -> list[Tensors | None]:
+        """The masks of every lane before a step, from the effective ``weights`` (L, ...); None: they stay as they are.
+
+        ``begins`` says whether the step is the first of stage ``stage``; ``gradients(lane)`` are those on its batch.
+        The time is charged to the lanes, each for its own.
+        """
+        started = time.perf_counter()
+        chosen: list[Tensors | None] = []
+        for lane, trained in enumerate(group.lanes):
+            own = lane_tensors(weights, lane)
+            kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in own.items()}
+            if trained.status != "ok" or not all(weight.isfinite().all() for weight in own.values()):
+                chosen.append(kept)  # a lane that ended, or will with this epoch, has nothing to choose from but NaNs
+                continue
+            spec = trained.spec
+            moment = Moment(
+                weights=own,
+                masks=kept | {name: mask[lane] > 0 for name, mask in group.state.masks.items()},
+                compression=spec.compression,
+                step=step,
+                steps=self.steps,
+                stage=stage,
+                begins=begins,
+                generator=self.randomness(spec.seed, step),
+                input_shape=self.networks.data.input_shape,
+                network=functools.cache(
+                    functools.partial(self.networks.module, spec.seed, own, *lane_of(group.state, lane)[1:3])
+                ),
+                batch=functools.partial(self.batch, spec.seed),
+                gradients=functools.cache(functools.partial(gradients, lane)),
+            )
+            scores, seconds = self.scores(moment, spec.seed)
+            clock = time.perf_counter()
+            chosen.append(self.method.masks(moment, scores))
+            trained.charge(seconds + time.perf_counter() - clock)
+        group.since += time.perf_counter() - started
+        return chosen
+
+    def scores(self, moment: Moment, seed: int) -> tuple[Tensors | None, float]:
+        """The method's scores and the seconds they took; those of an initial network are computed once a seed."""
+        started = time.perf_counter()
+        if moment.step:
+            return self.method.scores(moment), time.perf_counter() - started
+        if seed not in self.initial_scores:
+            scores = self.method.scores(moment)
+            # Those of one seed only are kept: they are as large as the network.
+            self.initial_scores = {seed: (scores, time.perf_counter() - started)}
+        return self.initial_scores[seed]
+
+    def randomness(self, seed: int, step: int) -> torch.Generator:
+        return generator(seed, f"masks:{self.method.name}:{step}") if step else self.networks.randomness(seed)
+
+    def batch(self, seed: int, per_class: int) -> tuple[Tensor, Tensor]:
+        return self.networks.data.balanced_batch(per_class, generator(seed, "scores"))
+
+    def apply(self, group: Group, masks: Tensors, parametrization: Parametrization) -> None:
+        """Put the lanes under masks (L, ...), by the names of the weights; steps keep them there."""
+        for name, mask in masks.items():
+            part = group.state.weights.get(part_names(parametrization, name)[0])
+            if part is None or part.shape != mask.shape:
+                raise UsageError(f"{self.method.name} masks {name}, but there is no weight of that name and shape.")
+            if name in group.state.masks:  # in place, so that a compiled step stays the same
+                group.state.masks[name].copy_(mask)
+            else:
+                group.state.masks[name] = mask.to(part)
+            part.mul_(group.state.masks[name])

@@ -1,0 +1,87 @@
+"""Networks as a trainer needs them: built from a seed, as tensors to train, and as modules again."""
+
+import itertools
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.func import vmap
+
+from dwfbench import models
+from dwfbench.data.dataset import Dataset
+from dwfbench.dwf import parametrization as spaces
+from dwfbench.dwf.parametrization import Parametrization
+from dwfbench.methods.contract import Method, Tensors
+from dwfbench.runs.spec import RunSpec
+from dwfbench.sparsity.count import prunable
+from dwfbench.training.group import Network
+from dwfbench.training.lanes import generator, stack
+
+
+class Networks:
+    """The networks of a curve's runs, on the device of ``data``."""
+
+    def __init__(self, spec: RunSpec, method: Method, data: Dataset):
+        self.spec, self.method, self.data = spec, method, data
+        self.device = data.train.images.device
+
+    def build(self, seed: int) -> nn.Module:
+        """The initial network of a seed."""
+        return models.build(self.spec.model, self.data.input_shape, self.data.classes, seed).to(self.device)
+
+    def initial(self, seeds: Iterable[int], parametrization: Parametrization) -> Network:
+        """The initial networks of the lanes' seeds, stacked."""
+        weights, others, buffers = [], [], []
+        for seed in seeds:
+            network = self.build(seed)
+            dense = {name: weight.detach() for name, weight in prunable(network).items()}
+            weights.append(spaces.draw(parametrization, dense, self.randomness(seed)))
+            others.append({name: value.detach() for name, value in network.named_parameters() if name not in dense})
+            buffers.append(dict(network.named_buffers()))
+        return Network(stack(weights), stack(others), stack(buffers))
+
+    def module(self, seed: int, weights: Tensors, others: Tensors, buffers: Tensors) -> nn.Module:
+        """A network of the seed's with these values."""
+        network, values = self.build(seed), {**weights, **others, **buffers}
+        with torch.no_grad():
+            for name, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):
+                tensor.copy_(values[name])
+        return network
+
+    def randomness(self, seed: int) -> torch.Generator:
+        """The method's own random numbers before training."""
+        return generator(seed, f"method:{self.method.name}")
+
+
+@torch.no_grad()
+def effective(parametrization: Parametrization, trained: Tensors) -> Tensors:
+    """The prunable weights of all lanes as the network sees them, (L, ...)."""
+    return vmap(lambda tensors: spaces.weights_of(parametrization, tensors))(trained)
+
+
+def reparametrized(before: Parametrization, after: Parametrization, trained: Tensors) -> Tensors:
+    """What is trained of all lanes in the one parametrization, for the same weights in another."""
+    weights = effective(before, trained)
+    lanes = len(next(iter(weights.values())))
+    return stack([spaces.keep(after, {name: value[lane] for name, value in weights.items()}) for lane in range(lanes)])
+
+
+def written(old: Tensors, new: Tensors) -> Tensors:
+    """The new values, in the memory of the old tensors where these are as many: a compiled step stays the same."""
+    if old is new:
+        return old
+    if old.keys() != new.keys():
+        return copied(new)
+    for name, value in new.items():
+        old[name].copy_(value)
+    return old
+
+
+def copied(tensors: Tensors) -> Tensors:
+    """The tensors, in memory of their own."""
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def zeros(tensors: Tensors) -> Tensors:
+    """As many zeros."""
+    return {name: torch.zeros_like(value) for name, value in tensors.items()}

@@ -1,0 +1,108 @@
+"""One step of SGD on one network: loss gradient, clipping, decay or penalty, momentum, move, project, mask.
+
+This is all the training that there is; ``lanes.py`` maps it over the networks that are trained at once, ``loop.py``
+repeats it. The state is written in place, and there is no control flow on values, so that torch.compile can fuse
+factor products, their gradients, decay, momentum and masks.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+from torch.nn.functional import cross_entropy
+
+from dwfbench.dwf.factors import total
+from dwfbench.dwf.parametrization import Parametrization, part_names, weights_of
+from dwfbench.methods.contract import Method, Tensors
+from dwfbench.methods.stage import Stage
+from dwfbench.runs.spec import RunSpec
+from dwfbench.sparsity.count import prunable
+
+
+class State(NamedTuple):
+    """All tensors that a step reads and writes; in a group of lanes each has a leading axis L.
+
+    ``weights`` are what is trained in the place of the prunable weights, ``others`` the network's other parameters;
+    ``velocity`` is momentum's, by the names of both (empty without momentum); ``masks`` are 0 or 1, by the names of
+    prunable weights, for all or none of them; ``strength`` is the penalty's, a number.
+    """
+
+    weights: Tensors
+    others: Tensors
+    buffers: Tensors
+    velocity: Tensors
+    masks: Tensors
+    strength: Tensor
+
+
+def make_loss(network: nn.Module, parametrization: Parametrization, spec: RunSpec) -> Callable:
+    """loss(weights, others, buffers, images (B, C, H, W), labels (B,)) -> cross-entropy (), (the same, new buffers)."""
+
+    def loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
+        buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
+            tensors = {**weights_of(parametrization, weights), **others, **buffers}
+            logits = functional_call(network, tensors, (images,))
+        value = cross_entropy(logits.float(), labels)
+        return value, (value.detach(), buffers)
+
+    return loss
+
+
+def make_step(
+    network: nn.Module, method: Method, stage: Stage, spec: RunSpec, penalised: bool
+) -> Callable[[State, Tensor, Tensor, Tensor], Tensor]:
+    """step(state, images (B, C, H, W), labels (B,), learning rate ()) -> loss (), which moves the state.
+
+    ``penalised`` says whether the method's ``penalty`` acts in this stage, and is not None.
+    """
+    loss_gradient = grad(make_loss(network, stage.parametrization, spec), argnums=(0, 1), has_aux=True)
+    penalty_gradient = grad(method.penalty)
+    masked = {name: part_names(stage.parametrization, name)[0] for name in prunable(network)}
+
+    @torch.no_grad()
+    def step(state: State, images: Tensor, labels: Tensor, rate: Tensor) -> Tensor:
+        (of_weights, of_others), (loss, buffers) = loss_gradient(*state[:3], images, labels)
+        gradients = {**of_weights, **of_others}
+        if spec.clip_norm:
+            length = total(gradient.square().sum() for gradient in gradients.values()).sqrt()
+            factor = (spec.clip_norm / length.clamp_min(1e-12)).clamp_max(1)
+            gradients = {name: gradient * factor for name, gradient in gradients.items()}
+        decay = decay_of(method, stage, spec, state.strength)
+        if decay is not None:
+            for name, weight in state.weights.items():
+                gradients[name] = gradients[name] + decay * weight
+        if penalised:
+            for name, gradient in penalty_gradient(state.weights).items():
+                gradients[name] = gradients[name] + state.strength * gradient
+
+        for name, value in {**state.weights, **state.others}.items():
+            direction = gradients[name]
+            if spec.momentum:
+                velocity = state.velocity[name].mul_(spec.momentum).add_(direction)
+                direction = direction + spec.momentum * velocity if spec.nesterov else velocity
+            value.sub_(rate * direction)
+
+        for value in state.weights.values():
+            projected = method.project(value, state.strength, rate / (1 - spec.momentum))
+            if projected is not None:
+                value.copy_(projected)
+        for name, mask in state.masks.items():  # momentum too, or a pruned weight would come back
+            state.weights[masked[name]].mul_(mask)
+            if spec.momentum:
+                state.velocity[masked[name]].mul_(mask)
+        for name, value in buffers.items():
+            state.buffers[name].copy_(value)
+        return loss
+
+    return step
+
+
+def decay_of(method: Method, stage: Stage, spec: RunSpec, strength: Tensor) -> Tensor | float | None:
+    """The coefficient of weight decay on all that is trained for weights; None for no decay."""
+    own = method.decay(strength) if stage.penalised else None
+    if own is not None:
+        return own
+    return spec.weight_decay if method.decays and spec.weight_decay else None
