@@ -29,6 +29,7 @@ class Gmp(Pruner):
     name: ClassVar[str] = "gmp"
     summary: ClassVar[str] = "gradual magnitude pruning during training, on a cubic schedule"
     source: ClassVar[str] = "Zhu and Gupta, ICLR 2018 workshop, arXiv 1710.01878"
+    look: ClassVar[tuple] = ("#44aa99", "h")
 
     distribution: str = option("uniform", "how layers share the kept weights", choices=DISTRIBUTIONS)
     begin: float = option(0.0, "part of training before the first pruning", low=0, high=1)

@@ -52,6 +52,7 @@ class Grasp(Pruner):
     name: ClassVar[str] = "grasp"
     summary: ClassVar[str] = "at initialisation, keep the largest w * Hg: what gradient flow needs"
     source: ClassVar[str] = "Wang, Zhang and Grosse, ICLR 2020, arXiv 2002.07376"
+    look: ClassVar[tuple] = ("#882255", "v")
 
     samples_per_class: int = option(10, "samples of each class in the scoring batch", low=1)
     temperature: float = option(200.0, "divisor of the logits", low=0, open=True)

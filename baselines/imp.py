@@ -30,6 +30,7 @@ class Imp(Pruner):
     name: ClassVar[str] = "imp"
     summary: ClassVar[str] = "train, prune by |w|, rewind weights or learning rate, and again; --epochs for all rounds"
     source: ClassVar[str] = "Frankle and Carbin, ICLR 2019, arXiv 1803.03635; Renda et al., ICLR 2020, arXiv 2003.02389"
+    look: ClassVar[tuple] = ("#aa4499", "<")
 
     rounds: int = option(4, "prunings", low=1)
     rewind: str = option("weights", "what goes back at a round's start", choices=("weights", "lr"))

@@ -26,6 +26,7 @@ class L1(Method):
     knob: ClassVar[str] = "strength"
     summary: ClassVar[str] = "L1 penalty on plain weights by subgradient, then a threshold; or proximal steps"
     source: ClassVar[str] = "Tibshirani, J. R. Stat. Soc. B 1996; Daubechies et al. 2004 for the proximal step"
+    look: ClassVar[tuple] = ("#e69f00", "s")
     decays: ClassVar[bool] = False
 
     proximal: bool = option(False, "soft-threshold after every step instead of a subgradient")

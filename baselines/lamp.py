@@ -33,6 +33,7 @@ class Lamp(Magnitude):
     name: ClassVar[str] = "lamp"
     summary: ClassVar[str] = "as magnitude, by scores that are comparable across layers"
     source: ClassVar[str] = "Lee, Park, Mo, Ahn and Shin, ICLR 2021, arXiv 2010.07611"
+    look: ClassVar[tuple] = ("#8c564b", ">")
 
     def importance(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: scores(weight) for name, weight in weights.items()}

@@ -32,6 +32,7 @@ class Magnitude(Pruner):
     name: ClassVar[str] = "magnitude"
     summary: ClassVar[str] = "train dense, keep the largest |w|, fine-tune within the same epoch budget"
     source: ClassVar[str] = "Han, Pool, Tran and Dally, NeurIPS 2015, arXiv 1506.02626"
+    look: ClassVar[tuple] = ("#d55e00", "^")
 
     at: str = option("trained", "which network is pruned", choices=("trained", "init"))
     finetune_epochs: int | None = option(None, "epochs after pruning (none: a third of all, 0: one-shot)", low=0)

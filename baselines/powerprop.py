@@ -43,6 +43,7 @@ class Powerprop(Magnitude):
     name: ClassVar[str] = "powerprop"
     summary: ClassVar[str] = "weights theta |theta|^(alpha - 1), then as magnitude"
     source: ClassVar[str] = "Schwarz et al., NeurIPS 2021, arXiv 2110.00296"
+    look: ClassVar[tuple] = ("#d4b106", "d")
 
     alpha: float = option(2.0, "power, 1: plain weights", low=1)
 

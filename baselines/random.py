@@ -60,6 +60,7 @@ class Random(Pruner):
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "at initialisation, keep random weights"
     source: ClassVar[str] = "ERK: Mocanu et al. 2018; Evci et al., ICML 2020, arXiv 1911.11134"
+    look: ClassVar[tuple] = ("#999933", "*")
 
     def label(self) -> str:
         return f"random ({self.distribution})"

@@ -29,6 +29,7 @@ class Ratios(Method):
     knob: ClassVar[str] = "compression"
     summary: ClassVar[str] = "at initialisation, keep random weights, as many in each layer as another method keeps"
     source: ClassVar[str] = "Su et al., NeurIPS 2020, arXiv 2009.11094; Liu et al., ICLR 2022, arXiv 2202.02643"
+    look: ClassVar[tuple] = ("#661100", "p")
 
     of: str = option("synflow", "method whose layers' densities are taken", choices=OTHERS)
 

@@ -20,6 +20,7 @@ class RigL(Set):
     name: ClassVar[str] = "rigl"
     summary: ClassVar[str] = "sparse from the start (ERK); drops small weights, grows those of large gradient"
     source: ClassVar[str] = "Evci, Gale, Menick, Castro and Elsen, ICML 2020, arXiv 1911.11134"
+    look: ClassVar[tuple] = ("#117733", "v")
 
     def growth(self, moment: Moment) -> dict[str, Tensor]:
         return {name: gradient.abs() for name, gradient in moment.gradients().items()}

@@ -28,6 +28,7 @@ class Set(Pruner):
     name: ClassVar[str] = "set"
     summary: ClassVar[str] = "sparse from the start (ERK); drops small weights and grows random ones"
     source: ClassVar[str] = "Mocanu et al., Nature Communications 2018; cosine and ERK: Evci et al., ICML 2020"
+    look: ClassVar[tuple] = ("#b2182b", "D")
 
     distribution: str = option("erk", "how layers share the kept weights", choices=DISTRIBUTIONS)
     fraction: float = option(0.3, "share of a layer's kept weights that the first update moves", low=0, high=1)

@@ -71,6 +71,7 @@ class Snip(Pruner):
     name: ClassVar[str] = "snip"
     summary: ClassVar[str] = "at initialisation, keep the largest |w * dL/dw|"
     source: ClassVar[str] = "Lee, Ajanthan and Torr, ICLR 2019, arXiv 1810.02340"
+    look: ClassVar[tuple] = ("#009e73", "D")
 
     samples_per_class: int = option(10, "samples of each class in the scoring batch", low=1)
     bn_training: bool = option(False, "BatchNorm in training mode while scoring")

@@ -34,6 +34,7 @@ class Spred(FactorMethod):
     name: ClassVar[str] = "spred"
     summary: ClassVar[str] = "two factors, each with the layer's ordinary initialisation, L2 decay on both"
     source: ClassVar[str] = "Ziyin and Wang, ICML 2023, arXiv 2210.01212"
+    look: ClassVar[tuple] = ("#cc79a7", "P")
 
     depth = 2  # without an annotation: no option
 

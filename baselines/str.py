@@ -46,6 +46,7 @@ class Str(Method):
     knob: ClassVar[str] = "strength"
     summary: ClassVar[str] = "weights under soft thresholds, one a layer, that are learned under weight decay"
     source: ClassVar[str] = "Kusupati et al., ICML 2020, arXiv 2002.03231"
+    look: ClassVar[tuple] = ("#6f42c1", "^")
     decays: ClassVar[bool] = False
 
     start: float = option(-200.0, "initial s of every layer; our own choice", high=0)

@@ -94,6 +94,7 @@ class Synflow(Pruner):
     name: ClassVar[str] = "synflow"
     summary: ClassVar[str] = "at initialisation and without data, iteratively keep the largest synaptic flow"
     source: ClassVar[str] = "Tanaka, Kunin, Yamins and Ganguli, NeurIPS 2020, arXiv 2006.05467"
+    look: ClassVar[tuple] = ("#000000", "X")
 
     rounds: int = option(100, "pruning rounds", low=1, high=100_000)
 

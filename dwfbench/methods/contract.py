@@ -65,6 +65,7 @@ class Method:
     knob: ClassVar[str | None] = None  # "strength", "compression" or None
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    look: ClassVar[tuple] = ()  # colour and marker in figures, a literal: they read it from the source
     decays: ClassVar[bool] = True  # whether RunSpec.weight_decay applies; False for methods with a penalty
 
     def __post_init__(self):

@@ -55,6 +55,7 @@ class Dwf(FactorMethod):
     name: ClassVar[str] = "dwf"
     summary: ClassVar[str] = "weights as products of D factors under plain L2 decay: an L_{2/D} penalty by SGD alone"
     source: ClassVar[str] = "Kolb, Weber, Bischl, Ruegamer, ICLR 2025, arXiv 2502.02496"
+    look: ClassVar[tuple] = (("#0b3d91", "#2f7fd0", "#6db6ea", "#abd9f5"), "o")
 
     depth: int = option(3, "number of factors D", low=2, high=64)
     min_abs: float = option(DEFAULT_MIN_ABS, "smallest initial |weight|, at most sigma / 4 of the layer", low=0)

@@ -29,6 +29,7 @@ class Hoyer(Method):
     knob: ClassVar[str] = "strength"
     summary: ClassVar[str] = "Hoyer-square penalty on plain weights, then a threshold"
     source: ClassVar[str] = "Yang, Wen and Li, ICLR 2020, arXiv 1908.09979"
+    look: ClassVar[tuple] = ("#00798c", "p")  # in figures: colour and marker
     decays: ClassVar[bool] = False  # no weight decay beside the penalty
 
     threshold: float = option(1e-3, "final threshold on |w|", low=0)
