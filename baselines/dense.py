@@ -13,4 +13,4 @@ class Dense(Method):
     name: ClassVar[str] = "dense"
     summary: ClassVar[str] = "plain training, the reference"
     source: ClassVar[str] = "-"
-    look: ClassVar[tuple] = ("#777777", "", (5, 2.5))
+    look: ClassVar[tuple] = ("#777777", "")
