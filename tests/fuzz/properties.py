@@ -28,7 +28,8 @@ from dwfbench.experiments import stored as restore
 from dwfbench.runs import resultsets, spec
 from dwfbench.runs.record import Record
 from dwfbench.runs.store import Store
-from dwfbench.show import report, tables
+from dwfbench.show import tables
+from dwfbench.show.report import grids, provenance
 from tests.fuzz import seeds
 from tests.fuzz.seeds import ID
 
@@ -201,7 +202,7 @@ def archive(content: bytes) -> bool:
         assert set(results.latency["id"]) <= set(frame["id"])
         assert set(frame["id"]) <= {record.id for record in records}
         for study in studies:
-            report._study(study)
+            grids.study(study)
         resultsets.pack([source], place / "again.zip")
         resultsets.unpack(source, place / "folder")
         stores = [Store(place / "folder"), *map(Store, (place / "folder").glob("sets/*"))]
@@ -257,8 +258,8 @@ def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
     assert len(found) + len(store.damaged) == 1
     one = tune.read(place / "tuning", ID)
     for known in found:
-        report._study(known)
-        report._commands([(known.provenance, "")])
+        grids.study(known)
+        provenance.commands([(known.provenance, "")])
     if one is not None:
         assert one.winner.values is not None
     measured = store._measurement(place / "runs" / ID)

@@ -1,14 +1,18 @@
-"""Figures: right files, equal bytes, steady styles, nothing hidden."""
+"""Figures: right files, equal bytes, nothing hidden; a new one is a new file and nothing else."""
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 
 from dwfbench.analysis import dynamics
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
-from dwfbench.show import figures as plots
-from tests.records import changed, plain, typed
+from dwfbench.runs.store import Store
+from dwfbench.show import drawing, figures, mpl
+from dwfbench.show.figures import accuracy, layers
+from tests.records import changed, fields, plain, typed
 
 METHODS = [
     ("dense", "dense", None, {}),
@@ -54,64 +58,135 @@ def records(seeds=3, methods=METHODS, **options):
     ]
 
 
-FIGURES = [
-    (plots.accuracy, lambda runs: ResultSet(runs).runs),
-    (plots.layers, lambda runs: ResultSet(runs).layers),
-    (plots.dynamics, lambda runs: ResultSet(runs).history),
-    (plots.weights, lambda runs: ResultSet(runs).weights()),
-]
-EACH_FIGURE = pytest.mark.parametrize(("draw", "tidy"), FIGURES, ids=["accuracy", "layers", "dynamics", "weights"])
+NAMES = ("accuracy", "dynamics", "layers", "weights")
+EACH = pytest.mark.parametrize("name", NAMES)
 
 
-def texts(draw, frame, tmp_path, monkeypatch, **options):
+def drawn(name, runs, **options):
+    """What a figure shows of records."""
+    figure = figures.figures()[name](**options)
+    return figure.draw(figure.frame(ResultSet(runs)))
+
+
+def texts(name, runs, tmp_path, monkeypatch, **options):
     """What is written in a figure: its SVG with letters instead of outlines."""
-    monkeypatch.setitem(plots.RC, "svg.fonttype", "none")
-    draw(frame, tmp_path / "figure.svg", **options)
+    monkeypatch.setitem(mpl.RC, "svg.fonttype", "none")
+    mpl.write(drawn(name, runs, **options), tmp_path / "figure.svg")
     return (tmp_path / "figure.svg").read_text()
+
+
+def axes(name, runs, **options):
+    """The axes of a figure's file."""
+    return mpl.figure(drawn(name, runs, **options)).axes
+
+
+# ---------------------------------------------------------------- the registry
+
+COMMANDS = ("dwfbench.cli.read",)
+HOWTO = Path(__file__).parents[2] / "docs" / "adding-a-figure.md"
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """The figure of the how-to, in a file of its own beside those of the package."""
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "seconds.py").write_text(HOWTO.read_text().split("```python\n")[1].split("```")[0])
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path / "planted")])
+    for name in COMMANDS:  # imported anew, as in a new process
+        sys.modules.pop(name, None)
+    yield figures.figures()["seconds"]
+    for name in (*COMMANDS, "dwfbench.show.figures.seconds"):
+        sys.modules.pop(name, None)
+
+
+def test_the_figures_are_the_files_of_the_folder():
+    assert list(figures.figures()) == ["accuracy", "dynamics", "latency", "layers", "weights"]
+    for name, figure in figures.figures().items():
+        assert figure.__module__ == f"dwfbench.show.figures.{name}"
+        assert figure.summary
+        assert figure.__doc__
+
+
+def test_a_new_figure_is_one_file(planted, call, tmp_path):
+    stored = {"id": "0" * 12, "schema": 1, "thresholds": [], "provenance": {"data_checksum": "c0ffee"}}
+    Store(tmp_path).write(changed(record(*METHODS[1], 0, 10.0), **stored), [])
+    helped = call("plot", "--help").stdout
+    assert "seconds     Seconds of runs" in helped
+    assert "of seconds: of a point" in helped
+    drawn = call("plot", "seconds", "--size", "9", "--results", tmp_path)
+    assert (drawn.exit_code, drawn.stdout) == (0, f"{tmp_path / 'seconds.png'}\n")
+    everything = call("plot", "all", "--results", tmp_path).stdout.splitlines()
+    assert str(tmp_path / "seconds.png") in everything
+    assert call("report", "--results", tmp_path).exit_code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert '<section id="seconds">' in page
+    assert "Points are runs: the seconds" in page
+    assert "dwfbench plot seconds" in page
+
+
+def test_an_option_of_another_figure_and_a_value_out_of_range_are_refused(call, tmp_path):
+    wrong = call("plot", "layers", "--compression", "10", "--results", tmp_path)
+    assert wrong.exit_code == 2
+    assert "--compression is an option of weights, not of layers" in wrong.stderr
+    assert "at least 1" in call("plot", "weights", "--compression", "0.5", "--results", tmp_path).stderr
+    assert "leave it out" in call("plot", "all", "-o", "x.png", "--results", tmp_path).stderr
+
+
+# ---------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_the_ending_gives_the_format_and_equal_frames_equal_files(ending, magic, tmp_path):
     paths = [tmp_path / "new" / f"{name}.{ending}" for name in "ab"]
     for path in paths:
-        plots.accuracy(ResultSet(records(seeds=1)).runs, path)
+        mpl.write(drawn("accuracy", records(seeds=1)), path)
     first, second = (path.read_bytes() for path in paths)
     assert first.startswith(magic)
     assert first == second
 
 
-@EACH_FIGURE
-def test_every_figure_is_the_same_again(draw, tidy, tmp_path):
-    for name in ("a.svg", "b.svg"):
-        draw(tidy(records(seeds=1, methods=METHODS[1:2])), tmp_path / name)
+@EACH
+def test_every_figure_is_the_same_again(name, tmp_path):
+    for file in ("a.svg", "b.svg"):
+        mpl.write(drawn(name, records(seeds=1, methods=METHODS[1:2])), tmp_path / file)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-@EACH_FIGURE
-def test_other_endings_and_empty_frames_are_refused(draw, tidy, tmp_path):
+def test_other_endings_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
-        draw(tidy(records(seeds=1)), tmp_path / "figure.jpg")
-    with pytest.raises(UsageError, match="nothing to plot"):
-        draw(tidy([]), tmp_path / "figure.png")
+        mpl.write(drawn("accuracy", records(seeds=1)), tmp_path / "figure.jpg")
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", figures.figures())
+def test_nothing_to_draw_is_a_frame_without_rows(name):
+    assert figures.figures()[name]().frame(ResultSet([])).empty
+
+
 @pytest.mark.filterwarnings("error:constrained_layout", "error:Attempting to set identical")
-@EACH_FIGURE
-def test_single_points_seeds_and_methods_are_drawn(draw, tidy, tmp_path):
-    draw(tidy([record(*METHODS[1], 0, 10.0)]), tmp_path / "point.svg")
+@EACH
+def test_single_points_seeds_and_methods_are_drawn(name, tmp_path):
+    mpl.write(drawn(name, [record(*METHODS[1], 0, 10.0)]), tmp_path / "point.svg")
     runs = records(seeds=2, methods=METHODS[2:4]) + records(seeds=1, methods=METHODS[2:3], dataset="kmnist")
-    draw(tidy(runs), tmp_path / "panels.svg")
+    mpl.write(drawn(name, runs), tmp_path / "panels.svg")
+
+
+def test_numbers_and_labels_stand_at_the_outer_panels_only():
+    runs = records(seeds=1, methods=[("m", f"m {n}", "compression", {"n": n}) for n in range(6)])
+    grid = axes("layers", runs)
+    assert [axis.get_xlabel() for axis in grid[:8]] == ["", "", *["compression ratio"] * 4, "", ""]
+    assert [axis.get_ylabel() for axis in grid[:8]] == ["density (%)", "", "", "", "density (%)", "", "", ""]
+
+
+# ---------------------------------------------------------------- accuracy
 
 
 def test_dense_alone_is_drawn_as_a_line(tmp_path, monkeypatch):
-    written = texts(plots.accuracy, ResultSet(records(methods=METHODS[:1])).runs, tmp_path, monkeypatch)
-    assert ">dense<" in written
+    assert ">dense<" in texts("accuracy", records(methods=METHODS[:1]), tmp_path, monkeypatch)
 
 
 def test_accuracy_names_every_curve_and_panel(tmp_path, monkeypatch):
-    runs = records() + records(seeds=1, dataset="kmnist")
-    written = texts(plots.accuracy, ResultSet(runs).runs, tmp_path, monkeypatch)
+    written = texts("accuracy", records() + records(seeds=1, dataset="kmnist"), tmp_path, monkeypatch)
     for name in (*(label for _, label, *_ in METHODS), "mnist, lenet (2 epochs, 3 seeds)", "kmnist, lenet"):
         assert name in written
     assert "below the axis" not in written
@@ -119,109 +194,127 @@ def test_accuracy_names_every_curve_and_panel(tmp_path, monkeypatch):
 
 def test_runs_below_the_axis_are_marked(tmp_path, monkeypatch):
     runs = [*records(), record(*METHODS[3], 0, 100.0, accuracy=0.1)]
-    assert "below the axis" in texts(plots.accuracy, ResultSet(runs).runs, tmp_path, monkeypatch)
+    assert "below the axis" in texts("accuracy", runs, tmp_path, monkeypatch)
+    (arrows,) = [mark for mark in drawn("accuracy", runs).groups[0].panels[0].marks if type(mark) is drawing.Arrows]
+    assert list(arrows.x) == [100.0]
 
 
-def test_styles_do_not_depend_on_what_else_is_drawn():
-    everything = plots.line_styles(ResultSet(records()).runs)
-    assert list(everything) == ["dwf D=2", "dwf D=3", "random (erk)", "random (uniform)", "theirs", "dense"]
-    for method in METHODS:
-        alone = plots.line_styles(ResultSet(records(methods=[method])).runs)[method[1]]
-        assert alone["color"] == everything[method[1]]["color"]
-        assert alone["marker"] == everything[method[1]]["marker"]
+def test_a_band_of_more_than_ten_points_is_left_out():
+    apart = [record(*METHODS[3], seed, cr, accuracy=0.9 - 0.2 * seed) for seed in (0, 1) for cr in (2.0, 10.0)]
+    near = [record(*METHODS[4], seed, cr, accuracy=0.9 - 0.01 * seed) for seed in (0, 1) for cr in (2.0, 10.0)]
+    shown = drawn("accuracy", apart + near)
+    bands = {mark.name: mark for mark in shown.groups[0].panels[0].marks if type(mark) is drawing.Band}
+    assert bands["random (erk)"].low.isna().all()
+    assert bands["random (uniform)"].low.tolist() == pytest.approx([89.0] * len(bands["random (uniform)"].low))
+    assert "wider than 10 points" in shown.legend.remarks[0]
 
 
-def test_variants_share_colour_and_marker_but_not_the_line():
-    styles = plots.line_styles(ResultSet(records()).runs)
-    erk, uniform = styles["random (erk)"], styles["random (uniform)"]
-    assert (erk["color"], erk["marker"]) == (uniform["color"], uniform["marker"])
-    assert erk["linestyle"] != uniform["linestyle"]
-    assert styles["dwf D=2"]["color"] != styles["dwf D=3"]["color"]
-    assert len({style["color"] for style in styles.values()}) == 5
+def test_the_texts_of_layers_are_short():
+    few = [{"name": "fc.weight", "numel": 1000, "nnz": 21}, {"name": "out.weight", "numel": 10, "nnz": 10}]
+    assert accuracy.densities(fields({"layers": few})["layers"]) == "fc 2.1 %, out 100 %"
+    many = [{"name": f"l{number}", "numel": 100, "nnz": number} for number in range(1, 8)]
+    assert accuracy.densities(fields({"layers": many})["layers"]) == "l1 1 % (thinnest), median 4 %, l7 7 % (densest)"
+
+
+# ---------------------------------------------------------------- layers
 
 
 def test_layers_leave_dense_out(tmp_path, monkeypatch):
-    written = texts(plots.layers, ResultSet(records()).layers, tmp_path, monkeypatch)
+    written = texts("layers", records(), tmp_path, monkeypatch)
     assert ">dense<" not in written
     assert ">theirs<" in written
     assert ">whole network<" in written
 
 
-def test_dynamics_show_methods_with_a_strength_unless_told(tmp_path, monkeypatch):
-    frame = ResultSet(records(seeds=1, methods=[*METHODS[1:3], METHODS[-1]])).history
-    written = texts(plots.dynamics, frame, tmp_path, monkeypatch)
+def test_a_layer_without_weights_breaks_its_line_and_is_an_arrow():
+    runs = [record(*METHODS[3], 0, cr) for cr in (2.0, 10.0, 30.0)]  # of the second layer 10, 2 and no weights are left
+    (panel,) = drawn("layers", runs).groups[0].panels
+    (line,) = [mark for mark in panel.marks if type(mark) is drawing.Line and mark.name == "b"]
+    assert line.y[:-1].tolist() == [100.0, 20.0]
+    assert math.isnan(line.y.iloc[-1])
+    assert [list(mark.x) for mark in panel.marks if type(mark) is drawing.Arrows] == [[pytest.approx(30)]]
+
+
+def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path, monkeypatch):
+    many = [{"name": f"block{i}.weight", "numel": 10, "nnz": 5} for i in range(20)]
+    written = texts("layers", [changed(run, layers=many) for run in records(seeds=1)], tmp_path, monkeypatch)
+    named = [i for i in range(20) if f">block{i}<" in written]
+    assert (named[0], named[-1], len(named)) == (0, 19, mpl.NAMED)
+    assert ">whole network<" in written
+    assert layers.WHOLE.dash
+
+
+# ---------------------------------------------------------------- dynamics
+
+
+def test_dynamics_show_methods_with_a_strength_where_there_are_any(tmp_path, monkeypatch):
+    runs = records(seeds=1, methods=[*METHODS[1:3], METHODS[-1]])
+    written = texts("dynamics", runs, tmp_path, monkeypatch)
     assert "dwf D=3 (mnist, lenet)" in written
     assert "theirs" not in written
-    written = texts(plots.dynamics, frame, tmp_path, monkeypatch, labels=["dwf D=2", "theirs"])
-    assert "no misalignment" in written
+    written = texts("dynamics", records(seeds=1, methods=METHODS[-1:]), tmp_path, monkeypatch)
+    assert "theirs (mnist, lenet)" in written
     assert "target compression" in written
-    written = texts(plots.dynamics, frame, tmp_path, monkeypatch, labels=["theirs"])
     assert "misalignment" not in written
     assert "norm" not in written
 
 
+def test_dynamics_name_what_a_method_has_none_of(tmp_path, monkeypatch):
+    lasso = [record("l1", "l1", "strength", {}, 0, cr) for cr in (2.0, 10.0)]
+    written = texts("dynamics", records(seeds=1, methods=METHODS[1:2]) + lasso, tmp_path, monkeypatch)
+    assert "no misalignment" in written
+
+
 def test_dynamics_say_what_is_left_out_and_name_the_final_compression(tmp_path, monkeypatch):
-    few = ResultSet(records(seeds=1, methods=METHODS[2:3])).history
-    written = texts(plots.dynamics, few, tmp_path, monkeypatch)
+    written = texts("dynamics", records(seeds=1, methods=METHODS[2:3]), tmp_path, monkeypatch)
     assert ">0.001  (CR 10)<" in written
     assert ">norm<" in written
     assert "At most" not in written
     assert "over seeds" not in written
-    many = ResultSet([record(*METHODS[2], seed, 2.0**power) for power in range(9) for seed in (0, 1)]).history
-    written = texts(plots.dynamics, many, tmp_path, monkeypatch)
+    many = [record(*METHODS[2], seed, 2.0**power) for power in range(9) for seed in (0, 1)]
+    written = texts("dynamics", many, tmp_path, monkeypatch)
     assert written.count("(CR ") == dynamics.STRENGTHS
     assert "At most 6" in written
     assert "over seeds" in written
 
 
-def test_dynamics_mark_the_first_epoch_with_zeros(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+def test_dynamics_mark_the_first_epoch_with_zeros():
     run = record(*METHODS[1], 0, 4.0)
     history = [step | {"compression": 1.0} for step in plain(run)["history"]]  # as rounded: what was counted decides
+    dots = []
     for zeros in (0, 1):
         counted = [{"zero": 0, "-2": 10**7}, {"zero": zeros, "-2": 10**7 - zeros}]
         weights = [{"epoch": epoch, "sizes": sizes} for epoch, sizes in enumerate(counted, 1)]
-        plots.dynamics(ResultSet([changed(run, history=history, weights=weights)]).history, tmp_path / "figure.svg")
-    dots = [[list(line.get_xdata()) for axis in figure.axes for line in axis.lines[1:]] for figure in figures]
+        (group,) = drawn("dynamics", [changed(run, history=history, weights=weights)]).groups
+        dots.append([list(mark.x) for panel in group.panels for mark in panel.marks if type(mark) is drawing.Points])
     assert dots == [[[]] * 4, [[2]] * 4]  # of CR, accuracy, misalignment and norm
 
 
 def test_long_courses_of_the_accuracy_are_smoothed(tmp_path, monkeypatch):
     run = record(*METHODS[1], 0, 4.0)
     run = changed(run, history=[plain(run)["history"][0] | {"epoch": epoch} for epoch in range(1, 181)])
-    written = texts(plots.dynamics, ResultSet([run]).history, tmp_path, monkeypatch)
+    written = texts("dynamics", [run], tmp_path, monkeypatch)
     assert "running mean over 3 recorded epochs" in written
 
 
-def test_the_first_rise_of_the_accuracy_does_not_set_its_axis(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+def test_the_first_rise_of_the_accuracy_does_not_set_its_axis():
     run = record(*METHODS[1], 0, 4.0)
     accuracies = [0.1, 0.2, *[0.9] * 17, 0.8]
     first = plain(run)["history"][0]
     history = [first | {"epoch": epoch, "val_accuracy": accuracy} for epoch, accuracy in enumerate(accuracies, 1)]
-    plots.dynamics(ResultSet([changed(run, history=history)]).history, tmp_path / "figure.svg")
-    assert figures[0].axes[1].get_ylim() == pytest.approx((79.5, 90.5))
+    assert axes("dynamics", [changed(run, history=history)])[1].get_ylim() == pytest.approx((79.5, 90.5))
+
+
+# ---------------------------------------------------------------- weights
 
 
 def test_weights_name_run_epoch_and_share_of_zeros(tmp_path, monkeypatch):
-    frame = ResultSet(records(methods=[METHODS[0], METHODS[2]])).weights(compression=12)
-    written = texts(plots.weights, frame, tmp_path, monkeypatch)
-    for text in ("dwf D=3", "λ = 0.001, CR 10", "epoch 1 (onset)", "epoch 2<", ">80%<", ">mnist, lenet<"):
+    written = texts("weights", records(methods=[METHODS[0], METHODS[2]]), tmp_path, monkeypatch, compression=12)
+    for text in ("dwf D=3 (mnist, lenet), λ = 0.001, CR 10", "epoch 1 (onset)", "epoch 2<", ">80%<"):
         assert text in written
 
 
 def test_weights_of_several_data_sets_name_them_in_every_row(tmp_path, monkeypatch):
     runs = [record(*METHODS[2], 0, 10.0, dataset=name) for name in ("mnist", "kmnist")]
-    written = texts(plots.weights, ResultSet(runs).weights(), tmp_path, monkeypatch)
-    assert written.count(">dwf D=3<") == written.count("mnist<") == 2
-
-
-def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path, monkeypatch):
-    layers = [{"name": f"block{i}.weight", "numel": 10, "nnz": 5} for i in range(20)]
-    runs = [changed(run, layers=layers) for run in records(seeds=1)]
-    written = texts(plots.layers, ResultSet(runs).layers, tmp_path, monkeypatch)
-    named = [i for i in range(20) if f">block{i}<" in written]
-    assert (named[0], named[-1], len(named)) == (0, 19, plots.LEGEND_LAYERS)
-    assert ">whole network<" in written
+    written = texts("weights", runs, tmp_path, monkeypatch)
+    assert written.count("dwf D=3 (mnist, lenet)") == written.count("dwf D=3 (kmnist, lenet)") == 1

@@ -6,7 +6,6 @@ import re
 import shlex
 from html.parser import HTMLParser
 
-import pandas as pd
 import pytest
 
 from dwfbench.analysis import curves
@@ -14,8 +13,8 @@ from dwfbench.analysis.resultset import ResultSet, counted_at
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.record import study_of
 from dwfbench.runs.store import Store
-from dwfbench.show import charts, figures, report
-from tests.records import changed, fields, typed
+from dwfbench.show import looks, report, style
+from tests.records import changed, typed
 
 HERE = report.Selection(("results",))
 EVIL = 'a</script><img src=x onerror="window.injected=1">\'&é\u2028'
@@ -92,8 +91,10 @@ class Page(HTMLParser):
         elif self.section:
             self.texts[self.section] = self.texts.get(self.section, "") + text
 
-    def points(self):
-        return json.loads(self.scripts["points"][0])
+    def charts(self):
+        """The charts by name, their tables as lists of dicts."""
+        charts = json.loads(self.scripts["charts"][0])["charts"]
+        return {name: {kind: rows(table) for kind, table in chart["tables"].items()} for name, chart in charts.items()}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_every_section_is_listed_and_there(page):
     links = [a["href"] for tag, a in found.tags if tag == "a"]
     sections = [a["id"] for tag, a in found.tags if tag == "section"]
     assert [link for link in links if link not in ("#content", "#runs-table")] == [f"#{name}" for name in sections]
-    assert sections == ["settings", "accuracy", "tables", "layers", "dynamics", "failures", "provenance", "commands"]
+    assert sections == ["settings", "accuracy", "tables", "dynamics", "layers", "failures", "provenance", "commands"]
 
 
 def test_the_page_asks_for_no_other_file(page):
@@ -142,13 +143,13 @@ def evil_records():
 def test_names_and_errors_are_text_and_never_markup():
     found = Page(report.render(ResultSet([*evil_records(), *records(methods=METHODS[:2])]), HERE))
     assert not [tag for tag, _ in found.tags if tag == "img"]
-    assert sum(tag == "script" for tag, _ in found.tags) == 5  # two of data, the bundle, two of our own
+    assert sum(tag == "script" for tag, _ in found.tags) == 4  # of data, the bundle, two of our own
     assert EVIL in found.texts["failures"]
     assert shlex.quote(EVIL) in found.texts["commands"]
     labels = {
-        row["label"] for name, points in found.points().items() if name.startswith("runs") for row in rows(points)
+        row["detail1"] for chart in found.charts().values() for row in chart.get("points", []) if "detail1" in row
     }
-    assert labels == {EVIL, "dense", "dwf D=2"}
+    assert {EVIL, "dwf D=2"} <= labels
     assert EVIL in [a.get("value") for tag, a in found.tags if tag == "input"]
 
 
@@ -159,50 +160,33 @@ def test_half_a_character_does_not_stop_the_report(tmp_path):
 
 
 def test_points_are_the_runs_with_their_units(page):
-    points = Page(page).points()
-    run = next(row for row in rows(points["runs-1"]) if row["id"] == "dwf D=2-0-10")
-    assert run == {
-        **{"id": "dwf D=2-0-10", "label": "dwf D=2", "seed": 0, "knob": "strength 0.001", "compression": 10},
-        **{"accuracy": float(f"{96 - math.log(10):.5g}"), "layers": "fc1 10 %, fc2 10 %", "below": False},
-    }
-    assert rows(points["dense-1"]) == [{"label": "dense", "accuracy": 97.95}]
-    assert {row["label"] for row in rows(points["means-1"])} == {"dwf D=2", "dwf D=3", "random"}
+    chart = Page(page).charts()["accuracy-0"]
+    run = next(row for row in chart["points"] if row["detail0"] == "dwf D=2-0-10")
+    accuracy = float(f"{96 - math.log(10):.5g}")
+    assert (run["across"], run["height"]) == (10, accuracy)
+    details = ["dwf D=2-0-10", "dwf D=2", "0", "strength 0.001", "10", f"{accuracy:.2f}", "fc1 10 %, fc2 10 %"]
+    assert [run[f"detail{number}"] for number in range(7)] == details
+    assert chart["ruley"] == [{"look": 0, "height": 97.95}]
+    assert len({row["look"] for row in chart["line"]}) == 3
 
 
 def test_runs_below_the_axis_are_told():
     low = record(*METHODS[3], 0, 100.0, test_accuracy=0.1)
-    found = Page(report.render(ResultSet([*records(), low]), HERE))
-    assert [row["id"] for row in rows(found.points()["runs-1"]) if row["below"]] == ["random-0-100"]
-    assert "below the axis (1)" in found.texts["accuracy"]
+    chart = Page(report.render(ResultSet([*records(), low]), HERE)).charts()["accuracy-0"]
+    assert [(row["across"], row["detail0"]) for row in chart["arrows"]] == [(100, "random-0-100")]
+
+
+def test_every_chart_has_its_place(page):
+    found = Page(page)
+    places = [a["data-chart"] for _, a in found.tags if "data-chart" in a]
+    assert sorted(places) == sorted(found.charts())
+    assert len({*places}) == len(places) == 1 + 2 * 3 + 3  # accuracy; three courses of two curves; layers of three
 
 
 def test_large_compression_ratios_have_no_exponent():
     found = Page(report.render(ResultSet([*records(), record(*METHODS[3], 0, 29578.3)]), HERE)).texts["tables"]
     assert "compression 29578" in found
     assert "e+04" not in found
-
-
-def test_dynamics_are_those_of_strengths_and_the_first_seed(page):
-    steps = rows(Page(page).points()["steps-1"])
-    assert {row["label"] for row in steps} == {"dwf D=2", "dwf D=3"}
-    assert {row["id"].split("-")[1] for row in steps} == {"0"}
-    shades = {row["id"]: row["shade"] for row in steps if row["label"] == "dwf D=2"}
-    assert shades["dwf D=2-0-2"] == 0
-    assert shades["dwf D=2-0-30"] == charts.SHADES - 1
-
-
-def test_methods_without_a_strength_are_shown_when_there_is_no_other():
-    steps = rows(Page(report.render(ResultSet(records(methods=METHODS[3:])), HERE)).points()["steps-1"])
-    assert {row["label"] for row in steps} == {"random"}
-
-
-def test_long_histories_keep_their_ends(monkeypatch):
-    monkeypatch.setattr(report, "MOST_STEPS", 20)
-    monkeypatch.setattr(report, "FEWEST_EPOCHS", 3)
-    steps = rows(Page(report.render(ResultSet(records(methods=METHODS[1:2], epochs=100)), HERE)).points()["steps-1"])
-    epochs = [row["epoch"] for row in steps if row["id"] == "dwf D=2-0-2"]
-    assert len(epochs) == 20 // 3  # three runs share the rows
-    assert (epochs[0], epochs[-1]) == (1, 100)
 
 
 def test_a_thousand_runs_fit_into_five_megabytes():
@@ -308,9 +292,9 @@ def test_the_commands_that_read_have_the_same_selection():
     flags = "--results 'my results' --dataset mnist --method dwf,dense"
     assert f"dwfbench report {flags} --threshold 0.001" in lines
     assert f"dwfbench plot layers {flags}" in lines
-    assert f"dwfbench plot weights {flags}" in lines
+    assert f"dwfbench plot accuracy {flags} --threshold 0.001" in lines
     assert "below 0.001 in size" in found.texts["settings"]
-    assert {row["label"] for row in rows(found.points()["runs-1"])} == {"dense", "dwf D=2", "dwf D=3"}
+    assert {row["detail1"] for row in found.charts()["accuracy-0"]["points"]} == {"dwf D=2", "dwf D=3"}
 
 
 def test_a_filtered_report_keeps_the_dense_reference_of_all():
@@ -326,40 +310,12 @@ def test_nothing_to_show_and_no_place_to_write_are_usage_errors(tmp_path):
         report.write("", tmp_path / "file" / "report.html")
 
 
-def test_colours_and_order_are_those_of_the_figures():
-    styles = figures.line_styles(ResultSet(records()).runs)
-    entries = charts.legend(styles)
-    assert [entry["label"] for entry in entries] == list(styles)
-    assert entries[0]["stroke"].startswith(f"light-dark({figures.DEPTH_COLOURS[0]},")
-
-
-def luminance(colour):
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def test_every_line_is_seen_on_a_dark_page():
-    """Contrast of at least 3, as WCAG asks of graphics; and no two methods become one."""
-    light = [colour for colour, _ in [*figures.STYLES.values(), *figures.SPARE]] + figures.DEPTH_COLOURS
-    page = charts.ON_DARK["white"]
-    dark = {colour: charts.on_both(colour).split(",")[1].rstrip(")") for colour in light}
-    assert len(set(dark.values())) == len(dark)
-    scales = [*charts.scale("viridis", 5), *charts.scale("plasma", charts.SHADES)]
-    for colour in [*dark.values(), *(both.split(",")[1].rstrip(")") for both in scales)]:
-        assert (luminance(colour) + 0.05) / (luminance(page) + 0.05) >= 3, colour
-
-
-def test_the_texts_of_layers_are_short():
-    few = [{"name": "fc.weight", "numel": 1000, "nnz": 21}, {"name": "out.weight", "numel": 10, "nnz": 10}]
-    assert charts.layer_text(fields({"layers": few})["layers"]) == "fc 2.1 %, out 100 %"
-    many = [{"name": f"l{number}", "numel": 100, "nnz": number} for number in range(1, 8)]
-    assert charts.layer_text(fields({"layers": many})["layers"]) == "l1 1 % (thinnest), median 4 %, l7 7 % (densest)"
-
-
-def test_tables_hold_plain_numbers():
-    frame = pd.DataFrame({"a": [1.0, float("nan"), 123.456789], "b": [True, False, None], "c": ["x", None, "y"]})
-    assert charts.table(frame, ["a", "b", "c"])["rows"] == [[1, True, "x"], [None, False, None], [123.46, None, "y"]]
+def test_the_legend_has_the_inks_of_the_figure_in_their_order(page):
+    found = Page(page)
+    inks = looks.inks(ResultSet(records()).runs)
+    assert [a["value"] for tag, a in found.tags if tag == "input" and a.get("type") == "checkbox"] == list(inks)
+    first = next(a["stroke"] for tag, a in found.tags if tag == "path")
+    assert first == f"light-dark({inks['dwf D=2'].colour},{style.on_dark(inks['dwf D=2'].colour)})"
 
 
 def test_the_command_writes_where_it_says(call, tmp_path):

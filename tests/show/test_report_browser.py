@@ -119,9 +119,9 @@ def test_it_loads_without_errors_and_without_a_network(page, address):
 
 
 def test_every_chart_is_drawn_with_its_marks(page):
-    # Two charts of accuracy; of layers one for each of 1 + 3 sparse methods; of dynamics 2 + 2 x 3 quantities.
-    assert len(page.all(".chart")) == 2 + 4 + 8
-    assert len(page.all(".chart:has(svg .mark-symbol path, svg .mark-line path)")) == 2 + 4 + 8
+    # Two charts of accuracy; of layers one for each of 1 + 3 sparse methods; of dynamics 2 curves x 3 quantities.
+    assert len(page.all(".chart")) == 2 + 4 + 6
+    assert len(page.all(".chart:has(svg .mark-symbol path, svg .mark-line path)")) == 2 + 4 + 6
     assert len([name for name in points(page) if "; run: dwf D=2-0-10;" in name]) == 1
 
 

@@ -2,24 +2,17 @@
 // Draws the charts one after the other, joins legends and zoom buttons to them, and switches light and dark.
 // Colours are CSS colours that follow the page, so that nothing is drawn anew for a dark page or for print.
 (() => {
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const points = read("points");
-  const specs = read("specs");
+  const { config, charts } = JSON.parse(document.getElementById("charts").textContent);
 
   // Fresh objects for every chart: Vega writes into the rows that it is given.
-  function rows(name) {
-    const { columns, rows } = points[name];
+  function objects({ columns, rows }) {
     return rows.map((row) => Object.fromEntries(columns.map((column, place) => [column, row[place]])));
   }
 
   async function draw(place) {
-    const spec = structuredClone(specs[place.dataset.spec]);
-    const tables = JSON.parse(place.dataset.tables);
-    spec.datasets = Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, rows(table)]));
-    for (const param of spec.params) {
-      if (param.name === "label") param.value = place.dataset.label;
-    }
-    const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", mode: "vega-lite" });
+    const { spec, tables } = charts[place.dataset.chart];
+    spec.datasets = Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, objects(table)]));
+    const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", mode: "vega-lite", config });
     return view;
   }
 
@@ -42,9 +35,10 @@
 
   // The signals of the selection "zoom" hold the ends of the axes, or null for those of the specification.
   function zoom(view, factor) {
-    for (const [axis, field, log] of [["x", "compression", true], ["y", "accuracy", false]]) {
+    for (const [axis, field] of [["x", "across"], ["y", "height"]]) {
       let ends = null;
       if (factor !== "reset") {
+        const log = view.scale(axis).type === "log";
         const there = log ? Math.log : Number;
         const back = log ? Math.exp : Number;
         const [low, high] = view.scale(axis).domain().map(there);
@@ -73,7 +67,7 @@
   async function start() {
     for (const place of document.querySelectorAll(".chart")) {
       const view = await draw(place);
-      const figure = place.closest("figure.accuracy");
+      const figure = place.closest("figure.large");
       if (figure) join(figure, view);
     }
     document.documentElement.dataset.drawn = "true";

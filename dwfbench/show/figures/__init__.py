@@ -1,0 +1,65 @@
+"""The figures, a file each: a new one is a new file in this folder and nothing else (docs/adding-a-figure.md).
+
+``dwfbench plot`` and its help, ``dwfbench report`` and ``make tables`` go through what lies here. The help imports
+these files, so they import pandas, numpy and what needs them where they draw.
+"""
+
+import pkgutil
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar
+
+from dwfbench.runs.spec import coerce, setting
+from dwfbench.show.drawing import Drawing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dwfbench.analysis.resultset import ResultSet
+
+option = setting
+"""An option of a figure: a dataclass field with default, help text and range, which is a flag of ``dwfbench plot``."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, whose docstring tells readers of the report what they see; its fields are options."""
+
+    name: ClassVar[str]
+    """That of its file: the word after ``dwfbench plot``."""
+    summary: ClassVar[str]
+    """What it shows, as a title."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What it reads beside the records: history, weights, measurement."""
+    recounts: ClassVar[bool] = False
+    """Whether ``--threshold`` changes it."""
+    absent: ClassVar[str] = ""
+    """What no run has where there is nothing to draw, and what to do: ends "No finished run that fits ..."."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
+
+    def frame(self, results: "ResultSet") -> "pd.DataFrame":
+        """The tidy table that is drawn; without rows where there is nothing to draw."""
+        raise NotImplementedError
+
+    def draw(self, frame: "pd.DataFrame") -> Drawing:
+        """What is drawn of a table with rows."""
+        raise NotImplementedError
+
+    def tables(self, results: "ResultSet") -> dict[str, "pd.DataFrame"]:
+        """Tables that belong beside the file of the figure, by the ending of their names."""
+        return {}
+
+
+def figures() -> dict[str, type[Figure]]:
+    """The figures by name: the classes that the files of this folder define."""
+    found: dict[str, type[Figure]] = {}
+    for file in pkgutil.iter_modules(__path__):
+        module = import_module(f"{__name__}.{file.name}")
+        defined = [
+            item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__
+        ]
+        found |= {item.name: item for item in defined if issubclass(item, Figure)}
+    return found

@@ -1,0 +1,124 @@
+"""Accuracy versus compression, the figure of the benchmark."""
+
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from dwfbench.base.text import short
+from dwfbench.show import looks, style
+from dwfbench.show.drawing import (
+    Arrows,
+    Axis,
+    Band,
+    Drawing,
+    Entry,
+    Group,
+    Ink,
+    Legend,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Rule,
+)
+from dwfbench.show.figures import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dwfbench.runs.record import Layer
+
+FEW_LAYERS = 5  # up to these a run's details name every layer
+
+
+@dataclass(frozen=True)
+class Accuracy(Figure):
+    """Lines are means over seeds, with their bands; points are runs. The horizontal line is dense. Arrows on the lower
+    edge are runs below the axis.
+    """
+
+    name = "accuracy"
+    summary = "Accuracy versus compression"
+    recounts = True
+
+    def frame(self, results):
+        return results.runs.assign(layers=[densities(results.records[run].layers) for run in results.runs["id"]])
+
+    def draw(self, frame):
+        from dwfbench.analysis import curves
+
+        inks, means = looks.inks(frame), curves.bands(frame)
+        panels = []
+        for key, runs in frame.groupby(curves.PANEL):
+            own = means[(means[curves.PANEL] == list(key)).all(axis=1)]
+            panels.append(panel(style.heading(key, runs), runs, own, inks))
+        entries = [Entry(label, ink) for label, ink in inks.items()]
+        if any(isinstance(mark, Arrows) for panel in panels for mark in panel.marks):
+            entries.append(Entry("below the axis", Ink(style.GREY, "below", dash=None, size=5)))
+        wide = ((means["upper"] - means["lower"]) > style.WIDEST_BAND).any()
+        remarks = [f"(bands wider than {style.WIDEST_BAND} points\nare not drawn)"] if wide else []
+        legend = Legend(entries, remarks=remarks)
+        return Drawing([Group(panels, min(len(panels), 3), large=True)], legend, size=(3.9, 3.2), margin=(1.7, 0))
+
+
+def panel(title: str, runs: "pd.DataFrame", means: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
+    """One data set and model; what comes first in the legend lies above the others."""
+    bottom, top = limits(runs, means)
+    marks: list[Mark] = []
+    for label in reversed([label for label in inks if label in set(runs["label"])]):
+        of_label = runs[runs["label"] == label]
+        if (of_label["method"] == "dense").any():
+            marks.append(Rule(inks[label], label, "y", of_label["accuracy"].mean()))
+        else:
+            marks += curve(label, inks[label], of_label, means[means["label"] == label], bottom)
+    x = style.cr_axis(runs.loc[runs["method"] != "dense", "compression"], most=9)
+    return Panel(x, Axis("test accuracy (%)", low=bottom, high=top, most=12), marks, title)
+
+
+def curve(label: str, ink: Ink, runs: "pd.DataFrame", mean: "pd.DataFrame", bottom: float) -> list[Mark]:
+    """The mean with its band, a marker for every run, and an arrow for every run below the axis."""
+    narrow = mean["upper"] - mean["lower"] <= style.WIDEST_BAND
+    below = runs[runs["accuracy"] < bottom]
+    return [
+        Band(replace(ink, alpha=0.13), label, mean["compression"], mean["lower"].where(narrow), mean["upper"]),
+        Line(ink, label, mean["compression"], mean["accuracy"]),
+        Points(replace(ink, size=3.4), label, runs["compression"], runs["accuracy"], details(runs)),
+        *([Arrows(ink, label, below["compression"], details(below))] if len(below) else []),
+    ]
+
+
+def limits(runs: "pd.DataFrame", means: "pd.DataFrame") -> tuple[float, float]:
+    """Ends of the accuracy axis: everything, unless the worst quarter of the runs would squeeze the others
+    flat; never more than 25 points, or differences of one point could not be seen. Bands, which can be very wide, end
+    at most 2 points above the best run.
+    """
+    lowest, quarter, best = runs["accuracy"].min(), runs["accuracy"].quantile(0.25), runs["accuracy"].max()
+    bottom = max(lowest, best - min(2.5 * (best - quarter), 25))
+    top = max(best, means["upper"].clip(upper=min(100, best + 2)).max()) if means["upper"].notna().any() else best
+    margin = 0.04 * (top - bottom) or 0.5
+    return bottom - margin, top + margin
+
+
+# ---------------------------------------------------------------- what a page says of a run
+
+
+def details(runs: "pd.DataFrame") -> dict[str, list[str]]:
+    return {
+        "run": list(runs["id"]),
+        "method": list(runs["label"]),
+        "seed": [f"{seed:d}" for seed in runs["seed"]],
+        "knob": [style.knob(run) for run in runs.itertuples()],
+        "CR": [short(value, 4) for value in runs["compression"]],
+        "test accuracy (%)": [f"{value:.2f}" for value in runs["accuracy"]],
+        "density of layers": list(runs["layers"]),
+    }
+
+
+def densities(layers: "list[Layer]") -> str:
+    """In a few words: "fc1 2.1 %, fc2 10 %"; of many layers the thinnest, the median and the densest."""
+    listed = [(100 * layer.nnz / layer.numel, layer.name.removesuffix(".weight")) for layer in layers]
+    if len(listed) <= FEW_LAYERS:
+        return ", ".join(f"{name} {density:.3g} %" for density, name in listed)
+    (low, thinnest), (high, densest) = min(listed), max(listed)
+    middle = median(density for density, _ in listed)
+    return f"{thinnest} {low:.3g} % (thinnest), median {middle:.3g} %, {densest} {high:.3g} % (densest)"

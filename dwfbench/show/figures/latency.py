@@ -1,0 +1,70 @@
+"""What a compression is worth in time."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dwfbench.show import looks, style
+from dwfbench.show.drawing import Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points, Rule, padded
+from dwfbench.show.figures import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DENSE = Ink(style.GREY, dash=style.DASHED, width=0.8)
+
+
+@dataclass(frozen=True)
+class Latency(Figure):
+    """Test accuracy versus CR and, for every batch size, versus the measured speed-up over dense: markers for the
+    compact form, joined along the runs of a seed, and crosses for sparse CSR. The dashed line is dense's speed.
+    """
+
+    name = "latency"
+    summary = "Accuracy versus speed-up"
+    needs = ("measurement",)
+    absent = "was measured; `dwfbench measure RUN` measures those that were trained with --save-model."
+
+    def frame(self, results):
+        return results.latency[results.latency["form"] != "dense"]
+
+    def draw(self, frame):
+        from dwfbench.analysis.curves import PANEL
+        from dwfbench.analysis.latency import places
+
+        inks = looks.inks(frame)
+        batches = sorted(frame["batch"].unique())
+        groups = [group(style.heading(key, rows), rows, batches, inks) for key, rows in frame.groupby(PANEL)]
+        entries = [Entry(label, ink) for label, ink in inks.items()]
+        entries.append(Entry("sparse CSR", Ink(style.GREY, "x", dash=None)))
+        notes = [
+            "Speed-up: time of dense over that of the compact form (crosses: of sparse CSR), measured on "
+            f"{' and '.join(places(frame))}."
+        ]
+        return Drawing(groups, Legend(entries), notes, size=(2.6, 2.7), margin=(1.7, 0.3))
+
+
+def group(title: str, rows: "pd.DataFrame", batches: list[int], inks: dict[str, Ink]) -> Group:
+    """A data set and model: a panel for the CR, and one a batch size."""
+    low, high = padded(rows["accuracy"])
+    y = Axis("test accuracy (%)", low=low, high=high)
+    runs = rows[rows["form"] == "compact"].drop_duplicates("id")
+    panels = [Panel(style.cr_axis(runs["compression"], most=6), y, marks(runs, "compression", inks))]
+    for batch in batches:
+        x = Axis(f"speed-up, batch {batch}", "log", most=6)
+        drawn = [Rule(DENSE, "", "x", 1), *marks(rows[rows["batch"] == batch], "speedup", inks)]
+        panels.append(Panel(x, y, drawn))
+    return Group(panels, len(panels), title)
+
+
+def marks(rows: "pd.DataFrame", column: str, inks: dict[str, Ink]) -> list[Mark]:
+    """The runs of every label: of a seed by CR, in both forms where these differ in what is on the axis."""
+    drawn: list[Mark] = []
+    for label, ink in inks.items():
+        of_label = rows[rows["label"] == label].sort_values("compression")
+        for _, runs in of_label[of_label["form"] == "compact"].groupby("seed"):
+            drawn.append(Line(replace(ink, width=0.8), label, runs[column], runs["accuracy"]))
+            drawn.append(Points(ink, label, runs[column], runs["accuracy"]))
+        sparse = of_label[of_label["form"] == "sparse"]
+        if column == "speedup" and len(sparse):
+            drawn.append(Points(Ink(ink.colour, "x"), label, sparse[column], sparse["accuracy"]))
+    return drawn

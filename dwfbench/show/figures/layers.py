@@ -1,0 +1,71 @@
+"""How the layers share what is kept of a network."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dwfbench.base.text import short
+from dwfbench.show import looks, style
+from dwfbench.show.drawing import Arrows, Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points
+from dwfbench.show.figures import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WHOLE = Ink(style.GREY, dash=style.DASHED, width=1)
+
+
+@dataclass(frozen=True)
+class Layers(Figure):
+    """Density of each layer, nnz / numel, averaged over seeds, a line for each from the input (dark) to the output
+    (light). The dashed line is the density of the whole network; arrows on the lower edge are layers without weights.
+    """
+
+    name = "layers"
+    summary = "Densities of layers"
+
+    def frame(self, results):
+        return results.layers[results.layers["method"] != "dense"]  # a dense network's layers are dense
+
+    def draw(self, frame):
+        from dwfbench.analysis.frames import PANEL, mean_layers
+
+        groups = []
+        for key, means in mean_layers(frame).groupby(PANEL):
+            runs = frame[(frame[PANEL] == list(key)).all(axis=1)]
+            groups.append(group(style.heading(key, runs), means))
+        return Drawing(groups, size=(2.0, 1.8), margin=(1.7, 0.3))
+
+
+def group(title: str, means: "pd.DataFrame") -> Group:
+    """A data set and model: a panel a method, all with the same axes."""
+    names = list(means.sort_values("position").drop_duplicates("position")["layer"].str.removesuffix(".weight"))
+    inks = [Ink(colour, "o", size=2) for colour in style.shades("viridis", len(names))]
+    lowest = 100 * means.loc[means["density"] > 0, "density"].min()
+    x = style.cr_axis(means["compression"], most=5)
+    y = Axis("density (%)", "log", min(lowest / 1.5, 50), 150)
+    labels = list(looks.inks(means))
+    panels = [Panel(x, y, marks(means[means["label"] == label], names, inks), label) for label in labels]
+    entries = [*map(Entry, names, inks), Entry("whole network", WHOLE)]
+    return Group(panels, min(len(panels), 4), title, Legend(entries, ordered=True))
+
+
+def marks(curve: "pd.DataFrame", names: list[str], inks: list[Ink]) -> list[Mark]:
+    """A line and points a layer, and its arrows where it is empty."""
+    curve = curve.sort_values("compression")
+    whole = curve["compression"].drop_duplicates()
+    drawn: list[Mark] = [Line(WHOLE, "whole network", whole, 100 / whole)]
+    for name, ink, (_, layer) in zip(names, inks, curve.groupby("position"), strict=False):
+        left, empty = layer[layer["density"] > 0], layer[layer["density"] == 0]
+        drawn.append(Line(ink, name, layer["compression"], 100 * layer["density"].where(layer["density"] > 0)))
+        drawn.append(Points(ink, name, left["compression"], 100 * left["density"], details(name, left)))
+        if len(empty):
+            drawn.append(Arrows(replace(ink, size=4), name, empty["compression"], details(name, empty)))
+    return drawn
+
+
+def details(name: str, layer: "pd.DataFrame") -> dict[str, list[str]]:
+    return {
+        "layer": [name] * len(layer),
+        "CR": [short(value, 4) for value in layer["compression"]],
+        "density (%)": [f"{100 * value:.3g}" for value in layer["density"]],
+    }

@@ -1,0 +1,264 @@
+"""Drawings as files, by matplotlib: PNG, SVG and PDF. Equal drawings give equal files."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from dwfbench.base.errors import UsageError
+from dwfbench.runs.store import replace
+from dwfbench.show import style
+from dwfbench.show.drawing import (
+    Arrows,
+    Axis,
+    Band,
+    Bars,
+    Drawing,
+    Entry,
+    Group,
+    Ink,
+    Legend,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Rule,
+    Text,
+    bounded,
+)
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": style.FAINT,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "dwfbench",
+    "pdf.fonttype": 42,
+}
+NO_DATES = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+NOTE: dict[str, Any] = {"x": 0.01, "ha": "left", "fontsize": 7.5, "color": "#555555"}
+NAMED = 8  # entries that a scale names
+
+Type = TypeVar("Type", bound=Mark)
+
+
+def write(drawing: Drawing, path: Path) -> None:
+    """Write a drawing in the format of the path's ending, wholly or not at all, parent folders included.
+
+    Raises UsageError for another ending.
+    """
+    ending = path.suffix.lower()
+    if ending not in NO_DATES:
+        raise UsageError(f"A figure cannot be written as '{path.name}': end its name in .png, .svg or .pdf.")
+    # From the defaults: a user's matplotlibrc must not change the figures.
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC}):
+        picture = io.BytesIO()
+        figure(drawing).savefig(picture, format=ending[1:], metadata=NO_DATES[ending])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, picture.getvalue())
+
+
+def figure(drawing: Drawing) -> Figure:
+    """The figure of a drawing, in the style of the process."""
+    rows, columns = sum(_rows(group) for group in drawing.groups), max(group.columns for group in drawing.groups)
+    made = Figure(layout="constrained")
+    made.set_size_inches(
+        drawing.size[0] * columns + drawing.margin[0], drawing.size[1] * rows + drawing.margin[1] + _titles(drawing)
+    )
+    grid = made.subplots(rows, columns, squeeze=False)
+    panels: dict[tuple[int, int], Panel] = {}
+    top = 0
+    for group in drawing.groups:
+        places = [(top + number // group.columns, number % group.columns) for number in range(len(group.panels))]
+        panels |= dict(zip(places, map(bounded, group.panels), strict=True))
+        top += _rows(group)
+    for place, axes in np.ndenumerate(grid):
+        _draw_panel(axes, panels.get(place))
+        if place in panels:
+            _leave_out(axes, place, panels)
+    _label_groups(made, drawing, grid)
+    if drawing.legend:
+        _add_legend(made, drawing.legend, loc="outside right center")
+    if drawing.notes:
+        made.supxlabel("\n".join(drawing.notes), **NOTE)
+    return made
+
+
+def _rows(group: Group) -> int:
+    return -(-len(group.panels) // group.columns)
+
+
+def _titles(drawing: Drawing) -> float:
+    """Inches for the titles of groups that stand above those of panels."""
+    return 0.2 * sum(bool(group.title) and any(panel.title for panel in group.panels) for group in drawing.groups)
+
+
+def _label_groups(made: Figure, drawing: Drawing, grid: np.ndarray) -> None:
+    """Titles and legends of the groups. A title stands on its first panel, above that panel's own."""
+    top = 0
+    for group in drawing.groups:
+        rows = grid[top : top + _rows(group)]
+        top += len(rows)
+        if group.title:
+            above = "\n" if any(panel.title for panel in group.panels) else ""
+            rows[0, 0].set_title(group.title + above, loc="left")
+        if group.legend and (scale := group.legend.scale()):
+            _add_scale(made, *scale, list(rows.flat))
+        elif group.legend:
+            beside = rows[0, group.columns - 1]
+            _add_legend(beside, group.legend, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=1.8)
+
+
+# ---------------------------------------------------------------- panels
+
+
+def _draw_panel(axes: Axes, panel: Panel | None) -> None:
+    if panel is None or panel.absent:
+        axes.set_axis_off()
+        words = panel.absent if panel else ""
+        axes.text(0.5, 0.5, words, ha="center", va="center", color=style.GREY, transform=axes.transAxes)
+        return
+    axes.set_title(panel.title)
+    for direction, axis in (("x", panel.x), ("y", panel.y)):
+        _set_axis(axes, direction, axis)
+    for order, mark in enumerate(panel.marks):
+        for artist in DRAWN[type(mark)](axes, mark):
+            artist.set_zorder(LAYERS.index(type(mark)) + order / (1 + len(panel.marks)))
+
+
+def _set_axis(axes: Axes, direction: str, axis: Axis) -> None:
+    shown = {"x": axes.xaxis, "y": axes.yaxis}[direction]
+    axes.set(**{f"{direction}scale": axis.scale, f"{direction}lim": axis.ends, f"{direction}label": axis.label})
+    if axis.scale == "linear" and axis.ticks is None:
+        shown.set_major_locator(MaxNLocator(axis.most, integer=axis.whole, steps=[1, 2, 2.5, 5, 10]))
+        return
+    ticks = axis.ticks or {value: style.number(value) for value in style.ticks(*axis.ends, axis.most)}
+    shown.set_major_locator(FixedLocator(list(ticks)))
+    shown.set_major_formatter(FuncFormatter(lambda value, _: ticks.get(value, "")))
+    shown.set_minor_locator(NullLocator())
+
+
+def _leave_out(axes: Axes, place: tuple[int, int], panels: dict[tuple[int, int], Panel]) -> None:
+    """No numbers where the panel below or on the left has the same axis, and no label where it has the same label."""
+    row, column = place
+    lower = [panels[row, column] for row, below in sorted(panels) if row > place[0] and below == column]
+    below = next((panel for panel in lower if not panel.absent), Panel())
+    left = panels.get((row, column - 1), Panel())
+    if below.x.label == panels[place].x.label:
+        axes.set_xlabel("")
+        axes.tick_params(labelbottom=below.x != panels[place].x)
+    if left.y == panels[place].y:
+        axes.set_ylabel("")
+        axes.tick_params(labelleft=False)
+
+
+# ---------------------------------------------------------------- marks
+
+
+def _line(axes: Axes, mark: Line) -> Iterator[Any]:
+    line = {name: value for name, value in _style(mark.ink).items() if not name.startswith("marker")}
+    yield from axes.plot(_floats(mark.x), _floats(mark.y), **line)
+
+
+def _points(axes: Axes, mark: Points) -> Iterator[Any]:
+    points = _style(mark.ink) | {"linestyle": "", "markeredgewidth": 0.2 * mark.ink.size}
+    yield from axes.plot(_floats(mark.x), _floats(mark.y), **points)
+
+
+def _arrows(axes: Axes, mark: Arrows) -> Iterator[Any]:
+    arrow: dict[str, Any] = {"marker": BELOW, "markersize": 5, "linestyle": "", "color": mark.ink.colour}
+    edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "in_layout": False}
+    yield from axes.plot(_floats(mark.x), np.full(len(mark.x), 0.015), **arrow, **edge)
+
+
+def _band(axes: Axes, mark: Band) -> Iterator[Any]:
+    low, high = _floats(mark.low), _floats(mark.high)
+    drawn = ~(np.isnan(low) | np.isnan(high))
+    yield axes.fill_between(_floats(mark.x), low, high, where=drawn, color=mark.ink.colour, alpha=mark.ink.alpha, lw=0)
+
+
+def _bars(axes: Axes, mark: Bars) -> Iterator[Any]:
+    left, right = _floats(mark.left), _floats(mark.right)
+    yield from axes.bar(left, _floats(mark.height), right - left, align="edge", color=mark.ink.colour)
+
+
+def _rule(axes: Axes, mark: Rule) -> Iterator[Any]:
+    line = {"color": mark.ink.colour, "linestyle": _dash(mark.ink), "linewidth": mark.ink.width}
+    yield (axes.axvline if mark.axis == "x" else axes.axhline)(mark.value, **line)
+
+
+def _text(axes: Axes, mark: Text) -> Iterator[Any]:
+    yield axes.text(mark.x, mark.y, mark.text, va="bottom", fontsize=7, color=mark.ink.colour, in_layout=False)
+
+
+DRAWN: dict[type[Mark], Callable[[Axes, Any], Iterator[Any]]] = {
+    Rule: _rule,
+    Band: _band,
+    Bars: _bars,
+    Line: _line,
+    Points: _points,
+    Arrows: _arrows,
+    Text: _text,
+}
+LAYERS = list(DRAWN)
+"""What lies above what: the later marks."""
+BELOW = 11  # matplotlib's number of an arrow down to the lower edge
+
+
+def _style(ink: Ink) -> dict[str, Any]:
+    return {
+        "color": ink.colour,
+        "linestyle": _dash(ink),
+        "linewidth": ink.width,
+        "alpha": ink.alpha,
+        "marker": BELOW if ink.marker == "below" else ink.marker,
+        "markersize": ink.size,
+        "markerfacecolor": ink.face or ink.colour,
+    }
+
+
+def _dash(ink: Ink) -> Any:
+    return "" if ink.dash is None else (0, ink.dash) if ink.dash else "-"
+
+
+def _floats(values: Any) -> np.ndarray:
+    return np.asarray(values, float)
+
+
+# ---------------------------------------------------------------- legends
+
+
+def _add_legend(at: Figure | Axes, legend: Legend, **more: Any) -> None:
+    handles = [Line2D([], [], label=entry.label, **_style(entry.ink)) for entry in legend.entries]
+    handles += [Line2D([], [], label=remark, linestyle="") for remark in legend.remarks]
+    at.legend(handles=handles, title=legend.title or None, **{"handlelength": 2.8, **more})
+
+
+def _add_scale(made: Figure, parts: Sequence[Entry], others: Sequence[Entry], axes: list[Axes]) -> None:
+    """A scale of colours that names some of its parts, the first above, and a legend of the others below."""
+    named = np.unique(np.linspace(0, len(parts) - 1, NAMED).round().astype(int))
+    colours = ListedColormap([entry.ink.colour for entry in parts])
+    scale = ScalarMappable(BoundaryNorm(np.arange(len(parts) + 1) - 0.5, len(parts)), colours)
+    bar = made.colorbar(scale, ax=axes, ticks=named, aspect=30)
+    bar.ax.set_yticklabels([parts[place].label for place in named])
+    bar.ax.invert_yaxis()
+    bar.ax.minorticks_off()
+    if others:
+        _add_legend(made, Legend(others), loc="outside lower right")

@@ -1,0 +1,172 @@
+"""The tables of the page: grids that it can sort and filter.
+
+A grid is {"columns": [{"name", "number"}], "rows": [{"group", "cells": [{"text", "key"}]}]}: the page sorts by the key
+if there is one (an empty one goes last), and can show the rows of one group only.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dwfbench.analysis import curves
+from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base.text import short
+from dwfbench.runs.record import Record, Study, Trial, Tuned
+from dwfbench.show import style, tables
+
+PANEL_TITLES = [tables.TITLES[name] for name in curves.PANEL]
+
+
+def grid(columns: Sequence[str], rows: Sequence[tuple[str, list]], words: Iterable[str]) -> dict:
+    """A grid of rows (group, cells), a cell a text or (text, number); the columns `words` are flush left.
+
+    Data set and model have no columns where all rows agree in them: the page's head names them.
+    """
+
+    def differs(place: int) -> bool:
+        return columns[place] not in PANEL_TITLES or len({row[place] for _, row in rows}) > 1
+
+    kept = [place for place in range(len(columns)) if differs(place)]
+    return {
+        "columns": [{"name": columns[place], "number": columns[place] not in set(words)} for place in kept],
+        "rows": [{"group": group, "cells": [_cell(row[place]) for place in kept]} for group, row in rows],
+    }
+
+
+def _cell(content: str | tuple) -> dict:
+    if isinstance(content, str):
+        return {"text": content, "key": None}
+    text, number = content
+    return {"text": text, "key": "" if number is None or pd.isna(number) else f"{number:.10g}"}
+
+
+def amount(value: Any, form: str | None = None) -> tuple[str, object]:
+    """Text and value of a cell; without a format, four significant digits."""
+    if value is None or pd.isna(value):
+        return "-", None
+    return (short(value, 4) if form is None else format(value, form)), value
+
+
+def comparison(results: ResultSet, shown: pd.DataFrame, methods: list[str] | None) -> dict:
+    table = tables.compare(results, method=methods)
+    header, *body = tables.cells(table)
+    method = shown.drop_duplicates("label").set_index("label")["method"]
+    names = [name for name in table.columns if not name.endswith(tables.BESIDE)]
+    rows = []
+    for texts, row in zip(body, table.to_dict("records"), strict=True):
+        pairs = zip(names, texts, strict=True)
+        cells = [text if name in tables.LEFT else (text, row[name]) for name, text in pairs]
+        rows.append((method[row["Method"]], cells))
+    return grid(header, rows, tables.LEFT)
+
+
+def runs(shown: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:
+    """Every finished run, in the order of the legend, seeds and knobs."""
+    places = {label: place for place, label in enumerate(labels)}
+    ordered = shown.assign(place=shown["label"].map(places)).sort_values([*curves.PANEL, "place", "seed", "knob_value"])
+    columns = [*PANEL_TITLES, "Method", "Seed", "Knob", "CR", "Effective CR", "Test %", "Val %", "Dense-equivalent %"]
+    columns += ["Seconds", "Connected", "Id"]
+    rows = []
+    for run in ordered.itertuples():
+        before = by_id[run.id].dense_equivalent_accuracy
+        cells = [
+            run.dataset,
+            run.model,
+            run.label,
+            amount(run.seed, "d"),
+            (style.knob(run), run.knob_value),
+            amount(run.compression),
+            amount(run.effective_compression),
+            amount(run.accuracy, ".2f"),
+            amount(run.val_accuracy, ".2f"),
+            amount(None if before is None else 100 * before, ".2f"),
+            amount(run.seconds, ".1f"),
+            {True: "yes", False: "no"}.get(run.connected, "-"),
+            run.id,
+        ]
+        rows.append((run.method, cells))
+    return grid(columns, rows, ("Dataset", "Model", "Method", "Connected", "Id"))
+
+
+def failures(failed: pd.DataFrame) -> dict | None:
+    """Every run without a result, None if there is none."""
+    if failed.empty:
+        return None
+    columns = ["Dataset", "Model", "Method", "Seed", "Knob", "Status", "Error", "Id"]
+    rows = []
+    for run in failed.sort_values([*curves.PANEL, "label", "seed", "knob_value", "id"]).itertuples():
+        error = str(run.error) if pd.notna(run.error) else _no_error(run.status)
+        knob = (style.knob(run), run.knob_value)
+        cells = [run.dataset, run.model, run.label, amount(run.seed, "d"), knob, run.status, error, run.id]
+        rows.append((run.method, cells))
+    return grid(columns, rows, ("Dataset", "Model", "Method", "Status", "Error", "Id"))
+
+
+def _no_error(status: str) -> str:
+    return {
+        "emptied": "no weight is left at this threshold",
+        "ok": "no finite accuracy or compression was recorded",
+    }.get(status, "-")
+
+
+def settings(shown: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:
+    """How each curve was trained; several values of a cell are listed."""
+    rows = []
+    for (dataset, model), panel in shown.groupby(curves.PANEL):
+        for label in (label for label in labels if label in set(panel["label"])):
+            own = panel[panel["label"] == label]
+            records = [by_id[run] for run in own["id"]]
+
+            def spec(name: str, records: list[Record] = records) -> str:
+                return _listed(getattr(record.spec, name) for record in records)
+
+            cells = [dataset, model, label, amount(len(own), "d"), _listed(own["seed"]), spec("epochs")]
+            cells += [spec("batch_size"), spec("lr"), _tuned(records), spec("precision")]
+            rows.append((own["method"].iloc[0], cells))
+    columns = ["Dataset", "Model", "Method", "Runs", "Seeds", "Epochs", "Batch", "Learning rate", "Tuned", "Precision"]
+    return grid(columns, rows, [name for name in columns if name != "Runs"])
+
+
+def _tuned(records: list[Record]) -> str:
+    """Which study chose the settings of a curve's runs."""
+    return _listed(_tuning(record.provenance.tuned) for record in records)
+
+
+def _tuning(tuned: Tuned | None) -> str:
+    if tuned is None:
+        return "no"
+    reached = "" if tuned.objective is None else f", objective {100 * tuned.objective:.2f} %"
+    return f"study {tuned.study}, {tuned.trials} trials{reached}"
+
+
+def _listed(values: Iterable[object]) -> str:
+    """The different values, numbers in their order, then words."""
+    different = {value for value in values if value is not None}
+    numbers = sorted(value for value in different if isinstance(value, (int, float, np.integer)))
+    words = sorted(str(value) for value in different - set(numbers))
+    return ", ".join([*(f"{value:g}" for value in numbers), *words]) or "-"
+
+
+def study(study: Study) -> dict:
+    """A tuning study as a heading, a sentence and a grid of its trials."""
+    names = list(dict.fromkeys(name for trial in study.trials for name in trial.values))
+    rows = [(study.method, _trial(number, trial, names, study.best)) for number, trial in enumerate(study.trials)]
+    return {
+        "title": f"{study.label} ({study.dataset}, {study.model})",
+        "id": study.id,
+        "objective": study.objective,
+        "grid": grid(["Trial", *names, "Objective %", "Runs", "Bad runs", "Chosen"], rows, ["Chosen"]),
+    }
+
+
+def _trial(number: int, trial: Trial, names: list[str], best: int) -> list:
+    percent = None if trial.value is None else 100 * trial.value
+    values = [_value(trial.values.get(name)) for name in names]
+    chosen = "yes" if number == best else ""
+    return [f"{number + 1}", *values, amount(percent, ".2f"), f"{len(trial.runs)}", _value(trial.bad), chosen]
+
+
+def _value(value: object) -> str | tuple:
+    return (f"{value:.4g}", value) if isinstance(value, (int, float)) else str("-" if value is None else value)

@@ -1,0 +1,135 @@
+"""The page: what it shows of a selection of results, and its files put into one."""
+
+import functools
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import vl_convert
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from dwfbench import __version__
+from dwfbench.analysis import curves
+from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base.errors import UsageError
+from dwfbench.runs.record import Study
+from dwfbench.runs.store import replace
+from dwfbench.show import looks, tables, vega
+from dwfbench.show.figures import figures
+from dwfbench.show.report import charts, grids, provenance
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a report was asked to show: result sets; names of data sets, models and methods, None for all."""
+
+    results: tuple[str, ...]
+    dataset: list[str] | None = None
+    model: list[str] | None = None
+    method: list[str] | None = None
+    threshold: float | None = None
+
+    def words(self, threshold: bool = True) -> list[str]:
+        """The flags that ask for the same again, with --threshold or without."""
+        names = {"dataset": self.dataset, "model": self.model, "method": self.method}
+        flags = [("results", text) for text in self.results]
+        flags += [(flag, ",".join(named)) for flag, named in names.items() if named]
+        if threshold and self.threshold is not None:
+            flags.append(("threshold", f"{self.threshold:g}"))
+        return [word for flag, value in flags for word in (f"--{flag}", value)]
+
+
+def write(page: str, path: Path) -> None:
+    """Write a page, wholly or not at all, parent folders included. Raises UsageError where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, page.encode("utf-8", "replace"))  # half a surrogate pair in a name is no reason to fail
+    except OSError as error:
+        raise UsageError(f"The report cannot be written to {path} ({error.strerror or error}).") from None
+
+
+def render(results: ResultSet, selection: Selection) -> str:
+    """The page about the runs of the selected methods.
+
+    `results` are those of the selected data sets and models, all methods, recounted at the selected threshold, with
+    what the figures need: labels and the dense reference come from all of them. Raises UsageError if no run is left to
+    show.
+    """
+    selected = results.only(method=selection.method)
+    shown, chosen = selected.runs, selected.records
+    if shown.empty:
+        raise UsageError("There is nothing to report: no finished run matches.")
+    labels = list(looks.inks(shown))
+    studies = [study for study in _ordered(results.studies, labels) if _is_of(study, shown)]
+    drawn = charts.Charts()
+    sections = [drawn.section(kind(), selected) for kind in figures().values()]
+    content = {
+        "version": __version__,
+        "selection": selection,
+        "titles": [", ".join(key) for key, _ in shown.groupby(curves.PANEL)],
+        "figures": [section for section in sections if section],
+        "settings": grids.settings(shown, chosen, labels),
+        "studies": [grids.study(study) for study in studies],
+        "cautions": curves.warnings(results.runs, results.failures),
+        "comparison": grids.comparison(results, shown, selection.method),
+        "comparison_caption": tables.compare_caption(),
+        "runs": grids.runs(shown, chosen, labels),
+        "failures": grids.failures(selected.failures),
+        "provenance": provenance.provenance(list(chosen.values())),
+        "commands": [
+            *provenance.commands((study.provenance, "") for study in studies),
+            *provenance.commands((record.provenance, record.provenance.started or "") for record in chosen.values()),
+        ],
+        "readers": _readers(selection, [section["name"] for section in sections if section]),
+        "css": Markup(_file("report.css")),
+        "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js")],
+        "bundle": Markup(_bundle()),
+        "charts": Markup(_json({"config": vega.CONFIG, "charts": drawn.charts})),
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_file("report.html")).render(content) + "\n"
+
+
+def _ordered(studies: Iterable[Study], labels: list[str]) -> list[Study]:
+    """The studies in the order of the legend; others follow."""
+    places = {label: place for place, label in enumerate(labels)}
+    return sorted(studies, key=lambda study: (places.get(study.label, len(places)), study.label))
+
+
+def _is_of(study: Study, shown: pd.DataFrame) -> bool:
+    names = [*curves.PANEL, "method"]
+    return bool((shown[names] == [getattr(study, name) for name in names]).all(axis=1).any())
+
+
+def _readers(selection: Selection, names: list[str]) -> list[str]:
+    """The commands that show the runs again."""
+    known = figures()
+    drawing = [["plot", name, *selection.words(threshold=known[name].recounts)] for name in names]
+    reading = [["compare", *selection.words()], *drawing, ["report", *selection.words()]]
+    return [shlex.join(["dwfbench", *words]) for words in reading]
+
+
+# ---------------------------------------------------------------- files
+
+
+def _file(name: str) -> str:
+    return (files("dwfbench.show.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    bundle: Any = vl_convert.javascript_bundle  # its annotations ask for the snippet, which is optional
+    return bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
+
+
+def _json(content: object) -> str:
+    """JSON in ASCII that no HTML parser takes for the end of its script element."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")

@@ -1,0 +1,135 @@
+"""The one table of styles, of files and of the page: colours, lines, markers, and the numbers on axes."""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dwfbench.base.text import short
+from dwfbench.show.drawing import Axis
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GREY, FAINT, DARK_PAGE = "#777777", "#e6e6e6", "#16181d"
+LINES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (4, 1.2, 1, 1.2))
+DASHED = LINES[1]
+MARKERS = ("", "o", "s", "^", "v", "<", ">", "D", "d", "P", "X", "*", "h", "p", "x")
+"""The markers that every renderer has, by matplotlib's letters."""
+BEYOND = 1.15  # the ends of a CR axis lie this factor beyond the runs
+WIDEST_BAND = 10  # points; a wider one would hide the others, and its runs show as much
+
+ON_DARK = {
+    "#0b3d91": "#3f74e0",
+    "#2f7fd0": "#55a0f0",
+    "#6db6ea": "#8fcbf5",
+    "#abd9f5": "#cdeafc",
+    "#000000": "#f2f2f2",
+    "#882255": "#c8508f",
+    "#aa4499": "#c15fb0",
+    "#8c564b": "#b07a6e",
+    "#661100": "#c4452c",
+    "#777777": "#8f959c",
+    "#ffffff": DARK_PAGE,
+}
+"""What is drawn on a dark page for a colour that would be lost there, or taken for another."""
+
+
+def on_dark(colour: str) -> str:
+    """A colour for a dark page: as it is where it can be seen, with a contrast of 3; lighter where it could not."""
+    if colour in ON_DARK:
+        return ON_DARK[colour]
+    hue, lightness, saturation = colorsys.rgb_to_hls(*_parts(colour))
+    while contrast(colour, DARK_PAGE) < 3:
+        lightness += 0.02
+        parts = colorsys.hls_to_rgb(hue, lightness, saturation)
+        colour = "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+    return colour
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, from 1 to 21, as WCAG defines it."""
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in _parts(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _parts(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
+
+
+def shades(name: str, number: int) -> list[str]:
+    """So many colours of a colour map of matplotlib, from dark to light without the pale end."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    places = [0.88 * step / (number - 1) for step in range(number)] if number > 1 else [0.5]
+    return [to_hex(matplotlib.colormaps[name](place)) for place in places]
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """1, 2 and 5 of every power of ten between the ends of a logarithmic axis; only powers of ten where these would
+    be more than ``most``, and of these every second, third, ... where there are still too many.
+    """
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    fine = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+    if len(fine) <= most:
+        return fine or [float(f"{math.sqrt(low * high):.2g}")]
+    tens = [10.0**power for power in powers if low <= 10.0**power <= high]
+    return tens[:: -(-len(tens) // most)] if len(tens) > 1 else fine[:: -(-len(fine) // most)]
+
+
+ZOOMED_TICK = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
+ZOOMED_LABEL = (
+    f"domain('x')[1] < 10 * domain('x')[0] || indexof([1, 2, 5], {ZOOMED_TICK}) >= 0 ? format(datum.value, ',') : ''"
+)
+"""The same rule in Vega's language, for an axis that the reader moves: every tick in less than a decade."""
+
+
+def number(value: float) -> str:
+    """A number on an axis: 0.001, 10, 1000, and 10⁻⁶ where zeros would have to be counted."""
+    if 0 < value < 1e-3 and math.isclose(value, 10.0 ** round(math.log10(value)), rel_tol=1e-9):
+        return power(round(math.log10(value)))
+    return short(value)
+
+
+def power(exponent: int) -> str:
+    """A power of ten: 10⁻⁶."""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def cr_axis(compressions: "pd.Series", most: int) -> Axis:
+    """The axis of compression ratios around some, also around none."""
+    if compressions.empty:
+        return Axis("compression ratio", "log", 1, 10, most=most)
+    return Axis("compression ratio", "log", compressions.min() / BEYOND, compressions.max() * BEYOND, most=most)
+
+
+# ---------------------------------------------------------------- words
+
+
+def knob(run: Any) -> str:
+    """What a run, a row of a frame, was turned by: "strength 0.001"."""
+    return f"{run.knob} {short(run.knob_value, 4)}" if isinstance(run.knob, str) else "-"
+
+
+def heading(panel: Sequence[str], runs: "pd.DataFrame") -> str:
+    """ "mnist, lenet-300-100 (60 epochs, 3 seeds)", with ranges where curves differ."""
+    parts = []
+    if "epochs" in runs:
+        parts.append(_count(runs["epochs"].min(), runs["epochs"].max(), "epoch"))
+    seeds = runs.groupby("label")["seed"].nunique()
+    parts.append(_count(seeds.min(), seeds.max(), "seed"))
+    return f"{', '.join(panel)} ({', '.join(parts)})"
+
+
+def _count(low: float, high: float, noun: str) -> str:
+    return f"{low:g} {noun}{'s' if low != 1 else ''}" if low == high else f"{low:g}-{high:g} {noun}s"
