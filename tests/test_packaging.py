@@ -54,7 +54,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(distributions):
     assert names == sources()
     assert {"dwfbench/py.typed", "baselines/py.typed"} <= names
     assert any(name.endswith(".toml") for name in names)
-    assert any(name.startswith("dwfbench/show/templates/") for name in names)
+    assert any(name.startswith("dwfbench/show/report/templates/") for name in names)
 
 
 def test_the_sdist_makes_the_same_wheel(distributions, tmp_path):

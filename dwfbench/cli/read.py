@@ -110,11 +110,16 @@ def figure_flags() -> dict[str, tuple[Any, Any]]:
             owners.setdefault(item.name, []).append(name)
             items[item.name] = item
     return {
-        name: option(
-            item.type | None, f"of {', '.join(owners[name])}: {item.metadata['help']} [default: {item.default}]"
-        )
+        name: option(item.type | None, f"of {', '.join(owners[name])}: {described(item)}")
         for name, item in items.items()
     }
+
+
+def described(item: Any) -> str:
+    """What the help says of a figure's option."""
+    choices = f": {', '.join(item.metadata['choices'])}" if item.metadata["choices"] else ""
+    default = {True: "yes", False: "no"}[item.default] if item.type is bool else item.default
+    return f"{item.metadata['help']}{choices} [default: {default}]"
 
 
 @app.command(
@@ -147,9 +152,9 @@ def plot(
 ) -> int:
     """Draw stored runs: accuracy against compression, or another figure."""
     chosen = chosen_figures(kind, {name: value for name, value in given.items() if value is not None})
-    if threshold is not None and not all(figure.recounts for figure in chosen):
-        recounted = ", ".join(name for name, known in figures().items() if known.recounts)
-        raise UsageError(f"--threshold recounts {recounted} only, not {kind}.")
+    if threshold is not None and not all(figure.recounts() for figure in chosen):
+        recounted = ", ".join(name for name, known in figures().items() if known().recounts())
+        raise UsageError(f"--threshold recounts the plot {recounted}, with its default axis, and no other.")
     if output is not None and kind == ALL:
         raise UsageError("--output names the file of one figure; leave it out with all.")
     from dwfbench.analysis.resultset import ResultSet
@@ -185,8 +190,8 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[S
 
     frame = figure.frame(stored)
     if frame.empty:
-        if figure.absent:
-            message(f"No finished run in {places(named)} that fits {figure.absent}")
+        if figure.absent():
+            message(f"No finished run in {places(named)} that fits {figure.absent()}")
         else:
             nothing(named)
         return []

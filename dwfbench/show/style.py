@@ -16,7 +16,7 @@ LINES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (4, 1.2, 1, 1.2)
 DASHED = LINES[1]
 MARKERS = ("", "o", "s", "^", "v", "<", ">", "D", "d", "P", "X", "*", "h", "p", "x")
 """The markers that every renderer has, by matplotlib's letters."""
-BEYOND = 1.15  # the ends of a CR axis lie this factor beyond the runs
+BEYOND = 1.15  # the ends of an axis of ratios lie this factor beyond the runs
 WIDEST_BAND = 10  # points; a wider one would hide the others, and its runs show as much
 
 ON_DARK = {
@@ -76,15 +76,23 @@ def shades(name: str, number: int) -> list[str]:
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """1, 2 and 5 of every power of ten between the ends of a logarithmic axis; only powers of ten where these would
-    be more than ``most``, and of these every second, third, ... where there are still too many.
+    """1, 2 and 5 of every power of ten between the ends of a logarithmic axis, more digits where these are few. Only
+    powers of ten where these would be more than ``most``, and every second, third, ... where there are still too many.
     """
+    coarse, fine = _between(low, high, (1, 2, 5)), _between(low, high, (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
+    if len(coarse) <= most:
+        return coarse if len(coarse) > 2 else _thinned(fine, most) or [float(f"{math.sqrt(low * high):.2g}")]
+    tens = _between(low, high, (1,))
+    return _thinned(tens if len(tens) > 1 else coarse, most)
+
+
+def _between(low: float, high: float, digits: Sequence[float]) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
-    fine = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
-    if len(fine) <= most:
-        return fine or [float(f"{math.sqrt(low * high):.2g}")]
-    tens = [10.0**power for power in powers if low <= 10.0**power <= high]
-    return tens[:: -(-len(tens) // most)] if len(tens) > 1 else fine[:: -(-len(fine) // most)]
+    return [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
+
+
+def _thinned(values: list[float], most: int) -> list[float]:
+    return values[:: -(-len(values) // most)] if values else []
 
 
 ZOOMED_TICK = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
@@ -106,11 +114,16 @@ def power(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def cr_axis(compressions: "pd.Series", most: int) -> Axis:
+def ratio_axis(label: str, ratios: Sequence[float], most: int) -> Axis:
+    """A logarithmic axis around positive numbers, also around none."""
+    if not len(ratios):
+        return Axis(label, "log", 1, 10, most=most)
+    return Axis(label, "log", min(ratios) / BEYOND, max(ratios) * BEYOND, most=most)
+
+
+def cr_axis(compressions: Sequence[float], most: int) -> Axis:
     """The axis of compression ratios around some, also around none."""
-    if compressions.empty:
-        return Axis("compression ratio", "log", 1, 10, most=most)
-    return Axis("compression ratio", "log", compressions.min() / BEYOND, compressions.max() * BEYOND, most=most)
+    return ratio_axis("compression ratio", compressions, most)
 
 
 # ---------------------------------------------------------------- words

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from dwfbench.analysis import dynamics
+from dwfbench.analysis.published import published
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.store import Store
 from dwfbench.show import drawing, figures, mpl
 from dwfbench.show.figures import accuracy, layers
+from tests.deploy.test_measure import measured_runs
 from tests.records import changed, fields, plain, typed
 
 METHODS = [
@@ -207,6 +209,65 @@ def test_a_band_of_more_than_ten_points_is_left_out():
     assert bands["random (erk)"].low.isna().all()
     assert bands["random (uniform)"].low.tolist() == pytest.approx([89.0] * len(bands["random (uniform)"].low))
     assert "wider than 10 points" in shown.legend.remarks[0]
+
+
+def sparse(**more):
+    """Two runs of one curve, at CR 2 and 10, and a dense one, with other fields."""
+    runs = [record(*METHODS[3], 0, cr) for cr in (2.0, 10.0)] + [record(*METHODS[0], 0, 1.0)]
+    return [changed(run, **{name: values[place] for name, values in more.items()}) for place, run in enumerate(runs)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "places", "lines"),
+    [
+        ("compression", {}, [2, 10], True),
+        ("effective", {"effective_compression": [2.5, 12.0, 1.0]}, [2.5, 12], True),
+        ("effective", {"effective_compression": [2.5, None, 1.0]}, [2.5], True),  # without a path from input to output
+        ("macs", {"macs_dense": [100] * 3, "macs_sparse": [50, 20, 100]}, [2, 5], True),
+        ("macs", {"macs_dense": [100] * 3, "macs_sparse": [50, 0, 100]}, [2], True),
+        ("training-cost", {"seconds": [9.0, 7.0, 5.0]}, [9, 7], False),
+    ],
+)
+def test_accuracy_has_a_choice_of_axes(axis, values, places, lines):
+    (panel,) = drawn("accuracy", sparse(**values), axis=axis).groups[0].panels
+    assert panel.x.label == accuracy.AXES[axis]
+    (points,) = [mark for mark in panel.marks if type(mark) is drawing.Points]
+    assert list(points.x) == places
+    assert any(type(mark) is drawing.Line for mark in panel.marks) is lines
+    assert any(type(mark) is drawing.Rule for mark in panel.marks)
+
+
+def test_bytes_are_those_of_the_smaller_form():
+    figure = accuracy.Accuracy(axis="bytes")
+    assert figure.frame(ResultSet(sparse())).empty
+    frame = figure.frame(ResultSet(measured_runs()))
+    assert frame.set_index("method")["across"].to_dict()["dwf"] == 36_000 / 4_000
+    assert "dwfbench measure" in figure.absent()
+
+
+def test_published_results_are_open_grey_marks_beside_the_runs():
+    runs = [changed(run, spec={"model": "lenet-300-100"}) for run in sparse()]
+    shown = drawn("accuracy", runs)
+    theirs = {mark.name: mark for mark in shown.groups[0].panels[0].marks if "published" in mark.name}
+    assert {name: (*mark.x, *mark.y) for name, mark in theirs.items()} == {
+        "DNS (published)": (56, pytest.approx(98.01)),
+        "IMP (published)": (67, pytest.approx(97.69)),
+        "SparseVD (published)": (68, pytest.approx(98.08)),
+    }
+    assert {mark.ink.face for mark in theirs.values()} == {"#ffffff"}
+    assert len({mark.ink.marker for mark in theirs.values()}) == 3
+    panel = shown.groups[0].panels[0]
+    assert panel.x.ends[1] > 68
+    assert panel.y.ends[1] > 98.08
+    assert set(theirs) < {entry.label for entry in shown.legend.entries}
+    for other in (drawn("accuracy", runs, published=False), drawn("accuracy", sparse())):
+        assert not [entry for entry in other.legend.entries if "published" in entry.label]
+
+
+def test_every_published_result_has_a_source():
+    points = published()
+    assert points["source"].str.len().min() > 10
+    assert points["accuracy"].between(97, 100).all()
 
 
 def test_the_texts_of_layers_are_short():

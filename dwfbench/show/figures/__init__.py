@@ -31,10 +31,6 @@ class Figure:
     """What it shows, as a title."""
     needs: ClassVar[tuple[str, ...]] = ()
     """What it reads beside the records: history, weights, measurement."""
-    recounts: ClassVar[bool] = False
-    """Whether ``--threshold`` changes it."""
-    absent: ClassVar[str] = ""
-    """What no run has where there is nothing to draw, and what to do: ends "No finished run that fits ..."."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -47,6 +43,14 @@ class Figure:
     def draw(self, frame: "pd.DataFrame") -> Drawing:
         """What is drawn of a table with rows."""
         raise NotImplementedError
+
+    def recounts(self) -> bool:
+        """Whether it shows runs as ``--threshold`` counts them."""
+        return False
+
+    def absent(self) -> str:
+        """What no run has where there is nothing to draw, and what to do, after "No finished run that fits"."""
+        return ""
 
     def tables(self, results: "ResultSet") -> dict[str, "pd.DataFrame"]:
         """Tables that belong beside the file of the figure, by the ending of their names."""

@@ -1,6 +1,7 @@
 """Accuracy versus compression, the figure of the benchmark."""
 
 from dataclasses import dataclass, replace
+from itertools import cycle
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,26 @@ from dwfbench.show.drawing import (
     Points,
     Rule,
 )
-from dwfbench.show.figures import Figure
+from dwfbench.show.figures import Figure, option
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dwfbench.analysis.resultset import ResultSet
     from dwfbench.runs.record import Layer
 
 FEW_LAYERS = 5  # up to these a run's details name every layer
+
+
+AXES = {
+    "compression": "compression ratio",
+    "effective": "effective compression ratio",
+    "macs": "MACs of dense / MACs",
+    "bytes": "bytes of dense / bytes of the smaller form",
+    "training-cost": "seconds of training",
+}
+CURVES = ("compression", "effective", "macs")
+"""The axes along which runs of rising compression lie in order, so that a line says what is between them."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +52,39 @@ class Accuracy(Figure):
 
     name = "accuracy"
     summary = "Accuracy versus compression"
-    recounts = True
+    needs = ("measurement",)
+
+    axis: str = option("compression", "what to draw it against", choices=AXES)
+    published: bool = option(True, "numbers of others, where there are any, as open grey marks")
+
+    def recounts(self):
+        return self.axis == "compression"
+
+    def absent(self):
+        return "was measured; `dwfbench measure RUN` finds the bytes." if self.axis == "bytes" else ""
 
     def frame(self, results):
-        return results.runs.assign(layers=[densities(results.records[run].layers) for run in results.runs["id"]])
+        runs = results.runs.assign(across=across(results, self.axis))
+        runs = runs.assign(layers=[densities(results.records[run].layers) for run in runs["id"]])
+        known = runs["across"] < float("inf")
+        return runs[known | (runs["method"] == "dense")] if known.any() else runs[known]
 
     def draw(self, frame):
         from dwfbench.analysis import curves
+        from dwfbench.analysis.published import published
 
-        inks, means = looks.inks(frame), curves.bands(frame)
+        inks = looks.inks(frame)
+        means = curves.bands(frame.assign(compression=frame["across"])[frame["across"].notna()])
+        means = means if self.axis in CURVES else means[:0]
+        others = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
-            own = means[(means[curves.PANEL] == list(key)).all(axis=1)]
-            panels.append(panel(style.heading(key, runs), runs, own, inks))
+            own, theirs = (table[(table[curves.PANEL] == list(key)).all(axis=1)] for table in (means, others))
+            panels.append(panel(style.heading(key, runs), AXES[self.axis], runs, own, inks, of_others(theirs)))
         entries = [Entry(label, ink) for label, ink in inks.items()]
-        if any(isinstance(mark, Arrows) for panel in panels for mark in panel.marks):
+        marks = [mark for panel in panels for mark in panel.marks]
+        entries += {mark.name: Entry(mark.name, mark.ink) for mark in marks if mark.name not in inks}.values()
+        if any(isinstance(mark, Arrows) for mark in marks):
             entries.append(Entry("below the axis", Ink(style.GREY, "below", dash=None, size=5)))
         wide = ((means["upper"] - means["lower"]) > style.WIDEST_BAND).any()
         remarks = [f"(bands wider than {style.WIDEST_BAND} points\nare not drawn)"] if wide else []
@@ -61,17 +92,38 @@ class Accuracy(Figure):
         return Drawing([Group(panels, min(len(panels), 3), large=True)], legend, size=(3.9, 3.2), margin=(1.7, 0))
 
 
-def panel(title: str, runs: "pd.DataFrame", means: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
+def across(results: "ResultSet", axis: str) -> "pd.Series":
+    """Where the runs of `ResultSet.runs` lie on an axis; NaN or infinite where that is not known."""
+    runs = results.runs
+    if axis == "bytes":
+        forms = results.latency.drop_duplicates(["id", "form"]).pivot(index="id", columns="form", values="bytes")
+        forms = forms.reindex(columns=["dense", "sparse", "compact"])
+        return runs["id"].map(forms["dense"] / forms[["sparse", "compact"]].min(axis=1))
+    columns = {"compression": "compression", "effective": "effective_compression", "training-cost": "seconds"}
+    return 1 / runs["macs"] if axis == "macs" else runs[columns[axis]]
+
+
+def panel(
+    title: str,
+    axis: str,
+    runs: "pd.DataFrame",
+    means: "pd.DataFrame",
+    inks: dict[str, Ink],
+    others: list[Points],
+) -> Panel:
     """One data set and model; what comes first in the legend lies above the others."""
-    bottom, top = limits(runs, means)
-    marks: list[Mark] = []
+    heights = [height for points in others for height in points.y]
+    low, high = limits(runs, means)
+    bottom, top = min([low, *(height - 0.2 for height in heights)]), max([high, *(height + 0.2 for height in heights)])
+    marks: list[Mark] = [*others]
     for label in reversed([label for label in inks if label in set(runs["label"])]):
         of_label = runs[runs["label"] == label]
         if (of_label["method"] == "dense").any():
             marks.append(Rule(inks[label], label, "y", of_label["accuracy"].mean()))
         else:
             marks += curve(label, inks[label], of_label, means[means["label"] == label], bottom)
-    x = style.cr_axis(runs.loc[runs["method"] != "dense", "compression"], most=9)
+    sparse = runs.loc[runs["method"] != "dense", "across"]
+    x = style.ratio_axis(axis, [*sparse, *(ratio for points in others for ratio in points.x)], most=9)
     return Panel(x, Axis("test accuracy (%)", low=bottom, high=top, most=12), marks, title)
 
 
@@ -79,11 +131,33 @@ def curve(label: str, ink: Ink, runs: "pd.DataFrame", mean: "pd.DataFrame", bott
     """The mean with its band, a marker for every run, and an arrow for every run below the axis."""
     narrow = mean["upper"] - mean["lower"] <= style.WIDEST_BAND
     below = runs[runs["accuracy"] < bottom]
-    return [
+    lines = [
         Band(replace(ink, alpha=0.13), label, mean["compression"], mean["lower"].where(narrow), mean["upper"]),
         Line(ink, label, mean["compression"], mean["accuracy"]),
-        Points(replace(ink, size=3.4), label, runs["compression"], runs["accuracy"], details(runs)),
-        *([Arrows(ink, label, below["compression"], details(below))] if len(below) else []),
+    ]
+    return [
+        *(lines if len(mean) else []),
+        Points(replace(ink, size=3.4), label, runs["across"], runs["accuracy"], details(runs)),
+        *([Arrows(ink, label, below["across"], details(below))] if len(below) else []),
+    ]
+
+
+def of_others(points: "pd.DataFrame") -> list[Points]:
+    """Published results of a data set and model, a method at a time."""
+    return [
+        Points(
+            Ink(style.GREY, marker, "#ffffff", dash=None, size=5),
+            f"{method} (published)",
+            rows["compression"],
+            rows["accuracy"],
+            {
+                "method": list(rows["method"]),
+                "CR": [short(value, 4) for value in rows["compression"]],
+                "test accuracy (%)": [f"{value:.2f}" for value in rows["accuracy"]],
+                "source": list(rows["source"]),
+            },
+        )
+        for marker, (method, rows) in zip(cycle("osD^v"), points.groupby("method"), strict=False)
     ]
 
 

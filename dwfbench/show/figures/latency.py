@@ -22,7 +22,9 @@ class Latency(Figure):
     name = "latency"
     summary = "Accuracy versus speed-up"
     needs = ("measurement",)
-    absent = "was measured; `dwfbench measure RUN` measures those that were trained with --save-model."
+
+    def absent(self):
+        return "was measured; `dwfbench measure RUN` measures those that were trained with --save-model."
 
     def frame(self, results):
         return results.latency[results.latency["form"] != "dense"]

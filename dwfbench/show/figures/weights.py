@@ -23,12 +23,14 @@ class Weights(Figure):
     name = "weights"
     summary = "Sizes of weights"
     needs = ("history", "weights")
-    absent = (
-        "has a strength and a record of its weights (weights.csv, which older runs lack); `dwfbench run --force` "
-        "trains them again."
-    )
 
     compression: float = option(100.0, "show the runs with a CR nearest to this", low=1)
+
+    def absent(self):
+        return (
+            "has a strength and a record of its weights (weights.csv, which older runs lack); `dwfbench run --force` "
+            "trains them again."
+        )
 
     def frame(self, results):
         return results.weights(self.compression)

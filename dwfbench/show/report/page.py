@@ -110,7 +110,7 @@ def _is_of(study: Study, shown: pd.DataFrame) -> bool:
 def _readers(selection: Selection, names: list[str]) -> list[str]:
     """The commands that show the runs again."""
     known = figures()
-    drawing = [["plot", name, *selection.words(threshold=known[name].recounts)] for name in names]
+    drawing = [["plot", name, *selection.words(threshold=known[name]().recounts())] for name in names]
     reading = [["compare", *selection.words()], *drawing, ["report", *selection.words()]]
     return [shlex.join(["dwfbench", *words]) for words in reading]
 
