@@ -103,10 +103,11 @@ ZOOMED_LABEL = (
 
 
 def number(value: float) -> str:
-    """A number on an axis: 0.001, 10, 1000, and 10⁻⁶ where zeros would have to be counted."""
-    if 0 < value < 1e-3 and math.isclose(value, 10.0 ** round(math.log10(value)), rel_tol=1e-9):
-        return power(round(math.log10(value)))
-    return short(value)
+    """A number on an axis: 0.001, 10, 1000, and 10⁻⁶ or 2·10⁷ where zeros would have to be counted."""
+    if value <= 0 or 1e-3 <= value < 1e6:
+        return short(value)
+    digits, exponent = f"{value:.2e}".split("e")
+    return power(int(exponent)) if float(digits) == 1 else f"{float(digits):g}·{power(int(exponent))}"
 
 
 def power(exponent: int) -> str:

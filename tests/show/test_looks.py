@@ -189,6 +189,6 @@ def test_ticks(low, high, most, expected):
 
 
 def test_numbers_on_axes():
-    assert [style.number(value) for value in (1e-6, 0.001, 0.5, 20, 10000, 0.00012)] == [
-        *("10⁻⁶", "0.001", "0.5", "20", "10000", "0.00012")
-    ]
+    values = (1e-6, 0.00012, 0.001, 0.5, 20, 10_000, 1e6, 2e7, 1e300, 0)
+    texts = ["10⁻⁶", "1.2·10⁻⁴", "0.001", "0.5", "20", "10000", "10⁶", "2·10⁷", "10³⁰⁰", "0"]
+    assert [style.number(value) for value in values] == texts
