@@ -187,6 +187,22 @@ class Drawing:
     margin: tuple[float, float] = (1.5, 0.5)
 
 
+# ---------------------------------------------------------------- gaps
+
+
+def cut(x: Values, y: Values, ratios: Values, most: float) -> tuple[list[float], list[float]]:
+    """The points of a line, broken where neighbours have ratios more than a factor of ``most`` apart."""
+    across, up, last = list[float](), list[float](), math.inf
+    for place, height, ratio in zip(x, y, ratios, strict=True):
+        if ratio > last * most * (1 + 1e-9):
+            across.append(math.nan)
+            up.append(math.nan)
+        across.append(place)
+        up.append(height)
+        last = ratio
+    return across, up
+
+
 # ---------------------------------------------------------------- ends of axes
 
 MARGIN = 0.05  # of an axis beyond its marks on either side

@@ -178,7 +178,7 @@ def measured_runs():
 
 
 def test_the_figure_draws_both_forms_as_they_were_measured():
-    figure = Latency()
+    figure = Latency(max_gap=4)  # of the CRs 9 and 30
     (group,) = figure.draw(figure.frame(ResultSet(measured_runs()))).groups
     _, at_one, _ = group.panels  # beside the CR, at batches of 1 and 32
     (line,) = [mark for mark in at_one.marks if type(mark) is Line and mark.name == "dwf"]

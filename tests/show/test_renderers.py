@@ -20,6 +20,7 @@ from dwfbench.show.drawing import (
     Points,
     Rule,
     bounded,
+    cut,
     padded,
 )
 from dwfbench.show.figures import figures
@@ -125,6 +126,26 @@ def test_a_line_and_a_band_are_broken_where_a_number_is_missing():
     assert parts == [("0.0", 1), ("0.1", 3), ("0.1", 4)]
     assert [(row["across"], row["low"], row["high"]) for row in rows(chart, "band")] == [(2, 0, 2)]
     assert np.isnan(mpl.figure(Drawing([Group([panel], 1)])).axes[0].lines[0].get_ydata()[1])
+
+
+def test_a_line_is_cut_between_runs_that_are_too_far_apart():
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert cut([1, 2, 4, 9], [5, 6, 7, 8], [1, 2, 4, 9], 2) == ([1, 2, 4, nan, 9], [5, 6, 7, nan, 8])
+    assert cut([1, 2, 4, 9], [5, 6, 7, 8], [1, 2, 4, 9], 2.25) == ([1, 2, 4, 9], [5, 6, 7, 8])
+    assert cut([], [], [], 2) == ([], [])
+
+
+@pytest.mark.parametrize("name", [name for name, figure in figures().items() if hasattr(figure, "max_gap")])
+@pytest.mark.parametrize(("max_gap", "whole"), [(2, False), (6, True)])
+def test_no_figure_draws_a_line_over_a_gap(name, max_gap, whole):
+    """Of runs at CR 2, 10 and 30, and of measured ones at 9 and 30."""
+    figure = figures()[name](max_gap=max_gap)
+    drawing = figure.draw(figure.frame(ResultSet(measured_runs() if name == "latency" else records())))
+    marks = [mark for group in drawing.groups for panel in group.panels for mark in panel.marks]
+    lines = [mark for mark in marks if type(mark) is Line and mark.name != "whole network"]
+    drawn = [piece for line in lines for piece in vega.unbroken(zip(line.x, line.y, strict=True)) if len(piece) > 1]
+    assert lines
+    assert bool(drawn) is whole
 
 
 def test_what_is_not_positive_lies_below_a_logarithmic_axis():

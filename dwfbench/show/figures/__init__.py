@@ -21,6 +21,11 @@ option = setting
 """An option of a figure: a dataclass field with default, help text and range, which is a flag of ``dwfbench plot``."""
 
 
+def gap() -> float:
+    """The option of figures whose lines go along the compression ratio."""
+    return option(2.0, "factor in CR beyond which no line is drawn between runs", low=1)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure, whose docstring tells readers of the report what they see; its fields are options."""

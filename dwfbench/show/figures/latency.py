@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dwfbench.show import looks, style
-from dwfbench.show.drawing import Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points, Rule, padded
-from dwfbench.show.figures import Figure
+from dwfbench.show.drawing import Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points, Rule, cut, padded
+from dwfbench.show.figures import Figure, gap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,8 @@ class Latency(Figure):
     summary = "Accuracy versus speed-up"
     needs = ("measurement",)
 
+    max_gap: float = gap()
+
     def absent(self):
         return "was measured; `dwfbench measure RUN` measures those that were trained with --save-model."
 
@@ -35,7 +37,9 @@ class Latency(Figure):
 
         inks = looks.inks(frame)
         batches = sorted(frame["batch"].unique())
-        groups = [group(style.heading(key, rows), rows, batches, inks) for key, rows in frame.groupby(PANEL)]
+        groups = [
+            group(style.heading(key, rows), rows, batches, inks, self.max_gap) for key, rows in frame.groupby(PANEL)
+        ]
         entries = [Entry(label, ink) for label, ink in inks.items()]
         entries.append(Entry("sparse CSR", Ink(style.GREY, "x", dash=None)))
         notes = [
@@ -45,26 +49,27 @@ class Latency(Figure):
         return Drawing(groups, Legend(entries), notes, size=(2.6, 2.7), margin=(1.7, 0.3))
 
 
-def group(title: str, rows: "pd.DataFrame", batches: list[int], inks: dict[str, Ink]) -> Group:
+def group(title: str, rows: "pd.DataFrame", batches: list[int], inks: dict[str, Ink], max_gap: float) -> Group:
     """A data set and model: a panel for the CR, and one a batch size."""
     low, high = padded(rows["accuracy"])
     y = Axis("test accuracy (%)", low=low, high=high)
     runs = rows[rows["form"] == "compact"].drop_duplicates("id")
-    panels = [Panel(style.cr_axis(runs["compression"], most=6), y, marks(runs, "compression", inks))]
+    panels = [Panel(style.cr_axis(runs["compression"], most=6), y, marks(runs, "compression", inks, max_gap))]
     for batch in batches:
         x = Axis(f"speed-up, batch {batch}", "log", most=6)
-        drawn = [Rule(DENSE, "", "x", 1), *marks(rows[rows["batch"] == batch], "speedup", inks)]
+        drawn = [Rule(DENSE, "", "x", 1), *marks(rows[rows["batch"] == batch], "speedup", inks, max_gap)]
         panels.append(Panel(x, y, drawn))
     return Group(panels, len(panels), title)
 
 
-def marks(rows: "pd.DataFrame", column: str, inks: dict[str, Ink]) -> list[Mark]:
+def marks(rows: "pd.DataFrame", column: str, inks: dict[str, Ink], max_gap: float) -> list[Mark]:
     """The runs of every label: of a seed by CR, in both forms where these differ in what is on the axis."""
     drawn: list[Mark] = []
     for label, ink in inks.items():
         of_label = rows[rows["label"] == label].sort_values("compression")
         for _, runs in of_label[of_label["form"] == "compact"].groupby("seed"):
-            drawn.append(Line(replace(ink, width=0.8), label, runs[column], runs["accuracy"]))
+            points = cut(runs[column], runs["accuracy"], runs["compression"], max_gap)
+            drawn.append(Line(replace(ink, width=0.8), label, *points))
             drawn.append(Points(ink, label, runs[column], runs["accuracy"]))
         sparse = of_label[of_label["form"] == "sparse"]
         if column == "speedup" and len(sparse):

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from dwfbench.base.text import short
 from dwfbench.show import looks, style
-from dwfbench.show.drawing import Arrows, Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points
-from dwfbench.show.figures import Figure
+from dwfbench.show.drawing import Arrows, Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points, cut
+from dwfbench.show.figures import Figure, gap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,8 @@ class Layers(Figure):
     name = "layers"
     summary = "Densities of layers"
 
+    max_gap: float = gap()
+
     def frame(self, results):
         return results.layers[results.layers["method"] != "dense"]  # a dense network's layers are dense
 
@@ -32,11 +34,11 @@ class Layers(Figure):
         groups = []
         for key, means in mean_layers(frame).groupby(PANEL):
             runs = frame[(frame[PANEL] == list(key)).all(axis=1)]
-            groups.append(group(style.heading(key, runs), means))
+            groups.append(group(style.heading(key, runs), means, self.max_gap))
         return Drawing(groups, size=(2.0, 1.8), margin=(1.7, 0.3))
 
 
-def group(title: str, means: "pd.DataFrame") -> Group:
+def group(title: str, means: "pd.DataFrame", max_gap: float) -> Group:
     """A data set and model: a panel a method, all with the same axes."""
     names = list(means.sort_values("position").drop_duplicates("position")["layer"].str.removesuffix(".weight"))
     inks = [Ink(colour, "o", size=2) for colour in style.shades("viridis", len(names))]
@@ -44,19 +46,20 @@ def group(title: str, means: "pd.DataFrame") -> Group:
     x = style.cr_axis(means["compression"], most=5)
     y = Axis("density (%)", "log", min(lowest / 1.5, 50), 150)
     labels = list(looks.inks(means))
-    panels = [Panel(x, y, marks(means[means["label"] == label], names, inks), label) for label in labels]
+    panels = [Panel(x, y, marks(means[means["label"] == label], names, inks, max_gap), label) for label in labels]
     entries = [*map(Entry, names, inks), Entry("whole network", WHOLE)]
     return Group(panels, min(len(panels), 4), title, Legend(entries, ordered=True))
 
 
-def marks(curve: "pd.DataFrame", names: list[str], inks: list[Ink]) -> list[Mark]:
+def marks(curve: "pd.DataFrame", names: list[str], inks: list[Ink], max_gap: float) -> list[Mark]:
     """A line and points a layer, and its arrows where it is empty."""
     curve = curve.sort_values("compression")
     whole = curve["compression"].drop_duplicates()
     drawn: list[Mark] = [Line(WHOLE, "whole network", whole, 100 / whole)]
     for name, ink, (_, layer) in zip(names, inks, curve.groupby("position"), strict=False):
         left, empty = layer[layer["density"] > 0], layer[layer["density"] == 0]
-        drawn.append(Line(ink, name, layer["compression"], 100 * layer["density"].where(layer["density"] > 0)))
+        density = 100 * layer["density"].where(layer["density"] > 0)
+        drawn.append(Line(ink, name, *cut(layer["compression"], density, layer["compression"], max_gap)))
         drawn.append(Points(ink, name, left["compression"], 100 * left["density"], details(name, left)))
         if len(empty):
             drawn.append(Arrows(replace(ink, size=4), name, empty["compression"], details(name, empty)))
