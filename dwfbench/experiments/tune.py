@@ -4,6 +4,7 @@ A *trial* is a curve at one learning rate (and one value of what else the method
 trials of one method. Trials are runs like any others, stored under RESULTS/tuning/, but the test set is not looked at.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import optuna
 
 from dwfbench.analysis.height import mean_height
 from dwfbench.base.errors import UsageError
@@ -81,21 +81,18 @@ def terms_of(request: Request, budget: Budget) -> dict[str, Any]:
 
 
 def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
-    """The settings of every trial: cells of the grid of learning rates and what else is tunable, drawn by Optuna.
+    """The settings of every trial: cells of the grid of learning rates and what else is tunable, drawn by the seed.
 
     The more is tunable, the fewer learning rates there are, so that the grid has hardly more cells than trials.
     """
     others = request.method.tunable()
     count = -(-budget.trials // math.prod(len(values) for values in others.values()))
-    rates = plan.log_spaced(*budget.rates, count)
-    space = {"lr": rates, **{name: list(values) for name, values in others.items()}}
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.GridSampler(space, seed=budget.seed))
-    choices: dict[str, optuna.distributions.BaseDistribution] = {
-        name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
-    }
-    found = [study.ask(choices).params for _ in range(budget.trials)]
-    return sorted(found, key=lambda values: list(values.values()))
+    space = {"lr": plan.log_spaced(*budget.rates, count), **others}
+    names = sorted(space)
+    cells = [dict(zip(names, values, strict=True)) for values in itertools.product(*(space[name] for name in names))]
+    order = np.random.RandomState(budget.seed).permutation(len(cells))
+    drawn = [{name: cells[index][name] for name in space} for index in order[: budget.trials]]
+    return sorted(drawn, key=lambda values: list(values.values()))
 
 
 def chosen(request: Request, values: Mapping[str, Any]) -> Request:
