@@ -83,7 +83,8 @@ def flags() -> dict[str, tuple[Any, Any]]:
     knob = {
         "strength": option(str | None, "strengths lambda, separated by commas"),
         "compression": option(str | None, COMPRESSION),
-        "max_runs": option(int | None, "strengths with which to search for --compression [default: 16]"),
+        "max_runs": option(int | None, "strengths of a seed with which to search for --compression [default: 16]"),
+        "max_gap": option(float | None, "largest factor between the CRs of the runs around a target [default: 2]"),
         "points": option(int | None, "number of knob values, log-spaced over the useful range"),
         "strength_range": option(str | None, "lowest,highest strength for --points"),
         "strength_max": option(float | None, "highest strength for --points, from the decay budget up"),
@@ -146,7 +147,7 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
     """
     said = {
         "methods": methods(given["method"]),
-        **{key: given[key] for key in ("points", "max_runs", "strength_max", "seeds")},
+        **{key: given[key] for key in ("points", "max_runs", "max_gap", "strength_max", "seeds")},
         **{
             key: numbers(given[key], key.replace("_", "-"))
             for key in ("strength", "compression", "strength_range", "compression_range", "seed")

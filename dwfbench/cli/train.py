@@ -70,7 +70,7 @@ def run(
     asked = options.read(given, context.args, save_model)
 
     from dwfbench.cli.progress import Reporter
-    from dwfbench.experiments import estimate, plan
+    from dwfbench.experiments import estimate, plan, targets
     from dwfbench.experiments import run as runner
 
     if tuned:
@@ -80,18 +80,20 @@ def run(
         curves = [tuning.tuned(request, asked.dataset, folder) for request in asked.requests]
     else:
         curves = [plan.curve(request, asked.dataset) for request in asked.requests]
+    for note in (note for curve in curves for note in (curve.note, plan.budget_note(curve)) if note):
+        message(note)
     store = Store(asked.results)
     if dry_run:
         todo = [runner.pending(curve, store, asked.dataset, force) for curve in curves]
         typer.echo(plan_table(curves, store, force))
+        for curve in curves:
+            if curve.targets:
+                typer.echo(f"{curve.method.label()} is searched: up to {curve.most} strengths of each seed follow.")
         typer.echo(estimate.sentence(curves, todo, asked.dataset, asked.engine))
         return OK
-    for curve in curves:
-        if note := plan.budget_note(curve):
-            message(note)
     store.prepare()
     with Reporter() as reporter, asked.stopping():
-        curves, outcome = runner.execute_to_targets(curves, asked.dataset, store, asked.engine, reporter, force)
+        curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, reporter, force)
     for sentence in store.damaged:
         message(sentence)
     wanted = {one.id for curve in curves for one in curve.specs}
@@ -99,7 +101,11 @@ def run(
     bad = [status for status in outcome.values() if status != "ok"]
     if bad:
         message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
-    return SOME_FAILED if bad else OK
+    missed = [targets.missed(curve, store) for curve in curves if curve.targets]
+    for curve, sentences in zip([curve for curve in curves if curve.targets], missed, strict=True):
+        for sentence in sentences or [f"{curve.method.label()}: two runs lie around each of its targets."]:
+            message(sentence)
+    return SOME_FAILED if bad or any(missed) else OK
 
 
 @app.command(

@@ -3,12 +3,11 @@
 Settings come in layers, later ones win: the defaults of RunSpec, the recipe of the model and data set, a config
 file, the command line; within recipe and config, the table of a method wins over the general keys.
 
-A method that is turned by its strength takes a list of compression ratios as targets: it starts from a few strengths
-over its useful range, and the runner adds others until its runs lie around every target (``search``).
+A method that is turned by its strength takes a list of compression ratios as targets: its curve begins with the first
+strengths of its first seed, and the runner adds others until every seed has runs around every target (``targets``).
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -20,7 +19,8 @@ from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.dwf.factors import decay_budget
 from dwfbench.dwf.parametrization import draw, weights_of
-from dwfbench.experiments.search import rounded
+from dwfbench.experiments import knobs, search
+from dwfbench.experiments.knobs import as_list
 from dwfbench.methods import registry
 from dwfbench.methods.contract import Method
 from dwfbench.methods.stage import rate_sum
@@ -30,19 +30,8 @@ from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import prunable
 from dwfbench.training import loop
 
-DEFAULT_POINTS = 7
-COMPRESSION_RANGE = (2.0, 300.0)
-TARGETED_POINTS = 4
-"""Strengths with which the search for targets begins."""
-MAX_RUNS = 16
-MOST = 10_000
-"""Runs of a curve, and whatever else is counted."""
-
 MOST_STEPS = 10_000_000
 """Steps of a run: its learning rates are a list."""
-
-STRENGTH_RANGE = (1e-5, 1e-3)
-"""Strengths of methods that do not work by decay, where a recipe names none."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +40,9 @@ class Curve:
 
     ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
     ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay.
-    Around each of the ``targets``, compression ratios, there are to be runs, with ``most`` strengths at most.
-    ``tuned`` says by which study its settings were chosen, if they were (``tuning.winner``).
+    Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have two runs that differ by no more
+    than the factor ``gap``, with ``most`` strengths at most; ``guess`` is where the search begins. ``tuned`` says by
+    which study its settings were chosen, if they were, ``note`` what the user is to know of its strengths.
     """
 
     method: Method
@@ -60,17 +50,20 @@ class Curve:
     reach: float
     needed: float | None
     targets: tuple[float, ...] = ()
-    most: int = MAX_RUNS
+    seeds: tuple[int, ...] = ()
+    most: int = knobs.MAX_RUNS
+    gap: float = search.MAX_GAP
+    guess: search.Guess = ()
     tuned: Tuned | None = None
+    note: str | None = None
 
     def budget(self, one: RunSpec) -> float | None:
         """Decay budget of a run of a method that works by decay, else None."""
         return None if self.needed is None or one.strength is None else one.strength * self.reach
 
-    def at(self, strengths: Iterable[float]) -> "Curve":
-        """The same curve at other strengths, with the same seeds."""
-        first = {one.seed: one for one in self.specs}
-        return replace(self, specs=tuple(replace(one, strength=value) for one in first.values() for value in strengths))
+    def at(self, strengths: Iterable[float], seed: int) -> tuple[RunSpec, ...]:
+        """The runs of a seed at other strengths."""
+        return tuple(replace(self.specs[0], seed=seed, strength=strength) for strength in strengths)
 
 
 def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any:
@@ -81,10 +74,15 @@ def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any
 
 @dataclass(frozen=True)
 class Request:
-    """A method with one set of options, and all settings that were given for it, merged."""
+    """A method with one set of options, and all settings that were given for it, merged.
+
+    ``meant`` are those for which its range of strengths is meant, if they are others: a recipe's, whatever a flag says
+    of epochs and learning rates.
+    """
 
     method: Method
     settings: Mapping[str, Any]
+    meant: Mapping[str, Any] | None = None
 
 
 def plan(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
@@ -116,9 +114,9 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
             swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
         for values in itertools.product(*swept.values()):
             chosen = registry.create(kind.name, dict(zip(swept, values, strict=True)))
-            settings = over(settings_of(chosen, layers, flags), bound)
+            settings, meant = settings_of(chosen, layers, flags, bound)
             setting = repr([settings.get(key) for key in spec.settings()])
-            request = found.setdefault((chosen, setting), Request(chosen, settings))
+            request = found.setdefault((chosen, setting), Request(chosen, settings, meant))
             if any(request.settings.get(key) != settings.get(key) for key in spec.CURVE_KEYS):
                 raise UsageError(f"{chosen.label()} is asked for twice, with other runs; ask once, with all of them.")
     return list(found.values())
@@ -173,18 +171,37 @@ def check_knobs(kinds: Iterable[type[Method]], given: Mapping[str, Any]) -> None
             raise UsageError(f"--{knob} is not the knob of {names}; see `dwfbench list methods`.")
 
 
-def settings_of(chosen: Method, layers: Iterable[Mapping[str, Any]], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """All layers merged for one method. ``[[method.NAME.when]]`` tables count when their options match."""
+RANGES = ("strength_range", "strength_max")
+
+
+def settings_of(
+    chosen: Method, layers: Iterable[Mapping[str, Any]], *given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """All layers merged for one method, then what is ``given``. ``[[method.NAME.when]]`` tables count when their
+    options match.
+
+    Beside them the settings as they are at the layer that says a range of strengths: the range is meant for these.
+    """
     options = {item.name: getattr(chosen, item.name) for item in fields(chosen)}
     merged: dict[str, Any] = {}
+    meant = None
     for layer in layers:
         table = layer.get("method", {}).get(chosen.name, {})
-        merged = over(merged, {key: value for key, value in layer.items() if key != "method"})
-        merged = over(merged, table)
-        for when in table.get("when", []):
-            if all(options[key] == value for key, value in when.items() if key in options):
-                merged = over(merged, when)
-    return over(merged, {key: value for key, value in flags.items() if value is not None})
+        whens = [when for when in table.get("when", []) if matches(when, options)]
+        parts = [{key: value for key, value in layer.items() if key != "method"}, table, *whens]
+        for part in parts:
+            merged = over(merged, part)
+        if any(part.get(key) is not None for part in parts for key in RANGES):
+            meant = merged
+    for part in given:
+        part = {key: value for key, value in part.items() if value is not None}
+        merged = over(merged, part)
+        meant = None if any(key in part for key in RANGES) else meant
+    return merged, meant
+
+
+def matches(when: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    return all(options[key] == value for key, value in when.items() if key in options)
 
 
 DISPLACES = {
@@ -214,48 +231,67 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
         raise UsageError(
             f"{base.epochs} epochs of {steps} steps are more than {MOST_STEPS:,} steps; take fewer or a larger batch."
         )
+    reach = reach_of(chosen, base, steps)
+    needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
+    lowest = None if needed is None else needed / reach
+    seeds, targets = knobs.seeds_of(settings), knobs.targets_of(chosen, settings)
+    most, gap = knobs.whole(settings, "max_runs", knobs.MAX_RUNS), knobs.gap_of(settings)
+    scale, note = scaled(request, reach, steps)
+    guess: search.Guess = ()
+    values: Sequence[float | None]
+    if targets:
+        guess = tuple(zip(knobs.ends(chosen, settings, lowest, scale), knobs.COMPRESSION_RANGE, strict=True))
+        values, begun = search.further({}, targets, most, guess, gap), seeds[:1]
+    else:
+        values, begun = knobs.values(chosen, settings, lowest, scale), seeds
+        note = note if settings.get(chosen.knob or "") is None else None
+    if len(seeds) * max(len(values), most if targets else 0) > knobs.MOST:
+        raise UsageError(
+            f"A curve of {len(seeds)} seeds and {max(len(values), most)} knob values has more than {knobs.MOST:,} runs."
+        )
+    knob: list[dict[str, Any]] = [{chosen.knob: value} if chosen.knob else {} for value in values]
+    specs = [replace(base, seed=seed, **turned) for seed in begun for turned in knob]
+    unique = tuple({one.id: one for one in specs}.values())
+    return Curve(chosen, unique, reach, needed, targets, tuple(seeds), most, gap, guess, note=note)
+
+
+def reach_of(chosen: Method, base: RunSpec, steps: int) -> float:
+    """Sum of the learning rates of a run / (1 - momentum), at so many steps an epoch."""
     stages = chosen.stages(base.epochs)
     if sum(stage.epochs for stage in stages) != base.epochs:
         raise UsageError(f"The stages of {chosen.name} do not add up to {base.epochs} epochs.")
     rates = rate_sum(base.lr, stages, steps, base.warmup_epochs, base.drops, base.lr_drop_factor)
-    reach = decay_budget(1.0, rates, base.momentum)
-    seeds = seeds_of(settings)
-    needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
-    knobs = knob_values(chosen, settings, None if needed is None else needed / reach)
-    if len(seeds) * len(knobs) > MOST:
-        raise UsageError(f"A curve of {len(seeds)} seeds and {len(knobs)} knob values has more than {MOST:,} runs.")
-    knob: list[dict[str, Any]] = [{chosen.knob: value} if chosen.knob else {} for value in knobs]
-    specs = [replace(base, seed=seed, **turned) for seed in seeds for turned in knob]
-    unique = tuple({one.id: one for one in specs}.values())
-    return Curve(chosen, unique, reach, needed, targets_of(chosen, settings), whole(settings, "max_runs", MAX_RUNS))
+    return decay_budget(1.0, rates, base.momentum)
 
 
-def seeds_of(settings: Mapping[str, Any]) -> list[int]:
-    """The listed seeds, or so many counted from 0."""
-    if settings.get("seed") is not None:
-        return as_list(settings["seed"])
-    return list(range(whole(settings, "seeds", 1)))
+def scaled(request: Request, reach: float, steps: int) -> tuple[float, str | None]:
+    """What a range of strengths is multiplied by, so that its decay budgets stay those it is meant for; and a line
+    that says so, where it is more than a rounding."""
+    if request.meant is None or request.method.knob != "strength":
+        return 1.0, None
+    meant = bare_spec(request.method, request.meant)
+    samples = steps * bare_spec(request.method, request.settings).batch_size
+    factor = reach_of(request.method, meant, max(samples // meant.batch_size, 1)) / reach
+    if 0.99 < factor < 1.01:
+        return 1.0, None
+    return factor, (
+        f"{request.method.label()}: the range of strengths is meant for {meant.epochs} epochs at a rate of "
+        f"{meant.lr:g}; it is multiplied by {factor:.3g} here, which keeps its decay budgets."
+    )
 
 
 def base_spec(request: Request, dataset: data.Dataset) -> RunSpec:
     """What the runs of a curve have in common, with the default seed."""
-    chosen, settings = request.method, request.settings
+    base = bare_spec(request.method, request.settings)
+    return replace(base, dataset=dataset.name, model=models.identity(base.model))
+
+
+def bare_spec(chosen: Method, settings: Mapping[str, Any]) -> RunSpec:
+    """The same, with model and data set as they were named."""
     shared = {key: settings[key] for key in spec.settings() if settings.get(key) is not None}
-    model = models.identity(shared.get("model", RunSpec.model))
-    shared |= {"method": chosen.name, "options": chosen.changed(), "dataset": dataset.name, "model": model}
     if not chosen.decays:
         shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
-    return RunSpec(**shared)
-
-
-def targets_of(chosen: Method, settings: Mapping[str, Any]) -> tuple[float, ...]:
-    """The compression ratios around which a method with a strength is to have runs; none if strengths are listed."""
-    if chosen.knob != "strength" or settings.get("strength") is not None or settings.get("compression") is None:
-        return ()
-    targets = tuple(as_list(settings["compression"]))
-    if not all(isinstance(target, (int, float)) and target > 1 for target in targets):
-        raise UsageError(f"Target compression ratios must be above 1 for {chosen.label()}, not {list(targets)}.")
-    return targets
+    return RunSpec(**shared, method=chosen.name, options=chosen.changed())
 
 
 def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dict[str, torch.Tensor]:
@@ -264,70 +300,6 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
     weights = {name: value.detach() for name, value in prunable(network).items()}
     space = chosen.stages(base.epochs)[0].parametrization
     return weights_of(space, draw(space, weights, torch.Generator().manual_seed(base.seed)))
-
-
-def knob_values(chosen: Method, settings: Mapping[str, Any], lowest: float | None) -> Sequence[float | None]:
-    """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm.
-
-    ``lowest`` is the strength whose decay budget brings half of the weights to zero; the default strengths go from
-    there to the recipe's ``strength_max``, or to four times it. They are fewer where targets will call for others.
-    """
-    targets = targets_of(chosen, settings)
-    if chosen.knob is None:
-        return [None]
-    if settings.get(chosen.knob) is not None:
-        return as_list(settings[chosen.knob])
-    if chosen.knob == "strength":
-        floor = lowest or STRENGTH_RANGE[0]
-        top = settings.get("strength_max")
-        if top is None:
-            top = 4 * floor if lowest else STRENGTH_RANGE[1]
-        if not isinstance(top, (int, float)) or not 0 < top < math.inf:
-            raise UsageError(f"strength_max must be a positive number, not {top!r}.")
-        if targets:
-            top = max(top, 2 * floor)  # a recipe's highest strength may be meant for another learning rate
-        if not settings.get("strength_range") and top <= floor:
-            raise UsageError(
-                f"Strengths of {chosen.label()} would go up to {top:g} (strength_max), but so few or small steps decay "
-                f"half of the weights to zero only from {floor:.3g} on: train longer, or give --strength or "
-                "--strength-range."
-            )
-        span = settings.get("strength_range") or (floor, top)
-    else:
-        span = settings.get("compression_range") or COMPRESSION_RANGE
-    low, high = (float(edge) for edge in pair(span, f"{chosen.knob}_range"))
-    points = whole(settings, "points", TARGETED_POINTS if targets else DEFAULT_POINTS)
-    if targets:
-        points = min(points, whole(settings, "max_runs", MAX_RUNS))
-    return log_spaced(low, high, points)
-
-
-def log_spaced(low: float, high: float, count: int) -> list[float]:
-    """``count`` values spread evenly in the logarithm, both ends among them; a single one is in the middle."""
-    fractions = [index / (count - 1) for index in range(count)] if count > 1 else [0.5]
-    return [rounded(math.exp(math.log(low) + f * (math.log(high) - math.log(low)))) for f in fractions]
-
-
-def pair(span: Any, name: str) -> tuple[Any, Any]:
-    span = as_list(span)
-    if len(span) != 2 or not all(isinstance(edge, (int, float)) for edge in span) or not 0 < span[0] < span[1]:
-        raise UsageError(f"{name} must be two positive numbers, the smaller first, not {span}.")
-    return tuple(span)
-
-
-def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
-    value = settings.get(name)
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
-        raise UsageError(f"{name} must be a whole number from 1 to {MOST:,}, not {value!r}.")
-    return value
-
-
-def as_list(value: Any) -> list:
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
-    if not values:
-        raise UsageError("A list of values is empty; leave its key out, or name at least one.")
-    return values
 
 
 def budget_note(curve: Curve) -> str | None:

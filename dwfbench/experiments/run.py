@@ -4,7 +4,6 @@ import itertools
 import math
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from torch import nn
 
@@ -13,7 +12,6 @@ from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.execution.collect import machine, results
 from dwfbench.execution.worker import Engine, Progress, Task
-from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
 from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.locks import Claims
@@ -108,47 +106,6 @@ def left_behind(others: dict[str, Record | None], claims: Claims, store: Store, 
 def unchanged(run_ids: Collection[str], before: Mapping[str, Record | None], store: Store) -> set[str]:
     """Those of the runs whose stored record is that of before."""
     return {run_id for run_id in run_ids if store.read(run_id) == before[run_id]}
-
-
-def execute_to_targets(
-    curves: list[Curve],
-    dataset: data.Dataset,
-    store: Store,
-    engine: Engine,
-    progress: Progress,
-    force: bool = False,
-) -> tuple[list[Curve], dict[str, str]]:
-    """As ``execute``; a curve with targets then grows by strengths near those that are not met, until all are.
-
-    An interrupted command that goes on chooses the same strengths. Returns the curves with all their runs, and the
-    status of every run trained, by its id.
-    """
-    grown, todo, outcome = list(curves), list(curves), dict[str, str]()
-    while todo:
-        outcome |= execute(todo, dataset, store, engine, progress, force)
-        todo = []
-        for number, one in enumerate(grown):
-            if strengths := further_strengths(one, store):
-                listed = ", ".join(f"{value:g}" for value in strengths)
-                progress.note(f"{one.method.label()}: towards its targets, strength {listed}.")
-                added = one.at(strengths)
-                grown[number] = replace(one, specs=(*one.specs, *added.specs))
-                todo.append(added)
-    return grown, outcome
-
-
-def further_strengths(curve: Curve, store: Store) -> list[float]:
-    """Strengths that a curve with targets still needs, by the compression of its stored runs."""
-    if not curve.targets:
-        return []
-    trained: dict[float, list[float]] = {}
-    for one in curve.specs:
-        assert one.strength is not None  # targets are of methods with a strength
-        ratios = trained.setdefault(one.strength, [])
-        record = store.read(one.id)
-        if record is not None and record.status != "failed":  # one out of memory says nothing about its compression
-            ratios.append(math.inf if record.compression is None else record.compression)
-    return search.further(trained, curve.targets, curve.most)
 
 
 def tasks(curves: list[Curve], run_ids: Collection[str], dataset: data.Dataset, engine: Engine) -> list[Task]:

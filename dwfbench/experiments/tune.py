@@ -18,7 +18,7 @@ from dwfbench.analysis.height import mean_height
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
-from dwfbench.experiments import plan, run
+from dwfbench.experiments import knobs, plan, targets
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.methods.registry import create
 from dwfbench.runs.record import Origin, Study, Trial, Tuned, study_of
@@ -43,8 +43,8 @@ class Budget:
     seed: int = 0
 
     def __post_init__(self):
-        if not 1 <= self.trials <= plan.MOST:
-            raise UsageError(f"--trials must be from 1 to {plan.MOST:,}, not {self.trials}.")
+        if not 1 <= self.trials <= knobs.MOST:
+            raise UsageError(f"--trials must be from 1 to {knobs.MOST:,}, not {self.trials}.")
         if not 0 < self.rates[0] < self.rates[1]:
             raise UsageError(f"--lr-range takes two positive learning rates, the smaller first, not {self.rates}.")
         if not 1 <= self.span[0] < self.span[1]:
@@ -54,7 +54,7 @@ class Budget:
 def short(request: Request) -> Request:
     """The request with what a trial's curve needs: few targets, few strengths."""
     given = request.settings
-    listed = plan.as_list(given["compression"]) if given.get("compression") is not None else TARGETS
+    listed = knobs.as_list(given["compression"]) if given.get("compression") is not None else TARGETS
     dropped = ("strength", "points")
     settings = {name: value for name, value in given.items() if name not in dropped}
     return replace(
@@ -73,7 +73,7 @@ def terms_of(request: Request, budget: Budget) -> dict[str, Any]:
     """What a study was given, as it is stored."""
     return {
         "trials": budget.trials,
-        "seeds": plan.seeds_of(request.settings),
+        "seeds": knobs.seeds_of(request.settings),
         "rates": list(budget.rates),
         "range": list(budget.span),
         "seed": budget.seed,
@@ -87,7 +87,7 @@ def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
     """
     others = request.method.tunable()
     count = -(-budget.trials // math.prod(len(values) for values in others.values()))
-    space = {"lr": plan.log_spaced(*budget.rates, count), **others}
+    space = {"lr": knobs.log_spaced(*budget.rates, count), **others}
     names = sorted(space)
     cells = [dict(zip(names, values, strict=True)) for values in itertools.product(*(space[name] for name in names))]
     order = np.random.RandomState(budget.seed).permutation(len(cells))
@@ -99,7 +99,8 @@ def chosen(request: Request, values: Mapping[str, Any]) -> Request:
     """The request with the values of a trial."""
     method = request.method
     options = {name: value for name, value in values.items() if name != "lr"}
-    return Request(create(method.name, method.changed() | options), {**request.settings, "lr": values["lr"]})
+    settings = {**request.settings, "lr": values["lr"]}
+    return replace(request, method=create(method.name, method.changed() | options), settings=settings)
 
 
 def tune(
@@ -134,7 +135,7 @@ def tune(
     ]
     store = Store(folder)
     store.prepare()
-    finished, _ = run.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
+    finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
     left = iter(finished)
     studies = []
     for name, request, trials in zip(names, requests, cells, strict=True):

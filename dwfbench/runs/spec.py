@@ -202,6 +202,7 @@ CURVE_KEYS = (
     "strength_max",
     "compression_range",
     "max_runs",
+    "max_gap",
 )
 """What a recipe, config file or command line may say about a curve, beside the fields of RunSpec."""
 

@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 import os
-import shutil
 import signal
 import time
 from dataclasses import replace
@@ -425,55 +424,3 @@ def test_a_group_that_takes_too_long_is_ended_alone(digits, tmp_path):
     assert sorted(outcome.values()) == ["failed", "ok", "ok"]
     (failed,) = [record for record in store.load() if record.status == "failed"]
     assert failed.error == "timed out: the group trained for more than the 0.3 minutes of --timeout-minutes"
-
-
-# ---------------------------------------------------------------- targets in compression
-
-
-def test_a_method_with_a_strength_takes_compressions_as_targets(digits):
-    (curve,) = plan(digits, methods="l1", strength_range=[1e-4, 1e-1], compression=[2, 10], max_runs=9)
-    assert (curve.targets, curve.most) == ((2, 10), 9)
-    assert knobs(curve) == [1e-4, 1e-3, 1e-2, 1e-1]
-    (few,) = plan(digits, methods="l1", strength_range=[1e-4, 1e-1], compression=[2, 10], max_runs=2)
-    assert knobs(few) == [1e-4, 1e-1]
-    (pruner,) = plan(digits, methods="snip", compression=[2, 10])
-    assert (pruner.targets, knobs(pruner)) == ((), [2, 10])
-
-
-def test_listed_strengths_and_targets_displace_each_other(digits):
-    layer = {"compression": [5], "method": {"l1": {"strength": [1e-3, 1e-2]}}}
-    (listed,) = plan(digits, layer, methods="l1")  # the method's own table wins
-    assert (listed.targets, knobs(listed)) == ((), [1e-3, 1e-2])
-    (asked,) = plan(digits, layer, methods="l1", compression=[7])
-    assert asked.targets == (7,)
-    (given,) = plan(digits, layer, methods="l1", strength=0.5)
-    assert (given.targets, knobs(given)) == ((), [0.5])
-
-
-def test_a_highest_strength_for_another_learning_rate_does_not_stop_a_search(digits):
-    with pytest.raises(UsageError, match="strength_max"):
-        plan(digits, methods="dwf", lr=1e-3, strength_max=1e-3, **SHORT)
-    (curve,) = plan(digits, methods="dwf", lr=1e-3, strength_max=1e-3, compression=[5], **SHORT)
-    assert knobs(curve)[-1] == pytest.approx(2 * knobs(curve)[0], rel=0.01)
-
-
-@pytest.mark.parametrize("targets", [[1], [0.5, 3], ["a"]])
-def test_targets_without_sense_are_refused(digits, targets):
-    with pytest.raises(UsageError, match="above 1"):
-        plan(digits, methods="dwf", compression=targets, **SHORT)
-
-
-def test_a_curve_grows_until_its_targets_are_met_and_again_after_an_interruption(digits, tmp_path):
-    flags = {"strength_range": [1e-4, 3e-3], "points": 2, "seeds": 2, "lr": 0.1, "epochs": 6, "batch_size": 32}
-    curves = plan(digits, methods="l1", proximal="true", compression=[8], **flags)
-    listener, store = Listener(), Store(tmp_path)
-    (grown,), outcome = runner.execute_to_targets(curves, digits, store, CPU, listener)
-    ratios = sorted(store.read(one.id).compression for one in grown.specs if one.seed == 0)
-    assert max(r for r in ratios if r <= 8) * 2.5 > min(r for r in ratios if r >= 8)
-    assert len(outcome) == len(grown.specs) == 2 * len({one.strength for one in grown.specs}) > 4
-    assert any("towards its targets" in note for note in listener.notes)
-    shutil.rmtree(tmp_path / "runs" / grown.specs[-1].id)
-    again = Listener()
-    (same,), outcome = runner.execute_to_targets(curves, digits, store, CPU, again)
-    assert same.specs == grown.specs
-    assert list(outcome) == [grown.specs[-1].id]

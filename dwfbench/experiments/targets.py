@@ -1,0 +1,123 @@
+"""Curves that grow until they have runs around every compression asked for, and what to say where they do not.
+
+The first seed is searched alone (``search``). The others are then trained at the strengths that it needed, and searched
+where that does not bracket a target of theirs.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dwfbench.base.text import short
+from dwfbench.data import dataset as data
+from dwfbench.execution.worker import Engine, Progress
+from dwfbench.experiments import search
+from dwfbench.experiments.plan import Curve
+from dwfbench.experiments.run import execute
+from dwfbench.runs.spec import RunSpec
+from dwfbench.runs.store import Store
+
+Ratios = dict[float, float | None]
+"""Compression ratio by strength, of one seed: infinite for a network that died, None where nothing is known."""
+
+
+def execute_to_targets(
+    curves: list[Curve],
+    dataset: data.Dataset,
+    store: Store,
+    engine: Engine,
+    progress: Progress,
+    force: bool = False,
+) -> tuple[list[Curve], dict[str, str]]:
+    """As ``execute``; a curve with targets then grows by strengths near those that are not reached, until all are.
+
+    What is trained next depends on the records of the curve's own runs alone, so that an interrupted command that goes
+    on chooses the same strengths. Returns the curves with all their runs, and the status of every run trained, by id.
+    """
+    grown, todo, outcome = list(curves), list(curves), dict[str, str]()
+    while todo:
+        outcome |= execute(todo, dataset, store, engine, progress, force)
+        todo = []
+        for number, curve in enumerate(grown):
+            if added := further(curve, store):
+                listed = ", ".join(f"{value:g}" for value in sorted({one.knob or 0.0 for one in added}))
+                progress.note(f"{curve.method.label()}: towards its targets, strength {listed}.")
+                grown[number] = replace(curve, specs=(*curve.specs, *added))
+                todo.append(replace(curve, specs=added))
+    return grown, outcome
+
+
+def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
+    """The runs that a curve with targets still needs, by the compression of those that it has."""
+    if not curve.targets:
+        return ()
+    by_seed = ratios(curve, store)
+    first, *others = curve.seeds
+    if strengths := search.further(by_seed[first], curve.targets, curve.most, curve.guess, curve.gap):
+        return curve.at(strengths, first)
+    added: list[RunSpec] = []
+    for seed in others:
+        strengths = (
+            search.further(by_seed[seed], curve.targets, curve.most, gap=curve.gap)
+            if by_seed[seed]
+            else search.needed(known(by_seed[first]), curve.targets)
+        )
+        added += curve.at(strengths, seed)
+    return tuple(added)
+
+
+def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:
+    """What is known of each seed of a curve with targets."""
+    found: dict[int, Ratios] = {seed: {} for seed in curve.seeds}
+    for one in curve.specs:
+        assert one.strength is not None  # targets are of methods with a strength
+        record = store.read(one.id)
+        ratio = None
+        if record is not None and record.status != "failed":  # one out of memory says nothing about its compression
+            ratio = math.inf if record.compression is None else record.compression
+        found[one.seed][one.strength] = ratio
+    return found
+
+
+def known(trained: Mapping[float, float | None]) -> dict[float, float]:
+    return {strength: ratio for strength, ratio in trained.items() if ratio is not None}
+
+
+def missed(curve: Curve, store: Store) -> list[str]:
+    """A sentence for every target of a curve that a seed has not reached: which seeds, the nearest runs, what to do."""
+    by_seed = ratios(curve, store)
+    said = []
+    for target in sorted(set(curve.targets)):
+        seeds = [s for s in curve.seeds if not search.reached(known(by_seed[s]).values(), target, curve.gap)]
+        if seeds:
+            trained = by_seed[seeds[0]]
+            said.append(
+                f"{curve.method.label()}: CR {short(target)} is not reached by seed{'s' * (len(seeds) > 1)} "
+                f"{', '.join(map(str, seeds))}: {nearest(known(trained), target)}; {advice(curve, trained, target)}."
+            )
+    return said
+
+
+def nearest(trained: Mapping[float, float], target: float) -> str:
+    """The runs next to a target in words."""
+    strengths = {ratio: strength for strength, ratio in trained.items()}
+    sides = zip(("below", "above"), search.neighbours(trained.values(), target), strict=True)
+    words = [
+        f"no run {side}" if ratio is None else f"CR {short(ratio)} (strength {strengths[ratio]:g}) {side}"
+        for side, ratio in sides
+    ]
+    return " and ".join(words)
+
+
+def advice(curve: Curve, trained: Mapping[float, float | None], target: float) -> str:
+    """What to do for a target that is not reached."""
+    if len(trained) >= curve.most:
+        return f"all {curve.most} strengths of --max-runs are spent, give more"
+    if None in trained.values():
+        return "runs failed, train them again"
+    below, above = search.neighbours(known(trained).values(), target)
+    if below is not None and above is not None:
+        return "the curve jumps there, a larger --max-gap accepts that"
+    if math.inf in trained.values():
+        return "stronger runs diverge, a lower learning rate may go on"
+    return "the curve levels off, other settings may go on"

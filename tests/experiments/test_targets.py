@@ -1,0 +1,252 @@
+"""Curves with targets: where their ranges of strengths lie, how they grow, and what is said of targets not reached."""
+
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from dwfbench.base.errors import UsageError
+from dwfbench.experiments import targets
+from dwfbench.runs.store import Store
+from tests.experiments.test_run import CPU, SHORT, Listener, knobs, plan
+
+
+def test_a_method_with_a_strength_takes_compressions_as_targets(digits):
+    settings = {"strength_range": [1e-4, 1e-1], "compression": [2, 10], "max_runs": 9, "max_gap": 1.5, "seeds": 2}
+    (curve,) = plan(digits, methods="l1", **settings)
+    assert (curve.targets, curve.most, curve.gap, curve.seeds) == ((2, 10), 9, 1.5, (0, 1))
+    assert curve.guess == ((1e-4, 2.0), (1e-1, 300.0))
+    (first,) = curve.specs  # of the first seed alone
+    assert (first.seed, 1e-4 < first.strength < 1e-1) == (0, True)
+    (pruner,) = plan(digits, methods="snip", compression=[2, 10])
+    assert (pruner.targets, knobs(pruner)) == ((), [2, 10])
+
+
+def test_listed_strengths_and_targets_displace_each_other(digits):
+    layer = {"compression": [5], "method": {"l1": {"strength": [1e-3, 1e-2]}}}
+    (listed,) = plan(digits, layer, methods="l1")  # the method's own table wins
+    assert (listed.targets, knobs(listed)) == ((), [1e-3, 1e-2])
+    (asked,) = plan(digits, layer, methods="l1", compression=[7])
+    assert asked.targets == (7,)
+    (given,) = plan(digits, layer, methods="l1", strength=0.5)
+    assert (given.targets, knobs(given)) == ((), [0.5])
+
+
+def test_a_highest_strength_below_the_lowest_useful_one_does_not_stop_a_search(digits):
+    with pytest.raises(UsageError, match="strength_max"):
+        plan(digits, methods="dwf", lr=1e-3, strength_max=1e-3, **SHORT)
+    (curve,) = plan(digits, methods="dwf", lr=1e-3, strength_max=1e-3, compression=[5], **SHORT)
+    (low, _), (high, _) = curve.guess
+    assert low * curve.reach == pytest.approx(curve.needed)
+    assert high == 2 * low
+
+
+@pytest.mark.parametrize(
+    ("flags", "factor"),
+    [
+        ({}, 1.0),
+        ({"epochs": 20}, 2.0),
+        ({"lr": 0.4}, 0.25),
+        ({"epochs": 80, "lr": 0.05}, 1.0),
+        ({"momentum": 0.8}, 2.0),
+        ({"batch_size": 64}, 0.5),
+    ],
+)
+@pytest.mark.parametrize(
+    ("table", "name", "flag"),
+    [({"strength_max": 0.2}, "dwf", {}), ({"strength_range": [1e-4, 0.2]}, "l1", {"proximal": "true"})],
+)
+def test_the_range_of_strengths_follows_the_decay_budget_of_a_recipe(digits, flags, factor, table, name, flag):
+    """Beside one percent: a cosine ends with a step above zero, and 1618 images are 12 batches of 128 or 25 of 64."""
+    recipe = {"epochs": 40, "lr": 0.1, "batch_size": 128, "method": {name: table}}
+    (curve,) = plan(digits, recipe, methods=name, points=3, **flag, **flags)
+    assert knobs(curve)[-1] == pytest.approx(0.2 * factor, rel=0.05)
+    assert (curve.note is None) == (factor == 1)
+    if factor != 1:
+        assert "is meant for 40 epochs at a rate of 0.1" in curve.note
+    (searched,) = plan(digits, recipe, methods=name, compression=[5], **flag, **flags)
+    assert searched.guess[-1][0] == pytest.approx(0.2 * factor, rel=0.05)
+
+
+def test_a_range_that_is_given_with_the_budget_is_taken_as_it_is(digits):
+    recipe = {"epochs": 40, "lr": 0.1, "method": {"l1": {"strength_range": [1e-5, 1e-3]}}}
+    (given,) = plan(digits, recipe, methods="l1", epochs=20, strength_range=[1e-4, 1e-2], points=2)
+    assert (knobs(given), given.note) == ([1e-4, 1e-2], None)
+    (bound,) = plan(digits, recipe, methods=[("l1", {"strength_range": [1e-4, 1e-2], "points": 2})], epochs=20)
+    assert (knobs(bound), bound.note) == ([1e-4, 1e-2], None)
+    (file,) = plan(
+        digits, recipe, {"epochs": 20, "method": {"l1": {"strength_range": [1e-4, 1e-2]}}}, methods="l1", points=2
+    )
+    assert (knobs(file), file.note) == ([1e-4, 1e-2], None)
+    (listed,) = plan(digits, recipe, methods="l1", epochs=20, strength=[0.5])
+    assert (knobs(listed), listed.note) == ([0.5], None)
+
+
+@pytest.mark.parametrize("targets", [[1], [0.5, 3], ["a"]])
+def test_targets_without_sense_are_refused(digits, targets):
+    with pytest.raises(UsageError, match="above 1"):
+        plan(digits, methods="dwf", compression=targets, **SHORT)
+
+
+def test_a_curve_grows_until_its_targets_are_reached_and_again_after_an_interruption(digits, tmp_path):
+    flags = {"strength_range": [3e-4, 1e-2], "seeds": 2, "lr": 0.1, "epochs": 6, "batch_size": 32}
+    curves = plan(digits, methods="l1", proximal="true", compression=[8], **flags)
+    listener, store = Listener(), Store(tmp_path)
+    (grown,), outcome = targets.execute_to_targets(curves, digits, store, CPU, listener)
+    assert targets.missed(grown, store) == []
+    for seed in (0, 1):
+        ratios = sorted(store.read(one.id).compression for one in grown.specs if one.seed == seed)
+        assert max(r for r in ratios if r <= 8) * 2 >= min(r for r in ratios if r >= 8)
+    first, second = ([one.strength for one in grown.specs if one.seed == seed] for seed in (0, 1))
+    assert len(first) <= 6
+    assert len(second) <= 3, "it begins at the strengths that the first seed needed"
+    assert len(set(second) & set(first)) >= 2
+    assert len(outcome) == len(grown.specs)
+    assert any("towards its targets" in note for note in listener.notes)
+    shutil.rmtree(tmp_path / "runs" / grown.specs[-1].id)
+    again = Listener()
+    (same,), outcome = targets.execute_to_targets(curves, digits, store, CPU, again)
+    assert same.specs == grown.specs
+    assert list(outcome) == [grown.specs[-1].id]
+
+
+def searched(digits, **more):
+    """A curve with targets, of which nothing is trained."""
+    settings = {"methods": "l1", "strength_range": [1e-4, 1e-2], "compression": [5, 50], "seeds": 2, **SHORT}
+    return plan(digits, **(settings | more))[0]
+
+
+class Ledger:
+    """A store of made-up runs: status and compression by (seed, strength)."""
+
+    def __init__(self, runs):
+        self.runs = runs
+
+    def read(self, run_id):
+        return self.runs.get(run_id)
+
+
+def with_runs(curve, runs):
+    """The curve with these runs, and a store of them; a compression of None is a network that died."""
+    specs = {key: curve.at([key[1]], key[0])[0] for key in runs}
+    records = {}
+    for key, ratio in runs.items():
+        status = "failed" if ratio == "failed" else "diverged" if ratio is None else "ok"
+        found = SimpleNamespace(status=status, compression=ratio if status == "ok" else None)
+        records[specs[key].id] = found
+    return replace(curve, specs=tuple(specs.values())), Ledger(records)
+
+
+def test_other_seeds_take_the_strengths_that_the_first_one_needed(digits):
+    curve = searched(digits)
+    first = {1e-4: 1.0, 4e-4: 4.0, 6e-4: 7.0, 1e-3: 40.0, 1.2e-3: 70.0, 1e-2: 900.0}
+    grown, store = with_runs(curve, {(0, strength): ratio for strength, ratio in first.items()})
+    assert [(one.seed, one.strength) for one in targets.further(grown, store)] == [
+        (1, 4e-4), (1, 6e-4), (1, 1e-3), (1, 1.2e-3),
+    ]  # fmt: skip
+    second = {4e-4: 4.4, 6e-4: 7.5, 1e-3: 30.0, 1.2e-3: 64.0}
+    grown, store = with_runs(curve, {(s, k): r for s, runs in ((0, first), (1, second)) for k, r in runs.items()})
+    (refined,) = targets.further(grown, store)  # 64 / 30 is more than 2
+    assert refined.seed == 1
+    assert 1e-3 < refined.strength < 1.2e-3
+
+
+@pytest.mark.parametrize(
+    ("runs", "more", "said"),
+    [
+        (
+            {(0, 1e-4): 2.0, (0, 1e-3): 90.0},
+            {"seeds": 1, "max_runs": 2},
+            [
+                f"l1: CR {target} is not reached by seed 0: CR 2 (strength 0.0001) below and CR 90 (strength 0.001) "
+                "above; all 2 strengths of --max-runs are spent, give more."
+                for target in (5, 50)
+            ],
+        ),
+        (
+            {(0, 4e-4): 4.0, (0, 6e-4): 7.0, (0, 1e-3): 30.0, (0, 1.02e-3): None, (1, 4e-4): 4.0, (1, 6e-4): 7.0},
+            {},
+            [
+                "l1: CR 50 is not reached by seeds 0, 1: CR 30 (strength 0.001) below and no run above; stronger runs "
+                "diverge, a lower learning rate may go on."
+            ],
+        ),
+        (
+            {(0, 4e-4): 4.0, (0, 6e-4): 7.0, (0, 1e-3): 30.0, (0, 1.005e-3): 80.0},
+            {"seeds": 1},
+            [
+                "l1: CR 50 is not reached by seed 0: CR 30 (strength 0.001) below and CR 80 (strength 0.001005) above; "
+                "the curve jumps there, a larger --max-gap accepts that."
+            ],
+        ),
+        ({(0, 4e-4): 4.0, (0, 6e-4): 7.0, (0, 1e-3): 30.0, (0, 1.005e-3): 80.0}, {"seeds": 1, "max_gap": 3.0}, []),
+        (
+            {(0, 4e-4): 4.0, (0, 6e-4): 7.0, (0, 1e-3): "failed"},
+            {"seeds": 1},
+            [
+                "l1: CR 50 is not reached by seed 0: CR 7 (strength 0.0006) below and no run above; runs failed, train "
+                "them again."
+            ],
+        ),
+        (
+            {(0, 4e-4): 4.0, (0, 6e-4): 7.0, (0, 1e-3): 7.1, (0, 1e-2): 7.1},
+            {"seeds": 1},
+            [
+                "l1: CR 50 is not reached by seed 0: CR 7.1 (strength 0.01) below and no run above; the curve levels "
+                "off, other settings may go on."
+            ],
+        ),
+    ],
+)
+def test_what_is_said_of_targets_that_are_not_reached(digits, runs, more, said):
+    assert targets.missed(*with_runs(searched(digits, **more), runs)) == said
+
+
+# ---------------------------------------------------------------- the command line
+
+WORDS = ("--method", "l1", "--proximal", "--strength-range", "3e-4,1e-2", "--epochs", "6", "--batch-size", "32")
+ALONE = ("--compile", "off", "--threads", "1", "--device", "cpu")
+
+
+def test_targets_that_are_not_reached_are_said_and_fail(call, tmp_path):
+    done = call("run", *WORDS, *ALONE, "--compression", "5,50", "--max-runs", "2", "--results", tmp_path)
+    assert done.exit_code == 1
+    said = [line for line in done.stderr.splitlines() if "is not reached" in line]
+    assert [line.partition(" is not")[0] for line in said] == ["l1 (proximal): CR 5", "l1 (proximal): CR 50"]
+    assert all("all 2 strengths of --max-runs are spent" in line for line in said)
+    again = call("run", *WORDS, *ALONE, "--compression", "5,50", "--results", tmp_path)  # goes on from there
+    assert again.exit_code == 0, again.stderr
+    assert "two runs lie around each of its targets" in again.stderr
+    assert len(list((tmp_path / "runs").iterdir())) <= 9
+
+
+def test_a_dry_run_tells_a_search(call, tmp_path):
+    shown = call("run", *WORDS, *ALONE, "--compression", "5,50", "--dry-run", "--results", tmp_path)
+    assert shown.exit_code == 0
+    assert "l1 (proximal) is searched: up to 16 strengths of each seed follow." in shown.stdout
+
+
+def test_the_range_of_a_recipe_is_scaled_in_a_line(call, tmp_path):
+    shown = call("run", *ALONE, "--epochs", "60", "--points", "2", "--dry-run", "--results", tmp_path)
+    lines = [line for line in shown.stderr.splitlines() if "is meant for" in line]
+    assert lines == [
+        "dwf D=3: the range of strengths is meant for 400 epochs at a rate of 0.05; it is multiplied by 6.66 here, "
+        "which keeps its decay budgets."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--max-gap", "1"), "max_gap must be a factor above 1"),
+        (("--max-gap", "inf"), "max_gap must be a factor above 1"),
+        (("--max-runs", "0"), "max_runs must be a whole number from 1"),
+        (("--compression", "1"), "Target compression ratios must be above 1"),
+    ],
+)
+def test_searches_without_sense_are_refused(call, tmp_path, words, said):
+    done = call("run", "--compression", "5", *words, *ALONE, "--results", tmp_path)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
