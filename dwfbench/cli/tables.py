@@ -19,13 +19,18 @@ def verification_table(found: list) -> str:
 
 
 def study_table(studies: list[Study]) -> str:
-    rows = [["method", "trial", "val %", "runs", "bad", ""]]
+    targets = sorted({target for study in studies for target in study.targets})
+    rows = [["method", "trial", *(f"CR {target:g}" for target in targets), "runs", "bad"]]
     for study in studies:
+        won = dict(zip(study.targets, study.winners, strict=True))
         for number, trial in enumerate(study.trials):
             values = ", ".join(f"{name}={value:g}" for name, value in trial.values.items())
-            best = "*" if number == study.best else ""
-            percent = f"{100 * (trial.value or 0.0):.2f}"
-            rows.append([study.label, values, percent, str(len(trial.runs)), str(trial.bad), best])
+            scores = dict(zip(study.targets, trial.scores, strict=True))
+            cells = [
+                "-" if (score := scores.get(target)) is None else f"{100 * score:.2f}{' *' * (won[target] == number)}"
+                for target in targets
+            ]
+            rows.append([study.label, values, *cells, str(len(trial.runs)), str(trial.bad)])
     return aligned(rows)
 
 

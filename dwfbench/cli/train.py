@@ -74,10 +74,12 @@ def run(
     from dwfbench.experiments import run as runner
 
     if tuned:
-        from dwfbench.experiments import tune as tuning
+        from dwfbench.experiments import tuned as winners
 
-        folder = asked.results / "tuning"
-        curves = [tuning.tuned(request, asked.dataset, folder) for request in asked.requests]
+        found = [winners.curves(request, asked.dataset, asked.results / "tuning") for request in asked.requests]
+        curves = [curve for of_method, _ in found for curve in of_method]
+        for sentence in (sentence for _, sentence in found if sentence):
+            message(sentence)
     else:
         curves = [plan.curve(request, asked.dataset) for request in asked.requests]
     for note in (note for curve in curves for note in (curve.note, plan.budget_note(curve)) if note):
@@ -127,10 +129,10 @@ def tune(
     lr_range: Annotated[
         str, typer.Option(help="lowest,highest learning rate to try", rich_help_panel=TUNING)
     ] = "0.03,0.5",
-    area: Annotated[
-        str | None,
-        typer.Option(help="lowest,highest CR of the objective [default: of --compression]", rich_help_panel=TUNING),
-    ] = None,
+    widen: Annotated[
+        int,
+        typer.Option(help="further rates beyond either end, while a winner is at it", min=0, rich_help_panel=TUNING),
+    ] = 3,
     force: Annotated[
         bool, typer.Option("--force", help="replace a study of another budget", rich_help_panel=TUNING)
     ] = False,
@@ -139,8 +141,10 @@ def tune(
 ) -> int:
     """Choose the learning rate, and what else a method declares, on the validation part with equal budgets.
 
-    Every trial is a short curve at the compression ratios of --compression [default: 5,40,300], with --max-runs
-    strengths at most [default: 5] where a method is turned by a strength. `dwfbench run --tuned` takes the winner.
+    Every trial has runs around the compression ratios of --compression [default: 5,40,300], each of which has a winner
+    of its own; a method that is turned by a strength searches for them with --max-runs strengths of a seed at most
+    [default: four a target]. Seeds count from 100, as those that choose are not reported. `dwfbench run --tuned` takes
+    the winners.
     """
     if options.gives(given, "lr"):
         raise UsageError("--lr is what tuning chooses; give --lr-range.")
@@ -151,21 +155,19 @@ def tune(
     from dwfbench.training import assess
 
     requests = [tuning.short(request) for request in asked.requests]
-    ratios = [ratio for request in requests for ratio in request.settings["compression"]]
-    span = (min(ratios), max(ratios)) if area is None else pair(area, "area")
-    budget = tuning.Budget(trials, pair(lr_range, "lr-range"), span)
+    budget = tuning.Budget(trials, pair(lr_range, "lr-range"), widen)
     source = Origin(**assess.environment(asked.engine.here, asked.engine.threads), argv=list(asked.engine.argv))
     folder = asked.results / "tuning"
     with Reporter() as reporter, asked.stopping():
         studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
     typer.echo(study_table(studies))
-    typer.echo(f"\nval %: {studies[0].objective}, in percent; * won. `dwfbench run --tuned` takes it.")
-    if any(len(study.budget["seeds"]) == 1 for study in studies):
-        message("With one seed a learning rate at the edge of stability may win by luck; --seeds 2 or more tell.")
-    for study in studies:
-        if edge := tuning.at_edge(study):
-            message(f"{study.label}: the {edge} learning rate won; a wider --lr-range may find a better one.")
-    return OK
+    typer.echo(
+        "\nValidation accuracy in percent at each CR, mean over seeds. *: won there; `dwfbench run --tuned` takes it."
+        "\n-: no score, as some seed has no two runs around that CR within the factor --max-gap."
+    )
+    for sentence in tuning.remarks(studies, trials):
+        message(sentence)
+    return SOME_FAILED if any(winner is None for study in studies for winner in study.winners) else OK
 
 
 @app.command(

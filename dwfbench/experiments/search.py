@@ -158,13 +158,13 @@ def outwards(known: list[Point], aim: float, up: bool) -> float | None:
         return end.strength - largest / 2  # no network lives yet
     step = largest
     if inner:
-        run, rise = abs(end.strength - inner[0].strength), abs(end.ratio - inner[0].ratio)
+        run, rise = abs(end.strength - inner[0].strength), (end.ratio - inner[0].ratio) * (1 if up else -1)
         asleep = up and end.ratio < math.log(LEVEL) and end.strength - known[0].strength < math.log(ASLEEP)
-        if run > largest - 0.01 and rise < math.log(LEVEL) and not asleep:
+        if rise >= math.log(LEVEL):
+            start, stop, there = (math.exp(STRAIGHT * log) for log in (inner[0].ratio, end.ratio, aim))
+            step = min(max(run * (there - stop) / (stop - start), least), largest)
+        elif run > largest - 0.01 and not asleep:
             return None
-        start, stop, there = (math.exp(STRAIGHT * log) for log in (inner[0].ratio, end.ratio, aim))
-        step = run * (there - stop) / (stop - start) if start != stop else largest
-    step = min(max(step, least), largest)
     return end.strength + step if up else end.strength - step
 
 

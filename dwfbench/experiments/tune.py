@@ -1,12 +1,14 @@
 """Tuning with equal budgets: the same number of trials for every method, judged on the validation part alone.
 
-A *trial* is a curve at one learning rate (and one value of what else the method declares as tunable), a *study* the
-trials of one method. Trials are runs like any others, stored under RESULTS/tuning/, but the test set is not looked at.
+A *trial* is a curve at one learning rate (and one value of what else the method declares as tunable) with runs around
+the compression ratios that are judged, its targets; a *study* is the trials of one method. Each target has a winner of
+its own, and rates are added while a winner is at their edge. Trials are runs like any others, stored under
+RESULTS/tuning/, but the test set is not looked at.
 """
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,32 +16,35 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dwfbench.analysis.height import mean_height
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
-from dwfbench.experiments import knobs, plan, targets
+from dwfbench.experiments import knobs, plan, search, targets
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.methods.registry import create
-from dwfbench.runs.record import Origin, Study, Trial, Tuned, study_of
+from dwfbench.runs.record import Origin, Study, Trial, study_of
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store, read_json, write_json
 
 TRIALS = 6
 RATES = (0.03, 0.5)
+WIDEN = 3
 TARGETS = (5.0, 40.0, 300.0)
-MAX_RUNS = 5
-"""Strengths of a trial, for methods that must search for their compression."""
+RUNS_PER_TARGET = 4
+"""Strengths of a trial's seed at most, for methods that must search for their compression."""
+
+FIRST_SEED = 100
+"""Where the seeds of trials are counted from: what is reported begins at 0."""
 
 
 @dataclass(frozen=True)
 class Budget:
     """What every method is given: ``trials`` over learning rates from ``rates[0]`` to ``rates[1]``, evenly in their
-    logarithm, judged over compression ratios from ``span[0]`` to ``span[1]``; ``seed`` shuffles the grid."""
+    logarithm, and up to ``widen`` further rates beyond either end; ``seed`` draws from the grid."""
 
     trials: int = TRIALS
     rates: tuple[float, float] = RATES
-    span: tuple[float, float] = (TARGETS[0], TARGETS[-1])
+    widen: int = WIDEN
     seed: int = 0
 
     def __post_init__(self):
@@ -47,19 +52,21 @@ class Budget:
             raise UsageError(f"--trials must be from 1 to {knobs.MOST:,}, not {self.trials}.")
         if not 0 < self.rates[0] < self.rates[1]:
             raise UsageError(f"--lr-range takes two positive learning rates, the smaller first, not {self.rates}.")
-        if not 1 <= self.span[0] < self.span[1]:
-            raise UsageError("--area takes two compression ratios, the smaller first.")
+        if not 0 <= self.widen <= 20:
+            raise UsageError(f"--widen must be from 0 to 20, not {self.widen}.")
 
 
 def short(request: Request) -> Request:
-    """The request with what a trial's curve needs: few targets, few strengths."""
+    """The request with what a trial's curve needs: few targets, few strengths, seeds that are not reported."""
     given = request.settings
     listed = knobs.as_list(given["compression"]) if given.get("compression") is not None else TARGETS
+    listed = sorted(set(listed))
     dropped = ("strength", "points")
     settings = {name: value for name, value in given.items() if name not in dropped}
-    return replace(
-        request, settings={**settings, "compression": list(listed), "max_runs": given.get("max_runs", MAX_RUNS)}
-    )
+    count = len(knobs.seeds_of(given))
+    seeds = given["seed"] if given.get("seed") is not None else [FIRST_SEED + index for index in range(count)]
+    most = given.get("max_runs") or RUNS_PER_TARGET * len(listed)
+    return replace(request, settings={**settings, "compression": listed, "max_runs": most, "seed": seeds})
 
 
 def study_name(request: Request, dataset: Dataset) -> str:
@@ -75,24 +82,65 @@ def terms_of(request: Request, budget: Budget) -> dict[str, Any]:
         "trials": budget.trials,
         "seeds": knobs.seeds_of(request.settings),
         "rates": list(budget.rates),
-        "range": list(budget.span),
+        "widen": budget.widen,
+        "targets": [float(target) for target in request.settings["compression"]],
+        "gap": knobs.gap_of(request.settings),
+        "max_runs": request.settings["max_runs"],
         "seed": budget.seed,
     }
 
 
-def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
-    """The settings of every trial: cells of the grid of learning rates and what else is tunable, drawn by the seed.
+def rates_of(request: Request, budget: Budget) -> list[float]:
+    """The learning rates to begin with. The more else is tunable, the fewer, as there are no more trials."""
+    others = math.prod(len(values) for values in request.method.tunable().values())
+    return knobs.log_spaced(*budget.rates, -(-budget.trials // others))
 
-    The more is tunable, the fewer learning rates there are, so that the grid has hardly more cells than trials.
-    """
-    others = request.method.tunable()
-    count = -(-budget.trials // math.prod(len(values) for values in others.values()))
-    space = {"lr": knobs.log_spaced(*budget.rates, count), **others}
+
+def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
+    """The settings of the first trials: cells of the grid of rates and what else is tunable, drawn by the seed."""
+    cells = product(request, rates_of(request, budget))
+    order = np.random.RandomState(budget.seed).permutation(len(cells))
+    return sorted((cells[index] for index in order[: budget.trials]), key=lambda values: list(values.values()))
+
+
+def product(request: Request, rates: Sequence[float]) -> list[dict[str, Any]]:
+    """All settings at these rates, in the order of the names of what is tunable."""
+    space = {"lr": rates, **request.method.tunable()}
     names = sorted(space)
     cells = [dict(zip(names, values, strict=True)) for values in itertools.product(*(space[name] for name in names))]
-    order = np.random.RandomState(budget.seed).permutation(len(cells))
-    drawn = [{name: cells[index][name] for name in space} for index in order[: budget.trials]]
-    return sorted(drawn, key=lambda values: list(values.values()))
+    return [{name: cell[name] for name in space} for cell in cells]
+
+
+def wider(request: Request, budget: Budget, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Settings at the next rate beyond an end at which a target's winner is; none within the limit, or at one rate."""
+    first = rates_of(request, budget)
+    if len(first) < 2:
+        return []
+    tried = sorted(set(map(rate_of, trials)))
+    won = {rate_of(trials[winner]) for winner in winners(trials) if winner is not None}
+    step = (first[-1] / first[0]) ** (1 / (len(first) - 1))
+    added = []
+    if tried[0] in won and sum(rate < first[0] for rate in tried) < budget.widen:
+        added.append(float(f"{tried[0] / step:.3g}"))
+    if tried[-1] in won and sum(rate > first[-1] for rate in tried) < budget.widen:
+        added.append(float(f"{tried[-1] * step:.3g}"))
+    return product(request, added) if added else []
+
+
+def rate_of(trial: Trial) -> float:
+    """The learning rate of a trial."""
+    rate = trial.values["lr"]
+    assert isinstance(rate, (int, float))
+    return rate
+
+
+def winners(trials: Sequence[Trial]) -> list[int | None]:
+    """The place of the best trial for each target; None where no trial has a score."""
+    best: list[int | None] = []
+    for scores in zip(*(trial.scores for trial in trials), strict=True):
+        scored = [(score, -place) for place, score in enumerate(scores) if score is not None]
+        best.append(-max(scored)[1] if scored else None)
+    return best
 
 
 def chosen(request: Request, values: Mapping[str, Any]) -> Request:
@@ -119,77 +167,104 @@ def tune(
     """
     if not len(dataset.val):
         raise UsageError("Tuning judges by the validation part, which is empty; give a --val-fraction above 0.")
-    names = [study_name(request, dataset) for request in requests]
-    for name, request in zip(names, requests, strict=True):
-        stored, terms = read(folder, name), terms_of(request, budget)
+    for request in requests:
+        stored, terms = read(folder, study_name(request, dataset)), terms_of(request, budget)
         if stored is not None and stored.budget != terms and not force:
             raise UsageError(
                 f"{folder} holds a study of {request.method.label()} with another budget ({stored.budget}); "
                 "give the same, choose another --results, or replace it with --force."
             )
-    cells = [grid(request, budget) for request in requests]
-    curves = [
-        plan.curve(chosen(request, values), dataset)
-        for request, trials in zip(requests, cells, strict=True)
-        for values in trials
-    ]
     store = Store(folder)
     store.prepare()
-    finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
-    left = iter(finished)
-    studies = []
-    for name, request, trials in zip(names, requests, cells, strict=True):
-        results = [trial(values, next(left), store, budget, dataset.classes) for values in trials]
-        study = Study(
-            id=name,
-            label=request.method.label(),
-            method=request.method.name,
-            model=plan.base_spec(request, dataset).model,
-            dataset=dataset.name,
-            objective=f"mean validation accuracy over log CR from {budget.span[0]:g} to {budget.span[1]:g}",
-            range=list(budget.span),
-            budget=terms_of(request, budget),
-            trials=[tried for tried, _ in results],
-            best=max(range(len(results)), key=lambda index: results[index][1]),
-            provenance=provenance,
-        )
-        write_json(folder / "studies" / f"{name}.json", msgspec.to_builtins(study))
-        studies.append(study)
+    done: list[list[Trial]] = [[] for _ in requests]
+    cells = [grid(request, budget) for request in requests]
+    while any(cells):
+        tried = [(number, values) for number, some in enumerate(cells) for values in some]
+        curves = [plan.curve(chosen(requests[number], values), dataset) for number, values in tried]
+        finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
+        for (number, values), curve in zip(tried, finished, strict=True):
+            done[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
+        cells = [wider(request, budget, trials) if some else []
+                 for request, trials, some in zip(requests, done, cells, strict=True)]  # fmt: skip
+        for request, some in zip(requests, cells, strict=True):
+            if some:
+                rates = ", ".join(f"{rate:g}" for rate in sorted({values["lr"] for values in some}))
+                progress.note(f"{request.method.label()}: a winner is at the edge; the learning rate {rates} is tried.")
+    studies = [study(*one, dataset, budget, provenance) for one in zip(requests, done, strict=True)]
+    for one in studies:
+        write_json(folder / "studies" / f"{one.id}.json", msgspec.to_builtins(one))
     return studies
 
 
-def trial(values: Mapping[str, Any], curve: Curve, store: Store, budget: Budget, classes: int) -> tuple[Trial, float]:
-    """A trial as it is stored, and its value."""
+def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: Budget, provenance: Origin) -> Study:
+    """A study as it is stored, its trials in the order of their settings."""
+    ordered = sorted(trials, key=rate_of)
+    terms = terms_of(request, budget)
+    listed = ", ".join(f"{target:g}" for target in terms["targets"])
+
+    def standing(place: int) -> tuple[int, float]:
+        return sum(score is not None for score in ordered[place].scores), ordered[place].value or 0.0
+
+    return Study(
+        id=study_name(request, dataset),
+        label=request.method.label(),
+        method=request.method.name,
+        model=plan.base_spec(request, dataset).model,
+        dataset=dataset.name,
+        objective=f"validation accuracy at CR {listed}, each with a winner of its own",
+        targets=terms["targets"],
+        budget=terms,
+        trials=ordered,
+        winners=winners(ordered),
+        best=max(range(len(ordered)), key=standing),
+        provenance=provenance,
+    )
+
+
+def trial(values: Mapping[str, Any], curve: Curve, judged: Sequence[float], store: Store) -> Trial:
+    """A trial as it is stored: its score at each target, and their mean as its value.
+
+    A pruner's run counts at the compression that it was asked for, from which it may be half a weight away.
+    """
     records = [record for one in curve.specs if (record := store.read(one.id)) is not None]
-    by_seed: dict[int, list[tuple[float, float]]] = {one.seed: [] for one in curve.specs}
+    by_seed: dict[int, list[tuple[float, float]]] = {seed: [] for seed in curve.seeds}
     for record in records:
         if record.compression is not None and record.val_accuracy is not None:
-            by_seed[record.spec.seed].append((record.compression, record.val_accuracy))
-    heights = [height(points, budget.span, 1 / classes, curve.method.knob) for points in by_seed.values()]
-    value, bad = sum(heights) / len(heights), sum(record.status != "ok" for record in records)
-    return Trial(values=dict(values), value=value, runs=[record.id for record in records], bad=bad), value
+            by_seed[record.spec.seed].append((record.spec.compression or record.compression, record.val_accuracy))
+    knob = curve.method.knob
+    scores = [mean(height(points, target, curve.gap, knob) for points in by_seed.values()) for target in judged]
+    return Trial(
+        values=dict(values),
+        value=mean(score for score in scores if score is not None),
+        scores=scores,
+        runs=[record.id for record in records],
+        bad=sum(record.status != "ok" for record in records),
+    )
 
 
-def height(
-    points: Sequence[tuple[float, float]], span: tuple[float, float], chance: float, knob: str | None = "strength"
-) -> float:
-    """Mean accuracy over log CR in ``span``, of the (CR, accuracy) of one seed, joined by straight lines.
+def mean(numbers: Iterable[float | None]) -> float | None:
+    """None if there is no number, or one is None."""
+    listed = list(numbers)
+    known = [number for number in listed if number is not None]
+    return sum(known) / len(known) if known and len(known) == len(listed) else None
 
-    Where the curve begins above the range's start, its first accuracy counts: that network is compressed as much as
-    asked, and more. Where it ends below the range's end, ``chance`` counts: there is no such network. A dense network,
-    which has no knob, counts as it is; without any point all is chance.
+
+def height(points: Sequence[tuple[float, float]], target: float, gap: float, knob: str | None) -> float | None:
+    """Accuracy of one seed's (CR, accuracy) points at a target, linear in log CR between two at most ``gap`` apart.
+
+    None where there are no such two. A dense network, which has no knob, counts as it is.
     """
-    if not points:
-        return chance
-    if knob is None:
-        return sum(accuracy for _, accuracy in points) / len(points)
     merged: dict[float, list[float]] = {}
-    for ratio, accuracy in sorted(points):
-        merged.setdefault(math.log(ratio), []).append(accuracy)
-    log_cr = np.array(list(merged))
-    heights = np.array([sum(values) / len(values) for values in merged.values()])
-    start, stop = map(math.log, span)
-    return mean_height(log_cr, heights, start, stop, after=chance)
+    for ratio, accuracy in points:
+        merged.setdefault(ratio, []).append(accuracy)
+    heights = {ratio: sum(some) / len(some) for ratio, some in merged.items()}
+    if knob is None:
+        return mean(heights.values())
+    below, above = search.neighbours(heights, target)
+    if below is None or above is None or not search.reached(heights, target, gap):
+        return None
+    share = math.log(target / below) / math.log(above / below) if above > below else 0.0
+    return heights[below] + min(max(share, 0.0), 1.0) * (heights[above] - heights[below])
 
 
 def read(folder: Path, name: str) -> Study | None:
@@ -198,28 +273,28 @@ def read(folder: Path, name: str) -> Study | None:
     return stored[1] if stored is not None and stored[1].id == name else None
 
 
-def tuned(request: Request, dataset: Dataset, folder: Path) -> Curve:
-    """The curve of a request with the settings that won its study.
-
-    Raises UsageError where there is no study of these settings that can be read.
-    """
-    name = study_name(request, dataset)
-    study = read(folder, name)
-    if study is None:
-        raise UsageError(
-            f"There is no readable tuning of {request.method.label()} with these settings in {folder}; run "
-            "`dwfbench tune` with the same method, options, model, data set and epochs first."
-        )
-    best = study.winner
-    curve = plan.curve(chosen(request, best.values), dataset)
-    told = Tuned(study=name, trials=len(study.trials), objective=best.value, values=best.values)
-    return replace(curve, tuned=told)
-
-
-def at_edge(study: Study) -> str | None:
-    """Which end of the learning rates won, "smallest" or "largest"; None if the best lies between."""
-    tried = [trial.values["lr"] for trial in study.trials]
-    rates, best = sorted({rate for rate in tried if isinstance(rate, float)}), study.winner.values["lr"]
-    if len(rates) == 1 or best not in (rates[0], rates[-1]):
-        return None
-    return "smallest" if best == rates[0] else "largest"
+def remarks(studies: Sequence[Study], most: int) -> list[str]:
+    """What is to be said of studies that were given so many trials: winners at an edge, targets without a winner,
+    fewer rates than others have, and single seeds."""
+    said = []
+    for one in studies:
+        tried = sorted({rate for trial in one.trials if isinstance(rate := trial.values["lr"], float)})
+        first = [rate for rate in tried if one.budget["rates"][0] <= rate <= one.budget["rates"][1]]
+        names = ", ".join(name for name in one.trials[0].values if name != "lr")
+        others = {tuple(value for name, value in trial.values.items() if name != "lr") for trial in one.trials}
+        if names and len(first) < most:
+            said.append(
+                f"{one.label}: {len(first)} learning rates where others have {most}, as {names} is tuned by the same "
+                f"trials; --trials {most * len(others)} gives it as many."
+            )
+        for target, winner in zip(one.targets, one.winners, strict=True):
+            if winner is None:
+                said.append(f"{one.label}: no trial is bracketed at CR {target:g}, so that no settings won there.")
+            elif len(tried) > 1 and (rate := rate_of(one.trials[winner])) in (tried[0], tried[-1]):
+                edge = "smallest" if rate == tried[0] else "largest"
+                said.append(
+                    f"{one.label}: the {edge} learning rate, {rate:g}, won at CR {target:g}; a larger --widen goes on."
+                )
+    if any(len(one.budget["seeds"]) == 1 for one in studies):
+        said.append("With one seed a rate at the edge of stability may win by luck; --seeds 2 or more tell.")
+    return said

@@ -117,12 +117,13 @@ class Cut(Struct, frozen=True, kw_only=True):
     test_accuracy: Fraction | None
 
 
-class Tuned(Struct, frozen=True, kw_only=True):
-    """Which study chose the settings of a run, and what it chose."""
+class Tuned(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which study chose the settings of a run, at which of its targets, and what it chose."""
 
     study: Text | None = None
     trials: Whole | None = None
     objective: Number | None = None
+    targets: list[Number] = []
     values: dict[Text, Scalar] = {}
 
 
@@ -276,16 +277,19 @@ class Record(Written, frozen=True, kw_only=True):
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """Settings that were tried: their value (None for none), their runs, and how many of these ended badly."""
+    """Settings that were tried: their score at each target of the study and the mean of these (None for none), their
+    runs, and how many of these ended badly."""
 
     values: dict[Text, Scalar]
     value: Number | None = None
+    scores: list[Number | None] = []
     runs: list[str] = []
     bad: Whole | None = None
 
 
 class Study(Struct, frozen=True, kw_only=True):
-    """A tuning study; ``best`` is the place of the trial that won."""
+    """A tuning study; ``best`` is the place of the trial that is best as a whole, ``winners`` are those of the best at
+    each of the ``targets``, compression ratios (None: no trial has a score there). Earlier studies have no targets."""
 
     id: Text
     label: Text
@@ -294,8 +298,10 @@ class Study(Struct, frozen=True, kw_only=True):
     dataset: Text
     objective: Text
     range: list[Number] = []
+    targets: list[Ratio] = []
     budget: dict[str, Any]
     trials: list[Trial]
+    winners: list[Whole | None] = []
     best: Whole
     provenance: Origin = field(default_factory=Origin)
 
@@ -357,6 +363,10 @@ def study_of(content: Any) -> Study:
     study = converted(content, Study)
     if study.best >= len(study.trials):
         raise Fault("its best trial is none of its trials")
+    if any(winner is not None and winner >= len(study.trials) for winner in study.winners):
+        raise Fault("a winner is none of its trials")
+    if {len(study.winners), *(len(trial.scores) for trial in study.trials)} != {len(study.targets)}:
+        raise Fault("its scores are not those of its targets")
     return study
 
 

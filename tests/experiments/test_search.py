@@ -214,6 +214,17 @@ def test_a_curve_that_levels_off_is_given_up():
     assert len(known) <= 9
 
 
+def test_a_curve_that_falls_again_is_given_up_beyond_its_top():
+    """As one by subgradients does at rates that are too high: the network dies and its weights stay above zero."""
+
+    def compression(strength):
+        return rising(1e-4, 1e-2)(strength if strength < 1e-3 else 1e-6 / strength)
+
+    known = search(compression, [10, 300])
+    assert left(known, [10, 300]) == [300]
+    assert len(known) <= 7
+
+
 def test_a_curve_that_never_leaves_cr_1_is_given_up():
     known = search(lambda strength: 1.0, [5, 50], most=16)
     assert left(known, [5, 50]) == [5, 50]

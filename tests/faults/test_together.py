@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import wait_for, wait_for_checkpoint
 from tests.faults.commands import SMALL, begin, dwfbench, ended, results, stored
 
-SWEEP = ("--method", "l1,magnitude", "--compression", "2,4,8", "--max-runs", "4", "--epochs", "10", "--lanes", "1")
+SWEEP = ("--method", "l1,magnitude", "--compression", "2,4,8", "--max-runs", "12", "--epochs", "10", "--lanes", "1")
 LISTED = ("--method", "dwf", "--depth", "2", "--strength", "0.001,0.002,0.003,0.004", "--epochs", "30", "--lanes", "1")
 TRAINED = re.compile(r"^.*: test [\d.]+ % at CR ", re.MULTILINE)
 WAITING = "Another command is training"
@@ -84,7 +84,7 @@ def test_a_command_that_is_interrupted_while_it_waits_ends_at_once(tmp_path):
 
 @pytest.mark.faults
 def test_two_studies_of_the_same_method_end_with_the_same_winner(tmp_path):
-    study = ("--method", "l1", "--trials", "2", "--compression", "2,4", "--max-runs", "2", "--epochs", "4", *SMALL[:2])
+    study = ("--method", "l1", "--trials", "2", "--compression", "2,4", "--widen", "0", "--epochs", "4", *SMALL[:2])
     rest = ("--compile", "off", "--threads", "1", "--device", "cpu", "--results", tmp_path / "together")
     processes = [begin("tune", *study, *rest) for _ in range(2)]
     done = [ended(process) for process in processes]

@@ -1,0 +1,82 @@
+"""Curves with the settings that won their study: at each compression those of the nearest target."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dwfbench.base.errors import UsageError
+from dwfbench.data.dataset import Dataset
+from dwfbench.experiments import knobs, plan, tune
+from dwfbench.experiments.plan import Curve, Request
+from dwfbench.runs.record import Study, Tuned
+
+
+def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve], str | None]:
+    """The curves of a request, one for each of the settings that won, which share their compression ratios; and what
+    was not tuned, as a sentence: that has the settings of its recipe.
+
+    Raises UsageError for a seed that took part in the choice.
+    """
+    name = tune.study_name(request, dataset)
+    study = tune.read(folder, name)
+    if study is None or (study.winners and not any(winner is not None for winner in study.winners)):
+        why = "has no tuning" if study is None else "has no winner in the tuning"
+        curve = plan.curve(request, dataset)
+        return [curve], (
+            f"{request.method.label()} {why} with these settings in {folder}; it takes the learning rate of its recipe "
+            f"or of --config, {curve.specs[0].lr:g}."
+        )
+    took_part = study.budget.get("seeds")
+    if shared := [
+        seed for seed in knobs.seeds_of(request.settings) if isinstance(took_part, list) and seed in took_part
+    ]:
+        raise UsageError(
+            f"The settings of {request.method.label()} were chosen by seed {shared[0]}, so that it cannot be reported; "
+            "give other seeds by --seed."
+        )
+    return [
+        replace(plan.curve(tune.chosen(part, study.trials[place].values), dataset), tuned=provenance(study, place))
+        for place, part in shares(request, study).items()
+    ], None
+
+
+def shares(request: Request, study: Study) -> dict[int, Request]:
+    """What of the request each winner takes, by its place among the trials.
+
+    Compression ratios go to the target nearest in the logarithm. Where a method has none, or strengths are listed,
+    whose compression nobody knows before, all goes to the trial that is best as a whole, as it does in earlier studies.
+    """
+    asked = compressions(request)
+    won = [(target, place) for target, place in zip(study.targets, study.winners, strict=True) if place is not None]
+    if not asked or not won:
+        return {study.best: request}
+    parts: dict[int, list[float]] = {}
+    for ratio in asked:
+        _, place = min(won, key=lambda pair: abs(math.log(pair[0] / ratio)))
+        parts.setdefault(place, []).append(ratio)
+    return {
+        place: replace(request, settings={**request.settings, "compression": ratios}) for place, ratios in parts.items()
+    }
+
+
+def compressions(request: Request) -> Sequence[float]:
+    """The compression ratios that a request asks for, if it is known which."""
+    method, settings = request.method, request.settings
+    if method.knob == "compression":
+        return [value for value in knobs.values(method, settings, None, 1.0) if value is not None]
+    return knobs.targets_of(method, settings)
+
+
+def provenance(study: Study, place: int) -> Tuned:
+    """How settings were chosen: by which study, at which of its targets, and with what score there."""
+    trial = study.trials[place]
+    at = [number for number, winner in enumerate(study.winners) if winner == place]
+    scores = [score for number in at if (score := trial.scores[number]) is not None]
+    return Tuned(
+        study=study.id,
+        trials=len(study.trials),
+        objective=sum(scores) / len(scores) if scores else trial.value,
+        targets=[study.targets[number] for number in at],
+        values=trial.values,
+    )
