@@ -268,8 +268,15 @@ class Record(Written, frozen=True, kw_only=True):
         return getattr(self.spec, self.knob) if self.knob else None
 
     def settings(self) -> dict[str, Any]:
-        """What makes runs differ, by name: the settings, and the set where sets are told apart."""
-        named = self.spec.to_dict()
+        """What makes runs differ, by name: the settings, and the set where sets are told apart.
+
+        What a study chose for the compression of this run it may have chosen otherwise for others of its curve: its id
+        stands for all that.
+        """
+        named, tuned = self.spec.to_dict(), self.provenance.tuned
+        if tuned is not None and tuned.targets:
+            named = {name: value for name, value in named.items() if name not in tuned.values} | {"study": tuned.study}
+            named["options"] = {name: value for name, value in named["options"].items() if name not in tuned.values}
         return named if self.set is None else named | {"set": self.set}
 
 

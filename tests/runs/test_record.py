@@ -77,6 +77,20 @@ def test_settings_that_are_not_known_are_kept_apart_and_tell_runs_apart():
     assert content_of(read)["spec"]["new_one"] == 7
 
 
+def test_runs_for_which_a_study_chose_different_settings_are_of_one_curve():
+    def settings(rate, **tuned):
+        content = seeds.run_record()
+        content["spec"]["lr"] = rate
+        content["provenance"]["tuned"] = {"study": ID, "trials": 6, "objective": 0.9, "values": {"lr": rate}} | tuned
+        return record_of(content, ID).settings()
+
+    assert settings(0.1, targets=[5]) == settings(0.3, targets=[40, 300])
+    assert settings(0.1, targets=[5])["study"] == ID
+    assert settings(0.1, targets=[5]) != settings(0.1, targets=[5], study="b" * 12)
+    assert settings(0.1) != settings(0.3), "studies of earlier versions chose the same for all"
+    assert settings(0.1)["lr"] == 0.1
+
+
 FAULTS = [
     ((), [], "it is no table"),
     (("id",), "x", "its id is not the name of its folder"),
