@@ -12,6 +12,7 @@ from operator import attrgetter
 import numpy as np
 import pandas as pd
 
+from dwfbench.analysis import soundness
 from dwfbench.runs.record import Record
 from dwfbench.runs.resultsets import VARYING, curve_key
 
@@ -20,16 +21,16 @@ KEYS = [*PANEL, "label"]
 
 TEXTS = [
     *("id", "curve", "label", "method", "dataset", "model", "knob", "status", "error"),
-    *("data_checksum", "torch", "device", "set"),
+    *("data_checksum", "torch", "device", "set", "unsound"),
 ]
 NUMBERS = [
     *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
-    *("effective_compression", "seconds", "macs", "extra_passes"),
+    *("effective_compression", "seconds", "macs", "extra_passes", "chance"),
 ]
 FRAME = [
     *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
     *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    *("data_checksum", "torch", "device", "extra_passes", "set"),
+    *("data_checksum", "torch", "device", "extra_passes", "set", "chance", "unsound"),
 ]
 STORED = {
     **{name: name for name in ("id", "knob", "status", "error", "compression", "effective_compression", "seconds")},
@@ -39,7 +40,7 @@ STORED = {
     "device": "provenance.device_name",
 }
 """Columns that are a field of the record, and which."""
-MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch"]
+MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch", "chance", "unsound"]
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
 LAYERS = [*KEYS, "method", "seed", "knob_value", "compression", "layer", "position", "numel", "nnz", "density"]
 
@@ -48,7 +49,8 @@ def labelled(records: Sequence[Record]) -> pd.DataFrame:
     """Every run, usable or not, so that all frames agree on the labels; whether it is usable is the column `usable`."""
     keys = [curve_key(record) for record in records]
     labels = _labels(records, keys)
-    rows = [_row(record, key, labels[key]) for record, key in zip(records, keys, strict=True)]
+    why = soundness.unsound(records, keys)
+    rows = [_row(record, key, labels[key], why.get(record.id)) for record, key in zip(records, keys, strict=True)]
     runs = pd.DataFrame(rows, columns=[*STORED, *MADE])
     runs = runs.astype({**dict.fromkeys(TEXTS, object), **dict.fromkeys(NUMBERS, float)})
     runs = runs.astype({"seed": "Int64", "epochs": "Int64"})
@@ -88,7 +90,7 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     return means.assign(compression=np.exp(means["compression"]))
 
 
-def _row(record: Record, key: str, label: str) -> tuple:
+def _row(record: Record, key: str, label: str, unsound: str | None) -> tuple:
     """The columns STORED and MADE."""
     depth = record.spec.options.get("depth")
     return (
@@ -100,6 +102,8 @@ def _row(record: Record, key: str, label: str) -> tuple:
         _percent(record.val_accuracy),
         (record.macs_sparse or 0) / record.macs_dense if record.macs_dense else None,
         record.provenance.versions.get("torch"),
+        _percent(soundness.chance(record)),
+        unsound,
     )
 
 

@@ -61,16 +61,21 @@ class SeedCurve:
     @classmethod
     def of(cls, compressions: Sequence[float], heights: Sequence[float]) -> "SeedCurve":
         """The curve of runs in any order; the heights of runs of equal CR are averaged. There must be a run."""
-        ratios, place = np.unique(np.asarray(compressions, dtype=float), return_inverse=True)
-        sums = np.bincount(place, weights=np.asarray(heights, dtype=float))
-        return cls(np.log(ratios), sums / np.bincount(place))
+        ratios, values = np.asarray(compressions, dtype=float), np.asarray(heights, dtype=float)
+        order = np.lexsort((values, ratios))  # a sum depends on its order to the last digit
+        ratios, values = ratios[order], values[order]
+        new = np.append(True, ratios[1:] != ratios[:-1])
+        if not new.all():
+            first = np.flatnonzero(new)
+            values = np.add.reduceat(values, first) / np.diff(first, append=len(ratios))
+        return cls(np.log(ratios[new]), values)
 
     def at(self, compressions: Sequence[float] | np.ndarray, max_gap: float = MAX_GAP) -> Reading:
         """The heights at these CRs, and the neighbours they come from."""
         targets, last = np.log(np.asarray(compressions, dtype=float)), len(self.log_cr) - 1
         above = np.searchsorted(self.log_cr, targets)
         below = above - 1
-        left, right = np.clip(below, 0, last), np.clip(above, 0, last)
+        left, right = np.maximum(below, 0), np.minimum(above, last)
         to_left, to_right = targets - self.log_cr[left], self.log_cr[right] - targets
         nearest = np.where(np.abs(to_left) <= np.abs(to_right), left, right)
         met = np.minimum(np.abs(to_left), np.abs(to_right)) <= SLACK

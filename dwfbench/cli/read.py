@@ -46,9 +46,15 @@ def compare(
         str, typer.Option(help="of a tolerance: points (below dense), relative (percent of dense) or both")
     ] = "points",
     versus: Annotated[
-        str | None, typer.Option(help="instead: differences to this curve (label, or method of one label), tested")
+        str | None, typer.Option(help="instead: differences to this curve (label, or method of one label)")
     ] = None,
-    area: Annotated[str | None, typer.Option(help="lowest,highest CR of the area under the curve")] = None,
+    area: Annotated[
+        str | None, typer.Option(help="lowest,highest CR of the area under the curve [default: those of --at]")
+    ] = None,
+    max_gap: Annotated[
+        float, typer.Option(help="factor in CR up to which a curve is read between neighbouring runs")
+    ] = 2.0,
+    sort: Annotated[str, typer.Option(help='column by which rows fall: Area, "CR 100", ..., or Method')] = "Area",
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
@@ -57,7 +63,8 @@ def compare(
     debug: Debug = False,
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
-    from dwfbench.analysis import curves
+    from dwfbench.analysis import cautions, curves, statistics
+    from dwfbench.analysis.frames import of_methods
     from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import tables
 
@@ -71,27 +78,32 @@ def compare(
         raise UsageError("--tolerance takes values from 0 to 100.")
     if span is not None and not 1 <= span[0] < span[1]:
         raise UsageError("--area takes two compression ratios, the smaller first.")
+    if not (math.isfinite(max_gap) and max_gap >= 1):
+        raise UsageError(f"--max-gap takes a factor of at least 1, not {max_gap:g}.")
     named = sets_of(results)
     stored = ResultSet(stored_records(named, dataset, model, threshold))
-    frame, (low, high) = stored.runs, span or (None, None)
+    frame, (low, high) = stored.runs, curves.area_range(ratios, *(span or (None, None)))
     if frame.empty:
         return nothing(named)
-    cautions = curves.warnings(frame, stored.failures)
+    lines = cautions.warnings(frame, stored.failures)
+    label = None
     if versus is None:
-        table = tables.compare(stored, ratios, tolerances, reading, method=names(method), low=low, high=high)
-        caption = tables.compare_caption(reading)
+        table = tables.compare(stored, ratios, tolerances, reading, names(method), low, high, max_gap, sort)
+        caption = tables.compare_caption(reading, sort, max_gap)
     else:
-        label = curves.label_of(frame, versus)
-        shown = frame if method is None else frame[curves.of_methods(frame, names(method)) | (frame["label"] == label)]
-        found = curves.differences(shown, label, ratios, low, high)
+        label = statistics.label_of(frame, versus)
+        shown = frame if method is None else frame[of_methods(frame, names(method)) | (frame["label"] == label)]
+        found = statistics.differences(shown, label, ratios, low, high, max_gap)
         if found.empty:
             message(f"There is no other sparse curve here to compare with {label}.")
             return NOTHING
-        cautions += curves.pair_warnings(shown, found, label)
-        table, caption = tables.versus(found), tables.versus_caption(found, label)
+        lines += cautions.pair_warnings(shown, found, label)
+        table, caption = tables.versus(found), tables.versus_caption(label, max_gap)
     if table.empty:
         return nothing(named)
-    for line in cautions:
+    lines += cautions.holes(tables.made_of(table, versus=label))
+    lines += cautions.chances(tables.made_of(table, "Area", label), low, high)
+    for line in lines:
         message(line)
     typer.echo(tables.render(table, format).rstrip("\n"))
     typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")

@@ -6,11 +6,14 @@ Units are those of `curves`: accuracies in percent, their differences in points,
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import pandas as pd
 
 from dwfbench.analysis import curves
-from dwfbench.analysis.curves import AT, KEYS, LEVEL, PANEL, TOLERANCES
+from dwfbench.analysis.curves import AT, TOLERANCES
+from dwfbench.analysis.frames import KEYS, PANEL
+from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import short
@@ -22,8 +25,8 @@ READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
 TITLES = {"dataset": "Dataset", "model": "Model", "label": "Method"}
 LEFT = tuple(TITLES.values())  # the columns of words, flush left; numbers are flush right
 MEASURED = (*LEFT, "Run", "CR", "Form", "test %", "MACs", "Bytes", "zlib")  # a latency table's own columns
-COUNTS = ("Runs", "Seeds", "Epochs", "Extra", "Above", "Below", "Undecided")
-BESIDE = (" ci95", " n", " censored", " low", " high", " p", " p_holm")  # columns that belong to one before them
+COUNTS = ("Runs", "Seeds", "Epochs", "Extra")
+BESIDE = (" ci95", " n", " censored", " low", " high", " seeds")  # columns that belong to one before them
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
@@ -37,15 +40,20 @@ def compare(
     method: Sequence[str] | None = None,
     low: float | None = None,
     high: float | None = None,
+    max_gap: float = MAX_GAP,
+    sort: str = "Area",
 ) -> pd.DataFrame:
-    """One row per curve; within each data set and model dense comes first, then by falling area.
+    """One row per curve; within each data set and model dense comes first, then the others by falling `sort`, a column
+    of numbers, or by rising "Method"; those without a number come last.
 
     `method` chooses the rows shown; the dense reference is found even if it is excluded.
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Extra (passes over a batch
     that the method needs beside its epochs, where any does; missing in old records), Dense (reference, percent);
     "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%" for every
-    tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", see `curves.area`); s/run. Beside
-    them "... ci95" (95 % half width), "... n" (seeds that reach it) and "... censored" (the CR is a lower bound).
+    tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", by default from the lowest to the
+    highest of `at`, see `curves.area`); s/run. Beside them "... ci95" (95 % half width), "... n" (seeds whose runs say
+    it), "... censored" (the CR is a lower bound) and "... seeds" (what it is made of, see `curves`).
+    Raises UsageError for a column `sort` that there is not.
     """
     everything, shown = results.runs, results.only(method=method).runs
     table = shown.groupby(KEYS).agg(
@@ -59,36 +67,59 @@ def compare(
         table = table.drop(columns="Extra")
     table = table.join(curves.dense_reference(shown, everything).set_index(KEYS))
     table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
-    _add(table, curves.matched(shown, at), "compression", {f"CR {cr:g}": cr for cr in at}, ["accuracy", "ci95", "n"])
+    heights = curves.matched(shown, at, max_gap)
+    _add(table, heights, "compression", {f"CR {cr:g}": cr for cr in at}, ["accuracy", "ci95", "n", "seeds"])
     for relative in READINGS[reading]:
         names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in tolerances}
-        found = curves.at_tolerance(shown, tolerances, relative, dense=everything)
-        _add(table, found, "tolerance", names, ["compression", "censored", "n"])
-    areas = curves.area(shown, low, high).set_index(KEYS)
-    for column, name in zip(areas, ["Area", "Area ci95", "Area n", "Area low", "Area high"], strict=True):
-        table[name] = areas[column]
+        found = curves.at_tolerance(shown, tolerances, relative, everything, max_gap)
+        _add(table, found, "tolerance", names, ["compression", "censored", "n", "seeds"])
+    sparse = shown[shown["method"] != "dense"]
+    areas = curves.area(sparse, *curves.area_range(at, low, high), max_gap).set_index(KEYS)
+    for column in ("area", "ci95", "n", "low", "high", "seeds"):
+        table["Area" if column == "area" else f"Area {column}"] = areas[column]
     table["s/run"] = shown.groupby(KEYS)["seconds"].mean()
-    table = table.assign(later=table["method"] != "dense").reset_index()
-    table = table.sort_values([*PANEL, "later", "Area", "label"], ascending=[True, True, True, False, True])
-    return table.drop(columns=["method", "later"]).reset_index(drop=True).rename(columns=TITLES)
+    return _sorted(table.reset_index(), sort).rename(columns=TITLES)
+
+
+def _sorted(table: pd.DataFrame, sort: str) -> pd.DataFrame:
+    if sort != "Method" and (sort not in table or not pd.api.types.is_numeric_dtype(table[sort])):
+        raise UsageError(f"There is no column {sort!r} to sort by; choose Method, Area, or another one of numbers.")
+    by = [*PANEL, "sparse", *([] if sort == "Method" else [sort]), "label"]
+    table = table.assign(sparse=table["method"] != "dense")
+    table = table.sort_values(by, ascending=[name != sort for name in by], na_position="last")
+    return table.drop(columns=["method", "sparse"]).reset_index(drop=True)
 
 
 def versus(differences: pd.DataFrame) -> pd.DataFrame:
-    """`curves.differences` with one row per curve, by falling difference of the areas within a data set and model.
+    """`statistics.differences` with one row per curve, by falling difference of the areas within a data set and model;
+    those without one come last.
 
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Seeds (in common); "CR 10" (difference in
-    points) for every CR, rising; Area (points, over the CRs "Area low" to "Area high"); Above, Below, Undecided
-    (numbers of CRs, see `curves.dominance`). Beside them "... ci95", "... p", "... p_holm" and "... n" (pairs).
+    points) for every CR, rising; Area (points, over the CRs "Area low" to "Area high"). Beside them "... ci95",
+    "... n" (pairs) and "... seeds".
     """
-    columns = ["difference", "ci95", "p", "p_holm", "n"]
-    table = differences.groupby(KEYS).agg(Seeds=("seeds", "first"))
+    columns = ["difference", "ci95", "n", "seeds"]
+    table = differences.groupby(KEYS).agg(Seeds=("common", "first"))
     ratios = differences["compression"].dropna().unique()
     _add(table, differences, "compression", {f"CR {cr:g}": cr for cr in ratios}, columns)
     _add(table, differences, "quantity", {"Area": "area"}, [*columns, "low", "high"])
-    counts = curves.dominance(differences).set_index(KEYS)
-    table = table.join(counts.rename(columns=str.capitalize)).reset_index()
-    table = table.sort_values([*PANEL, "Area", "label"], ascending=[True, True, False, True])
+    table = table.reset_index().sort_values([*PANEL, "Area", "label"], ascending=[True, True, False, True])
     return table.reset_index(drop=True).rename(columns=TITLES)
+
+
+def made_of(table: pd.DataFrame, column: str | None = None, versus: str | None = None) -> dict[tuple[str, str], list]:
+    """What the numbers of a table, or of a column of it, are made of: the dictionaries of its columns "... seeds" by
+    data set and model ("mnist/lenet") and label; of a `versus` table with those of the curve `versus`.
+    """
+    names = [name for name in table if name.endswith(" seeds") and column in (None, name.removesuffix(" seeds"))]
+    made: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in table.to_dict("records"):
+        panel = f"{row['Dataset']}/{row['Model']}"
+        for each in (each for name in names if isinstance(row[name], list) for each in row[name]):
+            made.setdefault((panel, row["Method"]), []).append(each)
+            if versus is not None:
+                made.setdefault((panel, versus), []).append({"seed": each["seed"], **each["versus"]})
+    return made
 
 
 def latency(measured: pd.DataFrame) -> pd.DataFrame:
@@ -123,29 +154,26 @@ def _add(table: pd.DataFrame, values: pd.DataFrame, by: str, names: dict, column
 
 # --- captions -----------------------------------------------------------------------------------------------
 
+INTERVAL = "± is the half width of the 95 % t-interval over seeds; (n=2): the mean of the 2 seeds that have a value."
+READ = "Per seed, between runs at most a factor of {max_gap:g} apart in CR, linear in log CR; else -."
+AREA = "Area: mean over log CR of the range; chance accuracy where a seed has no runs, - where it has a hole."
 
-def compare_caption(reading: str = "points") -> str:
-    """What the marks in a `compare` table mean, and in which reading its tolerances are."""
+
+def compare_caption(reading: str = "points", sort: str = "Area", max_gap: float = MAX_GAP) -> str:
+    """What a `compare` table shows, in which reading its tolerances are, and how its rows are ordered."""
     within = {
         False: "CR@-Xpt: the largest CR with an accuracy at most X points below dense.",
         True: "CR@-X%: the largest CR with an accuracy at most X % of dense's below dense (relative).",
     }
-    interval = "± is the half width of the 95 % t-interval over seeds."
-    return " ".join([interval, *(within[relative] for relative in READINGS[reading])])
+    order = "by name" if sort == "Method" else f"by falling {sort}, those without one last"
+    readings = " ".join(within[relative] for relative in READINGS[reading])
+    return f"{INTERVAL} {readings} {READ.format(max_gap=max_gap)} {AREA} Rows: dense first, then {order}."
 
 
-def versus_caption(differences: pd.DataFrame, versus: str) -> str:
-    """What a `versus` table shows, and how many tests of each data set and model are corrected together."""
-    counts = differences.groupby(PANEL)["p"].count()
-    if len(counts) == 1:
-        family = f"{counts.iloc[0]} tests, areas included"
-    else:
-        family = ", ".join(f"{count} ({'/'.join(panel)})" for panel, count in counts.items())
-        family = f"the tests of a data set and model, areas included: {family}"
-    return (
-        f"Accuracy minus that of {versus}, in points; ± is the half width of the 95 % t-interval over seeds. "
-        f"*: p < {LEVEL:g}, paired t-test over seeds, Holm over {family}."
-    )
+def versus_caption(versus: str, max_gap: float = MAX_GAP) -> str:
+    """What a `versus` table shows."""
+    what = f"Accuracy minus that of {versus}, in points, paired by seed; what is tested are claims (`dwfbench claims`)."
+    return f"{what} {INTERVAL} {READ.format(max_gap=max_gap)} {AREA} Rows by falling Area, those without one last."
 
 
 def latency_caption(places: Sequence[str]) -> str:
@@ -162,20 +190,16 @@ def latency_caption(places: Sequence[str]) -> str:
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
     """A `compare` or `versus` table as rows of short texts, the header first: "97.81 ± 0.12", ">=174", "-" for
-    nothing; a difference is "+1.23 ± 0.40 *" with a star where its Holm p is below LEVEL.
+    nothing; a difference is "+1.23 ± 0.40".
 
-    "(n=2)" marks a value that fewer seeds reach than the curve has.
+    "(n=2)" marks a value of fewer seeds than the curve has.
     """
     names = [name for name in table.columns if not name.endswith(BESIDE)]
-    ranges = {_range(row) for row in table.to_dict("records")} - {""}
-    shared = ranges.pop() if len(ranges) == 1 else ""
-    rows = []
-    for row in table.to_dict("records"):
-        texts = {name: _cell(row, name) for name in names}
-        if not shared and texts["Area"] != "-":
-            texts["Area"] += f" {_range(row)}"
-        rows.append(list(texts.values()))
-    return [[f"{name} {shared}".strip() if name == "Area" else name for name in names], *rows]
+    known = table[table["Area low"].notna()].head(1)
+    ends = "".join(f" CR {short(row['Area low'])}-{short(row['Area high'])}" for row in known.to_dict("records"))
+    signed = "Dense" not in table
+    rows = [[_cell(row, name, signed) for name in names] for row in table.to_dict("records")]
+    return [[f"{name}{ends}" if name == "Area" else name for name in names], *rows]
 
 
 def latency_cells(table: pd.DataFrame) -> list[list[str]]:
@@ -199,11 +223,12 @@ def _latency_cell(row: dict, name: str) -> str:
 
 def render(table: pd.DataFrame, format: str = "table", cells: Callable[[pd.DataFrame], list[list[str]]] = cells) -> str:
     """A table as text: table (aligned), markdown and latex (booktabs) show its `cells`, those of `compare` and `versus`
-    unless others are given; csv and json (a list of objects, null for missing) hold every column unrounded. Raises
-    UsageError for another format.
+    unless others are given; csv and json (a list of objects, null for missing) hold every column unrounded, csv what
+    numbers are made of as JSON. Raises UsageError for another format.
     """
     if format == "csv":
-        return table.to_csv(index=False)
+        lists = [name for name in table if name.endswith(" seeds")]
+        return table.assign(**{name: table[name].map(_json, na_action="ignore") for name in lists}).to_csv(index=False)
     if format == "json":
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
@@ -212,7 +237,11 @@ def render(table: pd.DataFrame, format: str = "table", cells: Callable[[pd.DataF
     return {"table": _plain, "markdown": _markdown, "latex": _latex}[format](cells(table))
 
 
-def _cell(row: dict, name: str) -> str:
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _cell(row: dict, name: str, signed: bool) -> str:
     value = row[name]
     if isinstance(value, str):
         return value
@@ -225,16 +254,11 @@ def _cell(row: dict, name: str) -> str:
     elif name == "s/run":
         text = short(value)
     else:
-        ci95, p = row[f"{name} ci95"], row.get(f"{name} p_holm")
-        text = f"{value:.2f}" if p is None else f"{value:+.2f}"
+        ci95 = row[f"{name} ci95"]
+        text = f"{value:+.2f}" if signed else f"{value:.2f}"
         text += "" if pd.isna(ci95) else f" ± {ci95:.2f}"
-        text += " *" if p is not None and p < LEVEL else ""
     n = row.get(f"{name} n", row["Seeds"])
     return text if n == row["Seeds"] else f"{text} (n={n:.0f})"
-
-
-def _range(row: dict) -> str:
-    return "" if pd.isna(row["Area low"]) else f"CR {short(row['Area low'])}-{short(row['Area high'])}"
 
 
 def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dwfbench.analysis import curves
+from dwfbench.analysis import cautions, curves
 from dwfbench.analysis.frames import mean_layers
 from dwfbench.analysis.resultset import ResultSet, counted_at, filter_records
 from dwfbench.base.errors import UsageError
+from dwfbench.show import tables
 from tests.records import changed, typed
 
 SPEC = {
@@ -46,7 +47,10 @@ def record(cr, accuracy, label="snip", knob="compression", status="ok", checksum
             "macs_sparse": 25,
             "seconds": 2.0,
         },
-        "layers": [{"name": "a", "shape": [10], "numel": 10, "nnz": 5}, {"name": "b", "numel": 4, "nnz": 0}],
+        "layers": [
+            {"name": "a", "shape": [10], "numel": 10, "nnz": 5},
+            {"name": "b", "shape": [10, 4], "numel": 4, "nnz": 0},
+        ],
         "history": [{"epoch": 1, "val_accuracy": 0.4, "compression": math.inf, "misalignment": None, "lr": 0.1}],
         "provenance": {"data_checksum": checksum},
     }
@@ -62,8 +66,9 @@ def dense(accuracy, **options):
 
 
 def panel():
-    snip = [run for seed in range(3) for run in curve([(2, 98 + seed / 10), (100, 90)], seed=seed)]
-    grasp = curve([(2, 98), (200, 97.5)], label="grasp", method="grasp")
+    """Three seeds of snip, which ends at CR 8 and 90 %, and one of grasp, which falls by half a point to CR 16."""
+    snip = [run for seed in range(3) for run in curve([(2, 98 + seed / 10), (4, 94), (8, 90)], seed=seed)]
+    grasp = curve([(2, 98), (4, 97.9), (8, 97.8), (16, 97.5)], label="grasp", method="grasp")
     return [*snip, *grasp, *(dense(98 + seed / 10, seed=seed) for seed in range(3))]
 
 
@@ -145,20 +150,38 @@ def test_layers_and_their_mean_over_seeds():
 # --- interpolation
 
 
-def test_interpolation_is_linear_in_log_compression():
-    found = curves.interpolate(ResultSet(curve([(1, 99), (100, 89)])).runs, [10])
-    assert found.accuracy[0] == pytest.approx(94)  # log 10 is half of log 100
+def test_interpolation_is_linear_in_log_compression_and_says_where_from():
+    found = curves.interpolate(ResultSet(curve([(2, 99), (4, 89)])).runs, [math.sqrt(8)]).iloc[0]
+    assert found.accuracy == pytest.approx(94)  # log sqrt(8) is half way between log 2 and log 4
+    assert (found.runs["below"], found.runs["above"]) == (pytest.approx(2), pytest.approx(4))
+    assert len(set(found.runs["ids"])) == 2
 
 
 def test_interpolation_never_extrapolates_but_forgives_rounding():
-    frame = ResultSet(curve([(2.001, 99), (9.9996, 89)])).runs
-    found = curves.interpolate(frame, [1.9, 2, 10, 10.1]).accuracy.to_numpy()
+    frame = ResultSet(curve([(5.001, 99), (9.9996, 89)])).runs
+    found = curves.interpolate(frame, [4.9, 5, 10, 10.1]).accuracy.to_numpy()
     np.testing.assert_allclose(found, [np.nan, 99, 89, np.nan])
 
 
-def test_equal_compressions_are_averaged():
+def test_two_distant_runs_say_nothing_of_what_lies_between():
+    runs = [*curve([(2.3, 92), (1141, 59)]), *curve([(2.3, 91), (4.5, 90), (1141, 60)], seed=1)]
+    found = curves.matched(ResultSet(runs).runs, at=[2.3, 3, 5, 50]).set_index("compression")
+    at_three = 91 - math.log(3 / 2.3) / math.log(4.5 / 2.3)
+    assert found.accuracy.to_list() == pytest.approx([91.5, at_three, math.nan, math.nan], nan_ok=True)
+    assert found.n.to_list() == [2, 1, 0, 0]
+    near = [(each["seed"], each["accuracy"], each["below"], each["above"]) for each in found.seeds[5]]
+    assert near == [
+        (0, None, pytest.approx(2.3), pytest.approx(1141)),
+        (1, None, pytest.approx(4.5), pytest.approx(1141)),
+    ]
+    assert curves.matched(ResultSet(runs).runs, at=[50], max_gap=500).n.to_list() == [2]
+
+
+def test_equal_compressions_are_averaged_and_both_runs_named():
     frame = ResultSet([record(2, 90, target=2), record(2, 94, target=3)]).runs
-    assert curves.interpolate(frame, [2]).accuracy[0] == pytest.approx(92)
+    found = curves.interpolate(frame, [2]).iloc[0]
+    assert found.accuracy == pytest.approx(92)
+    assert found.runs["ids"] == sorted(frame.id)
 
 
 def test_a_ratio_below_one_is_refused():
@@ -192,20 +215,30 @@ def crossing(points, tolerance=1, relative=False, reference=98.0):
 
 
 def test_the_crossing_by_hand():
-    found = crossing([(1, 98), (100, 96)])  # 97 is half way: log CR = log(100) / 2
-    assert found.compression == pytest.approx(10)
+    found = crossing([(50, 98), (100, 96)])  # 97 is half way
+    assert found.compression == pytest.approx(math.sqrt(5000))
     assert not found.censored
+    assert [(each["below"], each["above"]) for each in found.seeds] == [(pytest.approx(50), pytest.approx(100))]
+
+
+def test_a_crossing_in_a_hole_is_not_given():
+    for tolerance in (0.5, 1, 1.9):
+        found = crossing([(2, 98), (50, 96)], tolerance)
+        assert math.isnan(found.compression)
+        assert (found.n, bool(found.censored)) == (0, False)
+        assert (found.seeds[0]["below"], found.seeds[0]["above"]) == (pytest.approx(2), pytest.approx(50))
 
 
 def test_a_relative_tolerance_is_a_fraction_of_dense():
-    assert crossing([(1, 50), (100, 48)], 2, relative=True, reference=50).compression == pytest.approx(10)
+    found = crossing([(5, 50), (10, 48)], 2, relative=True, reference=50)
+    assert found.compression == pytest.approx(math.sqrt(50))
 
 
 def test_a_relative_tolerance_is_one_in_points_of_dense():
-    runs = ResultSet([dense(80), *curve([(2, 79), (10, 77), (100, 60)])]).runs
+    runs = ResultSet([dense(80), *curve([(2, 79), (10, 77), (20, 60)])]).runs
     points, relative = curves.at_tolerance(runs, [4, 8]), curves.at_tolerance(runs, [5, 10], relative=True)
     assert relative.compression.to_list() == pytest.approx(points.compression.to_list())  # 5 % of 80 are 4 points
-    assert relative.compression[0] == pytest.approx(10 * 10 ** (1 / 17))  # at 76, a 17th of the way from 77 to 60
+    assert relative.compression[0] == pytest.approx(10 * 2 ** (1 / 17))  # at 76, a 17th of the way from 77 to 60
 
 
 def test_a_curve_that_stays_within_is_censored():
@@ -216,10 +249,6 @@ def test_a_curve_that_stays_within_is_censored():
 
 def test_a_curve_that_starts_below_has_no_value():
     assert math.isnan(crossing([(2, 90), (4, 80)]).compression)
-
-
-def test_the_last_crossing_counts_when_a_curve_is_not_monotone():
-    assert crossing([(2, 90), (10, 98), (1000, 96)]).compression == pytest.approx(100)
 
 
 def test_meeting_the_tolerance_exactly_counts():
@@ -240,7 +269,7 @@ def test_without_dense_there_is_no_value():
 
 
 def test_seeds_are_averaged_geometrically():
-    runs = [dense(98), *curve([(1, 98), (16, 96)]), *curve([(1, 98), (10000, 96)], seed=1)]
+    runs = [dense(98), *curve([(3, 98), (16 / 3, 96)]), *curve([(80, 98), (125, 96)], seed=1)]
     found = curves.at_tolerance(ResultSet(runs).runs, [1]).iloc[0]
     assert found.compression == pytest.approx(20)  # of 4 and 100
     assert found.n == 2
@@ -249,33 +278,47 @@ def test_seeds_are_averaged_geometrically():
 # --- area
 
 
+def area(runs, *span, **options):
+    return curves.area(ResultSet(runs).runs, *span, **options).set_index("label")
+
+
 def test_the_area_of_a_line_is_its_middle():
-    row = curves.area(ResultSet(curve([(1, 100), (10, 90), (100, 80)])).runs, 1, 100).iloc[0]
-    assert row.area == pytest.approx(90)
-    row = curves.area(ResultSet(curve([(1, 100), (100, 80)])).runs, 1, 10).iloc[0]
-    assert row.area == pytest.approx(95)
+    assert area(curve([(2, 100), (4, 90), (8, 80)]), 2, 8).area["snip"] == pytest.approx(90)
+    assert area(curve([(2, 100), (4, 80)]), 2, math.sqrt(8)).area["snip"] == pytest.approx(95)
 
 
-def test_the_default_range_is_common_to_all_curves():
-    runs = curve([(2, 98), (100, 90)]) + curve([(5, 97), (200, 80)], label="grasp", method="grasp")
-    found = curves.area(ResultSet([*runs, dense(98)]).runs).set_index("label")
-    assert found.low.unique() == pytest.approx([5])
-    assert found.high.unique() == pytest.approx([100])
-    assert math.isnan(found.area["dense"])
+def test_chance_counts_where_a_curve_does_not_reach_and_a_weak_curve_shrinks_no_range():
+    runs = curve([(4, 90), (8, 80)]) + curve([(2, 95), (4, 94), (8, 93), (16, 92)], label="grasp", method="grasp")
+    found = area([*runs, *curve([(40, 99)], label="l1", method="l1")], 2, 16)
+    assert found.area["snip"] == pytest.approx((10 + 85 + 10) / 3)  # a third each of chance, of its line, of chance
+    assert found.area["grasp"] == pytest.approx(93.5)
+    assert (set(found.low), set(found.high)) == ({2}, {16})
+    assert math.isnan(found.area["l1"])  # nothing of it lies in the range
+    made = found.seeds["snip"][0]
+    assert (made["first"], made["last"], made["holes"]) == (pytest.approx(4), pytest.approx(8), [])
 
 
-def test_a_curve_that_does_not_cover_the_range_has_no_area():
-    runs = curve([(2, 98), (100, 90)]) + curve([(5, 97), (200, 80)], label="grasp", method="grasp")
-    found = curves.area(ResultSet(runs).runs, low=2).set_index("label")
-    assert list(found.n) == [0, 1]  # grasp starts at 5
-    disjoint = curve([(2, 98), (3, 97)]) + curve([(5, 97), (9, 80)], label="grasp", method="grasp")
-    assert curves.area(ResultSet(disjoint).runs).area.isna().all()
+def test_a_hole_in_the_range_leaves_no_area():
+    runs = curve([(2, 95), (4, 90), (40, 80)]) + curve([(2, 95), (4, 90)], seed=1)
+    found = area(runs, 2, 4)
+    assert (found.n["snip"], found.area["snip"]) == (2, pytest.approx(92.5))
+    found = area(runs, 2, 8)
+    assert (found.n["snip"], found.area["snip"]) == (1, pytest.approx((92.5 + 10) / 2))  # of seed 1 alone
+    assert found.seeds["snip"][0]["holes"] == [[pytest.approx(4), pytest.approx(40)]]
+    assert area(runs, 2, 8, max_gap=10).n["snip"] == 2
 
 
-@pytest.mark.parametrize(("low", "high"), [(10, 2), (0.5, 3)])
-def test_an_impossible_range_is_refused(low, high):
-    with pytest.raises(UsageError, match="range"):
-        curves.area(ResultSet(curve([(2, 98), (9, 90)])).runs, low, high)
+def test_a_network_of_unknown_classes_has_an_area_only_where_it_reaches():
+    runs = [changed(run, layers=[{"name": "a", "numel": 10, "nnz": 5}]) for run in curve([(2, 98), (4, 96)])]
+    assert area(runs, 2, 4).area["snip"] == pytest.approx(97)
+    assert math.isnan(area(runs, 2, 5).area["snip"])
+
+
+def test_one_ratio_has_no_area_and_an_impossible_range_is_refused():
+    assert math.isnan(area(curve([(2, 98), (4, 90)]), 3, 3).area["snip"])
+    for low, high in [(10, 2), (0.5, 3)]:
+        with pytest.raises(UsageError, match="range"):
+            area(curve([(2, 98), (4, 90)]), low, high)
 
 
 # --- bands
@@ -294,10 +337,20 @@ def test_bands_follow_the_number_of_seeds():
 
 
 def test_a_mean_line_ends_where_half_of_the_seeds_do():
-    runs = curve([(2, 98), (50, 90)]) + curve([(2, 98), (20, 95)], seed=1) + curve([(2, 98), (10, 96)], seed=2)
+    runs = curve([(5, 98), (10, 90)]) + curve([(5, 98), (8, 95)], seed=1) + curve([(5, 98), (6, 96)], seed=2)
     grid = curves.bands(ResultSet(runs).runs)
-    assert grid.compression.max() == pytest.approx(20)
+    assert grid.compression.max() == pytest.approx(8)
     assert grid.n.min() == 2
+
+
+def test_a_mean_line_is_broken_in_a_hole():
+    runs = [run for seed in range(2) for run in curve([(2, 98), (4, 96), (40, 80), (60, 79)], seed=seed)]
+    grid = curves.bands(ResultSet(runs).runs).set_index("compression")
+    blank = grid[grid.accuracy.isna()]
+    assert (blank.index > 4).all()
+    assert (blank.index < 40).all()
+    assert len(blank)
+    assert grid.accuracy.loc[[2, 4, 40, 60]].to_list() == [98, 96, 80, 79]
 
 
 # --- cautions
@@ -305,27 +358,57 @@ def test_a_mean_line_ends_where_half_of_the_seeds_do():
 
 def test_warnings_are_about_seeds_budgets_data_reference_and_failures():
     runs = [record(2, 90), record(2, 90, epochs=9, checksum="other"), record(4, None, status="diverged")]
-    lines = curves.warnings(ResultSet(runs).runs, ResultSet(runs).failures)
+    lines = cautions.warnings(ResultSet(runs).runs, ResultSet(runs).failures)
     for part in ("fewer than 3 seeds", "9, 60 epochs", "2 different versions", "no dense run", "1 diverged"):
         assert any(part in line for line in lines), part
-    assert any("of 9 epochs" in line for line in curves.warnings(ResultSet([*runs, dense(98)]).runs))
+    assert any("of 9 epochs" in line for line in cautions.warnings(ResultSet([*runs, dense(98)]).runs))
     several = ResultSet([*panel(), dense(97, lr=0.3)]).runs
-    assert any("several dense settings" in line for line in curves.warnings(several))
+    assert any("several dense settings" in line for line in cautions.warnings(several))
 
 
 def test_runs_of_several_machines_are_told():
     first, second, *others = panel()
     made = [{"device_name": device, "versions": {"torch": "2.15.0"}} for device in "AB"]
     runs = [changed(first, provenance=made[0]), changed(second, provenance=made[1]), *others]
-    lines = curves.warnings(ResultSet(runs).runs, ResultSet(runs).failures)
+    lines = cautions.warnings(ResultSet(runs).runs, ResultSet(runs).failures)
     assert "runs of different devices are compared: A, B." in "\n".join(lines)
     assert not any("torch" in line for line in lines)
 
 
+def test_runs_that_ended_well_and_are_no_results_are_told():
+    runs = [
+        *panel(),
+        *(record(300, 10.9, seed=seed) for seed in (0, 1)),
+        changed(record(100, 90, label="grasp", method="grasp"), connected=False),
+        record(1.01, 98, target=5, seed=1),
+    ]
+    lines = cautions.warnings(ResultSet(runs).runs)
+    assert "mnist/lenet: no better than chance: snip at CR 300 (seeds 0, 1)." in lines
+    assert "mnist/lenet: no path from input to output: grasp at CR 100 (seed 0)." in lines
+    assert "mnist/lenet: never left CR 1: snip at CR 1.01 (seed 1)." in lines
+
+
+def test_holes_are_named_with_their_seeds():
+    runs = curve([(2.3, 90), (1141, 60)]) + curve([(2.3, 90), (1141, 61)], seed=1) + curve([(2, 90), (9, 80)], seed=2)
+    table = tables.compare(ResultSet(runs), at=[2, 5, 50])
+    assert cautions.holes(tables.made_of(table)) == [
+        "mnist/lenet: no run of snip between CR 2.3 and 1141 (seeds 0, 1); 2 and 9 (seed 2)."
+    ]
+    near = tables.compare(ResultSet(panel()), at=[2, 8])
+    assert cautions.holes(tables.made_of(near)) == []
+
+
+def test_chance_in_an_area_is_told():
+    runs = curve([(4, 90), (8, 80)]) + curve([(2, 95), (4, 94), (8, 93)], label="grasp", method="grasp")
+    table = tables.compare(ResultSet([*runs, dense(99)]), at=[2, 16])
+    assert cautions.chances(tables.made_of(table, "Area"), 2, 16) == [
+        "mnist/lenet: chance accuracy counts in the area of grasp above CR 8, snip below CR 4 and above CR 8."
+    ]
+
+
 def test_nothing_to_warn_of():
-    runs = [*panel(), *curve([(2, 98)], label="grasp", method="grasp", seed=1)]
-    runs += curve([(2, 98)], label="grasp", method="grasp", seed=2)
-    assert curves.warnings(ResultSet(runs).runs, ResultSet(runs).failures) == []
+    runs = [*panel(), *(record(2, 98, label="grasp", method="grasp", seed=seed) for seed in (1, 2))]
+    assert cautions.warnings(ResultSet(runs).runs, ResultSet(runs).failures) == []
 
 
 def test_empty_input_gives_empty_frames_with_their_columns():
@@ -336,7 +419,7 @@ def test_empty_input_gives_empty_frames_with_their_columns():
     for found in (ResultSet([]).failures, ResultSet([]).layers):
         assert found.empty
     assert mean_layers(ResultSet([]).layers).empty
-    assert curves.warnings(frame) == []
+    assert cautions.warnings(frame) == []
 
 
 def test_tables_and_figures_do_not_need_torch():

@@ -15,7 +15,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from dwfbench.analysis import curves, dynamics, latency
+from dwfbench.analysis import cautions, dynamics, latency, statistics
 from dwfbench.analysis.frames import mean_layers
 from dwfbench.analysis.resultset import ResultSet, counted_at
 from dwfbench.base.errors import UsageError
@@ -218,15 +218,17 @@ def archive(content: bytes) -> bool:
 def read_records(records: list[Record]) -> None:
     """What compare, plot, report, verify and the message of a run without weights make of records."""
     frame = ResultSet(records).runs
-    lines = [*curves.warnings(frame, ResultSet(records).failures), tables.compare_caption("both")]
+    lines = [*cautions.warnings(frame, ResultSet(records).failures), tables.compare_caption("both")]
     compared = tables.compare(ResultSet(records), at=(2, 10), reading="both")
     for kind in tables.FORMATS:
         lines += tables.render(compared, kind).splitlines()
+    lines += cautions.holes(tables.made_of(compared)) + cautions.chances(tables.made_of(compared, "Area"), 2, 10)
     for label in sorted(set(frame.loc[frame["method"] != "dense", "label"]))[:1]:
-        found = curves.differences(frame, label)
+        found = statistics.differences(frame, label)
         if not found.empty:
             lines += tables.render(tables.versus(found), "table").splitlines()
-            lines += [*curves.pair_warnings(frame, found, label), tables.versus_caption(found, label)]
+            lines += [*cautions.pair_warnings(frame, found, label), tables.versus_caption(label)]
+            lines += cautions.holes(tables.made_of(tables.versus(found), versus=label))
     lines += curve_table(records).splitlines()
     for line in lines:
         line.encode()

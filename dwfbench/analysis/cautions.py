@@ -1,0 +1,116 @@
+"""One-line cautions on what a comparison of runs can bear."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dwfbench.analysis.frames import KEYS, PANEL
+from dwfbench.analysis.matched import SLACK
+from dwfbench.base.text import short
+
+
+def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[str]:
+    """Of the runs `frame`; `failed` (of `ResultSet.failures`) is counted."""
+    lines = [line for panel, rows in frame.groupby(PANEL) for line in _panel_warnings("/".join(panel), rows)]
+    if failed is not None and len(failed):
+        counts = ", ".join(f"{count} {status}" for status, count in failed["status"].value_counts().items())
+        lines.append(f"Runs left out: {counts}.")
+    return lines
+
+
+def pair_warnings(frame: pd.DataFrame, found: pd.DataFrame, versus: str) -> list[str]:
+    """Of `found`, the `differences` of the runs `frame` to `versus`."""
+    lines = []
+    for panel, rows in frame[frame["method"] != "dense"].groupby(PANEL):
+        if versus not in set(rows["label"]):
+            lines.append(f"{'/'.join(panel)}: no run of {versus}, so nothing is compared with it.")
+    for panel, rows in found[found["common"] < 3].drop_duplicates(KEYS).groupby(PANEL):
+        names = ", ".join(f"{label} ({count})" for label, count in zip(rows["label"], rows["common"], strict=True))
+        lines.append(f"{'/'.join(panel)}: fewer than 3 seeds in common with {versus}: {names}.")
+    return lines
+
+
+Made = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
+"""What numbers are made of, by panel ("mnist/lenet") and label: dictionaries as in the columns `seeds` of `curves`."""
+
+
+def holes(made: Made) -> list[str]:
+    """Of numbers that are not given, as the runs next to them lie too far apart: a line a curve."""
+    lines = []
+    for (panel, label), seeds in made.items():
+        of_seed: dict[int, set[tuple[float, float]]] = {}
+        for each in seeds:
+            of_seed.setdefault(each["seed"], set()).update(_holes(each))
+        texts: dict[str, list[int]] = {}
+        for seed, around in sorted(of_seed.items()):
+            if around:
+                text = ", ".join(dict.fromkeys(f"{short(low)} and {short(high)}" for low, high in sorted(around)))
+                texts.setdefault(text, []).append(seed)
+        if texts:
+            named = "; ".join(f"{text} ({_seeds(of)})" for text, of in texts.items())
+            lines.append(f"{panel}: no run of {label} between CR {named}.")
+    return lines
+
+
+def _holes(each: dict[str, Any]) -> list[tuple[float, float]]:
+    """Of a number of a seed: that of an area has its holes listed, another one is between its neighbours or is none."""
+    if "holes" in each:
+        return [(low, high) for low, high in each["holes"]]
+    value = each.get("accuracy", each.get("compression"))
+    return [(each["below"], each["above"])] if value is None and each["below"] and each["above"] else []
+
+
+def chances(made: Made, low: float, high: float) -> list[str]:
+    """Of areas from CR `low` to `high` in which chance accuracy counts where a curve has no runs: a line a panel."""
+    named: dict[str, list[str]] = {}
+    for (panel, label), seeds in made.items():
+        known = [each for each in seeds if each["area"] is not None]
+        first = max((each["first"] for each in known), default=low)
+        last = min((each["last"] for each in known), default=high)
+        missing = {f"below CR {short(first)}": np.log(first / low), f"above CR {short(last)}": np.log(high / last)}
+        ends = [text for text, width in missing.items() if width > SLACK]
+        if ends:
+            named.setdefault(panel, []).append(f"{label} {' and '.join(ends)}")
+    return [f"{panel}: chance accuracy counts in the area of {', '.join(of)}." for panel, of in named.items()]
+
+
+def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
+    seeds = rows.groupby("label")["seed"].nunique()
+    if (few := seeds[seeds < 3]).size:
+        names = ", ".join(f"{label} ({count})" for label, count in few.items())
+        yield f"{panel}: fewer than 3 seeds, differences may be chance: {names}."
+    for reason, runs in rows.groupby("unsound"):
+        named = [f"{label} at {_ratios(some)}" for label, some in runs.groupby("label")]
+        yield f"{panel}: {reason}: {', '.join(named)}."
+    if rows["epochs"].nunique() > 1:
+        yield f"{panel}: budgets differ: {_listed(rows['epochs'])} epochs."
+    if (versions := rows["data_checksum"].nunique()) > 1:
+        yield f"{panel}: the runs saw {versions} different versions of the data (checksums differ)."
+    for what, name in (("versions of torch", "torch"), ("devices", "device")):
+        if (kinds := sorted(rows[name].dropna().unique())) and len(kinds) > 1:
+            yield f"{panel}: runs of different {what} are compared: {', '.join(kinds)}."
+    dense = rows[rows["method"] == "dense"]
+    if dense.empty:
+        yield f"{panel}: no dense run, so the CR at a tolerance is unknown: run the method dense."
+    elif missing := set(rows["epochs"]) - set(dense["epochs"]):
+        yield f"{panel}: no dense run of {_listed(missing)} epochs; dense runs of other budgets stand in."
+    if dense.groupby("epochs")["curve"].nunique().gt(1).any():
+        yield f"{panel}: several dense settings share a budget; their mean is the reference."
+
+
+def _ratios(runs: pd.DataFrame) -> str:
+    """ "CR 100 (seeds 0, 1), 300 (seed 0)": which runs these are."""
+    runs = runs.sort_values("compression")
+    texts = runs["compression"].map(short)
+    return "CR " + ", ".join(f"{ratio} ({_seeds(of['seed'])})" for ratio, of in runs.groupby(texts, sort=False))
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    listed = sorted(set(seeds))
+    return f"seed{'s' * (len(listed) > 1)} {', '.join(map(str, listed))}"
+
+
+def _listed(epochs: Iterable[int]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(set(epochs)))

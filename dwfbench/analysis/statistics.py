@@ -1,0 +1,134 @@
+"""How far curves lie apart: paired by seed, as runs of one seed share the split, the data order and, where the method
+uses them, the initial weights. These numbers describe; what is tested are claims, each once (`claims`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from dwfbench.analysis.curves import AT, Read, area_range, interpolate, known, read, seed_area, targets_of
+from dwfbench.analysis.frames import KEYS, PANEL, of_methods
+from dwfbench.analysis.matched import MAX_GAP, ROUNDING
+from dwfbench.base.errors import UsageError
+from dwfbench.runs.spec import nearest
+
+Value = tuple[float, dict[str, Any]]
+"""A number of a seed's curve, NaN for none, and what it is made of."""
+
+
+def paired(values: Sequence[float] | np.ndarray) -> tuple[float, float, int]:
+    """Mean of paired differences, 95 % half width of its t-interval, and their number.
+
+    NaN is no pair. Without a pair the mean is NaN, below 2 the half width. Differences that are equal but for rounding
+    have the half width 0.
+    """
+    pairs = np.asarray(values, dtype=float)
+    pairs = pairs[~np.isnan(pairs)]
+    n = len(pairs)
+    if n < 2:
+        return (float(pairs[0]) if n else np.nan), np.nan, n
+    half = 0.0 if np.ptp(pairs) < ROUNDING else stdtrit(n - 1, 0.975) * pairs.std(ddof=1) / np.sqrt(n)
+    return float(pairs.mean()), float(half), n
+
+
+def differences(
+    frame: pd.DataFrame,
+    versus: str,
+    at: Sequence[float] = AT,
+    low: float | None = None,
+    high: float | None = None,
+    max_gap: float = MAX_GAP,
+) -> pd.DataFrame:
+    """Every other curve's accuracy minus that of the curve labelled `versus`, at each CR and over the whole range.
+
+    Per data set and model, every other label has a row for every CR in `at` and one for its area (see `curves.area`;
+    over the CRs `low` to `high`, by default from the lowest to the highest of `at`). Dense curves have no compression
+    to compare and get no rows, nor does a data set and model without `versus`.
+    Columns: dataset, model, label, common (number of seeds that both curves have), quantity ("accuracy" or "area"),
+    compression (NaN for an area), low, high (CRs; NaN for an accuracy), difference (points, mean over pairs of seeds),
+    ci95 (half width of the t-interval; NaN below 2 pairs), n (pairs), seeds (`seed`, `difference`, what the curve's
+    number is made of, and under `versus` the same of the other curve).
+    Raises UsageError for a CR below 1 and for an impossible range.
+    """
+    targets = targets_of(at)
+    low, high = area_range(list(targets), low, high)
+    sparse = frame[frame["method"] != "dense"]
+    chances = sparse.groupby(KEYS)["chance"].first().to_dict()
+    curves: dict[tuple, dict[int, list[Value]]] = {}
+    for one in read(sparse):
+        area = seed_area(one, low, high, chances[one.key[:3]], max_gap)
+        curves.setdefault(one.key[:3], {})[one.key[3]] = [*_at(one, targets, max_gap), area]
+    quantities = [*(("accuracy", ratio, np.nan, np.nan) for ratio in targets), ("area", np.nan, low, high)]
+    rows = []
+    for key, mine in curves.items():
+        theirs = curves.get((*key[:2], versus))
+        if key[2] == versus or theirs is None:
+            continue
+        common = sorted(mine.keys() & theirs.keys())
+        for place, quantity in enumerate(quantities):
+            seeds = [_subtracted(seed, quantity[0], mine[seed][place], theirs[seed][place]) for seed in common]
+            rows.append((*key, len(common), *quantity, *paired([each["difference"] for each in seeds]), seeds))
+    columns = [*KEYS, "common", "quantity", "compression", "low", "high", "difference", "ci95", "n", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _at(one: Read, targets: np.ndarray, max_gap: float) -> list[Value]:
+    reading = one.curve.at(targets, max_gap)
+    return [(height, one.neighbours(below, above)) for height, below, above in zip(*reading, strict=True)]
+
+
+def _subtracted(seed: int, quantity: str, mine: Value, theirs: Value) -> dict[str, Any]:
+    """The two values of a seed and their difference, with what they are made of."""
+    sides = [{quantity: known(value), **made} for value, made in (mine, theirs)]
+    return {"seed": int(seed), "difference": known(mine[0] - theirs[0]), **sides[0], "versus": sides[1]}
+
+
+def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP) -> pd.DataFrame:
+    """The curve with the highest mean accuracy at each CR, among the sparse ones of one data set, model and budget.
+
+    Columns: dataset, model, epochs, compression, label (missing where no curve says anything), accuracy (percent), n
+    (seeds), next (the label with the second highest mean), difference (points, paired over the seeds that both
+    have), ci95, level (the labels not told apart from the first: the interval of the paired difference holds 0, or
+    there are fewer than 2 pairs).
+    """
+    by = [*PANEL, "epochs"]
+    budgets = frame[[*KEYS, "epochs"]].drop_duplicates(KEYS)
+    values = interpolate(frame[frame["method"] != "dense"], at, max_gap, where=False).merge(budgets, on=KEYS)
+    rows = []
+    for key, cell in values.groupby([*by, "compression"]):
+        seeds = cell.pivot(index="seed", columns="label", values="accuracy").dropna(axis="columns", how="all")
+        order = seeds.mean().sort_values(ascending=False, kind="stable").index
+        if not len(order):
+            rows.append((*key, None, np.nan, 0, None, np.nan, np.nan, []))
+            continue
+        first = seeds[order[0]]
+        others = {label: paired(first - seeds[label]) for label in order[1:]}
+        level = [label for label, (mean, half, _) in others.items() if not mean - half > 0]
+        mean, half, _ = next(iter(others.values()), (np.nan, np.nan, 0))
+        second = order[1] if others else None
+        rows.append((*key, order[0], first.mean(), int(first.count()), second, mean, half, level))
+    columns = [*by, "compression", "label", "accuracy", "n", "next", "difference", "ci95", "level"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def label_of(frame: pd.DataFrame, name: str) -> str:
+    """The label `name`, or the only label of the method `name`.
+
+    Raises UsageError if no curve of a sparse method is meant, naming the nearest, or several are.
+    """
+    frame = frame[frame["method"] != "dense"]
+    labels = sorted(frame["label"].unique())
+    if name in labels:
+        return name
+    own = sorted(frame.loc[of_methods(frame, [name]), "label"].unique())
+    if len(own) > 1:
+        raise UsageError(f"The method {name} has several curves; choose one of {', '.join(own)}.")
+    if not labels:
+        raise UsageError(f"There is no sparse curve here, {name!r} neither.")
+    if not own:
+        close = nearest(name, labels)
+        raise UsageError(f"There is no sparse curve {name!r} to compare with{close} Choose one of {', '.join(labels)}.")
+    return own[0]
