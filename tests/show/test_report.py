@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dwfbench.analysis import curves
+from dwfbench.analysis import cautions
 from dwfbench.analysis.resultset import ResultSet, counted_at
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.record import study_of
@@ -214,9 +214,9 @@ def test_failures_are_listed_with_their_errors(page):
 def test_cautions_are_those_of_compare():
     runs = records(seeds=1, methods=METHODS[1:])
     text = Page(report.render(ResultSet(runs), HERE)).texts["settings"]
-    cautions = curves.warnings(ResultSet(runs).runs)
-    assert len(cautions) == 2
-    assert all(line in text for line in cautions)
+    lines = cautions.warnings(ResultSet(runs).runs)
+    assert len(lines) == 2
+    assert all(line in text for line in lines)
 
 
 def test_settings_say_whether_the_learning_rate_was_tuned():

@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dwfbench import __version__
-from dwfbench.analysis import curves
+from dwfbench.analysis import cautions, curves
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.record import Study
@@ -76,7 +76,7 @@ def render(results: ResultSet, selection: Selection) -> str:
         "figures": [section for section in sections if section],
         "settings": grids.settings(shown, chosen, labels),
         "studies": [grids.study(study) for study in studies],
-        "cautions": curves.warnings(results.runs, results.failures),
+        "cautions": cautions.warnings(results.runs, results.failures),
         "comparison": grids.comparison(results, shown, selection.method),
         "comparison_caption": tables.compare_caption(),
         "runs": grids.runs(shown, chosen, labels),
