@@ -89,8 +89,9 @@ def _subtracted(seed: int, quantity: str, mine: Value, theirs: Value) -> dict[st
 def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP) -> pd.DataFrame:
     """The curve with the highest mean accuracy at each CR, among the sparse ones of one data set, model and budget.
 
+    A curve that says something for fewer seeds than another one comes after it, whatever its mean.
     Columns: dataset, model, epochs, compression, label (missing where no curve says anything), accuracy (percent), n
-    (seeds), next (the label with the second highest mean), difference (points, paired over the seeds that both
+    (seeds), next (the label that comes second), difference (points, paired over the seeds that both
     have), ci95, level (the labels not told apart from the first: the interval of the paired difference holds 0, or
     there are fewer than 2 pairs).
     """
@@ -100,7 +101,8 @@ def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP
     rows = []
     for key, cell in values.groupby([*by, "compression"]):
         seeds = cell.pivot(index="seed", columns="label", values="accuracy").dropna(axis="columns", how="all")
-        order = seeds.mean().sort_values(ascending=False, kind="stable").index
+        rank = pd.DataFrame({"whole": seeds.count() == seeds.count().max(), "mean": seeds.mean()})
+        order = rank.sort_values(["whole", "mean"], ascending=False, kind="stable").index
         if not len(order):
             rows.append((*key, None, np.nan, 0, None, np.nan, np.nan, []))
             continue

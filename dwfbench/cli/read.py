@@ -66,7 +66,7 @@ def compare(
     from dwfbench.analysis import cautions, curves, statistics
     from dwfbench.analysis.frames import of_methods
     from dwfbench.analysis.resultset import ResultSet
-    from dwfbench.show import tables
+    from dwfbench.show import tables, verdicts
 
     one_of(format, "format", tables.FORMATS)
     one_of(reading, "reading", tables.READINGS)
@@ -86,10 +86,11 @@ def compare(
     if frame.empty:
         return nothing(named)
     lines = cautions.warnings(frame, stored.failures)
-    label = None
+    label, closing = None, list[str]()
     if versus is None:
         table = tables.compare(stored, ratios, tolerances, reading, names(method), low, high, max_gap, sort)
         caption = tables.compare_caption(reading, sort, max_gap)
+        closing = verdicts.closing(statistics.best(stored.only(method=names(method)).runs, ratios, max_gap))
     else:
         label = statistics.label_of(frame, versus)
         shown = frame if method is None else frame[of_methods(frame, names(method)) | (frame["label"] == label)]
@@ -106,7 +107,8 @@ def compare(
     for line in lines:
         message(line)
     typer.echo(tables.render(table, format).rstrip("\n"))
-    typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")
+    for line in (f"\n{caption}" if format == "table" else caption, *closing):
+        typer.echo(line, err=format != "table")
     return OK
 
 

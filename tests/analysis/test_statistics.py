@@ -243,6 +243,12 @@ def test_the_best_curve_is_told_apart_from_those_surely_below_it():
     assert row.level == ["c"]  # b is below it by 1, 1.1 and 1
 
 
+def test_a_lucky_seed_is_not_the_best_of_three():
+    row = best([*seeds_of("a", 91, 92.1, 93), *seeds_of("b", 99)]).iloc[0]
+    assert (row.label, row.next, row.difference, row.level) == ("a", "b", -8, ["b"])
+    assert math.isnan(row.ci95)
+
+
 def test_one_seed_decides_nothing_and_budgets_are_apart():
     runs = [*seeds_of("a", 91), *seeds_of("b", 90), record(10, 95, label="c", method="c", epochs=9)]
     found = best(runs, at=[10, 50]).set_index(["epochs", "compression"])
