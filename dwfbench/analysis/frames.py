@@ -65,6 +65,12 @@ def of_methods(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
     return table["method"].isin(names) | short.isin(names)
 
 
+def flat(record: Record) -> dict:
+    """What makes runs differ, the method's options among the other settings."""
+    named = record.settings()
+    return {name: value for name, value in named.items() if name != "options"} | named["options"]
+
+
 def layers(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
     """One row per run of `runs` and prunable layer, from the records by id: dataset, model, label, method, seed,
     knob_value, compression (of the whole network), layer (name), position (0 = nearest the input), numel, nnz, density
@@ -114,19 +120,13 @@ def _percent(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
 
 
-def _flat(record: Record) -> dict:
-    """What makes runs differ, the method's options among the other settings."""
-    named = record.settings()
-    return {name: value for name, value in named.items() if name != "options"} | named["options"]
-
-
 def _labels(records: Sequence[Record], keys: list[str]) -> dict[str, str]:
     """A label for every curve, unique within its data set and model."""
     groups: dict[tuple, dict[str, dict]] = {}
     for record, key in zip(records, keys, strict=True):
         specs = groups.setdefault((record.spec.dataset, record.spec.model, record.label), {})
         if key not in specs:
-            specs[key] = _flat(record)
+            specs[key] = flat(record)
     return {key: name for (*_, label), specs in groups.items() for key, name in _distinguish(label, specs).items()}
 
 

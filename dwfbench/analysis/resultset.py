@@ -8,23 +8,27 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 
-from dwfbench.analysis import dynamics, frames, latency
+from dwfbench.analysis import claims, dynamics, frames, latency, statistics
+from dwfbench.analysis.curves import AT, bands, matched
+from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import resultsets
+from dwfbench.runs.claims import Claim
 from dwfbench.runs.record import Record, Study
 
 
 class ResultSet:
-    """Records and tuning studies; their frames are made when first asked for, and labelled once.
+    """Records, tuning studies and claims; their frames are made when first asked for, and labelled once.
 
-    `records` are by id, the last of one id; `studies` is a list. The frames hold percent, CRs (numel / nnz) and
-    seconds, and name a curve by `dataset`, `model` and `label`; those of no records have the same columns. They are
-    shared by all who ask: do not change one, copy it.
+    `records` are by id, the last of one id; `studies` and `claimed` are lists. The frames hold percent, CRs (numel /
+    nnz) and seconds, and name a curve by `dataset`, `model` and `label`; those of no records have the same columns.
+    They are shared by all who ask: do not change one, copy it.
     """
 
-    def __init__(self, records: Iterable[Record], studies: Iterable[Study] = ()) -> None:
+    def __init__(self, records: Iterable[Record], studies: Iterable[Study] = (), claimed: Iterable[Claim] = ()) -> None:
         self.records = {record.id: record for record in records}
         self.studies = list(studies)
+        self.claimed = list(claimed)
 
     @cached_property
     def _labelled(self) -> pd.DataFrame:
@@ -41,7 +45,8 @@ class ResultSet:
         val_accuracy (percent); effective_compression (CR of live paths); seconds; macs (sparse / dense, 0 to 1);
         connected; data_checksum; torch (its version) and device, on which the last digits depend; extra_passes
         (over a batch, beside the epochs; NaN in records of earlier versions); set (name of the result set that tells
-        the run's curve apart from another one's, else None).
+        the run's curve apart from another one's, else None); chance (accuracy of guessing, percent); unsound (why a run
+        that ended well is no result, see `soundness`; else None).
         """
         runs = self._labelled
         return runs.loc[runs["usable"], frames.FRAME].reset_index(drop=True)
@@ -78,6 +83,25 @@ class ResultSet:
         """Sizes of the weights of each curve's run nearest to this CR, see `dynamics.weights`."""
         return dynamics.weights(self.records, self.runs, compression)
 
+    def curves(self, max_gap: float = MAX_GAP) -> pd.DataFrame:
+        """Each curve's mean over seeds with a band, on a grid of CRs, see `curves.bands`."""
+        return bands(self.runs, max_gap)
+
+    def at(self, compressions: Sequence[float] = AT, max_gap: float = MAX_GAP) -> pd.DataFrame:
+        """Accuracy at matched compression, see `curves.matched`."""
+        return matched(self.runs, compressions, max_gap)
+
+    def versus(self, name: str, compressions: Sequence[float] = AT, max_gap: float = MAX_GAP) -> pd.DataFrame:
+        """Accuracy minus that of a curve (its label, or a method of one label), see `statistics.differences`."""
+        label = statistics.label_of(self.runs, name)
+        return statistics.differences(self.runs, label, compressions, max_gap=max_gap)
+
+    def claims(self) -> pd.DataFrame:
+        """Verdicts on the paper's claims and on those of these results, which replace the paper's of the same name, see
+        `claims.verdicts`."""
+        known = {claim.name: claim for claim in (*claims.shipped(), *self.claimed)}
+        return claims.verdicts(self.records, self.runs, known.values())
+
     def only(
         self,
         dataset: Sequence[str] | None = None,
@@ -87,13 +111,13 @@ class ResultSet:
         """Of these results the ones of the named data sets, models and methods, labelled as among all; None lets
         everything through.
         """
-        chosen = ResultSet(filter_records(self.records.values(), dataset, model, method), self.studies)
+        chosen = ResultSet(filter_records(self.records.values(), dataset, model, method), self.studies, self.claimed)
         chosen._labelled = self._labelled[self._labelled["id"].isin(chosen.records.keys())]
         return chosen
 
     def counted_at(self, threshold: float) -> "ResultSet":
         """The same results as they are when every |w| below `threshold` is cut, see `counted_at`."""
-        return ResultSet(counted_at(self.records.values(), threshold), self.studies)
+        return ResultSet(counted_at(self.records.values(), threshold), self.studies, self.claimed)
 
 
 def open(*sources: str | Path) -> ResultSet:
@@ -107,7 +131,7 @@ def open(*sources: str | Path) -> ResultSet:
     studies, damaged_too = resultsets.studies(named)
     for sentence in dict.fromkeys([*damaged, *damaged_too]):
         warnings.warn(sentence, stacklevel=2)
-    return ResultSet(records, studies)
+    return ResultSet(records, studies, resultsets.claims(named))
 
 
 def filter_records(

@@ -29,6 +29,7 @@ COMMANDS = {
     },
     "Read results": {
         "compare": ("read", "tables: accuracy at matched compression, and more"),
+        "claims": ("read", "verdicts on claims, each by one paired test"),
         "plot": ("read", "figures: accuracy against compression, and more"),
         "report": ("read", "everything about stored runs as one HTML file"),
     },

@@ -137,6 +137,43 @@ def described(item: Any) -> str:
 
 
 @app.command(
+    "claims",
+    cls=Command,
+    epilog=examples("dwfbench claims", "dwfbench claims --results theirs.zip --format markdown"),
+)
+@guarded
+def claims(
+    results: ResultSets = RESULTS,
+    dataset: Listed = None,
+    model: Listed = None,
+    threshold: Cut = None,
+    format: Annotated[str, typer.Option(help="table, markdown, latex, csv or json")] = "table",
+    debug: Debug = False,
+) -> int:
+    """Verdicts on claims: supported, contradicted, undecided (and how many seeds would decide) or not run.
+
+    The claims are the paper's, which come with dwfbench, and those of a claims.toml in a results folder or archive.
+    Each is one paired test over seeds, for every data set, model and budget of epochs.
+    """
+    from dwfbench.analysis import cautions
+    from dwfbench.analysis.resultset import ResultSet
+    from dwfbench.show import tables, verdicts
+
+    one_of(format, "format", tables.FORMATS)
+    named = sets_of(results)
+    stored = ResultSet(stored_records(named, dataset, model, threshold), claimed=resultsets.claims(named))
+    if stored.runs.empty:
+        return nothing(named)
+    for line in cautions.warnings(stored.runs, stored.failures):
+        message(line)
+    table = stored.claims()
+    typer.echo(tables.render(table, format, verdicts.cells).rstrip("\n"))
+    for line in ("", *verdicts.notes(table)):
+        typer.echo(line, err=format != "table")
+    return OK
+
+
+@app.command(
     "plot",
     cls=Command,
     epilog=examples(

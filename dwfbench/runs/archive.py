@@ -1,9 +1,9 @@
 """A result set as one file to keep and to send: a zip of tables, made from folders of records and read like one.
 
 Members: ``records.jsonl`` (a record a line), ``history.csv`` and ``weights.csv`` (a row an epoch, with the run's id),
-``measurements.jsonl``, ``studies.jsonl``, and the same tables of tuning's trials below ``tuning/``; records that
-``pack`` kept apart lie below ``sets/LABEL/``. ``manifest.json`` has the SHA-256 of every member. Equal records give
-equal bytes: names are sorted and dates are fixed.
+``measurements.jsonl``, ``studies.jsonl``, ``claims.toml``, and the same tables of tuning's trials below ``tuning/``;
+records that ``pack`` kept apart lie below ``sets/LABEL/``. ``manifest.json`` has the SHA-256 of every member. Equal
+records give equal bytes: names are sorted and dates are fixed.
 
 Reading executes nothing, extracts nothing, and believes no size: members are read line by line, and no further than
 the bounds below.
@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
+from dwfbench.runs import claims
 from dwfbench.runs.record import HISTORY, Fault, Record, Study, measurement_of, record_of, study_of
 from dwfbench.runs.store import (
     RUN_ID,
@@ -55,11 +56,13 @@ DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeE
 
 @dataclass
 class Part:
-    """Runs by id, the JSON of tuning studies by id, and the trials of these, which are runs by id too."""
+    """Runs by id, the JSON of tuning studies by id, the trials of these, which are runs by id too, and the text of the
+    claims, "" for none."""
 
     runs: dict[str, Entry] = field(default_factory=dict)
     trials: dict[str, Entry] = field(default_factory=dict)
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    claims: str = ""
 
 
 # ---------------------------------------------------------------- folders
@@ -70,7 +73,7 @@ def folder_part(folder: Path) -> tuple[Part, list[str]]:
     store, trials = Store(folder), Store(folder / TUNING)
     studies = {study.id: content for content, study in store.study_entries()}
     damaged = store.damaged  # which the next call empties
-    part = Part(store.entries(), trials.entries(), studies)
+    part = Part(store.entries(), trials.entries(), studies, claims.read(folder))
     return part, [*store.damaged, *damaged, *trials.damaged]
 
 
@@ -81,6 +84,8 @@ def write_folder(part: Part, folder: Path) -> None:
             store.restore(entry)
     for name, study in part.studies.items():
         Store(folder).write_study(name, study)
+    if part.claims:
+        write_file(folder / claims.FILE, part.claims.encode())
 
 
 # ---------------------------------------------------------------- writing
@@ -93,6 +98,7 @@ def write(parts: Mapping[str, Part], path: Path) -> None:
         prefix = f"{SETS}/{label}/" if label else ""
         members |= _run_members(part.runs, prefix) | _run_members(part.trials, f"{prefix}{TUNING}/")
         members[f"{prefix}{STUDIES}"] = _lines(part.studies[name] for name in sorted(part.studies))
+        members[f"{prefix}{claims.FILE}"] = part.claims.encode()
     members = {name: content for name, content in members.items() if content}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
     about = {"format": FORMAT, "version": VERSION, "runs": sum(len(part.runs) for part in parts.values())}
@@ -213,6 +219,7 @@ class Archive:
                 self._damaged(f"{self.path} holds a tuning study that is none ({why}); it is left out.")
             else:
                 part.studies[study.id] = content
+        part.claims = b"".join(reader.lines(f"{prefix}{claims.FILE}", claims.MOST)).decode(errors="replace")
         return part
 
     def _runs(self, reader: "_Reader", prefix: str, tables: bool) -> dict[str, Entry]:

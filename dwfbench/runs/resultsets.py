@@ -19,7 +19,9 @@ import msgspec
 
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import archive
+from dwfbench.runs import claims as claims_file
 from dwfbench.runs.archive import Archive, Part
+from dwfbench.runs.claims import Claim
 from dwfbench.runs.record import Record, Study
 from dwfbench.runs.store import Entry, Store, write_file
 
@@ -123,6 +125,19 @@ def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:
             by_id.setdefault(study.id, study)
         damaged += store.damaged
     return list(by_id.values()), damaged
+
+
+def claims(named: Sequence[Source]) -> list[Claim]:
+    """The claims of all sources, of several of one name the first. Raises UsageError for a file that holds none."""
+    by_name: dict[str, Claim] = {}
+    for source in named:
+        if source.is_archive:
+            texts = [part.claims for part in Archive(source.path).parts(runs=False, trials=False).values()]
+        else:
+            texts = [claims_file.read(source.path)]
+        for claim in (claim for text in texts for claim in claims_file.claims_of(text, source.path)):
+            by_name.setdefault(claim.name, claim)
+    return list(by_name.values())
 
 
 # ---------------------------------------------------------------- merging what is compared
@@ -261,7 +276,10 @@ def _add(into: Part, part: Part) -> Part | None:
     for name, study in part.studies.items():
         if into.studies.setdefault(name, study)["trials"] != study["trials"]:
             apart.studies[name] = study
-    return apart if apart.runs or apart.trials or apart.studies else None
+    into.claims = into.claims or part.claims
+    if part.claims not in ("", into.claims):
+        apart.claims = part.claims
+    return apart if apart.runs or apart.trials or apart.studies or apart.claims else None
 
 
 def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, Entry]:
@@ -286,6 +304,8 @@ def _disagreement(part: Part, apart: Part, source: Source) -> str:
             numbers = ", ".join(f"{name} {getattr(mine, name)} and {getattr(other, name)}" for name in names)
             more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
             return f"The run {run_id}{more} of {source.path} has another result than the same run elsewhere ({numbers})"
+    if not apart.studies:
+        return f"The claims of {source.path} are not those of the others"
     return f"The tuning study {min(apart.studies)} of {source.path} has other trials than the same study elsewhere"
 
 
@@ -299,11 +319,11 @@ def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
     missing: dict[Path, Part] = {}
     for place, part in places.items():
         there, _ = archive.folder_part(place)
-        both = Part(dict(there.runs), dict(there.trials), dict(there.studies))
+        both = Part(dict(there.runs), dict(there.trials), dict(there.studies), there.claims)
         if apart := _add(both, part):
             raise UsageError(f"{_disagreement(there, apart, source)}; choose another folder.")
         missing[place] = Part(
-            _new(both.runs, there.runs), _new(both.trials, there.trials), _new(both.studies, there.studies)
+            _new(both.runs, there.runs), _new(both.trials, there.trials), _new(both.studies, there.studies), both.claims
         )
     for place, part in missing.items():
         archive.write_folder(part, place)

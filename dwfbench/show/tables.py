@@ -23,7 +23,8 @@ READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
 """How a tolerance is read: in points below dense, in percent of dense (relative), or one after the other."""
 
 TITLES = {"dataset": "Dataset", "model": "Model", "label": "Method"}
-LEFT = tuple(TITLES.values())  # the columns of words, flush left; numbers are flush right
+LEFT = tuple(TITLES.values())  # columns of words
+WORDS = (*LEFT, "Claim", "Verdict", "First", "Second", "Measure", "Expected")  # flush left; numbers are flush right
 MEASURED = (*LEFT, "Run", "CR", "Form", "test %", "MACs", "Bytes", "zlib")  # a latency table's own columns
 COUNTS = ("Runs", "Seeds", "Epochs", "Extra")
 BESIDE = (" ci95", " n", " censored", " low", " high", " seeds")  # columns that belong to one before them
@@ -227,7 +228,7 @@ def render(table: pd.DataFrame, format: str = "table", cells: Callable[[pd.DataF
     numbers are made of as JSON. Raises UsageError for another format.
     """
     if format == "csv":
-        lists = [name for name in table if name.endswith(" seeds")]
+        lists = [name for name in table if name.endswith(" seeds") or name == "ids"]
         return table.assign(**{name: table[name].map(_json, na_action="ignore") for name in lists}).to_csv(index=False)
     if format == "json":
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
@@ -277,13 +278,13 @@ def _padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
 
 
 def _plain(rows: list[list[str]]) -> str:
-    return aligned(rows, LEFT) + "\n"
+    return aligned(rows, WORDS) + "\n"
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    header, *body = _padded([[text.replace("|", r"\|") for text in row] for row in rows], LEFT)
+    header, *body = _padded([[text.replace("|", r"\|") for text in row] for row in rows], WORDS)
     rule = [
-        "-" * len(text) if name in LEFT else "-" * (len(text) - 1) + ":"
+        "-" * len(text) if name in WORDS else "-" * (len(text) - 1) + ":"
         for text, name in zip(header, rows[0], strict=True)
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *body])
@@ -295,7 +296,7 @@ LATEX.update({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
 
 def _latex(rows: list[list[str]]) -> str:
     header, *body = [[_latex_text(text) for text in row] for row in rows]
-    lines = [rf"\begin{{tabular}}{{{''.join('l' if name in LEFT else 'r' for name in rows[0])}}}", r"\toprule"]
+    lines = [rf"\begin{{tabular}}{{{''.join('l' if name in WORDS else 'r' for name in rows[0])}}}", r"\toprule"]
     lines += [" & ".join(header) + r" \\", r"\midrule"]
     for before, row in zip([None, *body], body, strict=False):
         if before and before[:2] != row[:2]:

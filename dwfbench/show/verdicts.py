@@ -1,11 +1,29 @@
-"""What comparisons say, in sentences: which curve is best where, and what is not decided."""
+"""What comparisons say: which curve is best where, what is not decided, and the verdicts on claims as a table."""
 
 import itertools
 from typing import Any
 
 import pandas as pd
 
+from dwfbench.analysis.claims import MOST_SEEDS, UNDECIDED
 from dwfbench.analysis.frames import PANEL
+from dwfbench.base.text import short
+
+TITLES = {
+    "dataset": "Dataset",
+    "model": "Model",
+    "epochs": "Epochs",
+    "claim": "Claim",
+    "verdict": "Verdict",
+    "first": "First",
+    "second": "Second",
+    "measure": "Measure",
+    "effect": "Effect",
+    "expected": "Expected",
+    "n": "Seeds",
+    "needed": "To decide",
+}
+"""Columns of `claims.verdicts` that people see, and their titles."""
 
 
 def closing(best: pd.DataFrame) -> list[str]:
@@ -45,3 +63,69 @@ def _lead(row: dict[str, Any]) -> str:
         return "alone"
     half = "" if pd.isna(row["ci95"]) else f" ± {row['ci95']:.2f}"
     return f"{row['difference']:+.2f}{half} over {row['next']}"
+
+
+# --- claims ---------------------------------------------------------------------------------------------------
+
+
+def cells(verdicts: pd.DataFrame) -> list[list[str]]:
+    """A frame of `claims.verdicts` as rows of short texts, the header first: "+1.89 [+1.60, +2.18] points"."""
+    rows = verdicts.astype(object).where(verdicts.notna(), None).to_dict("records")
+    return [list(TITLES.values()), *[[_cell(row, name) for name in TITLES] for row in rows]]
+
+
+def notes(verdicts: pd.DataFrame) -> list[str]:
+    """What stands below such a table: how it was tested, every claim's sentence and source, and for every verdict what
+    was lacking and the runs behind it."""
+    lines = [TEST]
+    for name, rows in verdicts.groupby("claim", sort=False):
+        lines.append(f"{name}: {rows['sentence'].iloc[0]} ({rows['source'].iloc[0]})")
+        for row in rows.to_dict("records"):
+            where = "" if pd.isna(row["epochs"]) else f"{row['dataset']}/{row['model']}, {row['epochs']} epochs: "
+            runs = f"runs {', '.join(row['ids'])}" if row["ids"] else ""
+            if said := "; ".join(text for text in (row["reason"], runs) if text):
+                lines.append(f"  {where}{row['verdict']}: {said}.")
+    return lines
+
+
+TEST = (
+    "Effect: first minus second, or the ratio of the two, with the 95 % paired t-interval over seeds. Supported: it "
+    "lies where it is expected; contradicted: it excludes that; undecided: neither, and To decide is the number of "
+    "seeds that would, if mean and spread stayed. One test a claim, data set, model and budget."
+)
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if name == "effect":
+        return "-" if value is None else _effect(row)
+    if name == "expected":
+        return _expected(row)
+    if name == "needed":
+        return _needed(row)
+    return "-" if value is None else str(value)
+
+
+def _effect(row: dict[str, Any]) -> str:
+    texts = [_number(row[name], row["unit"]) for name in ("effect", "low", "high") if row[name] is not None]
+    return " ".join([texts[0], *([f"[{texts[1]}, {texts[2]}]"] if texts[1:] else []), row["unit"]])
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:+.2f}" if unit == "points" else short(value)
+
+
+def _expected(row: dict[str, Any]) -> str:
+    """What is claimed of the effect, and how much matters: "above 0, 0.5 matters", "within 0.5", "at most 1.25"."""
+    none = "0" if row["unit"] == "points" else "1"
+    words = {"above": f"above {none}, {row['smallest']:g} matters", "equal": f"within {row['smallest']:g}"}
+    return words.get(row["expected"], f"at most {row['smallest']:g}")
+
+
+def _needed(row: dict[str, Any]) -> str:
+    """How many seeds would decide."""
+    if row["verdict"] != UNDECIDED:
+        return "-"
+    if row["needed"] is not None:
+        return str(row["needed"])
+    return "2 or more" if row["n"] < 2 else f"over {MOST_SEEDS}"

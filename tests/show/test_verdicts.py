@@ -1,7 +1,14 @@
 """The sentences that end a comparison, and the table of claims."""
 
-from dwfbench.analysis import statistics
+import csv
+import io
+import json
+
+import pytest
+
+from dwfbench.analysis import claims, statistics
 from dwfbench.analysis.resultset import ResultSet
+from dwfbench.runs.claims import Claim
 from dwfbench.runs.store import Store
 from dwfbench.show import verdicts
 from tests.analysis.test_curves import curve, dense, record
@@ -52,3 +59,120 @@ def test_compare_ends_with_them(tmp_path, call):
     assert "best is" not in result.stdout
     assert "best is a at CR 2 to 4" in result.stderr
     assert "best is b at CR 2" in call(*words, "--method", "b").stdout
+
+
+# --- claims
+
+
+def claimed(**fields):
+    named = {"name": "c", "sentence": "A is above B.", "source": "us", "expected": "above", "smallest": 0.5}
+    sides = {"first": {"method": "a"}, "second": {"method": "b"}, "quantity": "accuracy", "at": [2]}
+    return Claim(**(named | sides | fields))
+
+
+def judged(*asked, runs=None):
+    results = ResultSet(rivals() if runs is None else runs)
+    return claims.verdicts(results.records, results.runs, asked)
+
+
+def test_a_verdict_is_a_row_of_short_texts():
+    header, supported, undecided, one, unknown = verdicts.cells(
+        judged(
+            claimed(),
+            claimed(at=[4]),
+            claimed(quantity="compression", at=[], tolerance=10, smallest=2),
+            claimed(first={"method": "x"}),
+        )
+    )
+    assert header[3:5] == ["Claim", "Verdict"]
+    assert supported == [
+        *("mnist", "lenet", "60", "c", "supported", "a", "b", "accuracy at CR 2"),
+        *("+2.10 [+1.85, +2.35] points", "above 0, 0.5 matters", "3", "-"),
+    ]
+    assert undecided[4] == "undecided"
+    assert undecided[-1] == str(judged(claimed(at=[4])).needed[0])
+    assert (one[7], one[9]) == ("CR within 10 points of dense", "above 1, 2 matters")
+    assert unknown == [
+        "-",
+        "-",
+        "-",
+        "c",
+        "not run",
+        "x",
+        "b",
+        "accuracy at CR 2",
+        "-",
+        "above 0, 0.5 matters",
+        "0",
+        "-",
+    ]
+
+
+def test_how_many_seeds_would_decide_is_said_where_it_is_known():
+    few = [run for run in rivals() if run.spec.seed == 0]
+    assert verdicts.cells(judged(claimed(), runs=few))[1][-1] == "2 or more"
+    level = [
+        run
+        for seed, above in enumerate((0.39, 0.49, 0.59))
+        for run in (
+            record(2, 90 + above, seed=seed, method="a", label="a"),
+            record(2, 90, seed=seed, method="b", label="b"),
+        )
+    ]
+    assert verdicts.cells(judged(claimed(smallest=0.4905), runs=level))[1][-1] == "over 1000"
+
+
+def test_ratios_and_the_other_expectations_have_their_words():
+    runs = [changed(run, seconds=3.0 if run.label == "a" else 2.0) for run in rivals()]
+    asked = claimed(quantity="seconds", at=[], expected="at most", smallest=1.25)
+    assert verdicts.cells(judged(asked, runs=runs))[1][8:10] == ["1.5 [1.5, 1.5] times", "at most 1.25"]
+    assert verdicts.cells(judged(claimed(expected="equal")))[1][9] == "within 0.5"
+
+
+def test_notes_have_the_sentence_its_source_what_lacks_and_the_runs():
+    table = judged(claimed(), claimed(name="d", at=[16]))
+    test, first, runs, second, lack = verdicts.notes(table)
+    assert "95 % paired t-interval" in test
+    assert first == "c: A is above B. (us)"
+    assert runs == f"  mnist/lenet, 60 epochs: supported: runs {', '.join(table.ids[0])}."
+    assert len(table.ids[0]) == 6
+    assert second.startswith("d: ")
+    where = "  mnist/lenet, 60 epochs: not run: "
+    assert lack == f"{where}no run of a above CR 4 (seeds 0, 1, 2); no run of b above CR 8 (seeds 0, 1, 2)."
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, run in enumerate(rivals()):
+        Store(tmp_path / "results").write(changed(run, id=f"{number:012x}"), [])
+    (tmp_path / "results" / "claims.toml").write_text(
+        '[[claim]]\nname = "mine"\nsentence = "A is above B."\nsource = "us"\nfirst = { method = "a" }\n'
+        'second = { method = "b" }\nquantity = "accuracy"\nat = [2]\nexpected = "above"\nsmallest = 0.5\n'
+    )
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "latex", "csv", "json"])
+def test_the_command_prints_every_claim_in_every_format(folder, call, format):
+    result = call("claims", "--results", folder, "--format", format)
+    assert result.exit_code == 0
+    for word in ("mine", "supported", "above-synflow", "not run"):
+        assert word in result.stdout
+    assert "A is above B. (us)" in (result.stdout if format == "table" else result.stderr)
+    if format == "json":
+        (row,) = [row for row in json.loads(result.stdout) if row["claim"] == "mine"]
+        assert (row["n"], row["needed"], len(row["ids"]), row["effect"]) == (3, None, 6, pytest.approx(2.1))
+    if format == "csv":
+        rows = list(csv.DictReader(io.StringIO(result.stdout)))
+        assert [len(json.loads(row["ids"])) for row in rows if row["claim"] == "mine"] == [6]
+
+
+def test_claims_of_an_archive_and_of_nothing(folder, call, tmp_path):
+    assert call("pack", folder, "-o", tmp_path / "set.zip").exit_code == 0
+    assert "mine" in call("claims", "--results", tmp_path / "set.zip").stdout
+    assert call("claims", "--results", folder, "--dataset", "kmnist").exit_code == 3
+    (folder / "claims.toml").write_text("[[claim]]\nname = 3\n")
+    result = call("claims", "--results", folder)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "holds no claims" in result.stderr
+    assert call("compare", "--results", folder).exit_code == 0

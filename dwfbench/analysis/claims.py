@@ -1,0 +1,276 @@
+"""Verdicts: what records say about claims, each by one test that was declared with it.
+
+The test is the paired t-interval over seeds at 95 %: runs of one seed share the split, the data order and, where the
+methods use them, the initial weights. Of a claim that ``first`` is above ``second`` it must lie above 0, and its middle
+at the smallest effect that matters or higher; of one that both are equal it must lie within the smallest effect on both
+sides; of one that first is larger by the smallest effect at most it must lie below that. A claim is contradicted if the
+interval excludes it: below the smallest effect, outside of it, or above it. So a claim about nothing is supported in
+one of forty cases. Ratios are compared by their logarithms.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from dwfbench.analysis.curves import Read, dense_reference, read
+from dwfbench.analysis.frames import flat
+from dwfbench.analysis.statistics import paired
+from dwfbench.base.text import short
+from dwfbench.runs.claims import FILE, Claim, claims_of
+from dwfbench.runs.record import Record
+
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run"
+MOST_SEEDS = 1000
+QUANTILES = stdtrit(np.arange(1, MOST_SEEDS), 0.975)
+"""Of the t distribution, for intervals at 95 % of 2, 3, ... MOST_SEEDS seeds."""
+COLUMNS = [
+    *("claim", "verdict", "dataset", "model", "epochs", "first", "second", "measure", "effect", "low", "high"),
+    *("expected", "smallest", "unit", "n", "needed", "reason", "sentence", "source", "ids"),
+]
+
+
+@dataclass
+class Pair:
+    """The effect of one seed, NaN if its runs do not say it; the ids of these runs, and what is lacking."""
+
+    seed: int
+    effect: float
+    ids: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+
+
+def shipped() -> list[Claim]:
+    """The paper's claims."""
+    return claims_of((resources.files("dwfbench.analysis") / FILE).read_text(encoding="utf-8"), "dwfbench")
+
+
+def verdicts(records: Mapping[str, Record], runs: pd.DataFrame, claims: Iterable[Claim]) -> pd.DataFrame:
+    """A row for every claim, data set, model and budget of which there are runs on both sides; one row without any.
+
+    By data set, model and budget; within these in the order of the claims.
+
+    Columns: claim (its name), verdict (supported, contradicted, undecided, not run), dataset, model, epochs, first and
+    second (labels), measure (what is compared), effect with low and high (the ends of its interval; points or, of
+    ratios, times), expected, smallest, unit, n (pairs of seeds), needed (seeds that would decide, if mean and spread
+    stayed; missing where none do or more than 1000), reason (why it was not run, or of fewer seeds), sentence, source,
+    ids (of the runs behind the effect).
+    """
+    representatives = runs.drop_duplicates(["dataset", "model", "label"])
+    curves = [(run, flat(records[run.id])) for run in representatives.itertuples()]
+    rows = [row for claim in claims for row in _rows(claim, curves, records, runs)]
+    table = pd.DataFrame(rows, columns=COLUMNS).astype({"epochs": "Int64", "n": "Int64", "needed": "Int64"})
+    return table.sort_values(["dataset", "model", "epochs"], kind="stable", ignore_index=True)
+
+
+# ---------------------------------------------------------------- the test
+
+
+def decide(mean: np.ndarray, half: np.ndarray, expected: str, smallest: float) -> np.ndarray:
+    """The verdicts on effects with these means and half widths of their intervals; NaN for one decides nothing."""
+    low, high = mean - half, mean + half
+    supported, contradicted = {
+        "above": ((low > 0) & (mean >= smallest), high < smallest),
+        "equal": ((low >= -smallest) & (high <= smallest), (low > smallest) | (high < -smallest)),
+        "at most": (high <= smallest, low > smallest),
+    }[expected]
+    return np.select([supported, contradicted], [SUPPORTED, CONTRADICTED], UNDECIDED)
+
+
+def judge(effects: Sequence[float], expected: str, smallest: float) -> tuple[str, float, float, int | None]:
+    """The verdict on effects of seeds, their mean, the half width of its interval, and the seeds that would decide.
+
+    The latter is the smallest number at which the same mean and spread would decide; None where it is decided, where
+    fewer than 2 effects say nothing of their spread, and where MOST_SEEDS would not do.
+    """
+    mean, half, n = paired(effects)
+    verdict = str(decide(np.array(mean), np.array(half), expected, smallest)) if n else NOT_RUN
+    if verdict != UNDECIDED or not 2 <= n < MOST_SEEDS:
+        return verdict, mean, half, None
+    deviation = half * np.sqrt(n) / QUANTILES[n - 2]
+    more = np.arange(n + 1, MOST_SEEDS + 1)
+    verdicts = decide(np.array(mean), QUANTILES[n - 1 :] * deviation / np.sqrt(more), expected, smallest)
+    deciding = more[verdicts != UNDECIDED]
+    return verdict, mean, half, int(deciding[0]) if len(deciding) else None
+
+
+# ---------------------------------------------------------------- rows
+
+Curves = Sequence[tuple[Any, dict[str, Any]]]
+"""A run of every curve, as a row of the frame, with the settings of the curve."""
+
+
+def _rows(claim: Claim, curves: Curves, records: Mapping[str, Record], runs: pd.DataFrame) -> Iterator[tuple]:
+    meant: dict[tuple, tuple[list[str], list[str]]] = {}
+    for run, settings in curves:
+        for place, side in enumerate((claim.first, claim.second)):
+            if _is_meant(settings, side):
+                key = (run.dataset, run.model, run.epochs, run.set if isinstance(run.set, str) else "")
+                meant.setdefault(key, ([], []))[place].append(run.label)
+    both = {key: labels for key, labels in sorted(meant.items()) if all(labels)}
+    if not both:
+        absent = [_named(side) for place, side in enumerate((claim.first, claim.second)) if not _any(meant, place)]
+        reason = f"no run of {' and of '.join(absent)}" if absent else "no data set, model and budget has runs of both"
+        yield _row(claim, (None, None, None), _named(claim.first), _named(claim.second), [], reason)
+    for (dataset, model, epochs, _), (firsts, seconds) in both.items():
+        first, second = ", ".join(firsts), ", ".join(seconds)
+        if len(firsts) + len(seconds) > 2:
+            pairs, reason = [], f"several curves are meant: {first}; {second}"
+        else:
+            here = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
+            pairs = PAIRS[claim.quantity](claim, here, first, second, records)
+            reason = "; ".join(_lacking(pairs)) or {0: "no seed in common", 1: "one seed has no spread"}.get(
+                len(pairs), ""
+            )
+        yield _row(claim, (dataset, model, epochs), first, second, pairs, reason)
+
+
+def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
+    method = str(settings["method"])
+    named = side["method"] in (method, method.partition("@")[0])
+    return named and all(
+        name in settings and settings[name] == value for name, value in side.items() if name != "method"
+    )
+
+
+def _any(meant: Mapping[tuple, tuple[list[str], list[str]]], place: int) -> bool:
+    return any(labels[place] for labels in meant.values())
+
+
+def _named(side: Mapping[str, Any]) -> str:
+    """As on the command line: dwf[depth=3]."""
+    options = ",".join(f"{name}={value}" for name, value in side.items() if name != "method")
+    return f"{side['method']}[{options}]" if options else str(side["method"])
+
+
+def _lacking(pairs: Sequence[Pair]) -> list[str]:
+    """What is lacking, each once, with the seeds."""
+    seeds: dict[str, list[str]] = {}
+    for pair in pairs:
+        for text in pair.lacking:
+            seeds.setdefault(text, []).append(str(pair.seed))
+    return [f"{text} (seed{'s' * (len(of) > 1)} {', '.join(of)})" for text, of in seeds.items()]
+
+
+def _row(claim: Claim, panel: tuple, first: str, second: str, pairs: Sequence[Pair], reason: str) -> tuple:
+    limit = np.log(claim.smallest) if claim.is_ratio else claim.smallest
+    verdict, mean, half, needed = judge([pair.effect for pair in pairs], claim.expected, limit)
+    ends = np.array([mean, mean - half, mean + half])
+    ids = dict.fromkeys(name for pair in pairs if not np.isnan(pair.effect) for name in pair.ids)
+    n = sum(not np.isnan(pair.effect) for pair in pairs)
+    unit = "times" if claim.is_ratio else "points"
+    return (
+        *(claim.name, verdict, *panel, first, second, _measure(claim), *(np.exp(ends) if claim.is_ratio else ends)),
+        *(claim.expected, claim.smallest, unit, n, needed, reason, claim.sentence, claim.source, list(ids)),
+    )
+
+
+def _measure(claim: Claim) -> str:
+    return {
+        "accuracy": f"accuracy at CR {', '.join(f'{ratio:g}' for ratio in claim.at)}",
+        "accuracy at strength": "accuracy at equal strength",
+        "compression": f"CR within {claim.tolerance or 0:g} points of dense",
+        "seconds": "seconds a run",
+    }[claim.quantity]
+
+
+# ---------------------------------------------------------------- effects of seeds
+
+
+def _reads(runs: pd.DataFrame, *labels: str) -> Iterator[tuple[int, list[Read]]]:
+    """For every seed that the labels have in common: the seed and their curves."""
+    curves = {(one.key[2], int(one.key[3])): one for one in read(runs[runs["label"].isin(labels)])}
+    for seed in sorted({seed for _, seed in curves}):
+        if all((label, seed) in curves for label in labels):
+            yield seed, [curves[label, seed] for label in labels]
+
+
+def _around(near: Mapping[str, Any]) -> str:
+    """Where a run is lacking: between two that are too far apart, or beyond the first or last one."""
+    if near["below"] and near["above"]:
+        return f"between CR {short(near['below'])} and {short(near['above'])}"
+    return f"above CR {short(near['below'])}" if near["below"] else f"below CR {short(near['above'])}"
+
+
+def _at_compression(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
+    pairs = []
+    for seed, sides in _reads(runs, first, second):
+        pair, means = Pair(seed, np.nan), []
+        for one in sides:
+            reading = one.curve.at(claim.at)
+            means.append(reading.height.mean())
+            for height, below, above in zip(*reading, strict=True):
+                near = one.neighbours(below, above)
+                pair.ids += near["ids"]
+                if np.isnan(height):
+                    pair.lacking.append(f"no run of {one.key[2]} {_around(near)}")
+        pair.effect = means[0] - means[1]
+        pairs.append(pair)
+    return pairs
+
+
+def _at_tolerance(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
+    compared = runs[runs["label"].isin([first, second])]
+    dense = dense_reference(compared, runs).set_index("label")["dense"]
+    pairs = []
+    for seed, sides in _reads(runs, first, second):
+        pair, logs = Pair(seed, np.nan), []
+        for one in sides:
+            label = one.key[2]
+            ratio, censored, below, above = one.curve.last_within(dense[label] - (claim.tolerance or 0))
+            near = one.neighbours(below, above)
+            pair.ids += near["ids"]
+            logs.append(np.nan if censored else np.log(ratio))
+            if censored:
+                pair.lacking.append(f"{label} never leaves the tolerance")
+            elif np.isnan(ratio):
+                pair.lacking.append(f"no run of {label} {_around(near)}")
+        pair.effect = logs[0] - logs[1]
+        pairs.append(pair)
+    return pairs
+
+
+def _at_strength(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
+    columns = ["seed", "knob_value", "accuracy", "id"]
+    sides = [runs.loc[(runs["label"] == label) & (runs["knob"] == "strength"), columns] for label in (first, second)]
+    both = sides[0].merge(sides[1], on=["seed", "knob_value"])
+    pairs = []
+    for seed in sorted(set(sides[0]["seed"]) & set(sides[1]["seed"])):
+        rows = both[both["seed"] == seed]
+        ids = [*rows["id_x"], *rows["id_y"]]
+        lacking = [] if len(rows) else [f"no strength that both {first} and {second} have"]
+        pairs.append(Pair(int(seed), (rows["accuracy_x"] - rows["accuracy_y"]).mean(), ids, lacking))
+    return pairs
+
+
+def _seconds(claim: Claim, runs: pd.DataFrame, first: str, second: str, records: Mapping[str, Record]) -> list[Pair]:
+    """Only runs of one machine that were trained alike can be compared."""
+    alike = [_conditions(records[name]) for name in runs["id"]]
+    runs = runs.assign(alike=alike)[runs["seconds"].to_numpy() > 0]
+    sides = [runs[runs["label"] == label] for label in (first, second)]
+    pairs = []
+    for seed in sorted(set(sides[0]["seed"]) & set(sides[1]["seed"])):
+        mine, theirs = (side[side["seed"] == seed] for side in sides)
+        common = set(mine["alike"]) & set(theirs["alike"])
+        mine, theirs = (side[side["alike"].isin(common)] for side in (mine, theirs))
+        effect = np.log(mine["seconds"].mean() / theirs["seconds"].mean()) if common else np.nan
+        lacking = [] if common else [f"no runs of {first} and {second} on one machine with the same settings of speed"]
+        pairs.append(Pair(int(seed), effect, [*mine["id"], *theirs["id"]], lacking))
+    return pairs
+
+
+def _conditions(record: Record) -> tuple:
+    origin = record.provenance
+    return origin.device_name, origin.threads, origin.lanes, origin.compiled, origin.versions.get("torch")
+
+
+PAIRS = {
+    "accuracy": _at_compression,
+    "accuracy at strength": _at_strength,
+    "compression": _at_tolerance,
+    "seconds": _seconds,
+}
