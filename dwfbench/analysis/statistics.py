@@ -19,19 +19,26 @@ Value = tuple[float, dict[str, Any]]
 """A number of a seed's curve, NaN for none, and what it is made of."""
 
 
-def paired(values: Sequence[float] | np.ndarray) -> tuple[float, float, int]:
-    """Mean of paired differences, 95 % half width of its t-interval, and their number.
+def paired(values: Sequence[float | None] | np.ndarray) -> tuple[float, float, int]:
+    """The `intervals` of one row of differences."""
+    mean, half, n = intervals(np.asarray(values, dtype=float))
+    return float(mean), float(half), int(n)
+
+
+def intervals(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of paired differences, 95 % half width of its t-interval, and their number; along the last axis.
 
     NaN is no pair. Without a pair the mean is NaN, below 2 the half width. Differences that are equal but for rounding
     have the half width 0.
     """
-    pairs = np.asarray(values, dtype=float)
-    pairs = pairs[~np.isnan(pairs)]
-    n = len(pairs)
-    if n < 2:
-        return (float(pairs[0]) if n else np.nan), np.nan, n
-    half = 0.0 if np.ptp(pairs) < ROUNDING else stdtrit(n - 1, 0.975) * pairs.std(ddof=1) / np.sqrt(n)
-    return float(pairs.mean()), float(half), n
+    known = ~np.isnan(pairs)
+    n = known.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, pairs, 0).sum(axis=-1) / n
+        squares = np.where(known, pairs - mean[..., None], 0) ** 2
+        half = stdtrit(n - 1, 0.975) * np.sqrt(squares.sum(axis=-1) / (n - 1) / n)
+    equal = (n > 1) & (np.sqrt(squares.max(axis=-1, initial=0)) < ROUNDING)
+    return mean, np.where(equal, 0, half), n
 
 
 def differences(
@@ -99,21 +106,25 @@ def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP
     budgets = frame[[*KEYS, "epochs"]].drop_duplicates(KEYS)
     values = interpolate(frame[frame["method"] != "dense"], at, max_gap, where=False).merge(budgets, on=KEYS)
     rows = []
-    for key, cell in values.groupby([*by, "compression"]):
-        seeds = cell.pivot(index="seed", columns="label", values="accuracy").dropna(axis="columns", how="all")
-        rank = pd.DataFrame({"whole": seeds.count() == seeds.count().max(), "mean": seeds.mean()})
-        order = rank.sort_values(["whole", "mean"], ascending=False, kind="stable").index
-        if not len(order):
-            rows.append((*key, None, np.nan, 0, None, np.nan, np.nan, []))
-            continue
-        first = seeds[order[0]]
-        others = {label: paired(first - seeds[label]) for label in order[1:]}
-        level = [label for label, (mean, half, _) in others.items() if not mean - half > 0]
-        mean, half, _ = next(iter(others.values()), (np.nan, np.nan, 0))
-        second = order[1] if others else None
-        rows.append((*key, order[0], first.mean(), int(first.count()), second, mean, half, level))
+    for key, group in values.groupby(by):
+        table = group.pivot(index="label", columns=["compression", "seed"], values="accuracy")
+        for ratio in targets_of(at):
+            rows.append((*key, ratio, *_best(table.index.to_numpy(), table[ratio].to_numpy())))
     columns = [*by, "compression", "label", "accuracy", "n", "next", "difference", "ci95", "level"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _best(labels: np.ndarray, heights: np.ndarray) -> tuple:
+    """The columns of `best` from label on, by the heights of the labels (rows) and seeds (columns)."""
+    means, _, counts = intervals(heights)
+    order = np.lexsort((-means, -counts))[: np.count_nonzero(counts)]
+    if not len(order):
+        return None, np.nan, 0, None, np.nan, np.nan, []
+    first, others = order[0], order[1:]
+    leads, halves, _ = intervals(heights[first] - heights[others])
+    level = labels[others[~(leads - halves > 0)]].tolist()
+    following = (labels[others[0]], leads[0], halves[0]) if len(others) else (None, np.nan, np.nan)
+    return labels[first], means[first], int(counts[first]), *following, level
 
 
 def label_of(frame: pd.DataFrame, name: str) -> str:
