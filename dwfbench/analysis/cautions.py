@@ -37,8 +37,8 @@ Made = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 
 
 def holes(made: Made) -> list[str]:
-    """Of numbers that are not given, as the runs next to them lie too far apart: a line a curve."""
-    lines = []
+    """Of numbers that are not given, as the runs next to them lie too far apart: a line for curves with equal holes."""
+    labels: dict[tuple[str, str], list[str]] = {}
     for (panel, label), seeds in made.items():
         of_seed: dict[int, set[tuple[float, float]]] = {}
         for each in seeds:
@@ -50,8 +50,8 @@ def holes(made: Made) -> list[str]:
                 texts.setdefault(text, []).append(seed)
         if texts:
             named = "; ".join(f"{text} ({_seeds(of)})" for text, of in texts.items())
-            lines.append(f"{panel}: no run of {label} between CR {named}.")
-    return lines
+            labels.setdefault((panel, named), []).append(label)
+    return [f"{panel}: no run of {', '.join(of)} between CR {named}." for (panel, named), of in labels.items()]
 
 
 def _holes(each: dict[str, Any]) -> list[tuple[float, float]]:

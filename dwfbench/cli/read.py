@@ -54,7 +54,10 @@ def compare(
     max_gap: Annotated[
         float, typer.Option(help="factor in CR up to which a curve is read between neighbouring runs")
     ] = 2.0,
-    sort: Annotated[str, typer.Option(help='column by which rows fall: Area, "CR 100", ..., or Method')] = "Area",
+    sort: Annotated[
+        str | None,
+        typer.Option(help='order of rows: "CR 100", Area, ... (falling) or Method [default: Area if all have one]'),
+    ] = None,
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
@@ -99,7 +102,7 @@ def compare(
             message(f"There is no other sparse curve here to compare with {label}.")
             return NOTHING
         lines += cautions.pair_warnings(shown, found, label)
-        table, caption = tables.versus(found), tables.versus_caption(label, max_gap)
+        table, caption = tables.versus(found, sort), tables.versus_caption(label, sort, max_gap)
     if table.empty:
         return nothing(named)
     lines += cautions.holes(tables.made_of(table, versus=label))

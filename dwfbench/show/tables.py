@@ -42,10 +42,11 @@ def compare(
     low: float | None = None,
     high: float | None = None,
     max_gap: float = MAX_GAP,
-    sort: str = "Area",
+    sort: str | None = None,
 ) -> pd.DataFrame:
     """One row per curve; within each data set and model dense comes first, then the others by falling `sort`, a column
-    of numbers, or by rising "Method"; those without a number come last.
+    of numbers, those without a number last, or by "Method". By default they fall by Area if each has one, so that no
+    curve stands above others because these have a hole; else they are in the order of their names.
 
     `method` chooses the rows shown; the dense reference is found even if it is excluded.
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Extra (passes over a batch
@@ -82,18 +83,22 @@ def compare(
     return _sorted(table.reset_index(), sort).rename(columns=TITLES)
 
 
-def _sorted(table: pd.DataFrame, sort: str) -> pd.DataFrame:
-    if sort != "Method" and (sort not in table or not pd.api.types.is_numeric_dtype(table[sort])):
+def _sorted(table: pd.DataFrame, sort: str | None) -> pd.DataFrame:
+    if sort not in (None, "Method") and (sort not in table or not pd.api.types.is_numeric_dtype(table[sort])):
         raise UsageError(f"There is no column {sort!r} to sort by; choose Method, Area, or another one of numbers.")
-    by = [*PANEL, "sparse", *([] if sort == "Method" else [sort]), "label"]
     table = table.assign(sparse=table["method"] != "dense")
-    table = table.sort_values(by, ascending=[name != sort for name in by], na_position="last")
-    return table.drop(columns=["method", "sparse"]).reset_index(drop=True)
+    if sort is None:
+        whole = (table["Area"].notna() | ~table["sparse"]).groupby([table[name] for name in PANEL]).transform("all")
+        order = table["Area"].where(whole)
+    else:
+        order = table["label"].isna() if sort == "Method" else table[sort]
+    by = [*PANEL, "sparse", "order", "label"]
+    table = table.assign(order=order).sort_values(by, ascending=[name != "order" for name in by], na_position="last")
+    return table.drop(columns=["method", "sparse", "order"]).reset_index(drop=True)
 
 
-def versus(differences: pd.DataFrame) -> pd.DataFrame:
-    """`statistics.differences` with one row per curve, by falling difference of the areas within a data set and model;
-    those without one come last.
+def versus(differences: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
+    """`statistics.differences` with one row per curve, in the order of `compare`.
 
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Seeds (in common); "CR 10" (difference in
     points) for every CR, rising; Area (points, over the CRs "Area low" to "Area high"). Beside them "... ci95",
@@ -104,8 +109,7 @@ def versus(differences: pd.DataFrame) -> pd.DataFrame:
     ratios = differences["compression"].dropna().unique()
     _add(table, differences, "compression", {f"CR {cr:g}": cr for cr in ratios}, columns)
     _add(table, differences, "quantity", {"Area": "area"}, [*columns, "low", "high"])
-    table = table.reset_index().sort_values([*PANEL, "Area", "label"], ascending=[True, True, False, True])
-    return table.reset_index(drop=True).rename(columns=TITLES)
+    return _sorted(table.reset_index().assign(method=""), sort).rename(columns=TITLES)
 
 
 def made_of(table: pd.DataFrame, column: str | None = None, versus: str | None = None) -> dict[tuple[str, str], list]:
@@ -160,21 +164,25 @@ READ = "Per seed, between runs at most a factor of {max_gap:g} apart in CR, line
 AREA = "Area: mean over log CR of the range; chance accuracy where a seed has no runs, - where it has a hole."
 
 
-def compare_caption(reading: str = "points", sort: str = "Area", max_gap: float = MAX_GAP) -> str:
+def compare_caption(reading: str = "points", sort: str | None = None, max_gap: float = MAX_GAP) -> str:
     """What a `compare` table shows, in which reading its tolerances are, and how its rows are ordered."""
     within = {
         False: "CR@-Xpt: the largest CR with an accuracy at most X points below dense.",
         True: "CR@-X%: the largest CR with an accuracy at most X % of dense's below dense (relative).",
     }
-    order = "by name" if sort == "Method" else f"by falling {sort}, those without one last"
     readings = " ".join(within[relative] for relative in READINGS[reading])
-    return f"{INTERVAL} {readings} {READ.format(max_gap=max_gap)} {AREA} Rows: dense first, then {order}."
+    return f"{INTERVAL} {readings} {READ.format(max_gap=max_gap)} {AREA} Rows: dense first, then {_order(sort)}."
 
 
-def versus_caption(versus: str, max_gap: float = MAX_GAP) -> str:
+def versus_caption(versus: str, sort: str | None = None, max_gap: float = MAX_GAP) -> str:
     """What a `versus` table shows."""
     what = f"Accuracy minus that of {versus}, in points, paired by seed; what is tested are claims (`dwfbench claims`)."
-    return f"{what} {INTERVAL} {READ.format(max_gap=max_gap)} {AREA} Rows by falling Area, those without one last."
+    return f"{what} {INTERVAL} {READ.format(max_gap=max_gap)} {AREA} Rows {_order(sort)}."
+
+
+def _order(sort: str | None) -> str:
+    named = {None: "by falling Area if all have one, else by name", "Method": "by name"}
+    return named.get(sort, f"by falling {sort}, those without one last")
 
 
 def latency_caption(places: Sequence[str]) -> str:

@@ -42,8 +42,10 @@ def closing(best: pd.DataFrame) -> list[str]:
         if level:
             what = "not decided (the 95 % interval of the paired difference holds 0, or there is no second pair)"
             lines.append(f"{where}: {what} {'; '.join(level)}.")
-        else:
+        elif any(isinstance(row["next"], str) for row in known):
             lines.append(f"{where}: the best is told apart from all others at every ratio.")
+        else:
+            lines.append(f"{where}: there is no other curve to tell it from.")
     return lines
 
 

@@ -394,6 +394,10 @@ def test_holes_are_named_with_their_seeds():
     assert cautions.holes(tables.made_of(table)) == [
         "mnist/lenet: no run of snip between CR 2.3 and 1141 (seeds 0, 1); 2 and 9 (seed 2)."
     ]
+    pruners = [run for method in ("b", "a") for run in curve([(2, 90), (9, 80)], label=method, method=method)]
+    assert cautions.holes(tables.made_of(tables.compare(ResultSet(pruners), at=[3]))) == [
+        "mnist/lenet: no run of a, b between CR 2 and 9 (seed 0)."
+    ]
     near = tables.compare(ResultSet(panel()), at=[2, 8])
     assert cautions.holes(tables.made_of(near)) == []
 

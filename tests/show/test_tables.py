@@ -30,17 +30,30 @@ def test_compare_puts_dense_first_then_falls_by_area():
 
 
 def test_rows_are_ordered_by_the_column_asked_for_with_blanks_last():
-    runs = [*panel(), *curve([(2, 99), (40, 98)], label="a", method="a")]
+    runs = [*panel(), *curve([(2, 99), (40, 98)], label="z", method="z")]
 
-    def order(sort):
+    def order(sort, runs=runs):
         return tables.compare(ResultSet(runs), at=[2, 8], sort=sort).Method.to_list()
 
-    assert order("Area") == ["dense", "grasp", "snip", "a"]  # a has a hole
-    assert order("CR 2") == ["dense", "a", "snip", "grasp"]
-    assert order("Method") == ["dense", "a", "grasp", "snip"]
+    assert order("Area") == ["dense", "grasp", "snip", "z"]  # z has a hole
+    assert order("CR 2") == ["dense", "z", "snip", "grasp"]
+    assert order("Method") == ["dense", "grasp", "snip", "z"]
     for wrong in ("CR 3", "CR 2 seeds", "Model"):
         with pytest.raises(UsageError, match="no column"):
             order(wrong)
+
+
+def test_a_weak_curve_does_not_come_first_because_others_have_holes():
+    weak = [run for seed in range(3) for run in curve([(2, 30), (4, 20)], label="z", method="z", seed=seed)]
+    holed = [run for seed in range(3) for run in curve([(2, 99), (40, 98)], label="l1", method="l1", seed=seed)]
+
+    def order(runs):
+        return tables.compare(ResultSet(runs), at=[2, 8]).Method.to_list()
+
+    assert order([*panel(), *weak]) == ["dense", "grasp", "snip", "z"]
+    assert order([*panel(), *weak, *holed]) == ["dense", "grasp", "l1", "snip", "z"]  # by name
+    elsewhere = [changed(run, id=f"k{run.id}", spec={"dataset": "kmnist"}) for run in [*panel(), *weak]]
+    assert order([*panel(), *weak, *holed, *elsewhere])[:4] == ["dense", "grasp", "snip", "z"]
 
 
 def test_random_pruning_cannot_stand_first_by_a_range_that_it_shrank_itself():
@@ -244,6 +257,7 @@ def test_captions_name_the_interval_the_reading_the_gap_and_the_order():
     assert "at most a factor of 2.5 apart" in tables.compare_caption(max_gap=2.5)
     assert "then by falling CR 30, those without one last" in tables.compare_caption(sort="CR 30")
     assert "then by name" in tables.compare_caption(sort="Method")
+    assert "then by falling Area if all have one, else by name" in tables.compare_caption()
     assert "minus that of snip" in tables.versus_caption("snip")
 
 

@@ -41,6 +41,7 @@ def test_the_best_by_range_and_what_is_not_decided():
 
 def test_what_is_all_decided_and_what_is_unknown_is_said():
     assert closing(rivals(), [2])[1] == "mnist/lenet, 60 epochs: the best is told apart from all others at every ratio."
+    assert closing(rivals(), [8])[1] == "mnist/lenet, 60 epochs: there is no other curve to tell it from."
     assert closing(rivals(), [90])[0] == "mnist/lenet, 60 epochs: no curve has a value at these ratios."
 
 
