@@ -63,6 +63,8 @@ def _lead(row: dict[str, Any]) -> str:
     """How far the best curve is above the next one."""
     if pd.isna(row["next"]):
         return "alone"
+    if pd.isna(row["difference"]):
+        return f"no seed in common with {row['next']}"
     half = "" if pd.isna(row["ci95"]) else f" ± {row['ci95']:.2f}"
     return f"{row['difference']:+.2f}{half} over {row['next']}"
 

@@ -14,6 +14,7 @@ from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.resultsets import Source, pack
 from dwfbench.show import report, tables
+from tests.analysis.test_curves import panel
 from tests.runs.test_archive import fill
 from tests.runs.test_archive import record as stored
 from tests.show.test_report import HERE, METHODS, record, records
@@ -58,6 +59,18 @@ def test_folders_and_archives_are_opened_with_their_histories(tmp_path):
         assert len(dwfbench.open(folder).runs) == 1
     with pytest.raises(UsageError):
         dwfbench.open(tmp_path / "none.zip")
+
+
+def test_a_notebook_asks_the_results():
+    results = ResultSet(panel())
+    assert results.at([4]).set_index("label").accuracy["snip"] == pytest.approx(94)
+    assert math.isnan(results.at([3], max_gap=1.5).set_index("label").accuracy["snip"])
+    found = results.versus("grasp", [4]).set_index(["label", "quantity"])
+    assert found.difference["snip", "accuracy"] == pytest.approx(94 - 97.9)
+    assert results.curves().groupby("label")["compression"].max()["snip"] == pytest.approx(8)
+    assert set(results.claims().verdict) == {"not run"}
+    with pytest.raises(UsageError, match="no sparse curve"):
+        results.versus("l1")
 
 
 def test_open_is_named_but_hides_nothing():

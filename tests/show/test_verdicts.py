@@ -45,6 +45,13 @@ def test_what_is_all_decided_and_what_is_unknown_is_said():
     assert closing(rivals(), [90])[0] == "mnist/lenet, 60 epochs: no curve has a value at these ratios."
 
 
+def test_curves_without_a_seed_in_common_have_no_difference():
+    runs = [record(2, 90), record(2, 91, seed=1, method="grasp", label="grasp")]
+    best, open_ = closing(runs, [2])
+    assert best == "mnist/lenet, 60 epochs: best is grasp at CR 2 (no seed in common with snip)."
+    assert open_.endswith("second pair) at CR 2 against snip.")
+
+
 def test_budgets_are_named_and_apart():
     runs = [record(2, 90), record(2, 91, epochs=9, method="grasp", label="grasp")]
     lines = closing(runs, [2])
