@@ -11,7 +11,7 @@ TUNE-lenet-300-100 = --trials 6 --lr-range 0.03,0.5 --compression 5,40,300 --see
 TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --seed 100
 AT-lenet-300-100 = --at 2,5,10,30,100,300,1000
 # Where its pruners were trained: asked for CR 1000 they keep 431 of 430,500 weights, which is CR 998.8.
-AT-lenet-5 = --at 2,10,50,250,990
+AT-lenet-5 = --at 2,10,50,250,999
 ENGINE ?= --jobs 2
 # Tests side by side: a file's tests stay in one process, as they share what they trained.
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -67,6 +67,7 @@ tables-%:
 	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --reading relative --format csv > $(REFERENCE)/$*/table.csv
 	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
 	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
+	$(BIN)/dwfbench claims --results $(REFERENCE)/$*.zip --format markdown > $(REFERENCE)/$*/claims.md
 	$(BIN)/dwfbench plot all --results $(REFERENCE)/$*.zip
 	$(BIN)/dwfbench report --results $(REFERENCE)/$*.zip
 
