@@ -19,6 +19,7 @@ COMMANDS = (
     ("run", "--method", "dense", *TINY),
     ("run", "--method", "dwf", "--depth", "3", "--strength", "1e-4", "--save-model", *TINY),
     ("compare", "--at", "1.01"),
+    ("claims",),
     ("plot",),
     ("report",),
     ("doctor",),

@@ -17,7 +17,7 @@ from dwfbench.cli.values import names, numbers, one_of, pair
 from dwfbench.runs import resultsets, spec
 from dwfbench.runs.record import content_of
 from dwfbench.runs.resultsets import Source
-from dwfbench.runs.store import replace
+from dwfbench.runs.store import replace, uncollected
 from dwfbench.show.figures import Figure, figures
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ app = typer.Typer(**SETTINGS)
     ),
 )
 @guarded
+@uncollected()
 def compare(
     results: ResultSets = RESULTS,
     at: Annotated[str, typer.Option(help="compression ratios to compare at")] = "2,5,10,30,100,300",
@@ -66,53 +67,62 @@ def compare(
     debug: Debug = False,
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
-    from dwfbench.analysis import cautions, curves, statistics
-    from dwfbench.analysis.frames import of_methods
     from dwfbench.analysis.resultset import ResultSet
-    from dwfbench.show import tables, verdicts
+    from dwfbench.show import comparison, tables
 
     one_of(format, "format", tables.FORMATS)
-    one_of(reading, "reading", tables.READINGS)
-    ratios, tolerances = numbers(at, "at"), numbers(tolerance, "tolerance")
-    span = None if area is None else pair(area, "area")
-    if any(not value >= 1 for value in ratios):
-        raise UsageError("--at takes compression ratios of at least 1.")
-    if any(not 0 <= value <= 100 for value in tolerances):
-        raise UsageError("--tolerance takes values from 0 to 100.")
-    if span is not None and not 1 <= span[0] < span[1]:
-        raise UsageError("--area takes two compression ratios, the smaller first.")
-    if not (math.isfinite(max_gap) and max_gap >= 1):
-        raise UsageError(f"--max-gap takes a factor of at least 1, not {max_gap:g}.")
+    asked = comparison.Asked(
+        compression_ratios(at),
+        tolerances_of(tolerance),
+        one_of(reading, "reading", tables.READINGS),
+        None if area is None else area_range(area),
+        gap(max_gap),
+        names(method),
+        sort,
+    )
     named = sets_of(results)
     stored = ResultSet(stored_records(named, dataset, model, threshold))
-    frame, (low, high) = stored.runs, curves.area_range(ratios, *(span or (None, None)))
-    if frame.empty:
+    if stored.runs.empty:
         return nothing(named)
-    lines = cautions.warnings(frame, stored.failures)
-    label, closing = None, list[str]()
-    if versus is None:
-        table = tables.compare(stored, ratios, tolerances, reading, names(method), low, high, max_gap, sort)
-        caption = tables.compare_caption(reading, sort, max_gap)
-        closing = verdicts.closing(statistics.best(stored.only(method=names(method)).runs, ratios, max_gap))
-    else:
-        label = statistics.label_of(frame, versus)
-        shown = frame if method is None else frame[of_methods(frame, names(method)) | (frame["label"] == label)]
-        found = statistics.differences(shown, label, ratios, low, high, max_gap)
-        if found.empty:
-            message(f"There is no other sparse curve here to compare with {label}.")
-            return NOTHING
-        lines += cautions.pair_warnings(shown, found, label)
-        table, caption = tables.versus(found, sort), tables.versus_caption(label, sort, max_gap)
-    if table.empty:
+    made = comparison.compare(stored, asked) if versus is None else comparison.versus(stored, versus, asked)
+    if made.table.empty and versus is not None:
+        message(f"There is no other sparse curve here to compare with {versus}.")
+        return NOTHING
+    if made.table.empty:
         return nothing(named)
-    lines += cautions.holes(tables.made_of(table, versus=label))
-    lines += cautions.chances(tables.made_of(table, "Area", label), low, high)
-    for line in lines:
+    for line in made.cautions:
         message(line)
-    typer.echo(tables.render(table, format).rstrip("\n"))
-    for line in (f"\n{caption}" if format == "table" else caption, *closing):
+    typer.echo(tables.render(made.table, format).rstrip("\n"))
+    for line in (f"\n{made.caption}" if format == "table" else made.caption, *made.closing):
         typer.echo(line, err=format != "table")
     return OK
+
+
+def compression_ratios(text: str) -> list[float]:
+    ratios = numbers(text, "at")
+    if any(not value >= 1 for value in ratios):
+        raise UsageError("--at takes compression ratios of at least 1.")
+    return ratios
+
+
+def tolerances_of(text: str) -> list[float]:
+    values = numbers(text, "tolerance")
+    if any(not 0 <= value <= 100 for value in values):
+        raise UsageError("--tolerance takes values from 0 to 100.")
+    return values
+
+
+def area_range(text: str) -> tuple[float, float]:
+    low, high = pair(text, "area")
+    if not 1 <= low < high:
+        raise UsageError("--area takes two compression ratios, the smaller first.")
+    return low, high
+
+
+def gap(factor: float) -> float:
+    if not (math.isfinite(factor) and factor >= 1):
+        raise UsageError(f"--max-gap takes a factor of at least 1, not {factor:g}.")
+    return factor
 
 
 ALL = "all"
@@ -145,6 +155,7 @@ def described(item: Any) -> str:
     epilog=examples("dwfbench claims", "dwfbench claims --results theirs.zip --format markdown"),
 )
 @guarded
+@uncollected()
 def claims(
     results: ResultSets = RESULTS,
     dataset: Listed = None,

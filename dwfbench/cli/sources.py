@@ -1,6 +1,5 @@
 """What the commands that read results share: the flags that name and choose them, and their records."""
 
-import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +52,6 @@ def stored_records(
     from dwfbench.analysis.resultset import counted_at, filter_records
 
     records, damaged = resultsets.load(named, history, weights, measurement)
-    gc.freeze()  # what was read stays until the end: the collector need not search it again and again
     for sentence in damaged:
         message(sentence)
     records = filter_records(records, names(dataset), names(model))

@@ -1,0 +1,80 @@
+"""A comparison with all that belongs to it: its table, what the table shows, cautions, and the sentences at its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from dwfbench.analysis import cautions, curves, statistics
+from dwfbench.analysis.curves import AT, TOLERANCES
+from dwfbench.analysis.frames import of_methods
+from dwfbench.analysis.matched import MAX_GAP
+from dwfbench.analysis.resultset import ResultSet
+from dwfbench.show import tables, verdicts
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is compared: accuracies `at` these CRs; CRs within `tolerances`, in the `reading` points, relative or both;
+    areas over the CRs of `span`, by default from the lowest to the highest of `at`; `max_gap`, see `matched`; the
+    `method`s shown, and the column by which rows are ordered (`sort`, see `tables.compare`).
+    """
+
+    at: Sequence[float] = AT
+    tolerances: Sequence[float] = TOLERANCES
+    reading: str = "points"
+    span: tuple[float, float] | None = None
+    max_gap: float = MAX_GAP
+    method: Sequence[str] | None = None
+    sort: str | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the areas' range."""
+        return curves.area_range(self.at, *(self.span or (None, None)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table, for `tables.render`; what it shows, in a text; what its numbers cannot bear, a sentence each; who is
+    best where and what is not decided."""
+
+    table: pd.DataFrame
+    caption: str
+    cautions: list[str]
+    closing: list[str] = field(default_factory=list)
+
+
+def compare(results: ResultSet, asked: Asked) -> Comparison:
+    """Accuracy at matched compression, compression at tolerance and areas: a row a curve."""
+    table = tables.compare(
+        results, asked.at, asked.tolerances, asked.reading, asked.method, *asked.ends, asked.max_gap, asked.sort
+    )
+    shown = results.only(method=asked.method).runs
+    return Comparison(
+        table,
+        tables.compare_caption(asked.reading, asked.sort, asked.max_gap),
+        [*cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked)],
+        verdicts.closing(statistics.best(shown, asked.at, asked.max_gap)),
+    )
+
+
+def versus(results: ResultSet, name: str, asked: Asked) -> Comparison:
+    """Differences to the curve called so (its label, or a method of one label). Its table may be empty.
+
+    Raises UsageError if that is no curve of a sparse method, or several.
+    """
+    runs = results.runs
+    label = statistics.label_of(runs, name)
+    shown = runs if asked.method is None else runs[of_methods(runs, asked.method) | (runs["label"] == label)]
+    found = statistics.differences(shown, label, asked.at, *asked.ends, asked.max_gap)
+    table = tables.versus(found, asked.sort)
+    lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown, found, label)]
+    caption = tables.versus_caption(label, asked.sort, asked.max_gap)
+    return Comparison(table, caption, [*lines, *_of_numbers(table, asked, label)])
+
+
+def _of_numbers(table: pd.DataFrame, asked: Asked, versus: str | None = None) -> list[str]:
+    """Cautions on what a table's numbers are made of."""
+    holes = cautions.holes(tables.made_of(table, versus=versus))
+    return [*holes, *cautions.chances(tables.made_of(table, "Area", versus), *asked.ends)]
