@@ -1,6 +1,7 @@
 """The commands that read results: compare, plot and report, and the list of runs."""
 
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

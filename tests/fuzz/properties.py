@@ -28,7 +28,7 @@ from dwfbench.experiments import stored as restore
 from dwfbench.runs import resultsets, spec
 from dwfbench.runs.record import Record
 from dwfbench.runs.store import Store
-from dwfbench.show import tables
+from dwfbench.show import tables, verdicts
 from dwfbench.show.report import grids, provenance
 from tests.fuzz import seeds
 from tests.fuzz.seeds import ID
@@ -203,6 +203,7 @@ def archive(content: bytes) -> bool:
         assert set(frame["id"]) <= {record.id for record in records}
         for study in studies:
             grids.study(study)
+        refusable()(read_claims)(source, records)
         resultsets.pack([source], place / "again.zip")
         resultsets.unpack(source, place / "folder")
         stores = [Store(place / "folder"), *map(Store, (place / "folder").glob("sets/*"))]
@@ -213,6 +214,15 @@ def archive(content: bytes) -> bool:
         path = place / "set.zip"
         path.write_bytes(content)
         return read()
+
+
+def read_claims(source: resultsets.Source, records: list[Record]) -> None:
+    """What claims makes of the claims of a set and of its records."""
+    verdict = ResultSet(records, claimed=resultsets.claims([source])).claims()
+    for line in (*verdicts.notes(verdict), *tables.render(verdict, "table", verdicts.cells).splitlines()):
+        sentence(line)
+    for kind in tables.FORMATS:
+        tables.render(verdict, kind, verdicts.cells).encode()
 
 
 def read_records(records: list[Record]) -> None:

@@ -161,13 +161,26 @@ def archived(members: dict[str, bytes]) -> bytes:
 
 
 def archive_members() -> dict[str, bytes]:
-    """A run with all that an archive can hold of it, and a study."""
+    """A run with all that an archive can hold of it, a study and a claim about it."""
     lines = {"records": run_record(), "measurements": {**measurement(), "id": ID}, "studies": {**study(), "id": ID}}
     members = {f"{name}.jsonl": json.dumps(content).encode() + b"\n" for name, content in lines.items()}
     for name, table in (("history.csv", HISTORY), ("weights.csv", SIZES)):
         head, *rows = table.splitlines()
         members[name] = "\n".join([f"id,{head}", *(f"{ID},{row}" for row in rows), ""]).encode()
-    return members
+    return members | {"claims.toml": CLAIM.encode()}
+
+
+CLAIM = """[[claim]]
+name = "deeper"
+sentence = "Deeper is better."
+source = "somebody"
+first = { method = "dwf", depth = 3 }
+second = { method = "dwf" }
+quantity = "accuracy"
+at = [2, 10]
+expected = "above"
+smallest = 0.5
+"""
 
 
 def archive() -> list[bytes]:
