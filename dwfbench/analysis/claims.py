@@ -18,10 +18,10 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from dwfbench.analysis.curves import Read, dense_reference, read
-from dwfbench.analysis.frames import flat
 from dwfbench.analysis.statistics import paired
 from dwfbench.base.text import short
 from dwfbench.runs.claims import FILE, Claim, claims_of
+from dwfbench.runs.curve import curve_settings
 from dwfbench.runs.record import Record
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run"
@@ -61,7 +61,7 @@ def verdicts(records: Mapping[str, Record], runs: pd.DataFrame, claims: Iterable
     ids (of the runs behind the effect).
     """
     representatives = runs.drop_duplicates(["dataset", "model", "label"])
-    curves = [(run, flat(records[run.id])) for run in representatives.itertuples()]
+    curves = [(run, curve_settings(records[run.id])) for run in representatives.itertuples()]
     rows = [row for claim in claims for row in _rows(claim, curves, records, runs)]
     table = pd.DataFrame(rows, columns=COLUMNS).astype({"epochs": "Int64", "n": "Int64", "needed": "Int64"})
     return table.sort_values(["dataset", "model", "epochs"], kind="stable", ignore_index=True)

@@ -1,12 +1,12 @@
 """What runs say at a given compression, from the frame `ResultSet.runs`.
 
 Units, everywhere in this module: accuracies are percent (records hold fractions), compression ratios (CR) are
-numel / nnz >= 1. A *curve* is all runs that agree in every field of their spec except seed, strength and compression.
-Curves are read per seed by the rule of `matched`: between runs at most a factor of `max_gap` apart, never beyond them;
-only then are seeds averaged. Every frame names a curve by the three columns `dataset`, `model`, `label`, and says in a
-column `seeds` what its numbers are made of: a list with a dictionary for every seed, with the CRs of the neighbouring
-runs (`below`, `above`: the same for a run at that CR, None for no run on that side) and their `ids`. Empty input gives
-empty frames with the same columns.
+numel / nnz >= 1. A *curve* is all runs that agree in every field of their spec except seed, strength, compression and
+what a tuning study chose. Curves are read per seed by the rule of `matched`: between runs at most a factor of `max_gap`
+apart, never beyond them; only then are seeds averaged. Every frame names a curve by the three columns `dataset`,
+`model`, `label`, and says in a column `seeds` what its numbers are made of: a list with a dictionary for every seed,
+with the CRs of the neighbouring runs (`below`, `above`: the same for a run at that CR, None for no run on that side)
+and their `ids`. Empty input gives empty frames with the same columns.
 """
 
 import math

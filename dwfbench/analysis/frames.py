@@ -1,20 +1,22 @@
 """Run records as tidy frames, and the one place that labels curves.
 
 Accuracies are percent (records hold fractions), compression ratios (CR) are numel / nnz >= 1, times are seconds. A
-*curve* is all runs that agree in every field of their spec except seed, strength and compression; every frame names it
-by the three columns `dataset`, `model`, `label`. Empty input gives empty frames with the same columns.
+*curve* is all runs that agree in every field of their spec except seed, strength, compression and what a tuning study
+chose; every frame names it by the three columns `dataset`, `model`, `label`. Empty input gives empty frames with the
+same columns.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dwfbench.analysis import soundness
+from dwfbench.runs.curve import curve_key, curve_settings
 from dwfbench.runs.record import Record
-from dwfbench.runs.resultsets import VARYING, curve_key
 
 PANEL = ["dataset", "model"]
 KEYS = [*PANEL, "label"]
@@ -63,12 +65,6 @@ def of_methods(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
     """Which rows belong to the named methods; Class@checksum, of a file, is also named by its Class alone."""
     short = table["method"].map(lambda method: method.partition("@")[0])
     return table["method"].isin(names) | short.isin(names)
-
-
-def flat(record: Record) -> dict:
-    """What makes runs differ, the method's options among the other settings."""
-    named = record.settings()
-    return {name: value for name, value in named.items() if name != "options"} | named["options"]
 
 
 def layers(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
@@ -121,12 +117,19 @@ def _percent(fraction: float | None) -> float | None:
 
 
 def _labels(records: Sequence[Record], keys: list[str]) -> dict[str, str]:
-    """A label for every curve, unique within its data set and model."""
-    groups: dict[tuple, dict[str, dict]] = {}
+    """A label for every curve, unique within its data set and model.
+
+    Its runs may name what a study chose for them; the shortest of their labels is the curve's.
+    """
+    names: dict[str, str] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for record, key in zip(records, keys, strict=True):
-        specs = groups.setdefault((record.spec.dataset, record.spec.model, record.label), {})
-        if key not in specs:
-            specs[key] = flat(record)
+        names[key] = min(names.get(key, record.label), record.label, key=lambda label: (len(label), label))
+        if key not in settings:
+            settings[key] = curve_settings(record)
+    groups: dict[tuple, dict[str, dict]] = {}
+    for key, name in names.items():
+        groups.setdefault((settings[key]["dataset"], settings[key]["model"], name), {})[key] = settings[key]
     return {key: name for (*_, label), specs in groups.items() for key, name in _distinguish(label, specs).items()}
 
 
@@ -134,7 +137,7 @@ def _distinguish(label: str, specs: dict[str, dict]) -> dict[str, str]:
     """Appends to a shared label the fields in which its curves differ: "a" -> "a (lr=0.1)", "b (x)" -> "b (x,
     lr=0.1)".
     """
-    names = dict.fromkeys(name for spec in specs.values() for name in spec if name not in VARYING)
+    names = dict.fromkeys(name for spec in specs.values() for name in spec)
     differing = [name for name in names if len({_text(spec, name) for spec in specs.values()}) > 1]
 
     def named(spec: dict) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from dwfbench.runs.curve import curve_key
 from dwfbench.runs.record import Record
-from dwfbench.runs.resultsets import curve_key
 
 GUESSING = "no better than chance"
 CUT_OFF = "no path from input to output"

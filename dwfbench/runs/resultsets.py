@@ -5,7 +5,6 @@ comparison shows both curves, told apart by their sets' labels, and ``pack`` ref
 """
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -22,11 +21,9 @@ from dwfbench.runs import archive
 from dwfbench.runs import claims as claims_file
 from dwfbench.runs.archive import Archive, Part
 from dwfbench.runs.claims import Claim
+from dwfbench.runs.curve import curve_key
 from dwfbench.runs.record import Record, Study
 from dwfbench.runs.store import Entry, Store, write_file
-
-VARYING = {"seed", "strength", "compression"}
-"""The fields of a spec that move along a curve, not between curves."""
 
 OUTCOME = (
     *("test_accuracy", "test_loss", "val_accuracy", "dense_equivalent_accuracy"),
@@ -147,8 +144,9 @@ def merged(sets: Sequence[tuple[str, bool, list[Record]]]) -> list[Record]:
     """The records of several sets (name, whether it was given as a label, records) as those of one.
 
     The sets of a curve whose runs all lie in another set with the same results are left out: they count once. If
-    several are left, and were given labels or disagree about a run, their curves are told apart: their records get the
-    set's name as their ``set``, and ``@name`` behind their ids. Otherwise their runs are one curve's.
+    several are left, and were given labels, disagree about a run or were tuned with another outcome, their curves are
+    told apart: their records get the set's name as their ``set``, and ``@name`` behind their ids. Otherwise their runs
+    are one curve's.
     """
     filled = [entry for entry in sets if entry[2]]
     if len(filled) < 2:
@@ -162,7 +160,7 @@ def merged(sets: Sequence[tuple[str, bool, list[Record]]]) -> list[Record]:
     for of_set in curves.values():
         left = _without_repeated(of_set)
         labelled = sum(filled[number][1] for number in left)
-        if len(left) > 1 and (labelled or _disagree(left.values())):
+        if len(left) > 1 and (labelled or _disagree(left.values()) or len(set(map(_chosen, left.values()))) > 1):
             together += [told_apart(run, names[number]) for number, runs in left.items() for run in runs.values()]
         else:
             union: dict[str, Record] = {}
@@ -175,12 +173,6 @@ def merged(sets: Sequence[tuple[str, bool, list[Record]]]) -> list[Record]:
 def told_apart(record: Record, name: str) -> Record:
     """The record as one of a set of that name; what it was is not changed."""
     return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name)
-
-
-def curve_key(record: Record) -> str:
-    """A hash of the settings that make a curve."""
-    kept = {name: value for name, value in record.settings().items() if name not in VARYING}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _without_repeated(of_set: Mapping[int, Mapping[str, Record]]) -> dict[int, Mapping[str, Record]]:
@@ -201,6 +193,12 @@ def _adds_nothing(run: Record, others: Mapping[str, Record]) -> bool:
 def _disagree(sets: Iterable[Mapping[str, Record]]) -> bool:
     first: dict[str, Record] = {}
     return any(not agree(first.setdefault(run_id, run), run) for runs in sets for run_id, run in runs.items())
+
+
+def _chosen(runs: Mapping[str, Record]) -> frozenset[str]:
+    """What tuning chose for these runs."""
+    tuned = (run.provenance.tuned for run in runs.values())
+    return frozenset(json.dumps(one.values, sort_keys=True) for one in tuned if one is not None)
 
 
 def agree(one: Record, other: Record) -> bool:

@@ -1,0 +1,31 @@
+"""Which runs are those of one curve."""
+
+import hashlib
+import json
+from typing import Any
+
+from dwfbench.runs.record import Record
+
+VARYING = {"seed", "strength", "compression"}
+"""The fields of a spec that move along a curve, not between curves."""
+
+TUNED = "tuned"
+"""What stands for the value of a setting that a tuning study chose."""
+
+
+def curve_settings(record: Record) -> dict[str, Any]:
+    """The settings that make a curve, by name, the method's options among them.
+
+    What a study chose may be another value at every compression (the winner where the run was judged): along a curve
+    it is just "tuned".
+    """
+    named = record.settings()
+    every = {name: value for name, value in named.items() if name != "options"} | named["options"]
+    tuned = record.provenance.tuned
+    chosen = tuned.values if tuned is not None and tuned.study is not None else {}
+    return {name: TUNED if name in chosen else value for name, value in every.items() if name not in VARYING}
+
+
+def curve_key(record: Record) -> str:
+    """A hash of the settings that make a curve."""
+    return hashlib.sha256(json.dumps(curve_settings(record), sort_keys=True, default=str).encode()).hexdigest()[:8]

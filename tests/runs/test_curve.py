@@ -1,0 +1,47 @@
+"""Which runs are one curve's: those of one method, whatever a study chose for each."""
+
+import pytest
+
+from dwfbench.analysis.resultset import ResultSet
+from dwfbench.runs.curve import curve_key, curve_settings
+from dwfbench.runs.resultsets import merged
+from tests.analysis.test_curves import record
+from tests.records import changed
+
+
+def tuned(cr, lr, study="5eed", label="magnitude", **options):
+    """A run whose rate, and whose rate of fine-tuning, a study chose."""
+    values = {"lr": lr, "finetune_lr": options.pop("finetune_lr", 1.0)}
+    own = {"lr": lr, "options": {"at": "trained", "finetune_lr": values["finetune_lr"]}}
+    run = record(cr, 90, label=label, method="magnitude", **own, **options)
+    return changed(run, provenance={"tuned": {"study": study, "trials": 6, "values": values}})
+
+
+def test_what_a_study_chose_makes_no_other_curve():
+    low, high = tuned(5, 0.1), tuned(300, 0.3, finetune_lr=0.1, label="magnitude (finetune lr=0.1)")
+    assert curve_key(low) == curve_key(high)
+    settings = curve_settings(high)
+    assert (settings["lr"], settings["finetune_lr"], settings["at"]) == ("tuned", "tuned", "trained")
+    assert not {"seed", "strength", "compression", "options"} & settings.keys()
+    runs = ResultSet([low, high]).runs
+    assert set(runs.label) == {"magnitude"}
+    assert runs.curve.nunique() == 1
+
+
+def test_what_was_not_tuned_and_what_was_set_by_hand_does():
+    low = tuned(5, 0.1)
+    assert curve_key(low) != curve_key(tuned(5, 0.1, epochs=9))
+    by_hand = changed(low, id="by hand", provenance={"tuned": None})
+    assert curve_key(low) != curve_key(by_hand)
+    labels = set(ResultSet([low, by_hand]).runs.label)
+    assert labels == {"magnitude (lr=tuned, finetune_lr=tuned)", "magnitude (lr=0.1, finetune_lr=1.0)"}
+    unknown = changed(low, provenance={"tuned": {"study": None, "values": {"lr": 0.1}}})
+    assert curve_settings(unknown)["lr"] == 0.1
+
+
+@pytest.mark.parametrize(("lr", "labels"), [(0.1, {"magnitude"}), (0.2, {"magnitude (set=a)", "magnitude (set=b)"})])
+def test_sets_that_were_tuned_with_another_outcome_are_told_apart(lr, labels):
+    ours, theirs = [tuned(5, 0.1), tuned(10, 0.1)], [tuned(5, lr, seed=1), tuned(20, lr, seed=1)]
+    together = merged([("a", False, ours), ("b", False, theirs)])
+    assert len(together) == 4
+    assert set(ResultSet(together).runs.label) == labels
