@@ -1,4 +1,4 @@
-"""Differences between curves and their tests: hand-computed cases, scipy and statsmodels as oracles, properties."""
+"""Differences between curves and the best of them: hand-computed cases, scipy as an oracle, properties."""
 
 import math
 import random
