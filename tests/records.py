@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from dwfbench.runs import record
+from dwfbench.runs import decode, record
 from dwfbench.runs.record import Cut, HistoryRow, Layer, Measurement, Provenance, Record, Settings, Sizes, Tuned
 
 NEEDED = {"id": "0" * 12, "label": "a run", "knob": None, "status": "ok", "seconds": 1.0}
@@ -33,7 +33,7 @@ def changed(run: Record, **more: Any) -> Record:
 def fields(content: dict[str, Any]) -> dict[str, Any]:
     """Fields of a record as the types that they have there."""
     made = {
-        "spec": lambda spec: Settings(**record._told_from_others({**SPEC, **spec})),
+        "spec": lambda spec: settings({**SPEC, **spec}),
         "layers": lambda layers: [Layer(**layer) for layer in layers],
         "thresholds": lambda cuts: [Cut(**cut) for cut in cuts],
         "provenance": provenance,
@@ -45,6 +45,11 @@ def fields(content: dict[str, Any]) -> dict[str, Any]:
         name: made[name](value) if name in made and isinstance(value, dict | list) else value
         for name, value in content.items()
     }
+
+
+def settings(content: dict[str, Any]) -> Settings:
+    added = decode.ADDED_OPTIONS.get(content["method"], {})
+    return Settings(**decode._told_from_others({**content, "options": {**added, **content["options"]}}))
 
 
 def provenance(content: dict[str, Any]) -> Provenance:

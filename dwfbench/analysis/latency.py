@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record, measurement_of
-from dwfbench.runs.store import MEASUREMENT, write_json
+from dwfbench.base.files import write_json
+from dwfbench.runs.decode import measurement_of
+from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record
+from dwfbench.runs.store import MEASUREMENT
 
 RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression"]
 MEASURED = [

@@ -1,13 +1,20 @@
-"""Reading files that anybody may have written: regular ones only, and no more of them than makes sense.
+"""Files: reading what anybody may have written, regular ones only and no more than makes sense, and writing ours.
 
-A pipe among the files of a results folder would be waited for without end, a device could be read without end.
+A pipe among the files of a results folder would be waited for without end, a device could be read without end. What is
+written is either wholly there or not.
 """
 
 import errno
+import json
+import math
 import os
 import stat
+from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
+
+from dwfbench.base.errors import UsageError
 
 MOST_JSON = 1 << 25  # bytes of a record, study, measurement or recipe; of 1,000 layers a record has 0.1 MB
 MOST_TABLE = 1 << 28  # bytes of a history: some 100,000 epochs with the sizes of weights in each
@@ -49,3 +56,44 @@ def beginning(file: BufferedReader, most: int) -> bytes:
 def text(path: Path | str, most: int) -> str:
     """The same as UTF-8 text. Raises OSError, and UnicodeDecodeError for other bytes."""
     return content(path, most).decode()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is either wholly there or not: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """The same, parent folders included. UsageError when the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, content)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror or error}).") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The same with JSON."""
+    write(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as files have it: indented, infinity and NaN as null."""
+    return (json.dumps(finite(value), indent=1, allow_nan=False) + "\n").encode()
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity or NaN: they become null."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.files import replace
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
 from dwfbench.cli.options import option, with_flags
@@ -18,7 +19,7 @@ from dwfbench.cli.values import names, numbers, one_of, pair
 from dwfbench.runs import resultsets, spec
 from dwfbench.runs.record import content_of
 from dwfbench.runs.resultsets import Source
-from dwfbench.runs.store import replace, uncollected
+from dwfbench.runs.store import uncollected
 from dwfbench.show.figures import Figure, figures
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.files import replace, write_json
 from dwfbench.deploy.compact import compact, layer_sizes, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
-from dwfbench.runs.store import replace, write_json
 from dwfbench.sparsity import count
 
 FORMS = ("dense", "sparse", "onnx", "compact")

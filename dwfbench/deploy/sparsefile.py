@@ -25,8 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dwfbench.base.errors import UsageError
-from dwfbench.base.files import opened
-from dwfbench.runs.store import replace
+from dwfbench.base.files import opened, replace
 
 FORMAT = "dwfbench-sparse-1"
 LAYOUTS = ("dense", "bitmask", "csr")

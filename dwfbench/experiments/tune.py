@@ -17,14 +17,16 @@ import msgspec
 import numpy as np
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.files import write_json
 from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
 from dwfbench.experiments import knobs, plan, search, targets
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.methods.registry import create
-from dwfbench.runs.record import Origin, Study, Trial, study_of
+from dwfbench.runs.decode import study_of
+from dwfbench.runs.record import Origin, Study, Trial
 from dwfbench.runs.spec import RunSpec
-from dwfbench.runs.store import Store, read_json, write_json
+from dwfbench.runs.store import Store, read_json
 
 TRIALS = 6
 RATES = (0.03, 0.5)

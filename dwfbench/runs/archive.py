@@ -25,19 +25,10 @@ from typing import Any, BinaryIO
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
 from dwfbench.runs import claims
-from dwfbench.runs.record import HISTORY, Fault, Record, Study, measurement_of, record_of, study_of
-from dwfbench.runs.store import (
-    RUN_ID,
-    TUNING,
-    Entry,
-    OtherSchema,
-    Store,
-    check_schema,
-    finite,
-    uncollected,
-    with_tables,
-    write_file,
-)
+from dwfbench.runs.decode import Fault, OtherSchema, id_in, measurement_of, record_from, study_of
+from dwfbench.runs.history import with_tables
+from dwfbench.runs.record import HISTORY, RUN_ID, Record, Study
+from dwfbench.runs.store import TUNING, Entry, Store, uncollected
 
 FORMAT, VERSION = "dwfbench results", 1
 MANIFEST, RECORDS, MEASUREMENTS, STUDIES = "manifest.json", "records.jsonl", "measurements.jsonl", "studies.jsonl"
@@ -85,7 +76,7 @@ def write_folder(part: Part, folder: Path) -> None:
     for name, study in part.studies.items():
         Store(folder).write_study(name, study)
     if part.claims:
-        write_file(folder / claims.FILE, part.claims.encode())
+        files.write(folder / claims.FILE, part.claims.encode())
 
 
 # ---------------------------------------------------------------- writing
@@ -109,7 +100,7 @@ def write(parts: Mapping[str, Part], path: Path) -> None:
             info = zipfile.ZipInfo(name, DATE)
             info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
             archive.writestr(info, members[name], compresslevel=9)
-    write_file(path, content.getvalue())
+    files.write(path, content.getvalue())
 
 
 def _run_members(entries: Mapping[str, Entry], prefix: str) -> dict[str, bytes]:
@@ -123,7 +114,7 @@ def _run_members(entries: Mapping[str, Entry], prefix: str) -> dict[str, bytes]:
 
 
 def _lines(contents: Iterable[Any]) -> bytes:
-    return "".join(json.dumps(finite(content), allow_nan=False) + "\n" for content in contents).encode()
+    return "".join(json.dumps(files.finite(content), allow_nan=False) + "\n" for content in contents).encode()
 
 
 def _table(texts: Sequence[tuple[str, str]], first: Sequence[str]) -> bytes:
@@ -223,22 +214,19 @@ class Archive:
         return part
 
     def _runs(self, reader: "_Reader", prefix: str, tables: bool) -> dict[str, Entry]:
-        read: dict[str, tuple[Record, dict]] = {}
-        for content in reader.contents(f"{prefix}{RECORDS}"):
-            name = content.get("id") if isinstance(content, dict) else None
-            run_id = name if isinstance(name, str) and RUN_ID.fullmatch(name) else ""
-            place = f"The record {run_id or 'without an id'} in {self.path}"
+        read: dict[str, tuple[Record, bytes]] = {}
+        for line in reader.lines(f"{prefix}{RECORDS}", files.MOST_JSON):
             try:
-                check_schema(content, place)
-                if not run_id:
-                    raise Fault("its id is damaged")
-                if run_id in read:
+                record = record_from(line)
+                if record.id in read:
                     raise Fault("there is another one of that id")
-                read[run_id] = record_of(content, run_id), content
-            except OtherSchema as error:
-                self.damaged.append(str(error))
+                read[record.id] = record, line
             except Fault as why:
-                self._damaged(f"{place} is not a record of a run ({why}); it is left out.")
+                place = f"The record {id_in(line) or 'without an id'} in {self.path}"
+                if isinstance(why, OtherSchema):
+                    self._damaged(why.sentence(place))
+                else:
+                    self._damaged(f"{place} is not a record of a run ({why}); it is left out.")
         measured = self._measurements(reader, prefix, read)
         histories, sizes = (reader.table(f"{prefix}{name}") if tables else {} for name in TABLES)
         return {

@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
+
 from dwfbench.runs.record import Record
 
 VARYING = {"seed", "strength", "compression"}
@@ -28,4 +30,10 @@ def curve_settings(record: Record) -> dict[str, Any]:
 
 def curve_key(record: Record) -> str:
     """A hash of the settings that make a curve."""
-    return hashlib.sha256(json.dumps(curve_settings(record), sort_keys=True, default=str).encode()).hexdigest()[:8]
+    tuned = record.provenance.tuned
+    if tuned is None or tuned.study is None:  # most are, and ten thousand are labelled at once
+        along = msgspec.structs.replace(record.spec, seed=0, strength=None, compression=None)
+        content = msgspec.json.encode((along, record.set), order="sorted")
+    else:
+        content = json.dumps(curve_settings(record), sort_keys=True, default=str).encode()
+    return hashlib.sha256(content).hexdigest()[:8]

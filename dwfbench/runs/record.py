@@ -2,16 +2,16 @@
 
 The trainer builds these types, the readers use their attributes, and ``docs/record.schema.json`` is made of them
 (``python -m dwfbench.runs.record FILE``). The files may have been edited, damaged, or made by somebody else: what they
-hold becomes one of these types here and nowhere else, or is refused with half a sentence, so that no reader has to look
-twice. A field with a default may be absent, as in files of earlier versions; fields that are not named here are not
-read.
+hold becomes one of these types in ``decode`` and nowhere else, or is refused with half a sentence, so that no reader
+has to look twice. A field with a default may be absent, as in files of earlier versions; fields that are not named here
+are not read.
 """
 
 import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -25,8 +25,10 @@ MEASUREMENT_SCHEMA = 1
 LARGEST = 1e300  # of a number, so that a mean of such numbers is one, too
 WHOLE = 2**63 - 1
 
-Text = Annotated[str, Meta(pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff])")]
+Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)")]
 """Without control characters and halves of surrogate pairs, which fit neither into a table nor into UTF-8."""
+RUN_ID = re.compile(r"[0-9a-f]{12}")
+RunId = Annotated[str, Meta(pattern=rf"^{RUN_ID.pattern}$(?!\n)")]
 MethodName = Annotated[str, Meta(pattern=r"^[\w.-]+(@[0-9a-f]{12})?$(?!\n)")]
 ModelName = Annotated[str, Meta(pattern=r"^(?![\s\S]*\.py:\w)([\w.-]+(@[0-9a-f]{12})?|\w+(\.\w+)*:\w+)$(?!\n)")]
 """Not file.py:callable, the form of a command line, which would run the file."""
@@ -49,7 +51,7 @@ STATUSES = ("ok", "diverged", "failed")
 # ---------------------------------------------------------------- runs
 
 
-class Settings(Struct, frozen=True, kw_only=True):
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a run as its record has them: the fields of RunSpec, with all options of the method.
 
     Methods, options and values may be ones that this version does not know; ranges are RunSpec's matter.
@@ -87,16 +89,6 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 SETTINGS = tuple(name for name in Settings.__struct_fields__ if name != "others")
-
-ADDED_OPTIONS: dict[str, dict[str, Any]] = {
-    "dwf": {"group": "none", "finetune_epochs": 0, "finetune_lr": 0.1},
-    **{
-        name: {"distribution": "global"}
-        for name in ("grasp", "imp", "lamp", "magnitude", "powerprop", "snip", "synflow")
-    },
-    **{name: {"distribution": "erk"} for name in ("rigl", "set")},
-}
-"""Options that records of a method may not know, with what they were run with."""
 
 
 class Layer(Struct, frozen=True, kw_only=True):
@@ -159,7 +151,7 @@ class Written(Struct, frozen=True, kw_only=True):
     """
 
     schema: int = SCHEMA
-    id: str
+    id: RunId
     label: Text
     knob: Knob | None
     spec: Settings
@@ -188,8 +180,6 @@ class Written(Struct, frozen=True, kw_only=True):
 
 
 STORED = Written.__struct_fields__
-NEEDED = ("compression", "layers", "thresholds", "provenance")
-"""What the file of a run that ended well has."""
 OF_FAILURES = (
     *("schema", "id", "label", "knob", "spec", "status", "error"),
     *("extra_passes", "seconds", "overhead_seconds", "peak_memory_bytes", "provenance"),
@@ -268,15 +258,8 @@ class Record(Written, frozen=True, kw_only=True):
         return getattr(self.spec, self.knob) if self.knob else None
 
     def settings(self) -> dict[str, Any]:
-        """What makes runs differ, by name: the settings, and the set where sets are told apart.
-
-        What a study chose for the compression of this run it may have chosen otherwise for others of its curve: its id
-        stands for all that.
-        """
-        named, tuned = self.spec.to_dict(), self.provenance.tuned
-        if tuned is not None and tuned.targets:
-            named = {name: value for name, value in named.items() if name not in tuned.values} | {"study": tuned.study}
-            named["options"] = {name: value for name, value in named["options"].items() if name not in tuned.values}
+        """What makes runs differ, by name: the settings, and the set where sets are told apart."""
+        named = self.spec.to_dict()
         return named if self.set is None else named | {"set": self.set}
 
 
@@ -315,102 +298,6 @@ class Study(Struct, frozen=True, kw_only=True):
     @property
     def winner(self) -> Trial:
         return self.trials[self.best]
-
-
-# ---------------------------------------------------------------- from JSON
-
-
-class Fault(ValueError):
-    """Why JSON is not what it should be, as half a sentence."""
-
-
-Type = TypeVar("Type")
-
-
-def record_of(content: Any, run_id: str) -> Record:
-    """The record of the run ``run_id``. Raises Fault where the JSON is none that readers can rely on."""
-    if type(content) is not dict:
-        raise Fault("it is no table")
-    if content.get("id") != run_id:
-        raise Fault("its id is not the name of its folder")
-    status = content.get("status")
-    if not (type(status) is str and status in STATUSES):
-        raise Fault(f"its status is none of {', '.join(STATUSES)}")
-    known = {name: content[name] for name in STORED if name in content}
-    if "spec" in known:
-        known["spec"] = _told_from_others(known["spec"])
-    record = converted(known, Record)
-    if record.knob and record.knob_value is None:
-        raise Fault(f"its spec has no {record.knob}")
-    if status == "ok":
-        if absent := next((name for name in NEEDED if name not in content), None):
-            raise Fault(f"it has no {absent}")
-        if record.compression is None:
-            raise Fault("its compression is damaged")
-        if record.provenance.data_checksum is None:
-            raise Fault("its provenance is damaged")
-    return record
-
-
-def _told_from_others(spec: Any) -> Any:
-    """Settings with those that this version does not know in a table of their own, and with the options of later."""
-    if type(spec) is not dict:
-        return spec
-    told = {name: spec[name] for name in SETTINGS if name in spec}
-    if len(told) < len(spec):
-        told["others"] = {name: value for name, value in spec.items() if name not in told}
-    method, options = spec.get("method"), spec.get("options")
-    if type(method) is str and method in ADDED_OPTIONS and type(options) is dict:
-        told["options"] = ADDED_OPTIONS[method] | options
-    return told
-
-
-def study_of(content: Any) -> Study:
-    """A tuning study. Raises Fault where the JSON is none."""
-    study = converted(content, Study)
-    if study.best >= len(study.trials):
-        raise Fault("its best trial is none of its trials")
-    if any(winner is not None and winner >= len(study.trials) for winner in study.winners):
-        raise Fault("a winner is none of its trials")
-    if {len(study.winners), *(len(trial.scores) for trial in study.trials)} != {len(study.targets)}:
-        raise Fault("its scores are not those of its targets")
-    return study
-
-
-def measurement_of(content: Any) -> Measurement:
-    """A measurement of a network's forms. Raises Fault where the JSON is none, or one of another version."""
-    measurement = converted(content, Measurement)
-    rows = [(row.form, row.batch) for row in measurement.latency]
-    if not {form for form, _ in rows} <= measurement.forms.keys() or len(set(rows)) < len(rows):
-        raise Fault("its latency is damaged")
-    if measurement.schema != MEASUREMENT_SCHEMA:
-        raise Fault("it is of another schema")
-    return measurement
-
-
-def converted(content: Any, wanted: type[Type]) -> Type:
-    """JSON as one of the types above. Raises Fault."""
-    if type(content) is not dict:
-        raise Fault("it is no table")
-    try:
-        return msgspec.convert(content, wanted)
-    except msgspec.ValidationError as error:
-        raise Fault(_half_a_sentence(str(error))) from None
-    except UnicodeError:
-        raise Fault("a name in it is damaged") from None
-
-
-def _half_a_sentence(error: str) -> str:
-    """What msgspec says, in our words: it names the absent field, and the way to the field that is wrong."""
-    absent = re.search(r"missing required field `(\w+)`", error)
-    way = re.search(r"`\$\.(\w+)(?:\.(\w+))?", error)
-    if way is None:
-        return f"it has no {absent[1]}" if absent else "it is damaged"
-    outer, inner = way.groups()
-    if outer == "spec" and absent:
-        return f"in its spec, it has no {absent[1]}"
-    known = outer == "spec" and inner in SETTINGS
-    return f"in its spec, its {inner} is damaged" if known else f"its {outer} is damaged"
 
 
 # ---------------------------------------------------------------- to JSON

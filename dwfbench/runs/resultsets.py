@@ -6,7 +6,6 @@ comparison shows both curves, told apart by their sets' labels, and ``pack`` ref
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from dwfbench.base import files
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import archive
 from dwfbench.runs import claims as claims_file
@@ -23,7 +23,7 @@ from dwfbench.runs.archive import Archive, Part
 from dwfbench.runs.claims import Claim
 from dwfbench.runs.curve import curve_key
 from dwfbench.runs.record import Record, Study
-from dwfbench.runs.store import Entry, Store, write_file
+from dwfbench.runs.store import Entry, Store
 
 OUTCOME = (
     *("test_accuracy", "test_loss", "val_accuracy", "dense_equivalent_accuracy"),
@@ -198,7 +198,7 @@ def _disagree(sets: Iterable[Mapping[str, Record]]) -> bool:
 def _chosen(runs: Mapping[str, Record]) -> frozenset[str]:
     """What tuning chose for these runs."""
     tuned = (run.provenance.tuned for run in runs.values())
-    return frozenset(json.dumps(one.values, sort_keys=True) for one in tuned if one is not None)
+    return frozenset(repr(sorted(one.values.items())) for one in tuned if one is not None)
 
 
 def agree(one: Record, other: Record) -> bool:
@@ -255,7 +255,7 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
             if (third := _add(own, apart)) is not None:
                 raise UsageError(f"{_disagreement(own, third, source)}, in the part {source.name}; give another label.")
     archive.write(parts, target)
-    write_file(target.with_suffix(".csv"), summary(parts).encode())
+    files.write(target.with_suffix(".csv"), summary(parts).encode())
     return parts, damaged
 
 

@@ -1,37 +1,30 @@
 """Run records on disk: ``runs/<id>/`` for finished runs, ``failed/<id>/`` for those that diverged or failed.
 
 A folder holds ``run.json`` (the record), ``history.csv``, ``weights.csv`` (how large the weights are, over the epochs)
-and, if asked, ``model.safetensors``. Every file is written
-under a temporary name beside its place and renamed, ``run.json`` last: a run exists once its ``run.json`` does, and
-no crash leaves half of one. Reading executes nothing (JSON, CSV, safetensors), and what was read is what ``record``
-says a record is. A record of another schema is refused by name, and never replaced.
+and, if asked, ``model.safetensors``. Every file is written under a temporary name beside its place and renamed,
+``run.json`` last: a run exists once its ``run.json`` does, and no crash leaves half of one. Reading executes nothing
+(JSON, CSV, safetensors), and what was read is what ``record`` says a record is. A record of another schema is refused
+by name, and never replaced.
 """
 
-import csv
 import gc
-import io
-import itertools
 import json
-import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import msgspec
-
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
-from dwfbench.runs import record as records
-from dwfbench.runs.record import HISTORY, LARGEST, Fault, HistoryRow, Measurement, Record, Sizes, Study, Written
-from dwfbench.runs.spec import SCHEMA
+from dwfbench.base.files import json_bytes, replace, write_json
+from dwfbench.runs.decode import Fault, OtherSchema, measurement_of, record_from, study_of
+from dwfbench.runs.history import history_text, weights_text, with_tables
+from dwfbench.runs.record import RUN_ID, Measurement, Record, Study, Written, content_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RUN_ID = re.compile(r"[0-9a-f]{12}")
 ROOM = 100_000
 """Bytes: about what a run's record, history and weights.csv need, and must be there before training."""
 TUNING = "tuning"
@@ -40,19 +33,19 @@ MEASUREMENT = "measure.json"
 Type = TypeVar("Type")
 
 
-class OtherSchema(UsageError):
-    """A record that another version of dwfbench wrote."""
-
-
 class Entry(NamedTuple):
     """A run with all that is stored of it: its record and the JSON that this was read from, which may say more to
     another version; the texts of its tables, empty for none; the JSON of its measurement."""
 
     record: Record
-    content: dict[str, Any]
+    source: bytes
     history: str = ""
     weights: str = ""
     measurement: dict[str, Any] | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return json.loads(self.source)
 
 
 @contextmanager
@@ -98,7 +91,9 @@ class Store:
 
         Raises UsageError for a record of another schema: to train the run again would replace it.
         """
-        entries = (self._read(self.folder / place / run_id) for place in ("runs", "failed"))
+        if not RUN_ID.fullmatch(run_id):
+            return None
+        entries = (self._read(place, run_id) for place in ("runs", "failed"))
         return next((entry.record for entry in entries if entry is not None), None)
 
     def status(self, run_id: str) -> str | None:
@@ -111,9 +106,9 @@ class Store:
         folder = self._folder(record)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            replace(folder / "history.csv", _csv(history).encode())
+            replace(folder / "history.csv", history_text(history).encode())
             if history and "sizes" in history[0]:
-                replace(folder / "weights.csv", _sizes(history).encode())
+                replace(folder / "weights.csv", weights_text(history).encode())
             if state is not None:
                 from safetensors.torch import save
 
@@ -121,7 +116,7 @@ class Store:
                     folder / "model.safetensors",
                     save({name: value.contiguous() for name, value in state.items()}),
                 )
-            replace(folder / "run.json", _json(records.content_of(record)))
+            replace(folder / "run.json", json_bytes(content_of(record)))
             for left in folder.glob(".*.tmp"):  # by a process that was killed while it wrote
                 left.unlink(missing_ok=True)
         except OSError as error:
@@ -147,12 +142,10 @@ class Store:
         for entry in self._entries():
             folder = self._folder(entry.record)
             measured = self._measurement(folder)
-            found[entry.record.id] = Entry(
-                entry.record,
-                entry.content,
-                _text(folder / "history.csv"),
-                _text(folder / "weights.csv"),
-                None if measured is None else measured[0],
+            found[entry.record.id] = entry._replace(
+                history=_text(folder / "history.csv"),
+                weights=_text(folder / "weights.csv"),
+                measurement=None if measured is None else measured[0],
             )
         return found
 
@@ -164,8 +157,8 @@ class Store:
                 if run_id in seen:
                     continue
                 try:
-                    entry = self._read(self.folder / place / run_id)
-                except OtherSchema as error:
+                    entry = self._read(place, run_id)
+                except UsageError as error:
                     self.damaged.append(str(error))
                     continue
                 if entry is not None:
@@ -189,7 +182,7 @@ class Store:
         folder = self._folder(entry.record)
         for name, text in (("history.csv", entry.history), ("weights.csv", entry.weights)):
             if text:
-                write_file(folder / name, text.encode())
+                files.write(folder / name, text.encode())
         if entry.measurement is not None:
             write_json(folder / MEASUREMENT, entry.measurement)
         write_json(folder / "run.json", entry.content)
@@ -209,7 +202,7 @@ class Store:
         """The same, each with the JSON that it was read from."""
         studies = []
         for path in sorted((self.folder / TUNING / "studies").glob("*.json")):
-            entry = read_json(path, records.study_of)
+            entry = read_json(path, study_of)
             if entry is None:
                 self._damaged(f"{path} is not a readable tuning study; it is left out.")
             else:
@@ -220,44 +213,30 @@ class Store:
         path = folder / MEASUREMENT
         if not os.path.lexists(path):
             return None
-        measured = read_json(path, records.measurement_of)
+        measured = read_json(path, measurement_of)
         if measured is None:
             self._damaged(f"{path} is not a readable measurement; `dwfbench measure {folder.name}` makes it again.")
         return measured
 
-    def _read(self, folder: Path) -> Entry | None:
-        """The record in a folder and its JSON."""
-        path = folder / "run.json"
-        if not RUN_ID.fullmatch(folder.name):
-            return None
+    def _read(self, place: str, run_id: str) -> Entry | None:
+        """The record of a run in ``runs`` or ``failed``. Raises UsageError for one of another schema."""
+        path = os.path.join(self.folder, place, run_id, "run.json")
         try:
-            content = json.loads(files.text(path, files.MOST_JSON))
+            source = files.content(path, files.MOST_JSON)
+            return Entry(record_from(source, run_id), source)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            self._damaged(f"{path} is not a readable record ({why}); `dwfbench run` trains it again.")
-            return None
-        check_schema(content, path)
-        try:
-            return Entry(records.record_of(content, folder.name), content)
+        except OtherSchema as other:
+            raise UsageError(other.sentence(path)) from None
         except Fault as why:
             self._damaged(f"{path} is not a record of this run ({why}); `dwfbench run` trains it again.")
-            return None
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            self._damaged(f"{path} is not a readable record ({said}); `dwfbench run` trains it again.")
+        return None
 
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
-
-
-def check_schema(record: Any, place: Path | str) -> None:
-    """Raises OtherSchema for a record that another version wrote."""
-    schema = record.get("schema") if isinstance(record, dict) else SCHEMA
-    if type(schema) is not int or schema != SCHEMA:
-        written = f"a record of schema {schema}" if type(schema) is int else "a record without a schema"
-        raise OtherSchema(
-            f"{place} is {written}, and this version of dwfbench reads schema {SCHEMA}; read it with the version "
-            "that wrote it, and choose another folder with --results for new runs."
-        )
 
 
 def read_json(path: Path, made: Callable[[Any], Type]) -> tuple[dict[str, Any], Type] | None:
@@ -267,29 +246,6 @@ def read_json(path: Path, made: Callable[[Any], Type]) -> tuple[dict[str, Any], 
         return content, made(content)
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def with_tables(
-    record: Record, history: str | None, weights: str | None, measurement: Measurement | None = None
-) -> Record:
-    """A record with the rows of its tables, given as CSV texts, and with its measurement.
-
-    A damaged table has no rows: the record counts without it. None leaves a table out.
-    """
-    return msgspec.structs.replace(
-        record,
-        history=None if history is None else [HistoryRow(**_known(row)) for row in _rows(history)],
-        weights=None if weights is None else [_counted(row) for row in _rows(weights) if _counts(row)],
-        measurement=measurement,
-    )
-
-
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in HISTORY if name in row}
-
-
-def _counted(row: dict[str, Any]) -> Sizes:
-    return Sizes(epoch=row["epoch"], sizes={name: count for name, count in row.items() if name != "epoch"})
 
 
 def _text(path: Path) -> str:
@@ -306,86 +262,3 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is either wholly there or not: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """A file beside the records, parent folders included. UsageError when it cannot be written."""
-    write_file(path, _json(value))
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(finite(value), indent=1, allow_nan=False) + "\n").encode()
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """The same with any content."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, content)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror or error}).") from None
-
-
-def finite(value: Any) -> Any:
-    """JSON has no infinity or NaN: they become null."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(history: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for row in history:  # nine digits are a float32's, and tell the CR of one zero among a hundred million weights
-        writer.writerow({key: f"{v:.9g}" if isinstance(v, float) else v for key, v in row.items()})
-    return text.getvalue()
-
-
-def _sizes(history: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ("epoch", *history[0]["sizes"]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"epoch": row["epoch"], **row["sizes"]} for row in history)
-    return text.getvalue()
-
-
-def _rows(table: str) -> list[dict]:
-    """Rows of finite numbers by epoch; what is blank or infinite is None. A damaged table is empty."""
-    try:
-        reader = csv.DictReader(io.StringIO(table, newline=""), strict=True)
-        rows: list[dict[str, Any]] = [
-            {name: float(cell) if cell else None for name, cell in row.items()} for row in reader
-        ]
-        rows = [{name: v if v is None or abs(v) < LARGEST else None for name, v in row.items()} for row in rows]
-        return [{**row, "epoch": int(row["epoch"])} for row in rows if row.get("epoch") is not None]
-    except (ValueError, TypeError, csv.Error):
-        return []
-
-
-def _counts(row: dict) -> bool:
-    """Whether a row of weights.csv has numbers of weights, not all zero, in bins from "zero" upwards."""
-    _, *bins = row
-    counts = [row[name] for name in bins]
-    if bins[:1] != ["zero"] or not all(count is not None and count >= 0 for count in counts) or not sum(counts):
-        return False
-    try:
-        ends = [float(name) for name in bins[1:]]
-    except ValueError:
-        return False
-    return all(low < high for low, high in itertools.pairwise([-math.inf, *ends, math.inf]))

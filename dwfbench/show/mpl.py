@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.store import replace
+from dwfbench.base.files import replace
 from dwfbench.show import style
 from dwfbench.show.drawing import (
     Arrows,

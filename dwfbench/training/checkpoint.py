@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from dwfbench.base import files
-from dwfbench.runs.store import replace
+from dwfbench.base.files import replace
 
 MOST = 1 << 40
 """Bytes of a checkpoint: what is larger is none."""

@@ -10,7 +10,7 @@ from dwfbench.analysis import latency
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy import measure
-from dwfbench.runs.record import measurement_of
+from dwfbench.runs.decode import measurement_of
 from dwfbench.runs.store import Store
 from dwfbench.show import tables
 from dwfbench.show.drawing import Line, Points

@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.files import write_json
 from dwfbench.data import dataset as data
 from dwfbench.experiments import plan, tune, tuned
-from dwfbench.runs.record import Origin, study_of
-from dwfbench.runs.store import Store, write_json
+from dwfbench.runs.decode import study_of
+from dwfbench.runs.record import Origin
+from dwfbench.runs.store import Store
 from tests.experiments.test_run import CPU, SHORT, Listener
 from tests.fuzz import seeds
 

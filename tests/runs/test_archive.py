@@ -10,7 +10,7 @@ import pytest
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import archive, resultsets
-from dwfbench.runs.record import study_of
+from dwfbench.runs.decode import study_of
 from dwfbench.runs.resultsets import Source, sources
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store

@@ -11,7 +11,7 @@ import pytest
 from dwfbench.analysis import cautions
 from dwfbench.analysis.resultset import ResultSet, counted_at
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.record import study_of
+from dwfbench.runs.decode import study_of
 from dwfbench.runs.store import Store
 from dwfbench.show import looks, report, style
 from tests.records import changed, typed

@@ -18,8 +18,8 @@ from dwfbench import __version__
 from dwfbench.analysis import cautions, curves
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
+from dwfbench.base.files import replace
 from dwfbench.runs.record import Study
-from dwfbench.runs.store import replace
 from dwfbench.show import looks, tables, vega
 from dwfbench.show.figures import figures
 from dwfbench.show.report import charts, grids, provenance
