@@ -111,6 +111,8 @@ class ResultSet:
         """Of these results the ones of the named data sets, models and methods, labelled as among all; None lets
         everything through.
         """
+        if dataset is model is method is None:
+            return self
         chosen = ResultSet(filter_records(self.records.values(), dataset, model, method), self.studies, self.claimed)
         chosen._labelled = self._labelled[self._labelled["id"].isin(chosen.records.keys())]
         return chosen
