@@ -1,7 +1,7 @@
 """A sparse network as files that others can use, each checked against the network before it is kept.
 
 - dense: ``model.safetensors``, the state dict, zeros included
-- sparse: ``model.sparse.safetensors``, the same without the zeros, for ``sparsefile.load_sparse``
+- sparse: ``model.sparse.safetensors``, the same with its matrices in CSR form (``sparsefile``), without the zeros
 - onnx: ``model.onnx``, with a free batch size, the weights within
 - compact: the network without dead neurons and channels (``compact.compact``): ``compact.pt2``, the whole program, for
   ``torch.export.load(path).module()``, which needs neither dwfbench nor the network's code; ``compact.safetensors``,

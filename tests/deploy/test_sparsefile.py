@@ -1,16 +1,14 @@
-"""Sparse files: the layouts by hand, what comes back, and files that lie."""
-
-import json
+"""Sparse files: their parts by hand and by scipy, what comes back, and files that lie."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from scipy.sparse import csr_array
 
 from dwfbench.base.errors import UsageError
-from dwfbench.deploy.sparsefile import FORMAT, load_sparse, packed, save_sparse, sparse_bytes, unpacked
+from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
 
 
 def single(shape, places):
@@ -20,139 +18,122 @@ def single(shape, places):
     return tensor
 
 
-def index_of(path):
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()[FORMAT])
+def written(path, state):
+    path.write_bytes(sparse_bytes(state))
+    return path
 
 
-def test_bits_by_hand():
-    bits = torch.tensor([1, 0, 1, 0, 0, 0, 0, 0, 0, 1]).bool()
-    assert packed(bits).tolist() == [5, 2]
-    assert unpacked(packed(bits), 10).equal(bits)
-
-
-def test_layouts_by_hand(tmp_path):
-    path = tmp_path / "sparse.safetensors"
+def test_parts_by_hand(tmp_path):
     state = {
-        "few": single((3, 400), [1, 2, 801]),  # bitmask 150 + 12 bytes, csr 16 + 6 + 12
-        "some": single((2, 2, 2), [0, 3]),  # bitmask 1 + 8 bytes, csr 12 + 4 + 8
-        "full": torch.ones(2, 3),
+        "few": single((3, 4, 100), [1, 2, 801]),  # 12 + 12 + 16 + 24 bytes
+        "half": torch.eye(2).repeat(1, 2),  # 32 bytes, fewer than 16 + 16 + 12 + 16
         "bias": torch.zeros(7),
         "count": torch.tensor(3),
     }
-    save_sparse(state, path)
-    layouts = {name: entry["layout"] for name, entry in index_of(path).items()}
-    assert layouts == {"few": "csr", "some": "bitmask", "full": "dense", "bias": "dense", "count": "dense"}
-    stored = load_file(path)
-    assert stored["few#rows"].tolist() == [0, 2, 2, 3]
-    assert stored["few#columns"].tolist() == [1, 2, 1]
-    assert stored["few#columns"].dtype == torch.int16
-    assert stored["few#values"].tolist() == [1, 2, 3]
-    assert stored["some#mask"].tolist() == [0b1001]
-    assert stored["some#values"].tolist() == [1, 2]
-    again = load_sparse(path)
-    assert list(again) == list(state)
+    stored = load_file(written(tmp_path / "x", state))
+    assert stored.keys() == {"few.values", "few.indices", "few.indptr", "few.shape", "half", "bias", "count"}
+    assert stored["few.values"].tolist() == [1, 2, 3]
+    assert stored["few.indices"].tolist() == [1, 2, 1]
+    assert stored["few.indptr"].tolist() == [0, 2, 2, 3]
+    assert stored["few.shape"].tolist() == [3, 4, 100]
+    again = load_sparse(tmp_path / "x")
+    assert again.keys() == state.keys()
     assert all(again[name].equal(value) and again[name].dtype == value.dtype for name, value in state.items())
 
 
-def test_wide_matrices_have_wider_indices(tmp_path):
-    state = {"wide": single((2, 40_000), [39_999, 40_001])}
-    save_sparse(state, tmp_path / "x")
-    assert load_file(tmp_path / "x")["wide#columns"].dtype == torch.int32
-    assert load_sparse(tmp_path / "x")["wide"].equal(state["wide"])
+def test_scipy_makes_the_matrix_of_the_parts(tmp_path):
+    matrix = single((5, 300), [0, 7, 299, 650, 1499])
+    stored = load_file(written(tmp_path / "x", {"w": matrix}))
+    values, indices, indptr, shape = (stored[f"w.{part}"].numpy() for part in ("values", "indices", "indptr", "shape"))
+    scipys = csr_array((values, indices, indptr), shape)
+    scipys.check_format(full_check=True)
+    assert (scipys.toarray() == matrix.numpy()).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     shape=st.lists(st.integers(0, 40), min_size=0, max_size=3),
     density=st.sampled_from([0, 0.01, 0.2, 1]),
-    kind=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int32, torch.complex64]),
     seed=st.integers(0, 99),
 )
-def test_what_is_saved_comes_back(tmp_path_factory, shape, density, kind, seed):
+def test_what_is_saved_comes_back(tmp_path_factory, shape, density, dtype, seed):
     random = torch.Generator().manual_seed(seed)
-    tensor = torch.randn(shape, generator=random) * (torch.rand(shape, generator=random) < density)
-    path = tmp_path_factory.getbasetemp() / "sparse.safetensors"
-    save_sparse({"x": tensor.to(kind)}, path)
-    again = load_sparse(path)["x"]
-    assert again.dtype == kind
-    assert again.equal(tensor.to(kind))
+    tensor = (torch.randn(shape, generator=random) * (torch.rand(shape, generator=random) < density)).to(dtype)
+    again = load_sparse(written(tmp_path_factory.getbasetemp() / "sparse", {"x": tensor}))["x"]
+    assert again.dtype == dtype
+    assert again.equal(tensor)
 
 
 def test_bytes_do_not_change_and_values_of_all_kinds_survive(tmp_path):
-    state = {"x": torch.tensor([[-0.0, float("inf"), 0.0, 0.0]] * 8), "y": torch.zeros(3, 3).t()}
+    state = {"x": torch.tensor([[-0.0, float("inf"), 0.0, 0.0] * 9] * 8), "y": torch.zeros(3, 3).t()}
     assert sparse_bytes(state) == sparse_bytes(state)
-    save_sparse(state, tmp_path / "x")
-    assert load_sparse(tmp_path / "x")["x"].equal(state["x"])
+    assert load_sparse(written(tmp_path / "x", state))["x"].equal(state["x"])
 
 
-def lying(entry=None, **tensors):
-    """Metadata and tensors of a file with one csr tensor (2, 400), changed."""
-    given = {
-        "rows": torch.tensor([0, 1, 2], dtype=torch.int32),
-        "columns": torch.tensor([5, 3], dtype=torch.int16),
-        "values": torch.ones(2),
-    }
-    stored = {f"w#{name}": value for name, value in {**given, **tensors}.items() if value is not None}
-    return {FORMAT: json.dumps({"w": {"layout": "csr", "shape": [2, 400], **(entry or {})}})}, stored
+def test_names_that_are_those_of_parts_stay_what_they_are_or_are_refused(tmp_path):
+    state = {"indices": torch.ones(2), "a.values": torch.ones(3), "a.shape": torch.ones(1)}
+    assert load_sparse(written(tmp_path / "x", state)).keys() == state.keys()
+    for name in ("w.values", "w.indptr"):
+        with pytest.raises(UsageError, match="look like parts of others"):
+            sparse_bytes({"w": torch.zeros(9, 99), name: torch.ones(2)})
+    parts = load_file(written(tmp_path / "x", {"w": torch.zeros(9, 99)}))
+    with pytest.raises(UsageError, match="look like parts of others"):
+        sparse_bytes(parts)
 
 
 def ints(*values):
     return torch.tensor(values, dtype=torch.int32)
 
 
+def lying(**tensors):
+    """The tensors of a file with one matrix (2, 400), changed."""
+    truth = {"values": torch.ones(2), "indices": ints(5, 3), "indptr": ints(0, 1, 2), "shape": torch.tensor([2, 400])}
+    return {f"w.{name}": value for name, value in {**truth, **tensors}.items()}
+
+
 LIES = {
-    "no format": ({"format": "pt"}, {"w": torch.ones(1)}, "no entry"),
-    "index is no JSON": ({FORMAT: "{"}, {"w": torch.ones(1)}, "cannot be read"),
-    "index is deep": ({FORMAT: "[" * 100_000}, {"w": torch.ones(1)}, "cannot be read"),
-    "index is a list": ({FORMAT: "[1]"}, {"w": torch.ones(1)}, "no table"),
-    "huge": (*lying({"shape": [2, 2**31 - 1]}), "more than"),
-    "beyond any tensor": (*lying({"shape": [2, 2**63]}), "shape"),
-    "negative": (*lying({"shape": [-2, -400]}), "shape"),
-    "true is no size": (*lying({"shape": [True, 400]}), "shape"),
-    "no shape": (*lying({"shape": None}), "shape"),
-    "unknown layout": (*lying({"layout": "coo"}), "layout"),
-    "unhashable layout": (*lying({"layout": []}), "layout"),
-    "a vector as csr": (*lying({"shape": [800]}), "layout"),
-    "more rows": (*lying({"shape": [3, 400]}), "rows"),
-    "columns beyond": (*lying({"shape": [2, 4]}), "columns"),
-    "columns below": (*lying(columns=ints(-1, 3)), "columns"),
-    "columns missing": (*lying(columns=None), "missing"),
-    "columns too few": (*lying(columns=ints(1)), "columns"),
-    "columns twice": (*lying(rows=ints(0, 2, 2), columns=ints(3, 3)), "rise"),
-    "rows fall": (*lying(rows=ints(0, 3, 2)), "rows"),
-    "rows start late": (*lying(rows=ints(1, 1, 2)), "rows"),
-    "rows end late": (*lying(rows=ints(0, 1, 3)), "rows"),
-    "rows are no integers": (*lying(rows=torch.tensor([0.0, 1.0, 2.0])), "rows"),
-    "mask too short": (*lying({"layout": "bitmask"}, mask=torch.zeros(99, dtype=torch.uint8)), "mask"),
-    "mask of other count": (*lying({"layout": "bitmask"}, mask=torch.zeros(100, dtype=torch.uint8)), "mask"),
-    "dense of another shape": (
-        {FORMAT: json.dumps({"w": {"layout": "dense", "shape": [2]}})},
-        {"w": torch.ones(3)},
-        "shape",
-    ),
+    "huge": (lying(shape=torch.tensor([2, 2**31 - 1])), "more than"),
+    "beyond any tensor": (lying(shape=torch.tensor([2, 2**40])), "shape"),
+    "negative": (lying(shape=torch.tensor([-2, -400])), "shape"),
+    "a vector": (lying(shape=torch.tensor([800])), "shape"),
+    "a number": (lying(shape=torch.tensor(800)), "shape"),
+    "too many axes": (lying(shape=torch.tensor([2, 400] + [1] * 70)), "shape"),
+    "sizes are no integers": (lying(shape=torch.tensor([2.0, 400.0])), "shape"),
+    "values are no numbers": (lying(values=torch.ones(2).bool()), "floating-point"),
+    "values in a table": (lying(values=torch.ones(2, 1)), "one int32 for each"),
+    "more rows": (lying(shape=torch.tensor([3, 400])), "indptr"),
+    "rows fall": (lying(indptr=ints(0, 3, 2)), "indptr"),
+    "rows start late": (lying(indptr=ints(1, 1, 2)), "indptr"),
+    "rows end late": (lying(indptr=ints(0, 1, 3)), "indptr"),
+    "rows are no integers": (lying(indptr=torch.tensor([0.0, 1.0, 2.0])), "int32"),
+    "no rows": (lying(indptr=ints()), "indptr"),
+    "columns beyond": (lying(shape=torch.tensor([2, 4])), "between 0 and 3"),
+    "columns below": (lying(indices=ints(-1, 3)), "between 0 and 399"),
+    "columns too few": (lying(indices=ints(1)), "one int32 for each"),
+    "columns twice": (lying(indptr=ints(0, 2, 2), indices=ints(3, 3)), "rise within"),
+    "columns fall": (lying(indptr=ints(0, 2, 2), indices=ints(3, 2)), "rise within"),
 }
 
 
-def test_the_lies_below_start_from_a_truth(tmp_path):
-    metadata, stored = lying()
-    save_file(stored, tmp_path / "x", metadata)
+def test_the_lies_above_start_from_a_truth(tmp_path):
+    save_file(lying(), tmp_path / "x")
     assert load_sparse(tmp_path / "x")["w"].nonzero().tolist() == [[0, 5], [1, 3]]
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_files_that_lie_are_refused(tmp_path, lie):
-    metadata, stored, said = lie
-    save_file(stored, tmp_path / "x", metadata)
+    stored, said = lie
+    save_file(stored, tmp_path / "x")
     with pytest.raises(UsageError, match=said):
         load_sparse(tmp_path / "x")
 
 
 def test_the_limit_is_the_callers(tmp_path):
-    save_sparse({"x": torch.zeros(100, 100)}, tmp_path / "x")
-    assert load_sparse(tmp_path / "x", 40_000)["x"].shape == (100, 100)
-    with pytest.raises(UsageError, match=r"40,000 bytes, more than the 39,999"):
-        load_sparse(tmp_path / "x", 39_999)
+    written(tmp_path / "x", {"x": torch.zeros(100, 100), "y": torch.ones(10)})
+    assert load_sparse(tmp_path / "x", 40_040)["x"].shape == (100, 100)
+    with pytest.raises(UsageError, match=r"40,040 bytes, more than the 40,039"):
+        load_sparse(tmp_path / "x", 40_039)
 
 
 def test_other_files_are_refused(tmp_path):
@@ -160,7 +141,3 @@ def test_other_files_are_refused(tmp_path):
     for name, said in (("pickle", "not a readable safetensors"), ("absent", "cannot be read")):
         with pytest.raises(UsageError, match=said):
             load_sparse(tmp_path / name)
-    with pytest.raises(UsageError, match="#"):
-        sparse_bytes({"a#b": torch.ones(2)})
-    with pytest.raises(UsageError, match="cannot be written"):
-        save_sparse({}, tmp_path / "no" / "folder")
