@@ -70,7 +70,7 @@ def git(*words: str) -> str:
 def fashion(folder: Path) -> None:
     """Fashion-MNIST from wherever dwfbench finds it, gzipped."""
     folder.mkdir()
-    for path in idx.find("fashion-mnist", dataset.searched()):
+    for path in idx.files_of("fashion-mnist", dataset.searched()):
         if path.suffix == ".gz":
             shutil.copyfile(path, folder / path.name)
         else:

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this": the command line prints it and exits with 2."""
+"""The one exception that means "the user can fix this": the command line prints it and exits with 2; errors as text."""
 
 
 class UsageError(ValueError):
@@ -6,6 +6,17 @@ class UsageError(ValueError):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+def reason(error: BaseException) -> str:
+    """The kind of an error and what it says, on one line."""
+    said = first_line(error)
+    return said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def one_line(text: str) -> str:

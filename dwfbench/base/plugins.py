@@ -21,7 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.text import message
 
 GROUPS = {"method": "dwfbench.methods", "model": "dwfbench.models", "data set": "dwfbench.datasets"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no comma, colon, @ or slash: they mean something in flags
@@ -33,12 +34,7 @@ def tell(sentence: str) -> None:
     """On stderr, once a process."""
     if sentence not in _told:
         _told.add(sentence)
-        print(sentence, file=sys.stderr)
-
-
-def reason(error: BaseException) -> str:
-    """The kind of an error and its text, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message(sentence)
 
 
 # ---------------------------------------------------------------- installed packages

@@ -1,6 +1,30 @@
-"""Numbers as messages, tables and figures show them."""
+"""Texts as messages and tables show them: numbers, rows, and sentences on stderr."""
+
+import sys
+from collections.abc import Collection
 
 
 def short(value: float, digits: int = 3) -> str:
     """So many significant digits, or all before the point where there are more: 0.00123, 1.23, 1234."""
     return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:
+    """Rows, the header first, as lines of padded texts: the columns headed by a word of `left` flush left, the
+    others flush right; None: all flush left. No newline at the end.
+    """
+    return "\n".join("  ".join(row).rstrip() for row in padded(rows, rows[0] if left is None else left))
+
+
+def padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
+    """The same rows with the texts of a column as long as each other."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        width = max(map(len, column))
+        columns.append([text.ljust(width) if column[0] in left else text.rjust(width) for text in column])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def message(sentence: str) -> None:
+    """A sentence for the user, on stderr."""
+    print(sentence, file=sys.stderr)

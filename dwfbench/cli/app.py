@@ -16,6 +16,7 @@ import typer
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.machine import let_threads_sleep
+from dwfbench.base.text import message
 from dwfbench.cli.help import Group, examples
 
 SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -78,10 +79,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     **SETTINGS,
 )
-
-
-def message(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def guarded(command: Callable) -> Callable:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import aligned
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import Command, examples
 from dwfbench.cli.sources import RESULTS, Data, Debug, Results, sets_of
@@ -143,5 +144,8 @@ def doctor(
     from dwfbench.cli import doctor
 
     findings = doctor.examine(results, data_dir, ray)
-    typer.echo(doctor.as_json(findings) if format == "json" else doctor.table(findings))
+    if format == "json":
+        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        typer.echo(aligned([list(doctor.Finding._fields), *map(list, findings)]))
     return SOME_FAILED if any(finding.state == "problem" for finding in findings) else OK

@@ -1,6 +1,6 @@
 """The tables with which commands end."""
 
-from dwfbench.base.text import short
+from dwfbench.base.text import aligned, short
 from dwfbench.runs.record import Record, Study
 
 
@@ -67,12 +67,6 @@ def curve_table(records: list[Record]) -> str:
              record.status, record.id]
         )  # fmt: skip
     return aligned(rows)
-
-
-def aligned(rows: list[list[str]]) -> str:
-    from dwfbench.show import tables
-
-    return tables.aligned(rows)
 
 
 def export_table(manifest: dict) -> str:

@@ -31,7 +31,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.export import Dim
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.files import replace, write_json
 from dwfbench.deploy.compact import compact, layer_sizes, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
@@ -163,8 +163,7 @@ def program_of(network: nn.Module, sample: Tensor) -> torch.export.ExportedProgr
     try:
         return torch.export.export(network, (sample,), dynamic_shapes=BATCH)
     except Exception as error:  # of whatever a network's code does that cannot be exported
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"PyTorch cannot export this network ({type(error).__name__}: {reason}).") from error
+        raise UsageError(f"PyTorch cannot export this network ({reason(error)}).") from error
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:
@@ -188,8 +187,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:
                 verbose=False,
             )
     except Exception as error:  # an operation that ONNX does not have
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"This network cannot be written as ONNX ({type(error).__name__}: {reason}).") from error
+        raise UsageError(f"This network cannot be written as ONNX ({reason(error)}).") from error
     finally:
         quiet.setLevel(level)
     options = onnxruntime.SessionOptions()

@@ -25,7 +25,7 @@ import torch
 
 import dwfbench
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, first_line, reason
 from dwfbench.base.machine import SLEEPING
 from dwfbench.data import dataset as data
 from dwfbench.execution.worker import (
@@ -39,7 +39,6 @@ from dwfbench.execution.worker import (
     Task,
     Worker,
     begin,
-    first_line,
     timed_out,
 )
 from dwfbench.training.checkpoint import Folder, stop
@@ -249,7 +248,7 @@ def outcome(ref: "ray.ObjectRef") -> list[Result] | str:
     except RayTaskError as error:
         if isinstance(error.cause, UsageError):
             raise error.cause from None
-        return f"{type(error.cause).__name__}: {first_line(error.cause)}"
+        return reason(error.cause)
     except RayError as error:
         return f"the worker process or its node died {RETRIES + 1} times ({type(error).__name__})"
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.data import dataset as data
 from dwfbench.methods.contract import Method
 from dwfbench.runs.record import Provenance, Record, Tuned
@@ -176,18 +176,18 @@ class Worker:
             except UsageError:
                 raise
             except Exception as error:  # dealt with below, where the memory that its frames hold is free again
-                reason, kind = first_line(error), type(error).__name__
+                why = reason(error)
                 memory = isinstance(error, torch.OutOfMemoryError)
             self.trainers.clear()
             if compile and self.engine.compile is None and not memory:
                 self.compiler_failed = True
-                listener.note(f"The compiled step failed ({reason}); training without the compiler.")
+                listener.note(f"The compiled step failed ({why}); training without the compiler.")
             elif lanes > 1 and len(left) > 1:
                 lanes = min(lanes, len(left)) // 2
-                listener.note(f"A group of runs failed ({reason}); trying {lanes} at once.")
+                listener.note(f"A group of runs failed ({why}); trying {lanes} at once.")
             else:
                 failed = Trained(left.pop(0))
-                results = {"status": "failed", "error": f"{kind}: {reason}"}
+                results = {"status": "failed", "error": why}
                 yield self.result(failed, task, results, None, compile, started)
 
     def trainer(self, task: Task, compile: bool, listener: Listener) -> loop.Trainer:
@@ -304,7 +304,3 @@ def keep_memory() -> None:
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

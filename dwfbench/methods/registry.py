@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.methods.contract import Method
 from dwfbench.runs.spec import CURVE_KEYS, OWN, nearest, settings
 
@@ -117,7 +117,7 @@ def fault(kind: Any, name: str) -> str | None:
     try:
         kind().label()
     except (Exception, SystemExit) as error:
-        return f"it cannot be made with its defaults ({plugins.reason(error)})"
+        return f"it cannot be made with its defaults ({reason(error)})"
     return None
 
 

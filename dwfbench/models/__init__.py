@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.models.lenet import LeNet5, LeNet300100
 from dwfbench.models.resnet import resnet18, resnet20
 from dwfbench.models.vgg import vgg
@@ -159,7 +159,7 @@ def _build_own(name: str, input_shape: tuple[int, int, int], classes: int) -> nn
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({plugins.reason(error)})") from error
+        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({reason(error)})") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
     _probe(name, model, input_shape, classes)
@@ -179,7 +179,7 @@ def _own(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # somebody's module can fail in any way while it is imported
-        raise UsageError(f"the module of model '{name}' cannot be imported ({plugins.reason(error)})") from error
+        raise UsageError(f"the module of model '{name}' cannot be imported ({reason(error)})") from error
     make = getattr(module, attribute, None)
     if not callable(make):
         raise UsageError(f"model '{name}': module {module_name} has no callable named {attribute}")
@@ -193,7 +193,7 @@ def _probe(name: str, model: nn.Module, input_shape: tuple[int, int, int], class
         with torch.no_grad():
             shape = tuple(model.eval()(torch.zeros(2, *input_shape)).shape)
     except Exception as error:
-        raise UsageError(f"model '{name}' fails on images of shape {input_shape} ({plugins.reason(error)})") from error
+        raise UsageError(f"model '{name}' fails on images of shape {input_shape} ({reason(error)})") from error
     model.train(was_training)
     if shape != (2, classes):
         raise UsageError(f"model '{name}' must map 2 images to logits of shape (2, {classes}), not {shape}")

@@ -5,7 +5,7 @@ Units are those of `curves`: accuracies in percent, their differences in points,
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ from dwfbench.analysis.frames import KEYS, PANEL
 from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import short
+from dwfbench.base.text import aligned, padded, short
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
@@ -270,27 +270,12 @@ def _cell(row: dict, name: str, signed: bool) -> str:
     return text if n == row["Seeds"] else f"{text} (n={n:.0f})"
 
 
-def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:
-    """Rows, the header first, as lines of padded texts: the columns headed by a word of `left` flush left, the
-    others flush right; None: all flush left. No newline at the end.
-    """
-    return "\n".join("  ".join(row).rstrip() for row in _padded(rows, rows[0] if left is None else left))
-
-
-def _padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
-    columns = []
-    for column in zip(*rows, strict=True):
-        width = max(map(len, column))
-        columns.append([text.ljust(width) if column[0] in left else text.rjust(width) for text in column])
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
 def _plain(rows: list[list[str]]) -> str:
     return aligned(rows, WORDS) + "\n"
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    header, *body = _padded([[text.replace("|", r"\|") for text in row] for row in rows], WORDS)
+    header, *body = padded([[text.replace("|", r"\|") for text in row] for row in rows], WORDS)
     rule = [
         "-" * len(text) if name in WORDS else "-" * (len(text) - 1) + ":"
         for text, name in zip(header, rows[0], strict=True)

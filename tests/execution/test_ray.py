@@ -219,10 +219,11 @@ def test_doctor_looks_at_the_nodes(joined):
     assert [(one.state, one.found[:15]) for one in found] == [("ok", "1 CPUs, 0 GPUs,")] * 2
 
 
-def test_doctor_says_that_no_cluster_answers():
+def test_doctor_says_that_no_cluster_answers(tmp_path):
     from dwfbench.cli import doctor
 
-    *_, found = doctor.ray("127.0.0.1:1")
+    findings = doctor.examine(tmp_path, address="127.0.0.1:1")
+    (found,) = [finding for finding in findings if finding.subject == "ray cluster"]
     assert found.state == "problem"
     assert "No Ray cluster answers" in found.found
 

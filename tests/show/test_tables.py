@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dwfbench.analysis import statistics
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import aligned
 from dwfbench.runs.store import Store
 from dwfbench.show import tables
 from tests.analysis.test_curves import curve, dense, panel, record
@@ -266,8 +267,8 @@ def test_captions_name_the_interval_the_reading_the_gap_and_the_order():
 
 def test_columns_are_flush_left_unless_said_otherwise():
     rows = [["name", "n"], ["a", "100"], ["abcdef", "7"]]
-    assert tables.aligned(rows) == "name    n\na       100\nabcdef  7"
-    assert tables.aligned(rows, left=["name"]) == "name      n\na       100\nabcdef    7"
+    assert aligned(rows) == "name    n\na       100\nabcdef  7"
+    assert aligned(rows, left=["name"]) == "name      n\na       100\nabcdef    7"
 
 
 # --- the command

@@ -15,7 +15,8 @@ from urllib.request import urlopen
 
 import numpy as np
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, first_line
+from dwfbench.base.text import message
 
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer; urllib would wait for minutes behind a silent firewall
 PATIENCE = 3  # seconds of silence before a bar appears
@@ -79,14 +80,14 @@ def locate(name: str, places: Places, find: Callable[[Path], Found | None], fetc
     if not places.download:
         raise DataError(f"the files of {name} are not in any of {', '.join(map(str, places.searched))}")
     target = places.target
-    print(f"downloading {name} into {target}", file=sys.stderr)
+    message(f"downloading {name} into {target}")
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         fetch(target)
     except Exception as error:  # URLError, RuntimeError, HTTPException, EOFError...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name} is not on this machine and its download into {target} failed ({reason})") from error
+        why = first_line(error)
+        raise DataError(f"{name} is not on this machine and its download into {target} failed ({why})") from error
     finally:
         socket.setdefaulttimeout(timeout)
     if found := find(target):

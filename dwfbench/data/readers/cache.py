@@ -6,12 +6,14 @@ fails for want of a cache.
 
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from dwfbench.base.errors import first_line
+from dwfbench.base.text import message
 
 VERSION = 1  # of the way images are decoded and resized: another one has other pixels
 WORTH_SECONDS = 0.5  # what is decoded faster than this is not worth a file
@@ -28,8 +30,7 @@ def cached(file: Path, count: int, decode: Callable[[], np.ndarray]) -> np.ndarr
         try:
             return _load(file, count)
         except Exception as error:  # from safetensors' header to a full memory: the way on is the same
-            reason = " ".join(str(error).split()) or type(error).__name__
-            print(f"the cached images in {file} are damaged ({reason}) and are decoded again", file=sys.stderr)
+            message(f"the cached images in {file} are damaged ({first_line(error)}) and are decoded again")
     started = time.monotonic()
     images = decode()
     if time.monotonic() - started >= WORTH_SECONDS:

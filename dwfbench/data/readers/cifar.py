@@ -15,7 +15,7 @@ def read(name: str, places: Places) -> Source:
 
     kind = getattr(datasets, name.upper())
     with remedy():
-        root = locate(name, places, partial(_find, name, kind), lambda target: kind(target, download=True))
+        root = locate(name, places, partial(find, name), lambda target: kind(target, download=True))
         train, test = _part(kind, root, train=True), _part(kind, root, train=False)
     return Source(*_arrays(train), *_arrays(test), classes=len(train.classes))
 
@@ -25,8 +25,11 @@ def _files(kind) -> list[tuple[str, str]]:
     return [*map(tuple, kind.train_list), *map(tuple, kind.test_list), (kind.meta["filename"], kind.meta["md5"])]
 
 
-def _find(name: str, kind, place: Path) -> Path | None:
+def find(name: str, place: Path) -> Path | None:
     """The folder that holds torchvision's folder of the set with all of its files, or None."""
+    from torchvision import datasets
+
+    kind = getattr(datasets, name.upper())
     itself = [place.parent] if place.name == kind.base_folder else []
     for root in (place, place / name, *itself):
         if all(os.path.isfile(root / kind.base_folder / file) for file, _ in _files(kind)):

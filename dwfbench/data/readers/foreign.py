@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import numpy as np
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.data.readers.base import DataError, Places, Source
 
 
@@ -22,7 +22,7 @@ def read(point: EntryPoint, places: Places) -> Source:
     except UsageError:
         raise
     except Exception as error:
-        raise DataError(plugins.broken("data set", point, plugins.reason(error))) from error
+        raise DataError(plugins.broken("data set", point, reason(error))) from error
     if why := fault(found):
         raise DataError(plugins.broken("data set", point, why))
     return found

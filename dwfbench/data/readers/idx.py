@@ -21,16 +21,16 @@ TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMN
 def read(name: str, places: Places) -> Source:
     """The set `name`, plain or gzipped, in torchvision's layout or in a folder of its name. Raises DataError."""
     with remedy(" or install the Debian package dataset-fashion-mnist" if name == "fashion-mnist" else ""):
-        files = find(name, places)
+        files = files_of(name, places)
         train, test = _read_pair(*files[:2]), _read_pair(*files[2:])
         if train[0].shape[1:] != test[0].shape[1:]:
             raise DataError(f"{files[0]} and {files[2]} hold images of different sizes")
     return Source(*train, *test, classes=CLASSES)
 
 
-def find(name: str, places: Places) -> list[Path]:
+def files_of(name: str, places: Places) -> list[Path]:
     """The files of the set `name`: train images, train labels, test images, test labels. Raises DataError."""
-    return locate(name, places, partial(_find, name), partial(_download, name))
+    return locate(name, places, partial(find, name), partial(_download, name))
 
 
 def read_idx(path: str | Path, ndim: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def read_idx(path: str | Path, ndim: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
-def _find(name: str, place: Path) -> list[Path] | None:
+def find(name: str, place: Path) -> list[Path] | None:
     """Train images, train labels, test images, test labels, or None if `place` does not have them all."""
     itself = [place] if place.name == name else []
     for folder in (place / TORCHVISION[name] / "raw", place / name, *itself):

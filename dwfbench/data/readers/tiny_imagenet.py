@@ -21,7 +21,7 @@ LABELS = "val/val_annotations.txt"
 def read(places: Places) -> Source:
     """The set from the extracted folder or, as it lies, from the .zip. Raises DataError."""
     with remedy():
-        path = locate("tiny-imagenet", places, _find, lambda target: fetch(URL, target / ARCHIVE, MD5))
+        path = locate("tiny-imagenet", places, find, lambda target: fetch(URL, target / ARCHIVE, MD5))
     with tree.open_tree(path) as files:
         return listing(files).read(places.cache, None)
 
@@ -61,7 +61,7 @@ def _annotations(files: tree.Tree) -> list[tuple[str, str]]:
     return [(f"val/images/{row[0]}", row[1]) for row in rows]
 
 
-def _find(place: Path) -> Path | None:
+def find(place: Path) -> Path | None:
     """The extracted folder or the archive, whichever `place` has."""
     itself = [place] if place.name == FOLDER else []
     for folder in (place / FOLDER, place / "tiny-imagenet" / FOLDER, *itself):
