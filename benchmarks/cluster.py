@@ -78,17 +78,18 @@ def joined(workers: int) -> Iterator[str]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from dwfbench.execution import ray as cluster
+    from dwfbench.execution.nodes import join
+    from dwfbench.execution.ray import desk_of
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(workers):
             made.add_node(num_cpus=1)
-        cluster.join(made.address)
+        join(made.address)
         yield made.address
     finally:
         ray.shutdown()
-        cluster.desk_of.cache_clear()
+        desk_of.cache_clear()
         made.shutdown()
 
 

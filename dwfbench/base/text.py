@@ -9,6 +9,11 @@ def short(value: float, digits: int = 3) -> str:
     return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
+def knob(name: str | None, value: float | None) -> str:
+    """What a run is turned by: strength 0.001; - without a knob."""
+    return "-" if name is None or value is None else f"{name} {short(value, 4)}"
+
+
 def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:
     """Rows, the header first, as lines of padded texts: the columns headed by a word of `left` flush left, the
     others flush right; None: all flush left. No newline at the end.

@@ -111,11 +111,11 @@ def ray(address: str | None) -> Iterator[Finding]:
     """The nodes of the Ray cluster at an address, and whether their versions are those of here."""
     if address is None:
         return
-    from dwfbench.execution import ray as cluster
+    from dwfbench.execution.nodes import join, nodes, versions
 
-    cluster.join(address)
-    ours = cluster.versions()
-    for node in cluster.nodes():
+    join(address)
+    ours = versions()
+    for node in nodes():
         there = ", ".join(f"{name} {version or 'not installed'}" for name, version in node.versions.items())
         found = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, {there}"
         same = node.versions.items() >= ours.items()

@@ -10,7 +10,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.sources import Data, Debug, Results, sets_of
+from dwfbench.cli.sources import Data, Debug, Results
 from dwfbench.cli.tables import export_table
 from dwfbench.cli.values import names, numbers, one_of
 from dwfbench.runs import resultsets
@@ -46,7 +46,7 @@ def pack(
     Trials and studies of tuning, histories, and measurements go along; stored networks (--save-model) do not. Equal
     records give equal archives. Every command that reads results takes archives as it takes folders.
     """
-    parts, damaged = resultsets.pack(sets_of(sources), output, keep_both)
+    parts, damaged = resultsets.pack(resultsets.sources(sources), output, keep_both)
     for sentence in damaged:
         message(sentence)
     typer.echo(contents(parts, output))
@@ -61,7 +61,7 @@ def unpack(
     debug: Debug = False,
 ) -> int:
     """Make a results folder of an archive, to train on from there. A run that the folder has otherwise is refused."""
-    (source,) = sets_of([archive])
+    (source,) = resultsets.sources([archive])
     if not source.is_archive:
         raise UsageError(f"{source.path} is a folder, not an archive.")
     parts, damaged = resultsets.unpack(source, to)

@@ -11,9 +11,9 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.text import aligned
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.sources import RESULTS, Data, Debug, Results, sets_of
+from dwfbench.cli.sources import RESULTS, Data, Debug, Results
 from dwfbench.cli.values import one_of
-from dwfbench.runs import spec
+from dwfbench.runs import resultsets, spec
 
 app = typer.Typer(**SETTINGS)
 
@@ -50,7 +50,7 @@ def list_(
     if kind == "runs":
         from dwfbench.cli.read import list_runs
 
-        return list_runs(sets_of(results or RESULTS), as_json)
+        return list_runs(resultsets.sources(results or RESULTS), as_json)
     rows = kinds[kind]()
     typer.echo(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
     return OK

@@ -224,9 +224,9 @@ def on_cluster(engine: "Engine", given: Mapping[str, Any]) -> "Engine":
 
     import torch
 
-    from dwfbench.execution import ray as cluster
+    from dwfbench.execution.nodes import connect
 
-    share = cluster.connect(given["ray"], given["cpus_per_group"], given["gpus_per_group"], given["device"])
+    share = connect(given["ray"], given["cpus_per_group"], given["gpus_per_group"], given["device"])
     return replace(engine, device=torch.device("cuda" if share.gpus else "cpu"), threads=share.cpus, cluster=share)
 
 

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dwfbench.base.text import short
+from dwfbench.base.text import knob, short
 from dwfbench.runs.record import Record
 
 PLAIN_INTERVAL = 30.0
@@ -93,8 +93,8 @@ class Reporter:
         curve = self.begun(record.label)
         curve.done += 1
         curve.progress = max(curve.progress, curve.done)
-        knob = "" if record.knob_value is None else f", {record.knob} {short(record.knob_value)}"
-        name = f"{record.label}{knob}, seed {record.spec.seed}"
+        turned = f"{knob(record.knob, record.knob_value)}, " if record.knob else ""
+        name = f"{record.label}, {turned}seed {record.spec.seed}"
         if record.compression is None:
             self.note(f"{name}: {record.status}: {record.error} (run {record.id})")
         elif not self.live:

@@ -13,7 +13,7 @@ from dwfbench.base.files import replace
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
 from dwfbench.cli.options import option, with_flags
-from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, sets_of, stored_records
+from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, stored_records
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import names, numbers, one_of, pair
 from dwfbench.runs import resultsets, spec
@@ -82,7 +82,7 @@ def compare(
         names(method),
         sort,
     )
-    named = sets_of(results)
+    named = resultsets.sources(results)
     stored = ResultSet(stored_records(named, dataset, model, threshold))
     if stored.runs.empty:
         return nothing(named)
@@ -176,7 +176,7 @@ def claims(
     from dwfbench.show import tables, verdicts
 
     one_of(format, "format", tables.FORMATS)
-    named = sets_of(results)
+    named = resultsets.sources(results)
     stored = ResultSet(stored_records(named, dataset, model, threshold), claimed=resultsets.claims(named))
     if stored.runs.empty:
         return nothing(named)
@@ -226,7 +226,7 @@ def plot(
         raise UsageError("--output names the file of one figure; leave it out with all.")
     from dwfbench.analysis.resultset import ResultSet
 
-    named = sets_of(results)
+    named = resultsets.sources(results)
     needs = dict.fromkeys((need for figure in chosen for need in figure.needs), True)
     stored = ResultSet(stored_records(named, dataset, model, threshold, **needs)).only(method=names(method))
     written = [path for figure in chosen for path in draw(figure, stored, output, named)]
@@ -297,7 +297,7 @@ def report(
     from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import report
 
-    named = sets_of(results)
+    named = resultsets.sources(results)
     selection = report.Selection(tuple(results), names(dataset), names(model), names(method), threshold)
     needs = dict.fromkeys((need for figure in figures().values() for need in figure.needs), True)
     stored = ResultSet(stored_records(named, dataset, model, threshold, **needs))

@@ -32,10 +32,6 @@ Cut = Annotated[
 Listed = Annotated[str | None, typer.Option(help="only these, separated by commas", rich_help_panel=STORED)]
 
 
-def sets_of(texts: list[str]) -> list[Source]:
-    return resultsets.sources(texts)
-
-
 def stored_records(
     named: list[Source],
     dataset,

@@ -1,6 +1,6 @@
 """The tables with which commands end."""
 
-from dwfbench.base.text import aligned, short
+from dwfbench.base.text import aligned, knob, short
 from dwfbench.runs.record import Record, Study
 
 
@@ -39,11 +39,11 @@ def plan_table(curves: list, store, force: bool) -> str:
     for curve in curves:
         for one in curve.specs:
             budget = curve.budget(one)
-            knob = f"{curve.method.knob} {short(one.knob, 4)}" if curve.method.knob else "-"
             stored = store.status(one.id) or "no"
             rows.append(
-                [one.id, curve.method.label(), knob, str(one.seed), str(one.epochs), f"{one.lr:g}",
-                 "-" if budget is None else f"{budget:.1f}", f"{stored}, again" if force and stored == "ok" else stored]
+                [one.id, curve.method.label(), knob(curve.method.knob, one.knob), str(one.seed), str(one.epochs),
+                 f"{one.lr:g}", "-" if budget is None else f"{budget:.1f}",
+                 f"{stored}, again" if force and stored == "ok" else stored]
             )  # fmt: skip
     count = len(rows) - 1
     return f"{aligned(rows)}\n\n{count} runs. Decay budget: strength x sum of learning rates / (1 - momentum)."
@@ -60,11 +60,10 @@ def curve_table(records: list[Record]) -> str:
         return "-" if value is None else short(value, 4)
 
     for record in sorted(records, key=lambda record: (record.label, record.spec.seed, record.knob_value or 0)):
-        knob = "-" if record.knob_value is None else f"{record.knob} {short(record.knob_value, 4)}"
         rows.append(
-            [record.label, knob, str(record.spec.seed), ratio(record.compression), percent(record.test_accuracy),
-             percent(record.val_accuracy), ratio(record.effective_compression), f"{record.seconds:.1f}",
-             record.status, record.id]
+            [record.label, knob(record.knob, record.knob_value), str(record.spec.seed), ratio(record.compression),
+             percent(record.test_accuracy), percent(record.val_accuracy), ratio(record.effective_compression),
+             f"{record.seconds:.1f}", record.status, record.id]
         )  # fmt: skip
     return aligned(rows)
 

@@ -16,9 +16,10 @@ from dwfbench.base.errors import UsageError
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
-from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, sets_of, stored_records
+from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, stored_records
 from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
 from dwfbench.cli.values import pair
+from dwfbench.runs import resultsets
 from dwfbench.runs.record import Origin
 from dwfbench.runs.store import Store
 
@@ -198,7 +199,7 @@ def verify(
     Agreement is a test accuracy within 1 point and a compression within 10 %, or within three times the range of the
     same setting's seeds where that is wider. On the same machine and versions the numbers should be equal.
     """
-    named = sets_of(results)
+    named = resultsets.sources(results)
     records = stored_records(named, None, None)
     if model is not None:
         from dwfbench import models

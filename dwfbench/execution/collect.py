@@ -33,6 +33,6 @@ def machine(engine: Engine) -> Machine:
     if engine.cluster is None:
         return Machine.of(engine.device)
 
-    from dwfbench.execution import ray as cluster  # Ray is an extra
+    from dwfbench.execution import nodes  # Ray is an extra
 
-    return cluster.machine(engine.cluster)
+    return nodes.machine(engine.cluster)

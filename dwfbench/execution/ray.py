@@ -7,32 +7,28 @@ Ray is an extra: ``pip install "dwfbench[ray]"``.
 
 import functools
 import hashlib
-import logging
 import math
-import os
 import pickle
 import signal
-import socket
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from importlib import metadata, util
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import dwfbench
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, first_line, reason
-from dwfbench.base.machine import SLEEPING
 from dwfbench.data import dataset as data
+from dwfbench.execution.nodes import on_workers, refuse_others, versions
 from dwfbench.execution.worker import (
     GRACE,
-    Cluster,
     Engine,
-    Machine,
     Outcome,
     Progress,
     Result,
@@ -43,158 +39,11 @@ from dwfbench.execution.worker import (
 )
 from dwfbench.training.checkpoint import Folder, stop
 
-try:
-    import ray
-    from ray.exceptions import RayError, RayTaskError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError:
-    raise UsageError('--ray needs Ray; install it with: pip install "dwfbench[ray]"') from None
-
 RETRIES = 3
 """How often a group is tried again whose process or node has died; then its runs are recorded as failed."""
 
 POLL = 0.2
 """Seconds between two looks at what has come."""
-
-
-# ---------------------------------------------------------------- connecting
-
-
-@dataclass(frozen=True)
-class Node:
-    """A machine of the cluster: what it has, and the versions that a worker there would use, None where absent."""
-
-    name: str
-    cpus: float
-    gpus: float
-    versions: dict[str, str | None]
-
-
-def connect(address: str, cpus: int | None, gpus: float | None, device: str) -> Cluster:
-    """Join the cluster at ``auto`` or ``host:port``; what a group takes of it. ``device`` is auto, cpu or cuda.
-
-    Raises UsageError where no cluster answers, where no node has room for a group, and where a node has other
-    versions of dwfbench or torch than this process: their numbers would not be of one experiment.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"With --ray, --device must be auto, cpu or cuda, not {device!r}: the cluster chooses which.")
-    join(address)
-    found = nodes()
-    if gpus is None:
-        gpus = float(device != "cpu" and any(node.gpus for node in found))
-    if not 0 <= gpus <= 1:
-        raise UsageError(f"--gpus-per-group must be between 0 and 1, not {gpus:g}: a group trains on one GPU.")
-    if (device == "cuda" and not gpus) or (device == "cpu" and gpus):
-        raise UsageError(f"--device {device} and {gpus:g} GPUs per group do not fit together.")
-    share = Cluster(address, cpus or 1, gpus)
-    usable = [node for node in found if node.cpus >= share.cpus and node.gpus >= share.gpus]
-    if not usable:
-        raise UsageError(
-            f"No node of the Ray cluster has the {share.cpus} CPUs and {share.gpus:g} GPUs of a group; "
-            "choose others with --cpus-per-group and --gpus-per-group."
-        )
-    for node in usable:
-        refuse_others(node.name, node.versions, versions())
-    return share
-
-
-def join(address: str) -> None:
-    """Make this process a driver of the cluster, unless it is one. Raises UsageError where none answers."""
-    if "://" in address:
-        raise UsageError(
-            f"--ray takes auto, or host:port of a cluster that this machine belongs to, not {address!r}; "
-            "from elsewhere, submit the command as a Ray job."
-        )
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        if address != "auto":
-            knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, OSError, RuntimeError, ValueError, AssertionError) as error:
-        raise UsageError(
-            f"No Ray cluster answers at {address!r} ({first_line(error)}); start one with `ray start --head`, "
-            "and join it on every other machine with `ray start --address`."
-        ) from None
-
-
-def knock(address: str) -> None:
-    """Raises OSError or ValueError where nothing listens, which takes Ray minutes to find."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ValueError("it is not host:port")
-    socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def nodes() -> list[Node]:
-    """The live machines of the joined cluster, by name."""
-
-    def told() -> dict[str, str | None]:  # sent by value: a worker without dwfbench can run it
-        from importlib import metadata
-
-        try:
-            metadata.version("dwfbench")
-            from dwfbench.execution.ray import versions
-        except (metadata.PackageNotFoundError, ImportError):
-            return {"dwfbench": None}
-        return dict(versions())
-
-    alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeManagerAddress"])
-    remote = on_workers(told, num_cpus=0)
-    refs = [remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
-            for node in alive]  # fmt: skip
-    return [
-        Node(node["NodeManagerHostname"], resources.get("CPU", 0), resources.get("GPU", 0), told)
-        for node, resources, told in zip(alive, (node["Resources"] for node in alive), ray.get(refs), strict=True)
-    ]
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """What must be the same everywhere: torch but for its build, dwfbench with a checksum of its sources."""
-    digest = hashlib.sha256()
-    for folder in source_folders():
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return {
-        "dwfbench": f"{dwfbench.__version__} (sources {digest.hexdigest()[:12]})",
-        "torch": metadata.version("torch").partition("+")[0],
-    }
-
-
-def source_folders() -> list[Path]:
-    """The folders of the packages that dwfbench's own entry points name: its own, and that of the other methods."""
-    names = {point.module.partition(".")[0] for point in metadata.distribution("dwfbench").entry_points}
-    specs = [util.find_spec(name) for name in sorted(names)]
-    return [Path(folder) for spec in specs if spec for folder in spec.submodule_search_locations or ()]
-
-
-def refuse_others(node: str, theirs: Mapping[str, str | None], ours: Mapping[str, str]) -> None:
-    """Raises UsageError for other versions."""
-    for name, version in ours.items():
-        if theirs.get(name) != version:
-            raise UsageError(
-                f"The node {node} has {name} {theirs.get(name) or 'not installed'}, and this process {version}; "
-                "install the same version on all."
-            )
-
-
-@functools.cache
-def machine(cluster: Cluster) -> Machine:
-    """What a group finds on the cluster: asked of one worker."""
-
-    def told() -> Machine:
-        found = Machine.of(torch.device("cuda" if cluster.gpus else "cpu"))
-        return replace(found, memory=int(found.memory * cluster.gpus))
-
-    return ray.get(on_workers(told, num_cpus=cluster.cpus, num_gpus=cluster.gpus).remote())
-
-
-def on_workers(function: Callable, **options: Any) -> Any:
-    """A function for workers, whose threads wait for each other as those of this process do."""
-    waiting = {name: os.environ[name] for name in SLEEPING if name in os.environ}
-    return ray.remote(runtime_env={"env_vars": waiting}, **options)(function)
 
 
 # ---------------------------------------------------------------- the driver

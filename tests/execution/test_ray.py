@@ -102,7 +102,7 @@ def test_a_cluster_gives_the_records_of_one_process(cluster, start, tmp_path):
 def test_a_node_that_is_lost_costs_no_run(cluster, joined, start, uninterrupted, tmp_path):
     from ray.util import placement_group, remove_placement_group
 
-    from dwfbench.execution.ray import join
+    from dwfbench.execution.nodes import join
 
     join(joined)
     taken = placement_group([{"CPU": 1}] * 2, strategy="STRICT_SPREAD")  # both nodes
@@ -139,7 +139,7 @@ def test_a_group_that_hangs_is_ended_and_its_neighbours_are_not(cluster, start, 
 
 
 def test_the_checksum_covers_the_methods_that_dwfbench_finds_by_entry_points():
-    from dwfbench.execution.ray import source_folders
+    from dwfbench.execution.nodes import source_folders
 
     assert [folder.name for folder in source_folders()] == ["baselines", "dwfbench"]
     assert all((folder / "__init__.py").is_file() for folder in source_folders())
@@ -180,7 +180,7 @@ def test_flags_that_cannot_be_are_refused(call, tmp_path, words, sentence):
 
 
 def test_groups_that_fit_nowhere_are_refused(joined):
-    from dwfbench.execution.ray import connect
+    from dwfbench.execution.nodes import connect
 
     for cpus, gpus, device, sentence in [
         (9, None, "auto", "No node of the Ray cluster has the 9 CPUs"),
@@ -194,7 +194,7 @@ def test_groups_that_fit_nowhere_are_refused(joined):
 
 
 def test_nodes_tell_what_they_have_and_run(joined):
-    from dwfbench.execution.ray import join, nodes, versions
+    from dwfbench.execution.nodes import join, nodes, versions
 
     join(joined)
     assert [(node.cpus, node.gpus, node.versions) for node in nodes()] == [(1, 0, versions())] * 2
@@ -203,7 +203,7 @@ def test_nodes_tell_what_they_have_and_run(joined):
 def test_threads_of_workers_wait_as_those_of_the_command(joined, monkeypatch):
     import ray
 
-    from dwfbench.execution.ray import join, on_workers
+    from dwfbench.execution.nodes import join, on_workers
 
     join(joined)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
