@@ -71,20 +71,26 @@ def _place(curve: tuple[str, float, str]) -> tuple:
 
 
 def _variant(colour: str, marker: str, number: int) -> Ink:
-    """The ink of a method's curve of that number among those of one colour: the first eight differ."""
+    """The ink of a method's curve of that number among those of one colour: eight differ, without a marker four."""
     line = number if marker else number + 1
     hollow = (number + number // len(LINES)) % 2
     return Ink(colour, marker, "#ffffff" if hollow else None, LINES[line % len(LINES)])
 
 
 def of_methods(names: Iterable[str]) -> dict[str, Look]:
-    """A look for every method, all different. A method keeps its own, whoever else is drawn, unless another that comes
-    before it by name has the same; a spare one likewise.
+    """A look for every method, all different. A method keeps its own, whoever else is drawn, unless one that comes
+    before it has the same: our own come first, then those of packages by name. So do spare looks, which come last.
     """
     points = plugins.find("method")[0]
-    owned = {name: own(points[name]) if name in points else None for name in sorted(set(names))}
+    owned = {name: own(points[name]) if name in points else None for name in set(names)}
+
+    def rank(name: str) -> tuple[bool, bool, str]:
+        package = points[name].dist if name in points else None
+        return owned[name] is None, package is None or package.name != "dwfbench", name
+
     chosen: dict[str, Look] = {}
-    for name, look in sorted(owned.items(), key=lambda item: (item[1] is None, item[0])):
+    for name in sorted(owned, key=rank):
+        look = owned[name]
         start = zlib.crc32(name.encode("utf-8", "replace")) % len(SPARE)
         choices = [*([look] if look else []), *SPARE[start:], *SPARE[:start]]
         chosen[name] = next((look for look in choices if not _is_taken(look, chosen)), choices[0])

@@ -115,12 +115,12 @@ def test_eight_variants_of_a_method_differ():
 def plugin(tmp_path, monkeypatch):
     """Makes the entry point of a method of a package that cannot be imported, with the look that is given."""
 
-    def make(look, place="theirs_method.py"):
+    def make(look, place="theirs_method.py", name="theirs"):
         path = tmp_path / place
         path.parent.mkdir(exist_ok=True)
         path.write_text(PLUGIN.format(look=look))
-        point = EntryPoint("theirs", f"{place.removesuffix('.py').replace('/', '.')}:Theirs", plugins.GROUPS["method"])
-        known = {**plugins.find("method")[0], "theirs": point}
+        point = EntryPoint(name, f"{place.removesuffix('.py').replace('/', '.')}:Theirs", plugins.GROUPS["method"])
+        known = {**plugins.find("method")[0], name: point}
         monkeypatch.setattr(plugins, "find", lambda kind: (known, {}))
         return point
 
@@ -136,12 +136,13 @@ def test_a_plugin_has_its_own_look_and_is_not_imported(plugin, tmp_path):
     assert looks.of_methods(["theirs"])["theirs"].colours == ("#123456",)
 
 
-def test_a_plugin_gives_way_to_a_method_that_has_the_same_look(plugin):
-    plugin('("#e69f00", "s")')
-    assert looks.of_methods(["theirs"])["theirs"] == looks.Look(("#e69f00",), "s")
-    both = looks.of_methods(["theirs", "l1"])
+@pytest.mark.parametrize("name", ["a", "theirs"])
+def test_a_plugin_gives_way_to_a_method_of_ours_that_has_the_same_look(plugin, name):
+    plugin('("#e69f00", "s")', name=name)
+    assert looks.of_methods([name])[name] == looks.Look(("#e69f00",), "s")
+    both = looks.of_methods([name, "l1"])
     assert both["l1"] == looks.Look(("#e69f00",), "s")
-    assert both["theirs"] in looks.SPARE
+    assert both[name] in looks.SPARE
 
 
 @pytest.mark.parametrize(
