@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from dwfbench.analysis import matched
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import write_json
 from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
-from dwfbench.experiments import knobs, plan, search, targets
+from dwfbench.experiments import knobs, plan, targets
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.methods.registry import create
 from dwfbench.runs.decode import study_of
@@ -252,21 +253,12 @@ def mean(numbers: Iterable[float | None]) -> float | None:
 
 
 def height(points: Sequence[tuple[float, float]], target: float, gap: float, knob: str | None) -> float | None:
-    """Accuracy of one seed's (CR, accuracy) points at a target, linear in log CR between two at most ``gap`` apart.
+    """Accuracy of one seed's (CR, accuracy) points at a target, between two that are near enough; else None.
 
-    None where there are no such two. A dense network, which has no knob, counts as it is.
+    A dense network, which has no knob, counts as it is.
     """
-    merged: dict[float, list[float]] = {}
-    for ratio, accuracy in points:
-        merged.setdefault(ratio, []).append(accuracy)
-    heights = {ratio: sum(some) / len(some) for ratio, some in merged.items()}
-    if knob is None:
-        return mean(heights.values())
-    below, above = search.neighbours(heights, target)
-    if below is None or above is None or not search.reached(heights, target, gap):
-        return None
-    share = math.log(target / below) / math.log(above / below) if above > below else 0.0
-    return heights[below] + min(max(share, 0.0), 1.0) * (heights[above] - heights[below])
+    ratios, heights = [ratio for ratio, _ in points], [accuracy for _, accuracy in points]
+    return mean(heights) if knob is None else matched.height_at(ratios, heights, target, gap)
 
 
 def read(folder: Path, name: str) -> Study | None:

@@ -3,13 +3,11 @@
 import builtins
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 
 import dwfbench
 from dwfbench.analysis import frames
-from dwfbench.analysis.height import mean_height
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.resultsets import Source, pack
@@ -78,24 +76,3 @@ def test_open_is_named_but_hides_nothing():
     exec("from dwfbench import *", names)
     assert "open" in dir(dwfbench)
     assert names.get("open", builtins.open) is builtins.open
-
-
-@pytest.mark.parametrize(
-    ("ends", "mean"),
-    [
-        ({}, (80 + 85 + 2 * 90) / 4),  # flat, a slope, flat
-        ({"after": 10}, (80 + 85 + 2 * 10) / 4),
-        ({"before": 0, "after": 10}, (0 + 85 + 2 * 10) / 4),
-        ({"before": math.nan, "after": 10}, math.nan),
-        ({"before": 0, "after": math.nan}, math.nan),
-    ],
-)
-def test_the_mean_height_of_a_curve_inside_a_range(ends, mean):
-    found = mean_height(np.array([1.0, 2.0]), np.array([80.0, 90.0]), 0, 4, **ends)
-    assert found == pytest.approx(mean, nan_ok=True)
-
-
-@pytest.mark.parametrize(("span", "mean"), [((-3, 0), 7), ((3, 5), 9), ((1.25, 1.75), 85), ((0.9995, 2.0005), 85)])
-def test_the_mean_height_of_a_curve_outside_around_and_just_below_a_range(span, mean):
-    found = mean_height(np.array([1.0, 2.0]), np.array([80.0, 90.0]), *span, before=7, after=9)
-    assert found == pytest.approx(mean)

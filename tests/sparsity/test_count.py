@@ -20,13 +20,11 @@ from dwfbench.sparsity.count import (
     count,
     count_sizes,
     evaluating,
-    kept,
     live,
     macs,
     path_report,
     prunable,
     sparsity_report,
-    top_k_masks,
 )
 
 
@@ -102,51 +100,9 @@ def test_count_and_report_by_hand():
     assert count(masks)[0]["nnz"] == 0
 
 
-# ---------------------------------------------------------------- masks
-
-
-@given(
-    data=st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=12), min_size=1, max_size=4),
-    compression=st.floats(1, 60),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
-)
-@settings(deadline=None, max_examples=150)
-def test_top_k_keeps_exactly_k_and_prefers_earlier_ties(data, compression, dtype):
-    scores = {str(i): torch.tensor(values, dtype=dtype) for i, values in enumerate(data)}
-    flat = [v for values in data for v in values]
-    k = max(1, math.floor(len(flat) / compression + 0.5))
-    best = sorted(range(len(flat)), key=lambda i: (-flat[i], i))[:k]
-    masks = top_k_masks(scores, compression)
-    assert list(masks) == list(scores)
-    assert torch.cat(list(masks.values())).nonzero().flatten().tolist() == sorted(best)
-
-
-@pytest.mark.parametrize(("compression", "k"), [(1, 6), (2, 3), (4, 2), (2.4, 3), (6, 1), (1e9, 1)])
-def test_top_k_of_all_zero_scores_takes_the_first(compression, k):
-    masks = top_k_masks({"a": torch.zeros(2, 2), "b": torch.zeros(2)}, compression)
-    assert (masks["a"].shape, masks["a"].dtype) == ((2, 2), torch.bool)
-    assert [*masks["a"].flatten().tolist(), *masks["b"].tolist()] == [True] * k + [False] * (6 - k)
-
-
-def test_top_k_takes_infinite_scores_and_tells_close_float64_apart():
-    masks = top_k_masks({"a": torch.tensor([1.0, 1.0 + 1e-12, math.inf, -math.inf], dtype=torch.float64)}, 2)
-    assert masks["a"].tolist() == [False, True, True, False]
-
-
-@pytest.mark.parametrize("compression", [0.99, 0, -1, math.inf, math.nan])
-def test_bad_compression_is_a_usage_error(compression):
-    with pytest.raises(UsageError, match="compression"):
-        top_k_masks({"a": torch.ones(3)}, compression)
-
-
-def test_nan_scores_and_empty_networks_are_usage_errors():
-    with pytest.raises(UsageError, match="NaN"):
-        top_k_masks({"a": torch.tensor([1.0, math.nan])}, 2)
-    with pytest.raises(UsageError, match="no prunable"):
-        top_k_masks({}, 2)
+def test_a_network_without_weights_to_prune_is_a_usage_error():
     with pytest.raises(UsageError, match="no prunable"):
         sparsity_report(nn.Sequential(nn.BatchNorm1d(2)))
-    assert kept(5, 2) == 3  # halves are rounded up, not to even
 
 
 # ---------------------------------------------------------------- multiplications
