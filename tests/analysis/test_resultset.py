@@ -32,7 +32,10 @@ def test_what_is_chosen_keeps_the_labels_that_it_has_among_all():
     others = [record("other", label, *knob, seed, 2.0) for seed in range(2)]
     results = ResultSet([*records(), *others, record("other", label, *knob, 9, 2.0, status="failed")])
     chosen = results.only(method=[name], model=["lenet"])
-    assert set(chosen.runs["label"]) == {"dwf D=2 (method=dwf, group=none)", "dwf D=3"}
+    assert set(chosen.runs["label"]) == {
+        "dwf D=2 (method=dwf, group=none, finetune_epochs=0, finetune_lr=0.1)",
+        "dwf D=3",
+    }
     assert set(chosen.records) == set(chosen.runs["id"])
     assert list(results.only(method=["other"]).failures["label"]) == ["dwf D=2 (method=other)"]
     assert ResultSet(chosen.records.values()).runs["label"].str.contains("method").sum() == 0

@@ -3,76 +3,30 @@
 A reader returns a `Source`, plain numpy arrays; `dwfbench.data` makes tensors of them. Nothing here imports torch
 before a set is read, so that the processes that decode images start quickly.
 
-A package adds a data set by an entry point of the group ``dwfbench.datasets``, a reader like ours:
-``read(places: Places) -> Source``. Its docstring's first line is the summary, a line "Source: ..." names the source.
+A file of this folder names what it reads in ``SETS``. A package adds a data set by an entry point of the group
+``dwfbench.datasets``, a reader like ours: ``read(places: Places) -> Source``. Its docstring's first line is the
+summary, a line "Source: ..." names the source.
 """
 
+import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from importlib import import_module
 
 from dwfbench.base import plugins
-from dwfbench.data.readers import cifar, digits, foreign, idx, tiny_imagenet
-from dwfbench.data.readers.base import DataError, Places, Source
+from dwfbench.data.readers import foreign
+from dwfbench.data.readers.base import DataError, Known, Places, Source
 
 __all__ = ["KNOWN", "DataError", "Known", "Places", "Source", "describe", "names", "reader"]
 
 
-@dataclass(frozen=True)
-class Known:
-    """A data set known by name: what it is, where it comes from, how it is read, and what of it a folder has."""
-
-    summary: str
-    source: str
-    read: Callable[[Places], Source]
-    find: Callable[[Path], object]
+def _known() -> dict[str, Known]:
+    """The sets that the files of this folder name in their ``SETS``."""
+    modules = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+    return {name: known for module in modules for name, known in getattr(module, "SETS", {}).items()}
 
 
-KNOWN = {
-    "digits": Known(
-        "1,797 handwritten digits, 1x8x8, 10 classes; offline",
-        "scikit-learn load_digits; UCI 1998",
-        digits.read,
-        digits.find,
-    ),
-    "mnist": Known(
-        "70,000 handwritten digits, 1x28x28, 10 classes",
-        "LeCun, Bottou, Bengio and Haffner 1998",
-        partial(idx.read, "mnist"),
-        partial(idx.find, "mnist"),
-    ),
-    "fashion-mnist": Known(
-        "70,000 articles of clothing, 1x28x28, 10 classes",
-        "Xiao, Rasul and Vollgraf 2017",
-        partial(idx.read, "fashion-mnist"),
-        partial(idx.find, "fashion-mnist"),
-    ),
-    "kmnist": Known(
-        "70,000 cursive Japanese characters, 1x28x28, 10 classes",
-        "Clanuwat et al. 2018",
-        partial(idx.read, "kmnist"),
-        partial(idx.find, "kmnist"),
-    ),
-    "cifar10": Known(
-        "60,000 photographs, 3x32x32, 10 classes",
-        "Krizhevsky 2009",
-        partial(cifar.read, "cifar10"),
-        partial(cifar.find, "cifar10"),
-    ),
-    "cifar100": Known(
-        "60,000 photographs, 3x32x32, 100 classes",
-        "Krizhevsky 2009",
-        partial(cifar.read, "cifar100"),
-        partial(cifar.find, "cifar100"),
-    ),
-    "tiny-imagenet": Known(
-        "110,000 photographs, 3x64x64, 200 classes; its validation part is the test part here",
-        "Le and Yang 2015, from ImageNet",
-        tiny_imagenet.read,
-        tiny_imagenet.find,
-    ),
-}
+KNOWN = _known()
 
 
 def names() -> list[str]:

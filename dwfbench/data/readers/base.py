@@ -51,6 +51,16 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Known:
+    """A data set known by name: what it is, where it comes from, how it is read, and what of it a folder has."""
+
+    summary: str
+    source: str
+    read: Callable[["Places"], Source]
+    find: Callable[[Path], object]
+
+
+@dataclass(frozen=True)
 class Places:
     """Where files are looked for: the folders the user gave, the system's, and the user's cache."""
 

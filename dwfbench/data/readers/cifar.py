@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwfbench.data.readers.base import DataError, Places, Source, locate, remedy
+from dwfbench.data.readers.base import DataError, Known, Places, Source, locate, remedy
 
 
 def read(name: str, places: Places) -> Source:
@@ -54,3 +54,11 @@ def _part(kind, root: Path, train: bool):
 
 def _arrays(part) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.array(part.targets, dtype=np.int64)
+
+
+SETS = {
+    name: Known(
+        f"60,000 photographs, 3x32x32, {classes} classes", "Krizhevsky 2009", partial(read, name), partial(find, name)
+    )
+    for name, classes in (("cifar10", 10), ("cifar100", 100))
+}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwfbench.data.readers.base import Places, Source
+from dwfbench.data.readers.base import Known, Places, Source
 
 
 def find(place: Path) -> bool:
@@ -22,3 +22,10 @@ def read(places: Places) -> Source:
     labels = source.target.astype(np.int64)
     train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=source.target, random_state=0)
     return Source(images[train], labels[train], images[test], labels[test], classes=10)
+
+
+SETS = {
+    "digits": Known(
+        "1,797 handwritten digits, 1x8x8, 10 classes; offline", "scikit-learn load_digits; UCI 1998", read, find
+    )
+}

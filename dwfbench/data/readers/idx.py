@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dwfbench.base.files import beginning, opened
-from dwfbench.data.readers.base import DataError, Places, Source, locate, remedy
+from dwfbench.data.readers.base import DataError, Known, Places, Source, locate, remedy
 
 CLASSES = 10  # of every set here
 MAX_IDX_BYTES = 1 << 26  # the largest file of any set here has 47 MB: nothing bigger is ever unpacked
@@ -95,3 +95,13 @@ def _read_pair(image_file: Path, label_file: Path) -> tuple[np.ndarray, np.ndarr
     if labels.max() >= CLASSES:
         raise DataError(f"{label_file} holds the label {labels.max()}, outside 0 to {CLASSES - 1}")
     return images[:, None], labels.astype(np.int64)
+
+
+SETS = {
+    name: Known(summary, source, partial(read, name), partial(find, name))
+    for name, summary, source in (
+        ("mnist", "70,000 handwritten digits, 1x28x28, 10 classes", "LeCun, Bottou, Bengio and Haffner 1998"),
+        ("fashion-mnist", "70,000 articles of clothing, 1x28x28, 10 classes", "Xiao, Rasul and Vollgraf 2017"),
+        ("kmnist", "70,000 cursive Japanese characters, 1x28x28, 10 classes", "Clanuwat et al. 2018"),
+    )
+}

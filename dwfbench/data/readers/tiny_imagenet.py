@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from dwfbench.data.readers import tree
-from dwfbench.data.readers.base import DataError, Places, Source, fetch, locate, remedy
+from dwfbench.data.readers.base import DataError, Known, Places, Source, fetch, locate, remedy
 from dwfbench.data.readers.listing import Listing
 
 FOLDER = "tiny-imagenet-200"
@@ -69,3 +69,13 @@ def find(place: Path) -> Path | None:
             return folder
     archives = (place / ARCHIVE, place / "tiny-imagenet" / ARCHIVE)
     return next((path for path in archives if os.path.isfile(path)), None)
+
+
+SETS = {
+    "tiny-imagenet": Known(
+        "110,000 photographs, 3x64x64, 200 classes; its validation part is the test part here",
+        "Le and Yang 2015, from ImageNet",
+        read,
+        find,
+    )
+}
