@@ -50,7 +50,12 @@ def plan_table(curves: list, store, force: bool) -> str:
 
 
 def curve_table(records: list[Record]) -> str:
-    """What a run ends with: every run of the curves asked for, failed ones too, in the order of CR."""
+    """What a run ends with: every run of the curves asked for, failed ones too, in the order of the knob; its status
+    is why it is no result if it ended well and is none.
+    """
+    from dwfbench.analysis.soundness import unsound
+
+    why = unsound(records)
     rows = [["method", "knob", "seed", "CR", "test %", "val %", "effective CR", "s", "status", "id"]]
 
     def percent(value: float | None) -> str:
@@ -63,7 +68,7 @@ def curve_table(records: list[Record]) -> str:
         rows.append(
             [record.label, knob(record.knob, record.knob_value), str(record.spec.seed), ratio(record.compression),
              percent(record.test_accuracy), percent(record.val_accuracy), ratio(record.effective_compression),
-             f"{record.seconds:.1f}", record.status, record.id]
+             f"{record.seconds:.1f}", why.get(record.id, record.status), record.id]
         )  # fmt: skip
     return aligned(rows)
 

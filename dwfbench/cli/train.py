@@ -6,6 +6,7 @@ our own do.
 """
 
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +71,7 @@ def run(
         raise UsageError("Give either --lr or --tuned, which chooses it.")
     asked = options.read(given, context.args, save_model)
 
+    from dwfbench.analysis import soundness
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import estimate, plan, targets
     from dwfbench.experiments import run as runner
@@ -100,15 +102,21 @@ def run(
     for sentence in store.damaged:
         message(sentence)
     wanted = {one.id for curve in curves for one in curve.specs}
-    typer.echo(curve_table([record for record in store.load() if record.id in wanted]))
+    records = [record for record in store.load() if record.id in wanted]
+    unsound = soundness.unsound(records)
+    typer.echo(curve_table(records))
     bad = [status for status in outcome.values() if status != "ok"]
     if bad:
         message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
-    missed = [targets.missed(curve, store) for curve in curves if curve.targets]
-    for curve, sentences in zip([curve for curve in curves if curve.targets], missed, strict=True):
-        for sentence in sentences or [f"{curve.method.label()}: two runs lie around each of its targets."]:
+    for reason, count in Counter(unsound.values()).items():
+        message(f"{count} of {len(records)} runs ended well and are no results: {reason}.")
+    missed = [(curve.method.label(), targets.missed(curve, store)) for curve in curves if curve.targets]
+    for label, sentences in missed:
+        for sentence in sentences or [f"{label}: two runs lie around each of its targets."]:
             message(sentence)
-    return SOME_FAILED if bad or any(missed) else OK
+    # A strength by itself asks for no compression; targets that it does not reach are missed.
+    idle = {record.id for record in records if record.knob == "strength" and unsound.get(record.id) == soundness.STUCK}
+    return SOME_FAILED if bad or unsound.keys() - idle or any(said for _, said in missed) else OK
 
 
 @app.command(

@@ -236,7 +236,7 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
     lowest = None if needed is None else needed / reach
     seeds, targets = knobs.seeds_of(settings), knobs.targets_of(chosen, settings)
     most, gap = knobs.whole(settings, "max_runs", knobs.MAX_RUNS), knobs.gap_of(settings)
-    scale, note = scaled(request, reach, steps)
+    scale, note = (1.0, None) if needed is None else scaled(request, reach, steps)
     guess: search.Guess = ()
     values: Sequence[float | None]
     if targets:
@@ -266,8 +266,10 @@ def reach_of(chosen: Method, base: RunSpec, steps: int) -> float:
 
 def scaled(request: Request, reach: float, steps: int) -> tuple[float, str | None]:
     """What a range of strengths is multiplied by, so that its decay budgets stay those it is meant for; and a line
-    that says so, where it is more than a rounding."""
-    if request.meant is None or request.method.knob != "strength":
+    that says so, where it is more than a rounding. (Of L1, which moves weights and does not shrink them in proportion,
+    the upper end of the useful range was the same at 15 and at 60 epochs, so it is not for methods without decay.)
+    """
+    if request.meant is None:
         return 1.0, None
     meant = bare_spec(request.method, request.meant)
     samples = steps * bare_spec(request.method, request.settings).batch_size

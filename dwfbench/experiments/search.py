@@ -11,11 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-MAX_GAP = 2.0
-"""Two runs around a target meet it when they differ by no more than this factor in compression."""
-
-EXACT = math.log1p(1e-3)
-"""A run this near to a target, in log CR, is at it."""
+from dwfbench.analysis.matched import MAX_GAP, SLACK, near
 
 PLANNED = 0.95
 """Part of the largest gap, in log CR, that is planned with: runs land beside where they were aimed at."""
@@ -53,15 +49,15 @@ class Point(NamedTuple):
 def neighbours(ratios: Iterable[float], target: float) -> tuple[float | None, float | None]:
     """The compression ratios next to a target, below and above; both the same one if it is at the target."""
     logs = [(math.log(ratio / target), ratio) for ratio in ratios if ratio < math.inf]
-    below = max((pair for pair in logs if pair[0] <= EXACT), default=(0, None))[1]
-    above = min((pair for pair in logs if pair[0] >= -EXACT), default=(0, None))[1]
-    return (above, above) if above is not None and abs(math.log(above / target)) <= EXACT else (below, above)
+    below = max((pair for pair in logs if pair[0] <= SLACK), default=(0, None))[1]
+    above = min((pair for pair in logs if pair[0] >= -SLACK), default=(0, None))[1]
+    return (above, above) if above is not None and abs(math.log(above / target)) <= SLACK else (below, above)
 
 
 def reached(ratios: Iterable[float], target: float, gap: float = MAX_GAP) -> bool:
-    """Whether two of the ratios lie around the target and differ by no more than the factor ``gap``."""
+    """Whether a curve with runs at these ratios can be read at the target, by the rule of ``analysis.matched``."""
     below, above = neighbours(ratios, target)
-    return below is not None and above is not None and above <= gap * below * (1 + 1e-9)
+    return below is not None and above is not None and bool(near(math.log(above / below), gap))
 
 
 def needed(trained: Mapping[float, float], targets: Iterable[float]) -> list[float]:

@@ -54,32 +54,37 @@ def test_a_highest_strength_below_the_lowest_useful_one_does_not_stop_a_search(d
     ],
 )
 @pytest.mark.parametrize(
-    ("table", "name", "flag"),
-    [({"strength_max": 0.2}, "dwf", {}), ({"strength_range": [1e-4, 0.2]}, "l1", {"proximal": "true"})],
+    ("table", "name"), [({"strength_max": 0.2}, "dwf"), ({"strength_range": [1e-4, 0.2]}, "spred")]
 )
-def test_the_range_of_strengths_follows_the_decay_budget_of_a_recipe(digits, flags, factor, table, name, flag):
+def test_the_range_of_strengths_follows_the_decay_budget_of_a_recipe(digits, flags, factor, table, name):
     """Beside one percent: a cosine ends with a step above zero, and 1618 images are 12 batches of 128 or 25 of 64."""
     recipe = {"epochs": 40, "lr": 0.1, "batch_size": 128, "method": {name: table}}
-    (curve,) = plan(digits, recipe, methods=name, points=3, **flag, **flags)
+    (curve,) = plan(digits, recipe, methods=name, points=3, **flags)
     assert knobs(curve)[-1] == pytest.approx(0.2 * factor, rel=0.05)
     assert (curve.note is None) == (factor == 1)
     if factor != 1:
         assert "is meant for 40 epochs at a rate of 0.1" in curve.note
-    (searched,) = plan(digits, recipe, methods=name, compression=[5], **flag, **flags)
+    (searched,) = plan(digits, recipe, methods=name, compression=[5], **flags)
     assert searched.guess[-1][0] == pytest.approx(0.2 * factor, rel=0.05)
 
 
-def test_a_range_that_is_given_with_the_budget_is_taken_as_it_is(digits):
+def test_the_range_of_a_method_without_decay_stays_what_it_is(digits):
     recipe = {"epochs": 40, "lr": 0.1, "method": {"l1": {"strength_range": [1e-5, 1e-3]}}}
-    (given,) = plan(digits, recipe, methods="l1", epochs=20, strength_range=[1e-4, 1e-2], points=2)
+    (curve,) = plan(digits, recipe, methods="l1", epochs=20, points=2)
+    assert (knobs(curve), curve.note) == ([1e-5, 1e-3], None)
+
+
+def test_a_range_that_is_given_with_the_budget_is_taken_as_it_is(digits):
+    recipe = {"epochs": 40, "lr": 0.1, "method": {"spred": {"strength_range": [1e-5, 1e-3]}}}
+    (given,) = plan(digits, recipe, methods="spred", epochs=20, strength_range=[1e-4, 1e-2], points=2)
     assert (knobs(given), given.note) == ([1e-4, 1e-2], None)
-    (bound,) = plan(digits, recipe, methods=[("l1", {"strength_range": [1e-4, 1e-2], "points": 2})], epochs=20)
+    (bound,) = plan(digits, recipe, methods=[("spred", {"strength_range": [1e-4, 1e-2], "points": 2})], epochs=20)
     assert (knobs(bound), bound.note) == ([1e-4, 1e-2], None)
     (file,) = plan(
-        digits, recipe, {"epochs": 20, "method": {"l1": {"strength_range": [1e-4, 1e-2]}}}, methods="l1", points=2
+        digits, recipe, {"epochs": 20, "method": {"spred": {"strength_range": [1e-4, 1e-2]}}}, methods="spred", points=2
     )
     assert (knobs(file), file.note) == ([1e-4, 1e-2], None)
-    (listed,) = plan(digits, recipe, methods="l1", epochs=20, strength=[0.5])
+    (listed,) = plan(digits, recipe, methods="spred", epochs=20, strength=[0.5])
     assert (knobs(listed), listed.note) == ([0.5], None)
 
 
