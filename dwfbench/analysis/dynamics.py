@@ -74,9 +74,12 @@ def smoothed(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """`histories` with the validation accuracy as a centred running mean, so that the noise of hundreds of epochs does
     not hide its course, and over how many recorded epochs: 1, as it was, up to `POINTS` epochs a run.
     """
-    runs = frame.groupby([*KEYS, "knob_value", "seed"], dropna=False)["val_accuracy"]
+    by = [*KEYS, "knob_value", "seed"]
+    runs = frame.groupby(by, dropna=False)["val_accuracy"]
     window = max(1, round(runs.size().max() / POINTS)) if len(frame) else 1
-    means = runs.transform(lambda run: run.rolling(window, center=True, min_periods=1).mean())
+    if window == 1:
+        return frame, window
+    means = runs.rolling(window, center=True, min_periods=1).mean().droplevel(by)
     return frame.assign(val_accuracy=means), window
 
 
