@@ -15,7 +15,7 @@ class Stage:
     - ``lr``: the schedule's peak as a multiple of the run's learning rate
     - ``skipped``: epochs of that schedule that lie before it, for a stage that goes on from an earlier epoch's network
     - ``parametrization``: how weights are computed from what is trained
-    - ``penalised``: whether the method's penalty acts
+    - ``penalised``: whether the method's decay, penalty and projection act
     - ``start``: the network to start from. "on": as the stage before left it; a number k: as it was after k epochs (0:
       the initial one); "anew": the initial network of another seed. Masks that were chosen stay in each case
     - ``knob_free``: whether the method's knob plays no part up to this stage's end: the runs of a seed share it

@@ -85,7 +85,7 @@ def make_step(
                 direction = direction + spec.momentum * velocity if spec.nesterov else velocity
             value.sub_(rate * direction)
 
-        for value in state.weights.values():
+        for value in state.weights.values() if stage.penalised else ():
             projected = method.project(value, state.strength, rate / (1 - spec.momentum))
             if projected is not None:
                 value.copy_(projected)
