@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 SMALL = ("--epochs", "2", "--batch-size", "128", "--compile", "off", "--threads", "1", "--device", "cpu")
 EVERYTHING = (
-    *("--method", "dwf,spred,l1,magnitude,random,snip,grasp,synflow,dense"),
-    *("--depth", "2,3", "--proximal", "--distribution", "uniform,erk", "--finetune-epochs", "0"),
+    *("--method", "dwf,spred,l1,magnitude,random[distribution=uniform,erk],snip,grasp,synflow,dense"),
+    *("--depth", "2,3", "--proximal", "--finetune-epochs", "0"),
     *("--points", "2", "--strength-range", "1e-5,1e-3"),
 )
 

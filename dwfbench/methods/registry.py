@@ -65,6 +65,8 @@ RESERVED = (
         "trials",
         "lr_range",
         "area",
+        "widen",
+        "max_gap",
         "help",
     ),
 )

@@ -44,7 +44,7 @@ from dwfbench.training.lanes import (
     tensors_of,
 )
 from dwfbench.training.masks import Masks
-from dwfbench.training.networks import Networks, copied, effective, reparametrized, written, zeros
+from dwfbench.training.networks import Networks, copied, effective, normalise_in_float32, reparametrized, written, zeros
 from dwfbench.training.recorder import record_epoch
 from dwfbench.training.step import State, make_loss, make_step
 
@@ -83,6 +83,8 @@ class Trainer:
         self.network = self.networks.build(spec.seed)
         if not prunable(self.network):
             raise UsageError(f"The model {spec.model} has no Linear or Conv weight, so there is nothing to prune.")
+        if spec.precision == "bfloat16":
+            normalise_in_float32(self.network)
         if compile:
             compiler.forget()
         self.steps: dict[tuple[Parametrization, bool], Callable] = {}

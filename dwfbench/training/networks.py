@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dwfbench import models
 from dwfbench.data.dataset import Dataset
@@ -80,6 +81,25 @@ def written(old: Tensors, new: Tensors) -> Tensors:
 def copied(tensors: Tensors) -> Tensors:
     """The tensors, in memory of their own."""
     return {name: value.clone() for name, value in tensors.items()}
+
+
+def normalise_in_float32(network: nn.Module) -> nn.Module:
+    """Let BatchNorm compute in float32 what comes in bfloat16, in place; returns the network.
+
+    It does so in any case, but with bfloat16 beside its float32 statistics it cannot be mapped over lanes.
+    """
+
+    def widened(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(tensor.float() for tensor in inputs)
+
+    def narrowed(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output.bfloat16() if torch.is_autocast_enabled(output.device.type) else output
+
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(widened)
+            module.register_forward_hook(narrowed)
+    return network
 
 
 def zeros(tensors: Tensors) -> Tensors:

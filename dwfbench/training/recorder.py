@@ -90,7 +90,7 @@ def added(parts: list[Tensor | None]) -> Tensor | None:
 
 def numbers(lanes: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """The lanes' scalars, (L,), NaN for None."""
-    return torch.stack([like.new_tensor(math.nan) if value is None else value.to(like) for value in lanes])
+    return torch.stack([torch.full_like(like[0], math.nan) if value is None else value.to(like) for value in lanes])
 
 
 def number(value: float) -> Any:
