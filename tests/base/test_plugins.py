@@ -32,9 +32,6 @@ EXAMPLE = ROOT / "examples" / "dwfbench-hoyer"
 PAGE = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
 ONE_THREAD = ("--compile", "off", "--threads", "1", "--device", "cpu")
 
-TRAINED = (0, 1)
-"""Exit codes of a run whose few epochs may leave it no better than chance."""
-
 CUT = """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,8 +46,7 @@ class Cut(Method):
     odd: bool = option(False, "another set of weights")
 
     def scores(self, moment):
-        from dwfbench.sparsity import prunable
-        return {name: weight.detach().flatten().argsort().view_as(weight) + 0.0
+        return {name: weight.detach().flatten().argsort().view_as(weight) / weight.numel()
                 for name, weight in moment.weights.items()}
 """
 
@@ -169,8 +165,9 @@ def test_every_command_of_the_page_works_and_the_example_is_a_method_like_ours(c
             continue
         few = (*ONE_THREAD, "--max-runs", "2") if words[0] in ("run", "tune") else ()
         result = call(*words, *few)
-        # So few epochs leave DWF no accuracy, a run or two may end badly, and no rate be judged.
+        # So few epochs and runs leave DWF no accuracy, and no target is reached.
         assert result.exit_code in ((0, 1) if words[0] in ("run", "tune") else (0,)), (line, result.stderr)
+        assert "unexpected failure" not in result.stderr
         done.append((words, result))
     expected = "run compare plot, list run compare plot, tune run plot".replace(",", "").split()
     assert [words[0] for words, _ in done] == expected
@@ -197,8 +194,8 @@ def test_the_network_and_the_data_of_the_page_work(install, call):
     code = blocks("python")[1]
     install("foreign-page", code, models={"my-net": "my_net"}, datasets={"my-data": "my_data"})
     result = call("run", *SMALL, "--method", "dense", "--model", "my-net", "--dataset", "my-data")
-    assert result.exit_code == 1, "random images teach nothing"
-    assert "no better than chance" in result.stderr
+    assert result.exit_code == 1
+    assert "no better than chance" in result.stderr, "its labels are drawn at random"
     assert "where the network comes from" in call("list", "models").stdout
 
 
@@ -437,18 +434,18 @@ def test_a_method_from_a_file_is_named_after_its_content(call, tmp_path, snapsho
     file = tmp_path / "mine.py"
     file.write_text(CUT)
     words = ("run", *SMALL, "--results", "r", "--compression", "2,4", "--method", f"{file}:Cut,dense")
-    assert call(*words).exit_code in TRAINED
+    assert call(*words).exit_code == 0
     first = {record.spec.method for record in Store("r").load()}
     assert first == {f"Cut@{plugins.read('method', f'{file}:Cut').digest}", "dense"}
 
     moved = tmp_path / "elsewhere.py"
     shutil.copy(file, moved)  # the same code: the same runs, which are stored
     before = snapshot("r")
-    assert call(*words[:-1], "elsewhere.py:Cut").exit_code in TRAINED
+    assert call(*words[:-1], "elsewhere.py:Cut").exit_code == 0
     assert snapshot("r") == before
 
     file.write_text(CUT + "\n# changed")
-    assert call(*words).exit_code in TRAINED
+    assert call(*words).exit_code == 0
     labels = {record.label for record in Store("r").load()}
     assert labels == {"Cut", "dense"}
     second = {record.spec.method for record in Store("r").load()} - first
@@ -462,8 +459,11 @@ def test_reading_commands_never_run_the_file(call, tmp_path):
     marker = tmp_path / "was-run"
     file = tmp_path / "mine.py"
     file.write_text(CUT + f"\nopen({str(marker)!r}, 'a').write('x')")
-    for words in (("--compression", "2,4,8", "--method", "mine.py:Cut"), ("--method", "dense,snip", "--points", "2")):
-        assert call("run", *SMALL, "--results", "r", *words).exit_code in TRAINED
+    for words in (
+        ("--compression", "2,4,8", "--method", "mine.py:Cut"),
+        ("--method", "dense,snip", "--compression", "2"),
+    ):
+        assert call("run", *SMALL, "--results", "r", *words).exit_code == 0
     assert marker.read_text() == "x"  # once a process
     sys.modules.pop(next(name for name in sys.modules if name.startswith("dwfbench_file_")))
     plugins._taken.clear()
@@ -486,7 +486,7 @@ def test_worker_processes_know_methods_and_networks_from_files(call, tmp_path):
     (tmp_path / "net.py").write_text(NET)
     words = ("--method", "mine.py:Cut", "--model", "net.py:net", "--compression", "2,4", "--lanes", "1")
     result = call("run", "--epochs", "1", "--compile", "off", "--threads", "2", "--jobs", "2", "--results", "r", *words)
-    assert result.exit_code in TRAINED, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert "died" not in result.stderr
     found = Store("r").load()
     assert [record.status for record in found] == ["ok", "ok"]
@@ -500,7 +500,7 @@ def test_options_and_tables_of_config_files_reach_a_method_from_a_file(call, tmp
         'methods = ["mine.py:Cut"]\n["method"."mine.py:Cut"]\nodd = [false, true]\nlr = 0.07\ncompression = [3]\n'
     )
     result = call("run", *SMALL, "--results", "r", "--config", "c.toml")
-    assert result.exit_code in TRAINED, result.stderr
+    assert result.exit_code == 0, result.stderr
     found = {record.label: record.spec for record in Store("r").load()}
     assert set(found) == {"Cut", "Cut (odd)"}
     assert {(one.lr, one.compression) for one in found.values()} == {(0.07, 3.0)}

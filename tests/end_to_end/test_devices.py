@@ -233,7 +233,7 @@ def test_forms_of_a_network_are_measured_on_the_device(monkeypatch):
 
 
 def test_the_command_line_trains_on_the_device(call, tmp_path):
-    words = ("--method", "dwf,magnitude", "--points", 2, "--strength-range", "1e-5,1e-3", "--dataset", "digits")
+    words = ("--method", "l1,magnitude", "--strength", "1e-5,1e-3", "--compression", "2,4", "--dataset", "digits")
     budget = ("--epochs", 3, "--batch-size", 512, "--compile", "off", "--threads", 1)
     with pretended():
         result = call("run", *words, *budget, "--device", "cuda", "--save-model", "--results", tmp_path)

@@ -21,7 +21,7 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # else whatever runs be
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 SHORT = ("--epochs", "4", "--batch-size", "128", "--compile", "off", "--lanes", "1", "--seed", "0")
-CURVES = ("--method", "snip,magnitude,l1", "--points", "2", "--finetune-epochs", "2", "--strength-range", "1e-4,1e-2")
+CURVES = ("--method", "snip,magnitude,l1", "--compression", "2,4", "--finetune-epochs", "2", "--strength", "1e-4,1e-2")
 LONG = ("--method", "l1", "--strength", "1e-4,1e-3,1e-2", "--epochs", "150", "--batch-size", "32", "--compile", "off",
         "--lanes", "1", "--checkpoint-minutes", "0.002", "--eval-every", "10")  # fmt: skip
 NOT_COMPARED = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")

@@ -13,7 +13,20 @@ LIBRARIES = [
     for place in ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
     for path in Path("/").glob(f"{place[1:]}/libfaketimeMT.so.1")
 ]
-WORDS = ("run", "--method", "dwf", "--depth", "2", "--strength", "0.01,0.02", "--epochs", "60", "--lanes", "1", *SMALL)
+WORDS = (
+    "run",
+    "--method",
+    "dwf",
+    "--depth",
+    "2",
+    "--strength",
+    "0.001,0.002",
+    "--epochs",
+    "60",
+    "--lanes",
+    "1",
+    *SMALL,
+)
 
 
 @pytest.mark.faults

@@ -17,7 +17,7 @@ methods = ["dwf", "magnitude", "dense"]
 epochs = 6
 [method.dwf]
 depth = 2
-strength = [0.01, 0.03, 0.06]
+strength = [0.001, 0.002, 0.004]
 [method.magnitude]
 compression = [2, 4, 8]
 """
