@@ -121,7 +121,7 @@ def _label_groups(made: Figure, drawing: Drawing, grid: np.ndarray) -> None:
             rows[0, 0].set_title(group.title + above, loc="left")
         if group.legend and (scale := group.legend.scale()):
             _add_scale(made, *scale, list(rows.flat))
-        elif group.legend:
+        elif group.legend and group.legend.entries:
             beside = rows[0, group.columns - 1]
             _add_legend(beside, group.legend, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=1.8)
 

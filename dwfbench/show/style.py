@@ -68,7 +68,7 @@ def shades(name: str, number: int) -> list[str]:
     import matplotlib
     from matplotlib.colors import to_hex
 
-    places = [0.88 * step / (number - 1) for step in range(number)] if number > 1 else [0.5]
+    places = [0.88 * step / (number - 1) for step in range(number)] if number > 1 else [0.5] * number
     return [to_hex(matplotlib.colormaps[name](place)) for place in places]
 
 

@@ -319,6 +319,14 @@ def test_dynamics_show_methods_with_a_strength_where_there_are_any(tmp_path, mon
     assert "norm" not in written
 
 
+def test_dynamics_of_dense_alone_have_lines_without_a_legend(tmp_path):
+    shown = drawn("dynamics", records(seeds=2, methods=METHODS[:1]))
+    (group,) = shown.groups
+    assert not group.legend.entries
+    assert all(any(type(mark) is drawing.Line for mark in panel.marks) for panel in group.panels)
+    mpl.write(shown, tmp_path / "dense.svg")
+
+
 def test_dynamics_name_what_a_method_has_none_of(tmp_path, monkeypatch):
     lasso = [record("l1", "l1", "strength", {}, 0, cr) for cr in (2.0, 10.0)]
     written = texts("dynamics", records(seeds=1, methods=METHODS[1:2]) + lasso, tmp_path, monkeypatch)

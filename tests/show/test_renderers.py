@@ -105,6 +105,17 @@ def test_both_renderers_draw_the_same(name, runs):
     assert compared > 5
 
 
+@pytest.mark.parametrize("method", [METHODS[0], METHODS[1], METHODS[3], METHODS[5]], ids=lambda method: method[1])
+def test_every_method_is_drawn_alone(method):
+    for kind in figures().values():
+        figure = kind()
+        frame = figure.frame(ResultSet(records(seeds=1, methods=[method])))
+        if len(frame):
+            drawing = figure.draw(frame)
+            assert mpl.figure(drawing).axes
+            assert all(vega.chart(panel)["tables"] for group in drawing.groups for panel in group.panels if panel.marks)
+
+
 def test_looks_are_the_same():
     panel = Panel(marks=[Line(INK, "a", [1, 2], [1, 2]), Line(Ink("#654321", dash=(4, 2)), "b", [1, 2], [2, 1])])
     drawn = mpl.figure(Drawing([Group([panel], 1)])).axes[0].lines
