@@ -202,9 +202,9 @@ def test_runs_below_the_axis_are_marked(tmp_path, monkeypatch):
 
 
 def test_a_band_of_more_than_ten_points_is_left_out():
-    apart = [record(*METHODS[3], seed, cr, accuracy=0.9 - 0.2 * seed) for seed in (0, 1) for cr in (2.0, 4.0)]
-    near = [record(*METHODS[4], seed, cr, accuracy=0.9 - 0.01 * seed) for seed in (0, 1) for cr in (2.0, 4.0)]
-    shown = drawn("accuracy", apart + near)
+    apart = [record(*METHODS[3], seed, cr, accuracy=0.9 - 0.2 * seed) for seed in (0, 1) for cr in (2.0, 10.0)]
+    near = [record(*METHODS[4], seed, cr, accuracy=0.9 - 0.01 * seed) for seed in (0, 1) for cr in (2.0, 10.0)]
+    shown = drawn("accuracy", apart + near, max_gap=6)
     bands = {mark.name: mark for mark in shown.groups[0].panels[0].marks if type(mark) is drawing.Band}
     assert bands["random (erk)"].low.isna().all()
     assert bands["random (uniform)"].low.tolist() == pytest.approx([89.0] * len(bands["random (uniform)"].low))

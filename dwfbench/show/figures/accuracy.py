@@ -22,7 +22,7 @@ from dwfbench.show.drawing import (
     Points,
     Rule,
 )
-from dwfbench.show.figures import Figure, option
+from dwfbench.show.figures import Figure, gap, option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +46,8 @@ CURVES = ("compression", "effective", "macs")
 
 @dataclass(frozen=True)
 class Accuracy(Figure):
-    """Lines are means over seeds, with their bands; points are runs. The horizontal line is dense. Arrows on the lower
-    edge are runs below the axis.
+    """Lines are means over seeds, with their bands; points are runs. No line is drawn between runs that are far apart
+    (--max-gap). The horizontal line is dense. Arrows on the lower edge are runs below the axis.
     """
 
     name = "accuracy"
@@ -55,6 +55,7 @@ class Accuracy(Figure):
     needs = ("measurement",)
 
     axis: str = option("compression", "what to draw it against", choices=AXES)
+    max_gap: float = gap()
     published: bool = option(True, "numbers of others, where there are any, as open grey marks")
 
     def recounts(self):
@@ -74,7 +75,7 @@ class Accuracy(Figure):
         from dwfbench.analysis.published import published
 
         inks = looks.inks(frame)
-        means = curves.bands(frame.assign(compression=frame["across"])[frame["across"].notna()])
+        means = curves.bands(frame.assign(compression=frame["across"])[frame["across"].notna()], self.max_gap)
         means = means if self.axis in CURVES else means[:0]
         others = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
