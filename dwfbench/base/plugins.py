@@ -49,10 +49,12 @@ def find(kind: str, own: Collection[str] = ()) -> tuple[dict[str, EntryPoint], d
     by_name: dict[str, list[EntryPoint]] = {}
     for point in metadata.entry_points(group=GROUPS[kind]):
         by_name.setdefault(point.name, []).append(point)
+    # A package's name is parsed anew whenever it is asked for, and has many entry points.
+    dwfbench = set(filter(_is_ours, {point.dist for points in by_name.values() for point in points}))
     usable, refused = {}, {}
     for name, points in sorted(by_name.items()):
-        ours = [point for point in points if _is_ours(point)]
-        others = [point for point in points if not _is_ours(point)]
+        ours = [point for point in points if point.dist in dwfbench]
+        others = [point for point in points if point.dist not in dwfbench]
         if ours:
             usable[name] = ours[0]
         packages = " and ".join(sorted(map(origin, others)))
@@ -69,8 +71,8 @@ def find(kind: str, own: Collection[str] = ()) -> tuple[dict[str, EntryPoint], d
     return usable, refused
 
 
-def _is_ours(point: EntryPoint) -> bool:
-    return point.dist is not None and point.dist.name == "dwfbench"
+def _is_ours(package: metadata.Distribution | None) -> bool:
+    return package is not None and package.name == "dwfbench"
 
 
 def origin(point: EntryPoint) -> str:
@@ -81,7 +83,7 @@ def origin(point: EntryPoint) -> str:
 
 def load(kind: str, point: EntryPoint) -> Any:
     """What an entry point names. UsageError with the reason where it cannot be loaded or is not callable."""
-    if _is_ours(point):
+    if _is_ours(point.dist):
         refuse_shadow(point)
     try:
         target = point.load()
@@ -136,7 +138,7 @@ def versions(names: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for kind, name in names.items():
         for point in metadata.entry_points(group=GROUPS[kind], name=name):
-            if point.dist is not None and not _is_ours(point):
+            if point.dist is not None and not _is_ours(point.dist):
                 found[point.dist.name] = point.dist.version
     return found
 
