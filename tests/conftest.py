@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
@@ -42,9 +43,16 @@ def pytest_addoption(parser):
 
 SLOW = (
     *("faults", "fuzz", "end_to_end", "execution"),
-    *("test_benchmarks.py", "test_fence.py", "test_gpu_script.py", "test_packaging.py", "test_skips.py"),
+    *(
+        "test_benchmarks.py",
+        "test_compile.py",
+        "test_fence.py",
+        "test_gpu_script.py",
+        "test_packaging.py",
+        "test_skips.py",
+    ),
 )
-"""Folders and files of tests that `make test-fast` leaves out."""
+"""Folders and files of tests that `make test-fast` leaves out, beside the tests that are marked slow."""
 
 KNOWN_SKIPS = ("long; --faults runs it", "no CUDA device", "the superuser may write everywhere")
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
@@ -83,8 +91,10 @@ def call():
     from dwfbench.cli.app import app
 
     def call(*words):
+        texts = [str(word) for word in words]
         try:
-            return CliRunner().invoke(app, [str(word) for word in words])
+            with mock.patch.object(sys, "argv", ["dwfbench", *texts]):
+                return CliRunner().invoke(app, texts)
         finally:
             if torch := sys.modules.get("torch"):
                 torch.set_flush_denormal(False)  # `run` sets it for its process, which here is that of all tests
@@ -119,12 +129,11 @@ def start():
 
 
 @pytest.fixture(scope="session")
-def trained(start, tmp_path_factory):
+def trained(run, tmp_path_factory):
     """A results folder with a curve of every method, and what the command that made it said."""
     folder = tmp_path_factory.mktemp("trained") / "results"
-    process = start("run", *SMALL, "--results", folder, *EVERYTHING)
-    stdout, stderr = process.communicate(timeout=300)
-    return folder, process.returncode, stdout, stderr
+    result = run(folder, *EVERYTHING)
+    return folder, result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture(scope="session")

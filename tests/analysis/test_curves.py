@@ -426,6 +426,7 @@ def test_empty_input_gives_empty_frames_with_their_columns():
     assert cautions.warnings(frame) == []
 
 
+@pytest.mark.slow
 def test_tables_and_figures_do_not_need_torch():
     code = "import sys, dwfbench.show.tables, dwfbench.show.mpl; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -18,6 +18,7 @@ from tests.runs.test_archive import record as stored
 from tests.show.test_report import HERE, METHODS, record, records
 
 
+@pytest.mark.slow
 def test_a_page_and_a_table_label_the_runs_once(monkeypatch):
     labelled, times = frames.labelled, []
     monkeypatch.setattr(frames, "labelled", lambda runs: times.append(len(runs)) or labelled(runs))

@@ -199,6 +199,7 @@ def three_curves(rows, labels=("a", "b", "c")):
     return runs
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(heights)
 def test_swapping_the_two_curves_changes_the_sign_only(rows):
@@ -209,6 +210,7 @@ def test_swapping_the_two_curves_changes_the_sign_only(rows):
     pd.testing.assert_frame_equal(forth[same], back[same])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(heights, st.randoms(use_true_random=False))
 def test_the_order_of_records_does_not_matter(rows, chance: random.Random):
@@ -217,6 +219,7 @@ def test_the_order_of_records_does_not_matter(rows, chance: random.Random):
     pd.testing.assert_frame_equal(compared(shuffled, at=[2, 3]), compared(runs, at=[2, 3]), check_exact=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(heights)
 def test_a_third_method_changes_nothing(rows):

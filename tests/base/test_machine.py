@@ -96,6 +96,7 @@ COMMAND = "from dwfbench.cli import app; app.app = lambda: __import__('torch'); 
 gnu = pytest.mark.skipif(sys.platform != "linux", reason="torch comes with GNU's OpenMP on Linux")
 
 
+@pytest.mark.slow
 @gnu
 def test_threads_of_a_command_sleep_while_they_wait_unless_the_user_has_said_how():
     assert spins(COMMAND) == 0
@@ -103,6 +104,7 @@ def test_threads_of_a_command_sleep_while_they_wait_unless_the_user_has_said_how
     assert spins(COMMAND, KMP_BLOCKTIME="200") > 0
 
 
+@pytest.mark.slow
 def test_the_library_leaves_the_environment_as_it_is():
     environment = {name: value for name, value in os.environ.items() if name not in machines.SLEEPING}
     unset = f"assert not {set(machines.SLEEPING)} & set(os.environ)"

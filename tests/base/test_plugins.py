@@ -214,6 +214,7 @@ def test_hoyer_by_hand(example, monkeypatch):
 # ---------------------------------------------------------------- installed packages
 
 
+@pytest.mark.slow
 def test_a_package_adds_a_method_a_network_and_data(install, call, tmp_path):
     code = CUT + NET + SET
     install("foreign-all", code, "1.2", methods={"cut": "Cut"}, models={"net": "net"}, datasets={"stripes": "read"})
@@ -330,6 +331,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "why"), FAULTS.items(), ids=map(str, range(len(FAULTS))))
 def test_a_broken_package_is_named_with_the_reason_and_harms_nothing_else(install, call, code, why):
     install("foreign-bad", CLASS + code, methods={"bad": "Bad"})
@@ -430,6 +432,7 @@ def test_data_of_a_package_become_tensors_and_a_failing_reader_is_named(install)
 # ---------------------------------------------------------------- single files
 
 
+@pytest.mark.slow
 def test_a_method_from_a_file_is_named_after_its_content(call, tmp_path, snapshot):
     file = tmp_path / "mine.py"
     file.write_text(CUT)
@@ -455,6 +458,7 @@ def test_a_method_from_a_file_is_named_after_its_content(call, tmp_path, snapsho
         assert f"Cut (method={name})" in shown.stdout
 
 
+@pytest.mark.slow
 def test_reading_commands_never_run_the_file(call, tmp_path):
     marker = tmp_path / "was-run"
     file = tmp_path / "mine.py"
@@ -480,6 +484,7 @@ def test_reading_commands_never_run_the_file(call, tmp_path):
     assert marker.read_text() == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(cores() < 2, reason="two jobs need two cores")
 def test_worker_processes_know_methods_and_networks_from_files(call, tmp_path):
     (tmp_path / "mine.py").write_text(CUT)
@@ -558,6 +563,7 @@ def test_help_says_that_files_can_be_given(call):
     assert "file.py:callable" in shown
 
 
+@pytest.mark.slow
 def test_another_package_called_baselines_is_refused_in_a_sentence(tmp_path):
     """OpenAI's has this name; whichever comes first on the path would be imported."""
     (tmp_path / "baselines").mkdir()

@@ -154,6 +154,7 @@ def test_a_lane_that_turns_into_nan_between_two_updates_ends_alone(method, optio
         torch.testing.assert_close(weight, alone.sparse[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", MASKING)
 def test_lanes_change_their_masks_as_they_would_alone(method):
     specs = [spec(method, compression=c, seed=s, options={"every": 3}) for c in (2.0, 6.0) for s in (0, 1)]
@@ -286,6 +287,7 @@ def test_powerpropagation_starts_at_the_ordinary_weights(alpha):
     torch.testing.assert_close(leaf.grad, alpha * weight[:2].abs() ** ((alpha - 1) / alpha))  # dw/dtheta
 
 
+@pytest.mark.slow
 def test_ratios_keep_what_the_other_method_keeps_of_each_layer():
     (mine,) = run(spec("ratios", compression=5.0, options={"of": "snip"}), data=dataset.load("digits"))
     (theirs,) = run(spec("snip", compression=5.0), data=dataset.load("digits"))

@@ -100,6 +100,7 @@ def test_the_spec_in_a_record_names_all_fields_and_gives_the_id_again(trained):
         assert spec.RunSpec(**settings | {"options": kind.changed()}).id == record["id"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_the_ids_of_the_records_and_writes_nothing(trained, run, tmp_path, snapshot):
     folder = trained[0]
     before = snapshot(folder)
@@ -114,6 +115,7 @@ def test_a_dry_run_shows_the_ids_of_the_records_and_writes_nothing(trained, run,
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_brackets_bind_options_to_a_method_and_mean_the_runs_of_free_flags(run, tmp_path):
     words = ("--strength", "1e-4,1e-3", "--dry-run")
     bound = run(tmp_path, "--method", "dwf[depth=2,3],l1[proximal=true]", *words)
@@ -132,6 +134,7 @@ def test_stored_runs_are_not_trained_again(trained, run, snapshot):
     assert snapshot(trained[0]) == before
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_numbers_and_so_does_force(run, tmp_path):
     words = ("--method", "dwf,random,dense", "--points", "2", "--seeds", "2", "--strength-range", "1e-4,1e-3")
     run(tmp_path / "first", *words)
@@ -163,6 +166,7 @@ def test_a_diverged_run_is_recorded_the_others_are_saved_and_it_is_tried_again(r
     assert "dense: 1 of 1 runs are stored already." in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["{", "[]", b"\xff\xfe"])
 def test_a_damaged_record_is_named_skipped_by_compare_and_trained_again(run, call, tmp_path, content):
     words = ("--method", "snip", "--compression", "2,5")
@@ -179,6 +183,7 @@ def test_a_damaged_record_is_named_skipped_by_compare_and_trained_again(run, cal
     assert len(records(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_flags_win_over_the_config_file_and_it_over_the_recipe(run, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text("lr = 0.2\nepochs = 9\n[method.dwf]\nlr = 0.3\n[[method.dwf.when]]\ndepth = 4\nlr = 0.4\n")
@@ -223,11 +228,12 @@ def test_runs_that_end_well_and_are_no_results_are_told(run, tmp_path, words, co
 # ---------------------------------------------------------------- interruption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_command_keeps_its_finished_runs_and_goes_on_from_there(
     start, run, tmp_path, snapshot, sent, code
 ):
-    words = ("--method", "random", "--compression-range", "2,10", "--points", "25", "--lanes", "1")
+    words = ("--method", "random", "--compression-range", "2,10", "--points", "12", "--lanes", "1")
     process = start("run", *SMALL, "--results", tmp_path, *words)
     while process.poll() is None and not list(tmp_path.glob("runs/*/run.json")):
         time.sleep(0.01)
@@ -239,13 +245,13 @@ def test_an_interrupted_command_keeps_its_finished_runs_and_goes_on_from_there(
     assert ("Interrupted" in stderr) == (sent == signal.SIGINT)
     kept = {path.parent.name for path in tmp_path.glob("runs/*/run.json")}
     before = {path: content for path, content in snapshot(tmp_path).items() if path.parent.name in kept}
-    assert 0 < len(kept) < 25
+    assert 0 < len(kept) < 12
     assert {record["id"] for record in records(tmp_path)} == kept
 
     again = run(tmp_path, *words)
     assert again.exit_code == 0
-    assert again.stderr.count(" % at CR") == 25 - len(kept)
-    assert len(records(tmp_path)) == 25
+    assert again.stderr.count(" % at CR") == 12 - len(kept)
+    assert len(records(tmp_path)) == 12
     after = snapshot(tmp_path)
     assert {path: after[path] for path in before} == before
 
@@ -285,6 +291,7 @@ def test_compare_and_plot_count_at_a_recorded_threshold(trained, call, tmp_path)
         assert "threshold" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "ending", "magic"),
     [
@@ -311,6 +318,7 @@ def test_plot_dynamics_writes_the_phases_of_what_it_draws(trained, call, tmp_pat
     assert all(row["aligned"] == "" and float(row["norm_end"]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_plot_weights_chooses_runs_by_compression(trained, call, tmp_path):
     for ratio in ("1", "1e6"):
         words = ("--output", tmp_path / f"{ratio}.svg", "--compression", ratio, "--method", "l1")
@@ -322,6 +330,7 @@ def test_plot_weights_chooses_runs_by_compression(trained, call, tmp_path):
         assert "compression" in result.stderr
 
 
+@pytest.mark.slow
 def test_plot_weights_of_records_without_them_is_exit_code_3(trained, call, tmp_path):
     shutil.copytree(trained[0], tmp_path / "old", ignore=shutil.ignore_patterns("weights.csv"))
     result = call("plot", "weights", "--results", tmp_path / "old")
@@ -519,6 +528,7 @@ def pictures(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_own_images_and_own_network_go_through_every_command(call, run, pictures, tmp_path):
     results = tmp_path / "results"
     words = ("--dataset", pictures, "--model", f"{__name__}:OwnNet", "--batch-size", "8", "--epochs", "4")

@@ -68,8 +68,9 @@ def test_an_examination_that_fails_is_a_finding(monkeypatch, tmp_path):
     assert only(findings, "results").state == "ok"  # the others go on
 
 
-def test_looking_changes_nothing(trained, snapshot, tmp_path, monkeypatch):
-    folder = trained[0]
+def test_looking_changes_nothing(run, snapshot, tmp_path, tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("results")
+    run(folder, "--method", "dense")
     before = snapshot(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     doctor.examine(folder)

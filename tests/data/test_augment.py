@@ -136,6 +136,7 @@ def test_lanes_are_augmented_like_single_batches(kind, dtype):
         assert torch.equal(result[lane], apply(kind, images[lane], numbers[lane]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["standard", "paper"])
 def test_apply_is_one_graph(kind):
     compiled = torch.compile(apply, fullgraph=True, backend="eager")  # traces all, needs no compiler

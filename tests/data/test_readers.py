@@ -393,6 +393,7 @@ def test_parts_that_were_compressed_alone(tmp_path, pack):
     assert load(str(tmp_path / "x.tar")).checksum == load(str(write_zip(tmp_path / "x.zip", pets()))).checksum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
 def test_bombs_in_a_tar_are_unpacked_only_to_their_bounds(tmp_path, monkeypatch, ending):
     image = write_tar(tmp_path / f"x{ending}", {**pets(), "train/cat/bomb.png": bytes(10_000_000)})
@@ -464,6 +465,7 @@ def test_gray_chunks_before_and_after_the_first_colour_image(tmp_path, monkeypat
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 @pytest.mark.parametrize("side", [None, 5])
 def test_processes_decode_what_one_does(tmp_path, monkeypatch, side, write):

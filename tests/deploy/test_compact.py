@@ -108,6 +108,7 @@ def test_known_networks(name, shape):
     assert macs(smaller, shape)[0] < 0.6 * macs(network, shape)[0]
 
 
+@pytest.mark.slow
 def test_depthwise_convolutions_and_squeezing():
     from torchvision.models import mobilenet_v3_small
 

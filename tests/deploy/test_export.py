@@ -49,6 +49,7 @@ def exported(tmp_path_factory, samples):
     return folder, export.export(small_net(), samples, folder, labels=labels, facts={"run": "x"})
 
 
+@pytest.mark.slow
 def test_the_files_hold_the_network(exported, samples):
     folder, _ = exported
     network = small_net()
@@ -136,6 +137,7 @@ def test_missing_packages_are_named(tmp_path, samples, monkeypatch):
     export.export(small_net(), samples, tmp_path / "net", ["dense", "compact"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [1e-3, float("nan")])
 def test_a_form_with_other_outputs_is_not_written(tmp_path, samples, monkeypatch, wrong):
     def spoilt(network, input_shape):
@@ -149,6 +151,7 @@ def test_a_form_with_other_outputs_is_not_written(tmp_path, samples, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.__version__.startswith("2.7."), reason="torch 2.7 cannot export torchvision's ViT to ONNX")
 def test_a_factorized_network_of_torchvision(tmp_path, digits):
     """A stock vision transformer, factorized, trained on real images, collapsed, and run by another library."""
@@ -197,6 +200,7 @@ def of(folder, method):
     return [record for record in Store(folder).load() if record.spec.method == method]
 
 
+@pytest.mark.slow
 def test_a_run_is_exported(kept, call, tmp_path, snapshot):
     record = of(kept, "magnitude")[0]
     before = snapshot(kept)

@@ -191,6 +191,7 @@ def test_the_figure_draws_both_forms_as_they_were_measured():
 # ---------------------------------------------------------------- the command
 
 
+@pytest.mark.slow
 def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
     results = tmp_path / "results"
     assert run(results, *LENET, "--method", "magnitude", "--compression", "4,8", "--save-model").exit_code == 0

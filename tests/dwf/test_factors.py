@@ -202,6 +202,7 @@ def test_budget_to_reach_zero_is_the_budget_that_leaves_the_threshold():
     assert 0.05 * math.exp(-2 * budget) == pytest.approx(FLOAT32_EPSILON)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 4])
 @pytest.mark.parametrize("name", ["quadratic", "sine"])
 def test_factors_balance_exponentially_whatever_the_loss(depth, name):

@@ -177,6 +177,7 @@ def test_group_lasso_has_its_closed_form():
 # ---------------------------------------------------------------- the laws of training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_weights", [False, True])
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_a_group_without_gradient_decays_as_a_single_weight_does(depth, keep_weights):
@@ -189,6 +190,7 @@ def test_a_group_without_gradient_decays_as_a_single_weight_does(depth, keep_wei
     assert left[0, 0].item() == pytest.approx(math.exp(-2 * dwfbench.decay_budget(0.1, 5.0, 0.0)), rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_weight_without_gradient_in_a_group_that_lives_decays_d_times_slower():
     layer = nn.Linear(2, 1, bias=False).double()
     layer.weight.data = torch.tensor([[0.99, 0.1]], dtype=torch.float64)
@@ -201,6 +203,7 @@ def test_a_weight_without_gradient_in_a_group_that_lives_decays_d_times_slower()
     assert layer.weight[0, 1].item() / before == pytest.approx(math.exp(-2 * 2 / 2), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 @pytest.mark.parametrize("group", ["channel", "row"])
 def test_groups_balance_exponentially_whatever_the_loss(group, strength):

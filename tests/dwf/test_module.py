@@ -62,6 +62,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 (LOOP,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_whole_loop_runs(capsys):
     """On one batch: 2 * 15 / 3 * 0.1 = 1, so that one step of decay brings the factors of depth 3 to zero."""
     assert len(LOOP.strip().splitlines()) <= 25
@@ -147,6 +148,7 @@ def test_training_goes_on_identically_from_a_state_dict(group, tie, tmp_path):
     assert torch.equal(dwfbench.collapse(model)(TOKENS), dwfbench.collapse(other)(TOKENS))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not compiler.available(torch.device("cpu")), reason="no C++ compiler")
 def test_a_compiled_model_has_the_same_gradients():
     torch.manual_seed(0)
@@ -178,6 +180,7 @@ def train_distributed(rank, file, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     torch.multiprocessing.spawn(train_distributed, (tmp_path / "rendezvous", tmp_path), nprocs=2)
     model = plain_and_factorized()

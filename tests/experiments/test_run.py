@@ -356,6 +356,7 @@ def content(store):
     return {record.id: {k: v for k, v in plain(record).items() if k not in timing} for record in store.load()}
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_records_of_one_process(digits, tmp_path):
     curves = plan(digits, **METHODS)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
@@ -392,6 +393,7 @@ def killer(input_shape, classes):
     return nn.Sequential(Killer(), nn.Linear(math.prod(input_shape), classes))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_no_other_run_with_it(digits, tmp_path):
     good = plan(digits, methods="snip", compression=[2, 3, 4], **SHORT)
     bad = plan(digits, methods="dense", model=f"{__name__}:killer", **SHORT)
@@ -416,6 +418,7 @@ def hanger(input_shape, classes):
     return nn.Sequential(Hanger(), nn.Linear(math.prod(input_shape), classes))
 
 
+@pytest.mark.slow
 def test_a_group_that_takes_too_long_is_ended_alone(digits, tmp_path):
     good = plan(digits, methods="snip", compression=[2, 3], **SHORT)
     bad = plan(digits, methods="dense", model=f"{__name__}:hanger", **SHORT)

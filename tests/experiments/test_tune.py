@@ -216,6 +216,7 @@ def folder(tmp_path_factory, digits):
     return place
 
 
+@pytest.mark.slow
 def test_tuning_never_looks_at_the_test_set(folder):
     records = Store(folder).load()
     assert len(records) >= 4 * 2 + 4 * 2
@@ -421,6 +422,7 @@ def test_usage_errors(call, tmp_path, words, said):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_tuning_is_deterministic_over_processes(digits, tmp_path):
     (request,) = requests(methods="snip")
     one = study(request, digits, tmp_path / "one")

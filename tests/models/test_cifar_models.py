@@ -53,6 +53,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "convolutions", "linear", "channels"), SIZES)
 def test_weights_and_multiplications_add_up(name, convolutions, linear, channels):
     model = build(name)
@@ -65,6 +66,7 @@ def test_weights_and_multiplications_add_up(name, convolutions, linear, channels
         assert macs(model, (3, side, side)) == (multiplications, multiplications)
 
 
+@pytest.mark.slow
 def test_sizes_are_the_published_ones():
     sizes = {name: (numel(build(name).parameters()), macs(build(name), IMAGE)[0]) for name, *_ in SIZES}
     # pytorch-cifar prints 14,728,266 and 20,040,522 for its VGGs, whose convolutions have biases, 11,173,962 for
@@ -82,6 +84,7 @@ def test_sizes_are_the_published_ones():
 # ---------------------------------------------------------------- shapes and agreement with others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("shape", "classes"), [(IMAGE, 100), ((3, 64, 64), 200), ((1, 28, 28), 10), ((3, 33, 18), 7)])
 def test_networks_adapt_to_the_input(name, shape, classes):
@@ -117,6 +120,7 @@ def agree(model, other, side, tolerance=1e-4):
         torch.testing.assert_close(model.train(training)(x), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [32, 64])
 def test_resnet18_is_torchvisions_with_another_stem(side):
     torch.manual_seed(0)
@@ -128,6 +132,7 @@ def test_resnet18_is_torchvisions_with_another_stem(side):
     agree(model, other, side)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "configuration"), [("vgg-16", "D"), ("vgg-19", "E")])
 def test_vgg_is_torchvisions_but_for_the_last_pooling_and_the_classifier(name, configuration):
     torch.manual_seed(0)
@@ -162,6 +167,7 @@ def test_resnet20_adds_what_its_shortcuts_bring():
 # ---------------------------------------------------------------- initial weights, modes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_initial_weights(name):
     model, same, other = (build(name, seed=seed) for seed in (0, 0, 1))
@@ -194,6 +200,7 @@ def test_modes(name):
 # ---------------------------------------------------------------- functional use
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("vgg-16-512", 16), ("resnet-18", 8), ("resnet-20", 8)])
 def test_lanes_learn_what_each_network_learns_alone(name, side):
     """Two steps of two lanes under vmap against plain networks: weights, and batch norm's running statistics."""
@@ -223,6 +230,7 @@ def test_lanes_learn_what_each_network_learns_alone(name, side):
     assert all(value.tolist() == [2, 2] for key, value in buffers.items() if key.endswith("num_batches_tracked"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg-16-512", "resnet-18", "resnet-20"])
 def test_one_graph_without_breaks(name):
     torch._dynamo.reset()
@@ -258,6 +266,7 @@ def normal_densities(weights, compression):
     return at(low)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [10, 100])
 def test_densities_of_magnitude_at_init_have_a_closed_form(compression):
     model = build("vgg-16")
@@ -274,6 +283,7 @@ def test_densities_of_magnitude_at_init_have_a_closed_form(compression):
         assert abs(a - b) < 0.005 or weight.numel() < 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [10, 100])
 def test_densities_of_random_masks_are_all_the_same(compression):
     model, generator = build("vgg-16"), torch.Generator().manual_seed(0)
@@ -302,6 +312,7 @@ def synaptic_flow(model, compressions):
         yield [(w != 0).double().mean().item() for w in weights]
 
 
+@pytest.mark.slow
 def test_densities_of_synflow():
     """Four rounds to CR 100, of which the first two are two rounds to CR 10."""
     model = build("vgg-16")
@@ -327,6 +338,7 @@ def empty(model, *names):
 PROJECTIONS = 64 * 128 + 128 * 256 + 256 * 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "emptied", "effective"),
     [

@@ -43,6 +43,7 @@ def descend(model, loss, strength, steps, rate, momentum=0.9):
         optimizer.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_depth_2_solves_the_lasso(problem, seed):
     x, y, expected = problem
@@ -111,6 +112,7 @@ def solved(depth, start=None, seed=0):
     return first, dwfbench.collapse(model, threshold=1e-6).weight.detach().flatten()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 4])
 def test_from_the_target_the_nonzero_minimiser_is_reached_wherever_there_is_one(depth):
     _, found = solved(depth, start=TARGETS)
@@ -123,6 +125,7 @@ def test_from_the_target_the_nonzero_minimiser_is_reached_wherever_there_is_one(
         assert objective(best, z, depth) <= objective(np.linspace(-4, 4, 80_001), z, depth).min() + 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_from_fresh_factors_a_local_minimiser_is_reached(depth, seed):
@@ -134,6 +137,7 @@ def test_from_fresh_factors_a_local_minimiser_is_reached(depth, seed):
             assert w != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 4])
 def test_stationary_weights_keep_their_distance_from_zero(depth):
     _, found = solved(depth, start=TARGETS)
@@ -149,6 +153,7 @@ def test_stationary_weights_keep_their_distance_from_zero(depth):
     assert bound(gradient.max()) > 0.01
 
 
+@pytest.mark.slow
 def test_zero_is_a_local_minimum_beyond_depth_2_only():
     """A small balanced start with a gradient above the strength grows at D = 2 and dies at D = 3."""
     start = [math.copysign(1e-5, z) for z in TARGETS]

@@ -354,6 +354,7 @@ def test_labels_and_paths(tmp_path):
         sources([f"mine={tmp_path}", f"mine={tmp_path / 'a=b'}"])
 
 
+@pytest.mark.slow
 def test_commands_read_archives_as_folders(folder, packed, call, tmp_path):
     assert call("compare", "--results", packed).stdout == call("compare", "--results", folder).stdout != ""
     assert call("list", "runs", "--results", packed).stdout == call("list", "runs", "--results", folder).stdout

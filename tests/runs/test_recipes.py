@@ -66,6 +66,7 @@ def plan(name):
 # ---------------------------------------------------------------- all recipes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
 def test_a_recipe_plans_every_method_with_the_same_epochs_and_strengths_from_the_needed_budget_on(name):
     curves = plan(name)
@@ -140,6 +141,7 @@ SYNFLOW_TABLE = {  # epochs, learning rate, drops, weight decay
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYNFLOW)
 def test_a_synflow_recipe_is_the_protocol_of_its_repository(name):
     curves = plan(name)
@@ -232,6 +234,7 @@ def test_scores_play_no_part_in_a_measurement(parts, digits, monkeypatch):
     assert estimate.seconds_per_step(left.curve, digits) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags", [{"lr": 1e6}, {"epochs": 1}, {"batch_size": 1200}, {"methods": "l1", "proximal": "true"}]
 )

@@ -280,6 +280,7 @@ def test_the_texts_of_layers_are_short():
 # ---------------------------------------------------------------- layers
 
 
+@pytest.mark.slow
 def test_layers_leave_dense_out(tmp_path, monkeypatch):
     written = texts("layers", records(), tmp_path, monkeypatch)
     assert ">dense<" not in written

@@ -106,6 +106,7 @@ def rows(points):
     return [dict(zip(points["columns"], row, strict=True)) for row in points["rows"]]
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_bytes(page, tmp_path):
     for name in "ab":
         report.write(report.render(ResultSet(records()), HERE), tmp_path / "new" / name)
@@ -140,6 +141,7 @@ def evil_records():
     return [changed(run, spec={"model": EVIL}, provenance={"argv": ["dwfbench", EVIL]}) for run in runs]
 
 
+@pytest.mark.slow
 def test_names_and_errors_are_text_and_never_markup():
     found = Page(report.render(ResultSet([*evil_records(), *records(methods=METHODS[:2])]), HERE))
     assert not [tag for tag, _ in found.tags if tag == "img"]
@@ -202,6 +204,7 @@ def test_a_thousand_runs_fit_into_five_megabytes():
     assert len(report.render(ResultSet(many), HERE).encode()) < 5e6
 
 
+@pytest.mark.slow
 def test_failures_are_listed_with_their_errors(page):
     assert "There are none" in Page(page).texts["failures"]
     bad = changed(record(*METHODS[1], 0, 50.0), status="diverged", error="the loss became NaN")
@@ -318,6 +321,7 @@ def test_the_legend_has_the_inks_of_the_figure_in_their_order(page):
     assert first == f"light-dark({inks['dwf D=2'].colour},{style.on_dark(inks['dwf D=2'].colour)})"
 
 
+@pytest.mark.slow
 def test_the_command_writes_where_it_says(call, tmp_path):
     from dwfbench.runs.store import Store
 

@@ -70,6 +70,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("steps", [1, 7, 8, 17, 30])
 def test_resumed_equals_uninterrupted_bit_for_bit(case, steps, tmp_path):
@@ -105,6 +106,7 @@ def interrupted(tmp_path, one, data):
     return tmp_path / f"{one.id}.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "empty", "noise", "schema", "runs", "data", "no facts", "a folder"])
 def test_a_checkpoint_that_is_damaged_or_of_another_run_is_refused_in_a_sentence(tmp_path, damage):
     one, data, notes = spec("dwf", strength=1e-3), tiny_data(), []
@@ -185,6 +187,7 @@ def uninterrupted(start, tmp_path_factory):
     return results(folder)
 
 
+@pytest.mark.slow
 def test_a_command_killed_at_random_moments_loses_no_record_and_ends_as_if_never_killed(start, uninterrupted, tmp_path):
     moments, seen = random.Random(0), 0
     words = (*LONG, "--threads", "1", "--results", tmp_path, "--checkpoint-minutes", "0.002")
@@ -203,6 +206,7 @@ def test_a_command_killed_at_random_moments_loses_no_record_and_ends_as_if_never
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
 def test_an_interrupted_command_is_resumed_where_it_was(start, uninterrupted, tmp_path, number, jobs):
     words = (*LONG, "--threads", jobs, "--jobs", jobs, "--results", tmp_path)

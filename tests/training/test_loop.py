@@ -106,6 +106,7 @@ def plain_loop(one, data, penalty=None):
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -123,6 +124,7 @@ def test_dense_training_is_torch_sgd_with_cosine_annealing(changes):
         torch.testing.assert_close(lane.state[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [TINY, NORM])
 @pytest.mark.parametrize(
     ("method", "knobs", "options"),
@@ -190,6 +192,7 @@ def test_a_network_whose_logits_overflow_is_no_result():
     assert (record["status"], state) == ("diverged", None)
 
 
+@pytest.mark.slow
 def test_more_variants_of_the_step_than_the_compiler_keeps(monkeypatch):
     """One process trains many curves; dynamo gives up on a function after eight variants unless it is reset."""
     compile = torch.compile
@@ -212,6 +215,7 @@ def test_scores_are_computed_once_a_seed(monkeypatch):
         assert lane.overhead_seconds > 0
 
 
+@pytest.mark.slow
 def test_runs_that_share_epochs_branch_into_groups_of_any_size():
     specs = [spec("magnitude", compression=float(c), seed=seed, epochs=6) for seed in (0, 1) for c in (2, 4, 8)]
     alone = {one.id: run(one)[0] for one in specs}
@@ -292,6 +296,7 @@ def test_lanes_of_different_seeds_see_their_own_batches():
     assert len(index[:, 0].flatten().unique()) == 56  # every sample at most once an epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "options"),
     [
@@ -399,6 +404,7 @@ def test_top_5_accuracy_of_many_classes():
     assert 0 < found.accuracy[0] < found.top5[0] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["standard", "paper"])
 def test_augmented_lanes_are_the_runs_alone(kind):
     shape = (1, 8, 8)
@@ -444,6 +450,7 @@ def test_bfloat16_trains_close_to_float32_and_keeps_float32_tensors():
     assert mixed.history[-1]["train_loss"] != full.history[-1]["train_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "specs",
     [[spec("dwf", strength=strength) for strength in (1e-3, 1e-2)], [spec(lr=rate, model=NORM) for rate in (0.1, 0.2)]],
