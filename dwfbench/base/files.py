@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) 
 
 def opened(path: Path | str) -> BufferedReader:
     """A regular file, opened for reading bytes. Raises OSError, also for whatever else is there."""
+    return BufferedReader(unbuffered(path))
+
+
+def unbuffered(path: Path | str) -> FileIO:
+    """The same for a file that is read at once."""
     try:
         descriptor = os.open(path, FLAGS)
     except ValueError:
@@ -33,7 +38,7 @@ def opened(path: Path | str) -> BufferedReader:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        return os.fdopen(descriptor, "rb")
+        return FileIO(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
@@ -41,14 +46,14 @@ def opened(path: Path | str) -> BufferedReader:
 
 def content(path: Path | str, most: int) -> bytes:
     """The bytes of a regular file that has at most so many. Raises OSError."""
-    with opened(path) as file:
+    with unbuffered(path) as file:
         found = beginning(file, most)
     if len(found) > most:
         raise OSError(errno.EFBIG, f"it holds more than {most:,} bytes")
     return found
 
 
-def beginning(file: BufferedReader, most: int) -> bytes:
+def beginning(file: BufferedReader | FileIO, most: int) -> bytes:
     """The first bytes of an opened file, one more than ``most`` where it has them; no room is made for others."""
     return file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
 

@@ -220,7 +220,7 @@ class Store:
 
     def _read(self, place: str, run_id: str) -> Entry | None:
         """The record of a run in ``runs`` or ``failed``. Raises UsageError for one of another schema."""
-        path = os.path.join(self.folder, place, run_id, "run.json")
+        path = f"{self.folder}/{place}/{run_id}/run.json"
         try:
             source = files.content(path, files.MOST_JSON)
             return Entry(record_from(source, run_id), source)
