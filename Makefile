@@ -35,8 +35,8 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/dwfbench run --method dwf --depth 3 --results $(DEMO)
-	$(BIN)/dwfbench run --method dense,magnitude,random,snip,synflow --distribution erk --points 6 --results $(DEMO)
+	$(BIN)/dwfbench run --method dwf --depth 3 --results $(DEMO) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench run --method "dense,magnitude,random[distribution=erk],snip,synflow" --points 6 --results $(DEMO) || [ $$? -eq 1 ]
 	$(BIN)/dwfbench compare --results $(DEMO)
 	$(BIN)/dwfbench plot all --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
