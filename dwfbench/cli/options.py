@@ -107,7 +107,7 @@ def engine_flags() -> dict[str, tuple[Any, Any]]:
         "compile": option(str, "compile the training step: auto, on, off", "auto"),
         "eval_every": option(int, "epochs between two rows of a run's history", 1, min=1),
         "checkpoint_minutes": option(float, "minutes of training that a kill may cost; 0: no checkpoints", 10.0, min=0),
-        "timeout_minutes": option(float | None, "end a group of runs that trains longer [default: never]"),
+        "timeout_minutes": option(float | None, "end a group of runs that finishes none for so long [default: never]"),
         "ray": option(str | None, "train on a Ray cluster: auto (this machine's) or host:port", metavar="auto|ADDRESS"),
         "cpus_per_group": option(int | None, "with --ray: CPU threads of a group of runs [default: 1]", min=1),
         "gpus_per_group": option(

@@ -4,11 +4,21 @@ from collections.abc import Iterator
 
 from dwfbench.data import dataset as data
 from dwfbench.execution import local
-from dwfbench.execution.worker import Engine, Machine, Outcome, Outcomes, Progress, Result, Task, Worker, failures
+from dwfbench.execution.worker import (
+    Engine,
+    Machine,
+    Outcomes,
+    Progress,
+    Result,
+    Task,
+    Unfinished,
+    Worker,
+    failures,
+)
 
 
 def results(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Result]:
-    """The results of all tasks, wherever the engine says, as they come; of a task without any, failures."""
+    """The results of all runs, wherever the engine says, as they come; failures of those that came to nothing."""
     outcomes: Outcomes = alone
     if engine.cluster is not None:
         from dwfbench.execution import ray as cluster  # Ray is an extra
@@ -16,16 +26,18 @@ def results(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: 
         outcomes = cluster.outcomes
     elif (engine.jobs > 1 and len(tasks) > 1) or engine.timeout_minutes is not None:
         outcomes = local.outcomes
-    for task, outcome in outcomes(tasks, dataset, engine, progress):
-        yield from failures(task, dataset, engine, outcome) if isinstance(outcome, str) else outcome
+    for outcome in outcomes(tasks, dataset, engine, progress):
+        if isinstance(outcome, Unfinished):
+            yield from failures(outcome.task, dataset, engine, outcome.why)
+        else:
+            yield outcome
 
 
-def alone(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
-    """What became of the tasks in this process, run by run."""
+def alone(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Result]:
+    """What became of the runs in this process."""
     worker = Worker(dataset, engine)
     for task in tasks:
-        for result in worker.train(task, progress):
-            yield task, [result]
+        yield from worker.train(task, progress)
 
 
 def machine(engine: Engine) -> Machine:

@@ -1,12 +1,13 @@
 """Worker processes of this machine. One that dies or hangs takes no other's work with it."""
 
+import math
 import os
 import pickle
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from multiprocessing import connection, parent_process
 from typing import Any
@@ -15,66 +16,89 @@ import torch.multiprocessing
 
 from dwfbench.base import plugins
 from dwfbench.data import dataset as data
-from dwfbench.execution.worker import GRACE, Engine, Outcome, Progress, Silent, Task, begin, timed_out
+from dwfbench.execution.worker import (
+    GRACE,
+    Engine,
+    Outcome,
+    Progress,
+    Result,
+    Task,
+    Unfinished,
+    begin,
+    patience,
+    timed_out,
+)
 from dwfbench.training.checkpoint import stop
 
 DIED = "the worker process died twice, perhaps for want of memory; try fewer --jobs"
 
 
 def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
-    """What became of the tasks, from ``engine.jobs`` processes.
+    """What became of the tasks' runs, from ``engine.jobs`` processes.
 
     What a process leaves that dies (killed for its memory, a crash in a library) is tried again at the end, with no
     other process beside it. What takes too long is not tried again.
     """
     left = []
-    for task, outcome in train(tasks, engine.jobs, dataset, engine, progress):
-        if outcome == DIED:
-            left.append(task)
+    for outcome in train(tasks, engine.jobs, dataset, engine, progress):
+        if isinstance(outcome, Unfinished) and outcome.why == DIED:
+            left.append(outcome.task)
         else:
-            yield task, outcome
+            yield outcome
     if left:
         progress.note("A worker process died; what it left is tried again, without others beside it.")
     yield from train(left, 1, dataset, engine, progress)
 
 
 def train(tasks: list[Task], jobs: int, dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
-    """What became of the tasks, each tried once."""
+    """What became of the tasks' runs, each tried once."""
     waiting, here = deque(tasks), dataset.to("cpu")
     seats = [Seat(here, engine) for _ in range(min(jobs, len(tasks)))]
     try:
-        while waiting or any(seat.task for seat in seats):
+        while not stop.asked and (waiting or any(seat.task for seat in seats)):
             for seat in seats:
                 if waiting and seat.task is None:
                     seat.give(waiting.popleft())
-            busy = [seat for seat in seats if seat.task]
-            connection.wait([seat.pipe for seat in busy], timeout=0.2)
-            stop.obey()
-            for seat in busy:
-                if seat.pipe.poll():
-                    yield seat.take(progress)
-                elif time.monotonic() > seat.deadline:
-                    yield seat.end(timed_out(engine))
+            yield from heard(seats, progress)
+        for seat in seats:
+            seat.ask_to_stop()
+        deadline = time.monotonic() + GRACE
+        while any(seat.task for seat in seats) and time.monotonic() < deadline:
+            yield from (outcome for outcome in heard(seats, progress) if isinstance(outcome, Result))
+        stop.obey()
     finally:  # after an interrupt or an error, too: nothing more is wanted from any process
+        patient = not stop.asked  # else they had their time above, or a second interrupt came
+        deadline = time.monotonic() + GRACE * patient
         for seat in seats:
             seat.ask_to_stop()
         try:
-            deadline = time.monotonic() + GRACE
             for seat in seats:
                 seat.wait(deadline)
         finally:  # a second interrupt does not wait
             for seat in seats:
-                seat.kill()
+                seat.end()
+
+
+def heard(seats: list["Seat"], progress: Progress) -> Iterator[Outcome]:
+    """What processes that train have told, once one has, or a moment has passed."""
+    busy = [seat for seat in seats if seat.task]
+    connection.wait([seat.pipe for seat in busy], timeout=0.2)
+    for seat in busy:
+        yield from seat.hear(progress)
 
 
 class Seat:
-    """A place for one worker process, which is started with its first task, and again after its death."""
+    """A place for one worker process, which is started with its first task, and again after its end.
+
+    ``task`` is what is left of the one that it trains. ``late``: it was asked to stop because that took too long.
+    """
 
     def __init__(self, dataset: data.Dataset, engine: Engine):
         self.dataset, self.engine = dataset, engine
         self.process: Any = None
-        self.task: Any = None
-        self.deadline = float("inf")
+        self.task: Task | None = None
+        self.late = False
+        self.deadline = math.inf
 
     def give(self, task: Task) -> None:
         """A task to train. The time that it may take includes the start of the process."""
@@ -85,75 +109,99 @@ class Seat:
             self.process = context.Process(target=serve, args=args)
             self.process.start()
             theirs.close()  # so that the pipe ends with the process
-        self.task = task
-        if self.engine.timeout_minutes is not None:
-            self.deadline = time.monotonic() + 60 * self.engine.timeout_minutes
+        self.task, self.deadline = task, time.monotonic() + patience(self.engine)
         with suppress(OSError):  # a process that has died since: reading from the pipe will tell
             self.pipe.send(task)
 
-    def take(self, progress: Progress) -> Outcome:
-        """What became of the task, once the pipe has something to read. Raises what its training raised."""
-        try:
-            said = pickle.loads(self.pipe.recv_bytes())
-        except (EOFError, OSError):
-            return self.end(DIED)
-        task, self.task = self.task, None
-        if isinstance(said, Exception):
-            raise said
-        results, notes = said
-        for note in notes:
-            progress.note(note)
-        return task, results
+    def hear(self, progress: Progress) -> Iterator[Outcome]:
+        """What the process has told since the last call. Raises what its training raised."""
+        while self.task is not None and self.pipe.poll():
+            try:
+                kind, what = pickle.loads(self.pipe.recv_bytes())
+            except (EOFError, OSError):
+                task, why = self.task, timed_out(self.engine) if self.late else DIED
+                self.end()
+                yield Unfinished(task, why)
+                return
+            if kind == "note":
+                progress.note(what)
+            elif kind == "result":
+                self.task = self.task.without(what.record.id)
+                yield what
+                self.deadline = time.monotonic() + patience(self.engine)
+            elif kind == "error":
+                raise what
+            elif self.late:  # it finished all the same, but takes no other task
+                self.end()
+            else:
+                self.task = None
+        if self.task is not None and time.monotonic() > self.deadline:
+            self.hurry()
 
-    def end(self, why: str) -> Outcome:
-        """The end of the process, which has died or takes too long."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-        task, self.task, self.process = self.task, None, None
-        return task, why
+    def hurry(self) -> None:
+        """Ask the process to stop, with a checkpoint; one that was asked before is killed."""
+        if self.late:
+            self.process.kill()
+        else:
+            self.process.terminate()
+        self.late, self.deadline = True, time.monotonic() + min(GRACE, patience(self.engine))
 
     def ask_to_stop(self) -> None:
-        """End the process after the step under way, with a checkpoint, or at once if it has nothing to do."""
-        if self.process is not None:
-            self.pipe.close()  # for one that waits, the end
-            if self.task is not None:
-                self.process.terminate()
+        """End the process after the step under way, with a checkpoint, if it trains."""
+        if self.process is not None and self.task is not None:
+            self.process.terminate()
 
     def wait(self, deadline: float) -> None:
-        """Give a process that was asked to stop until then for it."""
+        """Give a process, whose pipe ends now, until then for its own end."""
         if self.process is not None:
+            self.pipe.close()
             self.process.join(max(0.0, deadline - time.monotonic()))
 
-    def kill(self) -> None:
+    def end(self) -> None:
+        """The end of the process, if there still is one."""
         if self.process is not None:
             self.process.kill()
             self.process.join()
+            self.pipe.close()
+        self.process, self.task, self.late = None, None, False
+
+
+class Teller:
+    """What a worker process tells through its pipe: pairs of a kind (note, result, error, done) and a content."""
+
+    def __init__(self, pipe: connection.Connection):
+        self.pipe = pipe
+
+    def tell(self, kind: str, what: Any = None) -> None:
+        """Raises KeyboardInterrupt where nobody listens any more."""
+        try:
+            self.pipe.send_bytes(pickle.dumps((kind, what)))  # not send(): tensors would go through shared memory
+        except OSError:
+            raise KeyboardInterrupt from None
+
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
+        """Only results are shown of other processes."""
+
+    def note(self, text: str) -> None:
+        self.tell("note", text)
 
 
 def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, files: list[plugins.File]) -> None:
-    """A worker process: trains what comes through the pipe until that is closed."""
+    """A worker process: trains what comes through the pipe until that is closed, or the process is asked to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the first process decides
     if engine.checkpoints is not None:
         signal.signal(signal.SIGTERM, stop.ask)
     threading.Thread(target=follow_parent, daemon=True).start()
-    worker = begin(dataset, engine, files)
-    while True:
-        try:
+    worker, teller = begin(dataset, engine, files), Teller(pipe)
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
             task = pipe.recv()
-        except EOFError:
-            return
-        listener = Silent()
-        try:
-            said: Any = (list(worker.train(task, listener)), listener.notes)
-        except KeyboardInterrupt:  # asked to stop
-            return
-        except Exception as error:
-            said = error
-        try:
-            pipe.send_bytes(pickle.dumps(said))  # not send(): tensors would go through shared memory
-        except OSError:  # nobody waits for it any more
-            return
+            try:
+                for result in worker.train(task, teller):
+                    teller.tell("result", result)
+                teller.tell("done")
+            except Exception as error:
+                teller.tell("error", error)
 
 
 def follow_parent() -> None:

@@ -7,12 +7,13 @@ Ray is an extra: ``pip install "dwfbench[ray]"``.
 
 import functools
 import hashlib
+import itertools
 import math
 import pickle
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,10 @@ from dwfbench.execution.worker import (
     Progress,
     Result,
     Task,
+    Unfinished,
     Worker,
     begin,
+    patience,
     timed_out,
 )
 from dwfbench.training.checkpoint import Folder, stop
@@ -50,60 +53,115 @@ POLL = 0.2
 
 
 def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
-    """What became of the tasks, from the workers of the cluster.
+    """What became of the tasks' runs, from the workers of the cluster.
 
-    A group whose process or node dies is tried again on another, from its last checkpoint; what takes too long is
-    not. Raises UsageError for a worker of another version, which may join at any time.
+    What a group leaves whose process or node dies is tried again on another, from its last checkpoint; what takes too
+    long is not. Raises UsageError for a worker of another version, which may join at any time.
     """
     if not tasks:
         return
     desk, cluster = desk_of(engine.checkpoints), engine.cluster
     assert cluster is not None
-    kit = ray.put(Kit.of(dataset, engine))
-    remote = on_workers(perform, num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=RETRIES)
-    left = {remote.remote(kit, desk, number, pickle.dumps(task)): number for number, task in enumerate(tasks)}
-    deadlines: dict[int, float] = {}
+    remote = on_workers(perform, num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)
+    send = functools.partial(remote.remote, ray.put(Kit.of(dataset, engine)), desk)
+    orders = [Order(task, send, patience(engine)) for task in tasks]
     try:
-        while left:
-            done, _ = ray.wait(list(left), num_returns=len(left), timeout=POLL)
-            news: list[tuple] = ray.get(desk.news.remote())
-            for kind, *what in news:
-                if kind == "began":
-                    if engine.timeout_minutes is not None:
-                        deadlines[what[0]] = time.monotonic() + 60 * engine.timeout_minutes
-                else:
-                    getattr(progress, kind)(*what)
-            for ref in done:
-                yield tasks[left.pop(ref)], outcome(ref)
-            stop.obey()
-            for ref, number in list(left.items()):
-                if time.monotonic() > deadlines.get(number, math.inf):
-                    ray.cancel(ref, force=True)
-                    del left[ref]
-                    yield tasks[number], timed_out(engine)
+        while not stop.asked and left(orders):
+            yield from heard(orders, desk, engine, progress)
+        for order in left(orders):
+            ray.cancel(order.ref)  # as an interrupt does: the workers end after their step, with a checkpoint
+        deadline = time.monotonic() + GRACE
+        while left(orders) and time.monotonic() < deadline:
+            yield from (outcome for outcome in heard(orders, desk, engine, progress) if isinstance(outcome, Result))
+        stop.obey()
     finally:  # after an interrupt or an error: nothing more is wanted
-        for ref in left:
-            ray.cancel(ref)  # as an interrupt does: the workers end after their step, with a checkpoint
-        if left:
-            _, going_on = ray.wait(list(left), num_returns=len(left), timeout=GRACE)
-            for ref in going_on:
-                ray.cancel(ref, force=True)
+        if left(orders) and not stop.asked:
+            for order in left(orders):
+                ray.cancel(order.ref)
+            ray.wait([order.ref for order in left(orders)], num_returns=len(left(orders)), timeout=GRACE)
+        for order in left(orders):
+            ray.cancel(order.ref, force=True)
 
 
-def outcome(ref: "ray.ObjectRef") -> list[Result] | str:
-    """What became of a task that has ended. Raises the UsageError that it ended with."""
-    try:
-        return ray.get(ref)
-    except RayTaskError as error:
-        if isinstance(error.cause, UsageError):
-            raise error.cause from None
-        return reason(error.cause)
-    except RayError as error:
-        return f"the worker process or its node died {RETRIES + 1} times ({type(error).__name__})"
+class Order:
+    """A task at the cluster: ``task`` is what is left of it, ``ref`` the worker's end, None once that was there.
+
+    A run may take ``patience`` seconds. ``late``: it was asked to stop since that was over.
+    """
+
+    numbers = itertools.count()  # of all orders of this process, whose desks may have news of earlier ones
+
+    def __init__(self, task: Task, send: Callable, patience: float):
+        self.task, self.send, self.patience, self.number = task, send, patience, next(self.numbers)
+        self.deaths, self.late, self.deadline = 0, False, math.inf
+        self.ref = send(self.number, pickle.dumps(task))
+
+    def begin(self) -> None:
+        """A worker has begun with it, or with its next run."""
+        self.deadline = time.monotonic() + self.patience
+
+    def take(self, result: Result) -> Iterator[Result]:
+        """A run that was told. One told twice, by a worker that was given up, counts once."""
+        if any(one.id == result.record.id for one in self.task.specs):
+            self.task = self.task.without(result.record.id)
+            yield result
+            self.begin()
+
+    def hurry(self) -> None:
+        """Ask the worker to stop, with a checkpoint; one that was asked before is killed."""
+        ray.cancel(self.ref, force=self.late)
+        self.late, self.deadline = True, time.monotonic() + min(GRACE, self.patience)
+
+    def end(self, engine: Engine) -> Iterator[Unfinished]:
+        """What the worker's end means. Raises the UsageError that it ended with."""
+        ref, self.ref, self.deadline = self.ref, None, math.inf
+        why = "it did not tell all of its results"
+        try:
+            ray.get(ref)
+        except RayTaskError as error:
+            if isinstance(error.cause, UsageError):
+                raise error.cause from None
+            self.deaths, why = RETRIES, reason(error.cause)
+        except RayError as error:
+            why = f"the worker process or its node died {RETRIES + 1} times ({type(error).__name__})"
+        if not self.task.specs:
+            return
+        if self.late or self.deaths == RETRIES:
+            yield Unfinished(self.task, timed_out(engine) if self.late else why)
+        elif not stop.asked:
+            self.deaths += 1
+            self.ref = self.send(self.number, pickle.dumps(self.task))
+
+
+def left(orders: list[Order]) -> list[Order]:
+    """The orders that are not at their end."""
+    return [order for order in orders if order.ref is not None]
+
+
+def heard(orders: list[Order], desk: "ray.actor.ActorHandle", engine: Engine, progress: Progress) -> Iterator[Outcome]:
+    """What workers have told, and how they ended, once one has, or a moment has passed."""
+    going, numbered = {order.ref: order for order in left(orders)}, {order.number: order for order in orders}
+    done, _ = ray.wait(list(going), num_returns=len(going), timeout=POLL)
+    news: list[tuple] = ray.get(desk.news.remote())  # with all that those who are done have told
+    for kind, *what in news:
+        if kind in ("epoch", "note"):
+            getattr(progress, kind)(*what)
+        elif (order := numbered.get(what[0])) is None:
+            continue
+        elif kind == "began":
+            order.begin()
+        else:
+            yield from order.take(pickle.loads(what[1]))
+    for ref in done:
+        yield from going[ref].end(engine)
+    for order in left(orders):
+        if time.monotonic() > order.deadline:
+            order.hurry()
 
 
 class Desk:
-    """An actor beside the driver: takes the workers' news, and keeps their checkpoints on this machine's disk."""
+    """An actor beside the driver: takes the workers' news and results, and keeps their checkpoints on this machine's
+    disk."""
 
     def __init__(self, folder: Path | None):
         self.folder = Folder(folder) if folder else None
@@ -188,6 +246,10 @@ class Telling:
     def note(self, text: str) -> None:
         self.desk.tell.remote("note", text)
 
+    def result(self, number: int, result: Result) -> None:
+        """Returns when it has arrived."""
+        ray.get(self.desk.tell.remote("result", number, pickle.dumps(result)))
+
     def __str__(self) -> str:
         return "the results folder's checkpoints"
 
@@ -210,7 +272,7 @@ class Telling:
 _worker: tuple[Any, Worker] | None = None
 
 
-def perform(kit: Kit, desk: "ray.actor.ActorHandle", number: int, task: bytes) -> list[Result]:
+def perform(kit: Kit, desk: "ray.actor.ActorHandle", number: int, task: bytes) -> None:
     """Train a task in this worker process, which keeps the data and the compiled step for the next one."""
     global _worker
     refuse_others(ray.util.get_node_ip_address(), versions(), kit.versions)
@@ -222,4 +284,5 @@ def perform(kit: Kit, desk: "ray.actor.ActorHandle", number: int, task: bytes) -
     if _worker is None or _worker[0] != key:
         place = telling if kit.engine.checkpoints else None
         _worker = key, begin(kit.dataset(), kit.engine, kit.files, place)
-    return list(_worker[1].train(pickle.loads(task), telling))
+    for result in _worker[1].train(pickle.loads(task), telling):
+        telling.result(number, result)

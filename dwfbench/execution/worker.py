@@ -6,11 +6,12 @@
 import ctypes
 import datetime
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -45,7 +46,7 @@ class Engine:
     ``threads`` are shared by ``jobs`` processes; with a ``cluster``, they and ``device`` are those of one group. The
     history has a row every ``eval_every`` epochs. Training under way is kept in the folder ``checkpoints`` every
     ``checkpoint_minutes``, and when the process is asked to stop. A group that trains for more than
-    ``timeout_minutes`` is ended, and recorded as failed.
+    ``timeout_minutes`` without finishing a run is ended, and what it left recorded as failed.
     """
 
     device: torch.device
@@ -94,6 +95,10 @@ class Task:
     compile: bool
     tuned: Tuned | None = None  # how the settings were chosen, for the provenance
 
+    def without(self, run_id: str) -> "Task":
+        """What is left of the task once that run is finished."""
+        return replace(self, specs=tuple(one for one in self.specs if one.id != run_id))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -123,15 +128,23 @@ class Progress(Listener, Protocol):
     def run(self, record: Record) -> None: ...
 
 
-Outcome = tuple[Task, list[Result] | str]
-"""What became of a task, or of some of its runs; the text says why nothing did, as the error of its runs."""
+class Unfinished(NamedTuple):
+    """What is left of a task that came to nothing, and why: the error of its runs."""
+
+    task: Task
+    why: str
+
+
+Outcome = Result | Unfinished
+"""What became of a run, or of the runs that a task left."""
 
 Outcomes = Callable[[list[Task], data.Dataset, Engine, Progress], Iterator[Outcome]]
-"""The protocol of all engines: trains tasks, wherever that is, and tells what became of them as it comes.
+"""The protocol of all engines: trains tasks, wherever that is, and tells what became of each run as soon as it ended.
 
-A task whose process dies, or that takes longer than ``timeout_minutes``, takes no other with it. A UsageError within a
-task ends them all, and so do ``stop.obey``, called at least between steps, and whoever closes the iterator: processes
-elsewhere are then asked to stop, have GRACE for a checkpoint, and are killed.
+A task whose process dies, or that finishes nothing for ``timeout_minutes``, takes no other with it, and none of its own
+runs that are finished. A UsageError within a task ends them all, and so do ``stop.asked``, looked at at least between
+steps, and whoever closes the iterator: processes elsewhere are then asked to stop, have GRACE for a checkpoint, and are
+killed. What they finish after ``stop.asked`` is still told.
 """
 
 
@@ -245,7 +258,7 @@ class Worker:
 
 
 class Silent:
-    """The listener of another process, whose results alone are told; its notes come with them."""
+    """A listener that shows nothing, and keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -262,6 +275,11 @@ def failures(task: Task, dataset: data.Dataset, engine: Engine, error: str) -> l
     worker = Worker(dataset, replace(engine, device=engine.here))  # a cluster's device may be none of this machine
     what = {"status": "failed", "error": error}
     return [worker.result(Trained(one), task, what, None, task.compile, now()) for one in task.specs]
+
+
+def patience(engine: Engine) -> float:
+    """Seconds that a process has to finish its next run."""
+    return math.inf if engine.timeout_minutes is None else 60 * engine.timeout_minutes
 
 
 def timed_out(engine: Engine) -> str:

@@ -85,8 +85,14 @@ def execute(
             mine = left_behind(others, claims, store)
     if engine.checkpoints:  # a command that is killed between a record and its checkpoint leaves that
         runs = [one for curve in curves for one in curve.specs]
-        Folder(engine.checkpoints).sweep({one.identity for each in runs for one in (each, knobless(each))})
+        failed = [one for one in runs if outcome.get(one.id) == "failed"]  # one that timed out goes on the next time
+        Folder(engine.checkpoints).sweep(identities(runs) - identities(failed))
     return outcome
+
+
+def identities(runs: list[RunSpec]) -> set[str]:
+    """The identities of runs, and those of the epochs that they share with others."""
+    return {one.identity for each in runs for one in (each, knobless(each))}
 
 
 def left_behind(others: dict[str, Record | None], claims: Claims, store: Store, every: float = 1.0) -> set[str]:

@@ -15,6 +15,7 @@ import dwfbench
 from dwfbench.base.errors import UsageError
 from dwfbench.execution.worker import Cluster, Engine
 from tests.conftest import wait_for_checkpoint
+from tests.execution.breaking import method
 
 pytest.importorskip("ray", reason="Ray is an extra")
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # else whatever runs beside the tests would starve the workers
@@ -134,6 +135,17 @@ def test_a_group_that_hangs_is_ended_and_its_neighbours_are_not(cluster, start, 
         (1, "ok"), (2, "failed"), (3, "ok"),
     ]  # fmt: skip
     assert next(record["error"] for record in records if record["status"] == "failed").startswith("timed out")
+
+
+def test_what_a_group_finished_is_stored_though_its_worker_dies(cluster, start, tmp_path):
+    name, _ = method(tmp_path, "die")
+    words = ("--method", name, "--compression", "2,4,8", "--finetune-epochs", "1", "--ray", cluster.address)
+    finish(start("run", *SHORT, *words, "--results", tmp_path / "results"), code=1)
+    records = [record for record, _ in content(tmp_path / "results").values()]
+    assert sorted((record["spec"]["compression"], record["status"]) for record in records) == [
+        (2, "ok"), (4, "ok"), (8, "failed"),
+    ]  # fmt: skip
+    assert "died 4 times" in next(record["error"] for record in records if record["status"] == "failed")
 
 
 def test_the_checksum_covers_the_methods_that_dwfbench_finds_by_entry_points():
