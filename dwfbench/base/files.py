@@ -8,6 +8,9 @@ import errno
 import json
 import math
 import os
+import platform
+import re
+import shutil
 import stat
 from collections.abc import Mapping
 from io import BufferedReader, FileIO
@@ -18,6 +21,7 @@ from dwfbench.base.errors import UsageError
 
 MOST_JSON = 1 << 25  # bytes of a record, study, measurement or recipe; of 1,000 layers a record has 0.1 MB
 MOST_TABLE = 1 << 28  # bytes of a history: some 100,000 epochs with the sizes of weights in each
+HOST = re.sub(r"\W", "_", platform.node())
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -65,15 +69,60 @@ def text(path: Path | str, most: int) -> str:
 
 def replace(path: Path, content: bytes) -> None:
     """Write a file so that it is either wholly there or not: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = temporary(path)
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        flushed(beside, content)
+        os.replace(beside, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
+
+
+def flushed(path: Path, content: bytes) -> None:
+    """Write a file, and wait until the disk has it."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def temporary(path: Path) -> Path:
+    """A name beside a path, with the host and the process that write there."""
+    return path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
+
+
+def stale(folder: Path) -> list[Path]:
+    """Temporary names in a folder that processes of this machine left, or this one, which writes nothing just now."""
+    left = []
+    for path in folder.glob(f".*.{HOST}-*.tmp"):
+        number = path.name.removesuffix(".tmp").rpartition("-")[2]
+        if number.isdecimal() and (int(number) == os.getpid() or not alive(int(number))):
+            left.append(path)
+    return left
+
+
+def sweep(folder: Path) -> None:
+    """Remove what is stale in a folder."""
+    for path in stale(folder):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this machine runs, as far as this one can tell; a zombie does not."""
+    if os.path.isdir("/proc/self"):
+        try:
+            return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        except (OSError, UnicodeDecodeError):
+            return os.path.isdir(f"/proc/{process}")
+    if os.name != "posix":  # there, the signal 0 ends it
+        return True
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def write(path: Path, content: bytes) -> None:

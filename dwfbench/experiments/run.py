@@ -58,6 +58,7 @@ def execute(
     What fails (out of memory, a bug in a plug-in) is tried again in smaller groups, then stored as failed, and the
     next run goes on. What another command is training in the same folder is left to it, waited for, and trained here
     only if that command ended without a record. UsageError and KeyboardInterrupt pass through; stored runs stay.
+    ``force`` trains stored runs, too, and all of them from their beginning, whatever checkpoints there are.
     """
     missing = [[one.id for one in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
     for curve, run_ids in zip(curves, missing, strict=True):
@@ -71,6 +72,9 @@ def execute(
         if others:
             what = f"Another command is training {len(others)} of these runs in {store.folder}"
             progress.note(f"{what}; they are left to it, and waited for at the end.")
+        if force and engine.checkpoints is not None:
+            specs = [one for curve in curves for one in curve.specs]
+            Folder(engine.checkpoints).sweep(identities([one for one in specs if one.id in mine]))
         while True:
             for result in results(tasks(curves, mine, dataset, engine), dataset, engine, progress):
                 store.write(result.record, result.history, result.state)

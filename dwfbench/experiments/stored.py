@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import nn
 
 from dwfbench import models
@@ -19,9 +19,7 @@ from dwfbench.experiments.verify import spec_of
 from dwfbench.methods import registry
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import DATA_KEYS, RunSpec
-from dwfbench.runs.store import Store
-
-WEIGHTS = "model.safetensors"
+from dwfbench.runs.store import NETWORK, Store, checksum
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def find(results: Path, run: str) -> Stored:
         raise UsageError(" ".join(store.damaged) or f"{folder} is not the folder RESULTS/runs/ID of a run.")
     if record.status != "ok":
         raise UsageError(f"The run {record.id} did not end well ({record.status}), so it has no network.")
-    if not (folder / WEIGHTS).is_file():
+    if not (folder / NETWORK).is_file():
         again = command(record, folder.parent.parent)
         raise UsageError(f"The run {record.id} kept no weights; this trains it again and keeps them: {again}")
     return Stored(folder, record)
@@ -131,17 +129,25 @@ def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn
     ``model`` names a network of one's own, file.py:callable or pkg.module:callable, which a record cannot do. Raises
     UsageError for another network than the run's, and for weights that cannot be read or do not fit it.
     """
-    spec, path = stored.record.spec, stored.folder / WEIGHTS
+    spec, path = stored.record.spec, stored.folder / NETWORK
     try:
         models.check_named(spec.model, model)
     except UsageError as error:
         raise UsageError(f"The run {stored.id} cannot be restored: {error}.") from None
     network = models.build(spec.model, dataset.input_shape, dataset.classes, spec.seed)
     try:
-        with opened(path):  # nothing but a regular file is left to safetensors
-            state = load_file(path)
+        with opened(path) as file:
+            content = file.read()
+        if stored.record.provenance.weights_checksum not in (None, checksum(content)):
+            raise UsageError(
+                f"The weights in {path} are not those that the record is of (their checksums differ); this trains the "
+                f"run again and keeps both: {command(stored.record, stored.folder.parent.parent)}"
+            )
+        state = load(content)
         # Not strict: a network may register buffers as not persistent.
         missing, unknown = network.load_state_dict(state, strict=False)
+    except UsageError:
+        raise
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UsageError(f"The weights in {path} cannot be loaded into {spec.model} ({error}).") from None
     if absent := [name for name in missing if name in dict(network.named_parameters())] + unknown:

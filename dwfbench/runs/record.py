@@ -132,13 +132,17 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 class Provenance(Origin, frozen=True, kw_only=True):
-    """The same of a run. Nothing in it changes the run's identity; ``data_checksum`` is there if the run ended well."""
+    """The same of a run. Nothing in it changes the run's identity; ``data_checksum`` is there if the run ended well.
+
+    ``weights_checksum`` is of the file of the run's network; None where none is kept, and of an earlier version.
+    """
 
     data_checksum: Text | None = None
     lanes: Whole | None = None
     precision: Text | None = None
     compiled: bool | None = None
     tuned: Tuned | None = None
+    weights_checksum: Text | None = None
     started: Text | None = None
     ended: Text | None = None
 

@@ -1,23 +1,29 @@
 """Run records on disk: ``runs/<id>/`` for finished runs, ``failed/<id>/`` for those that diverged or failed.
 
 A folder holds ``run.json`` (the record), ``history.csv``, ``weights.csv`` (how large the weights are, over the epochs)
-and, if asked, ``model.safetensors``. Every file is written under a temporary name beside its place and renamed,
-``run.json`` last: a run exists once its ``run.json`` does, and no crash leaves half of one. Reading executes nothing
+and, if asked, ``model.safetensors``. They are written into a folder with a temporary name, ``run.json`` last, which is
+then renamed: a run's files are of one training, and no crash leaves half of one. Where a run is trained again, its
+folder is renamed away first; a kill just between leaves the new one whole under its temporary name, and the next
+command that trains puts it in place. Reading executes nothing
 (JSON, CSV, safetensors), and what was read is what ``record`` says a record is. A record of another schema is refused
 by name, and never replaced.
 """
 
 import gc
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from msgspec import structs
+
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
-from dwfbench.base.files import json_bytes, replace, write_json
+from dwfbench.base.files import json_bytes, write_json
 from dwfbench.runs.decode import Fault, OtherSchema, measurement_of, record_from, study_of
 from dwfbench.runs.history import history_text, weights_text, with_tables
 from dwfbench.runs.record import RUN_ID, Measurement, Record, Study, Written, content_of
@@ -29,7 +35,7 @@ ROOM = 100_000
 """Bytes: about what a run's record, history and weights.csv need, and must be there before training."""
 TUNING = "tuning"
 """Folder of a results folder that holds the trials of its tuning: a results folder itself, with ``studies/``."""
-MEASUREMENT = "measure.json"
+MEASUREMENT, NETWORK = "measure.json", "model.safetensors"
 Type = TypeVar("Type")
 
 
@@ -85,6 +91,17 @@ class Store:
                 f"The results folder {self.folder} cannot be written ({error.strerror or error}); "
                 "choose another one with --results."
             ) from None
+        self.recover()
+
+    def recover(self) -> None:
+        """Put runs in place that only lacked their name when their process was killed; sweep the rest of its files."""
+        for place in (self.folder / "runs", self.folder / "failed"):
+            for path in files.stale(place):
+                run_id = path.name.split(".")[1]
+                if RUN_ID.fullmatch(run_id) and (path / "run.json").is_file():
+                    with suppress(OSError):  # another training's is there
+                        path.rename(place / run_id)
+            files.sweep(place)
 
     def read(self, run_id: str) -> Record | None:
         """The record of a run, a finished one before a failed one; None when there is no readable record.
@@ -103,22 +120,19 @@ class Store:
 
     def write(self, record: Written, history: list[dict], state: "Mapping[str, Tensor] | None" = None) -> None:
         """Store a run. A failed attempt never replaces a good record: failures have a folder of their own."""
+        contents = {"history.csv": history_text(history).encode()}
+        if history and "sizes" in history[0]:
+            contents["weights.csv"] = weights_text(history).encode()
+        if state is not None:
+            from safetensors.torch import save
+
+            contents[NETWORK] = save({name: value.contiguous() for name, value in state.items()})
+            origin = structs.replace(record.provenance, weights_checksum=checksum(contents[NETWORK]))
+            record = structs.replace(record, provenance=origin)
+        contents["run.json"] = json_bytes(content_of(record))
         folder = self._folder(record)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            replace(folder / "history.csv", history_text(history).encode())
-            if history and "sizes" in history[0]:
-                replace(folder / "weights.csv", weights_text(history).encode())
-            if state is not None:
-                from safetensors.torch import save
-
-                replace(
-                    folder / "model.safetensors",
-                    save({name: value.contiguous() for name, value in state.items()}),
-                )
-            replace(folder / "run.json", json_bytes(content_of(record)))
-            for left in folder.glob(".*.tmp"):  # by a process that was killed while it wrote
-                left.unlink(missing_ok=True)
+            put(folder, contents)
         except OSError as error:
             raise UsageError(
                 f"The run {record.id} cannot be stored in {folder} ({error.strerror or error}); "
@@ -237,6 +251,29 @@ class Store:
 
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
+
+
+def put(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Make a folder of these files, in their order; one that is there is replaced as a whole. Raises OSError."""
+    new, old = files.temporary(folder), files.temporary(folder.with_name(f"old-{folder.name}"))
+    try:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        new.mkdir(parents=True)
+        for name, content in contents.items():
+            files.flushed(new / name, content)
+        if folder.is_dir():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        if folder.is_dir() or not old.is_dir():  # else one rename is missing: `Store.recover` comes back to it
+            for left in (new, old):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def checksum(content: bytes) -> str:
+    """What a record says of the file of its network: the first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def read_json(path: Path, made: Callable[[Any], Type]) -> tuple[dict[str, Any], Type] | None:

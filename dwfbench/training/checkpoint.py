@@ -67,12 +67,8 @@ class Folder:
         self.tidy()
 
     def sweep(self, ended: set[str]) -> None:
-        """Remove what killed commands left: half-written files, and checkpoints of ``ended`` runs (their identities).
-
-        Another command that is just writing a checkpoint here loses that one at most, and says so.
-        """
-        for path in self.path.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        """Remove what killed commands left: half-written files, checkpoints of ``ended`` runs (their identities)."""
+        files.sweep(self.path)
         for path in self.path.glob(f"*{SUFFIX}"):
             try:
                 with files.opened(path) as file:

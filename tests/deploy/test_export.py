@@ -262,7 +262,9 @@ def test_a_beginning_of_several_ids(tmp_path):
 
 def test_other_weights_and_other_data_are_refused(kept, tmp_path, digits):
     stored = restore.find(kept, of(kept, "magnitude")[0].id)
-    moved = restore.Stored(tmp_path, stored.record)
+    moved = restore.Stored(
+        tmp_path, changed(stored.record, provenance={"weights_checksum": None})
+    )  # an earlier version
     state = load_file(stored.folder / "model.safetensors")
     from safetensors.torch import save_file
 
@@ -274,6 +276,10 @@ def test_other_weights_and_other_data_are_refused(kept, tmp_path, digits):
         save_file(content, tmp_path / "model.safetensors")
         with pytest.raises(UsageError, match=said):
             restore.network_of(moved, digits)
+    save_file({**state, "fc1.bias": state["fc1.bias"] + 1e-3}, tmp_path / "model.safetensors")
+    restore.network_of(moved, digits)
+    with pytest.raises(UsageError, match=r"not those that the record is of .* --force --save-model"):
+        restore.network_of(restore.Stored(tmp_path, stored.record), digits)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(UsageError, match="cannot be loaded"):
         restore.network_of(moved, digits)

@@ -21,6 +21,7 @@ from dwfbench.runs import spec
 from dwfbench.runs.store import Store
 from dwfbench.training import compile as compiler
 from dwfbench.training import loop
+from dwfbench.training.checkpoint import stop
 from tests.records import plain
 
 CPU = worker.Engine(torch.device("cpu"), threads=1, compile=False)
@@ -310,6 +311,31 @@ def test_runs_of_other_data_under_the_same_name_are_not_taken_for_these(digits, 
     with pytest.raises(UsageError, match="other data named digits"):
         runner.execute([*before, *curves], other, Store(tmp_path), CPU, Listener())
     assert [record.spec.method for record in Store(tmp_path).load()] == ["dense"]  # refused before training
+
+
+class Stops(Listener):
+    """Asks to stop after an epoch; keeps which epochs it saw."""
+
+    def __init__(self, after=None):
+        super().__init__()
+        self.after, self.seen = after, []
+
+    def epoch(self, label, lanes, row, epochs):
+        self.seen.append(row["epoch"])
+        stop.asked = row["epoch"] == self.after
+
+
+@pytest.mark.parametrize(("force", "epochs"), [(False, [3]), (True, [1, 2, 3])])
+def test_force_goes_on_from_no_checkpoint(digits, tmp_path, force, epochs):
+    curves = plan(digits, methods="dense", epochs=3, batch_size=128)
+    store, engine = Store(tmp_path), replace(CPU, checkpoints=tmp_path / "checkpoints")
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(curves, digits, store, engine, Stops(after=2))
+    stop.asked = False
+    assert list(engine.checkpoints.iterdir())
+    again = Stops()
+    runner.execute(curves, digits, store, engine, again, force=force)
+    assert again.seen == epochs
 
 
 def test_a_value_listed_twice_is_one_curve(digits):

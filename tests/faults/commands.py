@@ -76,7 +76,7 @@ def members(session: int) -> list[int]:
 
 def stored(folder: Path) -> dict[Path, bytes]:
     """Every file of the runs that are stored as ``ok``, by path."""
-    runs = [path.parent for path in folder.glob("runs/*/run.json")]
+    runs = [path.parent for path in folder.glob("runs/[!.]*/run.json")]
     return {file: file.read_bytes() for run in runs for file in run.iterdir() if not file.name.startswith(".")}
 
 

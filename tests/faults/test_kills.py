@@ -84,7 +84,7 @@ def moment(kind, sweep, process, chance):
         return False
 
     def writing():  # inode numbers tell one temporary file from the next of the same name
-        place = {"checkpoint": "checkpoints/.*.tmp", "record": "runs/*/.*.tmp"}[kind]
+        place = {"checkpoint": "checkpoints/.*.tmp", "record": "runs/.*.tmp"}[kind]
         found = []
         with suppress(FileNotFoundError):  # the command removes its files and empty folders meanwhile
             for path in folder.glob(place):

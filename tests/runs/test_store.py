@@ -1,16 +1,18 @@
 """Records on disk: whole or not there, never executed, and a good one is never lost."""
 
 import errno
+import itertools
 import json
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from dwfbench.base import files
 from dwfbench.base.errors import UsageError
-from dwfbench.runs import store
 from dwfbench.runs.store import Store
 from tests.records import changed, typed
 
@@ -50,7 +52,6 @@ def test_the_sizes_of_weights_have_a_file_of_their_own(place):
         record(history=[EPOCH], weights=[{"epoch": 1, "sizes": SIZES}]),
     ]
     place.write(record(), [EPOCH])  # a run of an earlier version has none
-    (place.folder / "runs" / ID / "weights.csv").unlink()
     assert place.load(weights=True) == [record(weights=[])]
 
 
@@ -99,22 +100,92 @@ def test_a_failure_is_a_record_until_the_run_succeeds(place):
 
 
 @pytest.mark.parametrize("before", [None, 0.9])
-def test_a_crash_while_writing_leaves_no_half_record_and_the_old_one(place, monkeypatch, before):
+@pytest.mark.parametrize("file", ["history.csv", "run.json"])
+def test_a_disk_that_is_full_leaves_no_half_record_and_the_old_one(place, monkeypatch, before, file):
     if before:
         place.write(record(test_accuracy=before), [])
-    real = os.replace
+    real = files.flushed
 
-    def crash(source, target):
-        if Path(target).name == "run.json":
+    def full(path, content):
+        if path.name == file:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(source, target)
+        real(path, content)
 
-    monkeypatch.setattr(store.os, "replace", crash)
+    monkeypatch.setattr(files, "flushed", full)
     with pytest.raises(UsageError, match="No space left on device"):
         place.write(record(test_accuracy=0.1), [EPOCH])
     assert place.load() == ([record(test_accuracy=before)] if before else [])
     assert place.damaged == []
     assert not list(place.folder.rglob("*.tmp"))
+
+
+def test_a_run_that_is_trained_again_keeps_nothing_of_before(place):
+    place.write(record(), [EPOCH | {"sizes": SIZES}], {"weight": torch.ones(2)})
+    folder = place.folder / "runs" / ID
+    (folder / "measure.json").write_text("{}")
+    place.write(record(test_accuracy=0.5), [EPOCH])
+    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "run.json"]
+    assert place.load(history=True) == [record(test_accuracy=0.5, history=[EPOCH])]
+
+
+CALLS = ("mkdir", "fsync", "rename", "unlink", "rmdir")
+"""What a file system sees of a record that is written: between any two of these the process may be killed."""
+
+
+def killed_before(number, act):
+    """Whether a process that does this was killed before its so many-th call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other threads of pytest are not needed in the child
+        process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    try:
+        calls = itertools.count(1)
+
+        def mortal(real):
+            return lambda *args, **options: os._exit(9) if next(calls) == number else real(*args, **options)
+
+        for name in CALLS:
+            setattr(os, name, mortal(getattr(os, name)))
+        act()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_kill_at_any_moment_leaves_a_run_of_one_training(tmp_path):
+    old, new = (record(test_accuracy=value, history=[EPOCH | {"lr": value}]) for value in (0.25, 0.5))
+    seen, number = [], 1
+    while True:
+        place = Store(tmp_path / str(number))
+        place.prepare()
+        place.write(record(test_accuracy=0.25), [EPOCH | {"lr": 0.25}])
+        killed = killed_before(number, lambda to=place: to.write(record(test_accuracy=0.5), [EPOCH | {"lr": 0.5}]))
+        found = place.load(history=True)
+        assert found in ([old], [], [new])
+        place.prepare()
+        (left,) = place.load(history=True)
+        assert left in ((new,) if found != [old] else (old,))
+        assert [path.name for path in (place.folder / "runs").iterdir()] == [ID]
+        assert place.damaged == []
+        seen.append(found)
+        if not killed:
+            break
+        number += 1
+    assert [seen.count(state) for state in ([old], [])] == [seen.index([]), 1]
+    assert seen[-1] == [new]
+
+
+def test_what_others_are_writing_is_left_alone(place):
+    runs = place.folder / "runs"
+    others = [f".{ID}.{files.HOST}-{os.getppid()}.tmp", f".{ID}.elsewhere-1.tmp", f".{ID}.tmp", ".notes"]
+    for name in (*others, f".{ID}.{files.HOST}-{2**22 + 1}.tmp"):  # no process has that number
+        (runs / name).mkdir()
+        (runs / name / "history.csv").write_text("epoch")
+    place.prepare()
+    assert sorted(path.name for path in runs.iterdir()) == sorted(others)
+    assert place.load() == []
 
 
 @pytest.mark.parametrize(
