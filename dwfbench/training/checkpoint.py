@@ -1,9 +1,11 @@
-"""Unfinished training on disk: one safetensors file a group of lanes, with a JSON text in its header.
+"""Unfinished training on disk: one safetensors file a group of lanes, with a JSON text and a digest in its header.
 
 A file is replaced as a whole, so a kill at any moment leaves the old one or the new one. It is written every few
-minutes, and when the process is asked to stop: training then ends at the next step, with nothing lost.
+minutes, and when the process is asked to stop: training then ends at the next step, with nothing lost. It is believed
+only where the digest is that of its tensors and its text, and the text says what ``Facts`` is.
 """
 
+import hashlib
 import json
 import signal
 import struct
@@ -11,22 +13,74 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import msgspec
+import torch
+from msgspec import Struct
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from dwfbench.base import files
 from dwfbench.base.files import replace
+from dwfbench.runs.record import Counting, HistoryRow, Positive, Whole
 
 MOST = 1 << 40
 """Bytes of a checkpoint: what is larger is none."""
 
 SUFFIX = ".safetensors"
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of a checkpoint's content; others are refused."""
+
+
+class Row(HistoryRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row of a lane's history, with how many weights are how large (``count.SIZES``)."""
+
+    sizes: dict[str, Whole]
+
+
+class LaneFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a checkpoint says of a lane; see ``group.Trained``."""
+
+    status: Literal["ok", "diverged"]
+    error: str | None
+    history: list[Row]
+    seconds: Positive
+    overhead_seconds: Positive
+    lanes: Counting
+
+
+class GroupFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What it says of the group; see ``group.Group``. ``order`` are the names of its tensors, ``elapsed`` the seconds
+    since the last row of the history, ``origins`` the epochs of the networks to which later stages go back."""
+
+    epoch: Whole
+    position: Whole
+    stage: Whole
+    steps: Whole
+    origins: list[Whole]
+    elapsed: Positive
+    order: list[str]
+    lanes: list[LaneFacts]
+
+
+class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a checkpoint must agree in with those who resume it: the runs, by their identities, the data's checksum and
+    the version of dwfbench."""
+
+    runs: list[str]
+    data: str
+    version: str
+    schema: int = SCHEMA
+
+
+class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The text of a checkpoint."""
+
+    identity: Identity
+    group: GroupFacts
 
 
 class Place(Protocol):
@@ -72,8 +126,8 @@ class Folder:
         for path in self.path.glob(f"*{SUFFIX}"):
             try:
                 with files.opened(path) as file:
-                    runs = facts_of(files.beginning(file, files.MOST_JSON))["runs"]
-                if ended.issuperset(runs):
+                    text, _ = header_of(files.beginning(file, files.MOST_JSON))
+                if ended.issuperset(msgspec.json.decode(text, type=Facts).identity.runs):
                     path.unlink(missing_ok=True)
             except UNREADABLE:  # whoever resumes it says so
                 continue
@@ -96,47 +150,72 @@ class Checkpoints:
         """Whether to save now: it is time, or the process was asked to stop."""
         return stop.asked or time.monotonic() >= self.next
 
-    def save(self, key: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def save(self, key: str, tensors: dict[str, Tensor], facts: Facts) -> None:
         """Keep a group. A disk that is full costs the checkpoint, never the training."""
-        header = {"checkpoint": json.dumps({"schema": SCHEMA, **facts})}
-        content = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
         try:
-            self.place.write(key, save(content, metadata=header))
+            self.place.write(key, sealed(tensors, facts))
         except OSError as error:
             self.note(f"No checkpoint could be written to {self.place} ({error.strerror or error}); training goes on.")
         self.next = time.monotonic() + self.interval
 
-    def load(self, key: str, expected: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and facts of a group, or None. ``expected`` are facts that it must have, such as its specs.
-
-        What is damaged, or of other runs, is told in a sentence and counts as absent.
-        """
-        name = f"{self.place}/{key}{SUFFIX}"
+    def load(self, key: str, expected: Identity) -> tuple[dict[str, Tensor], GroupFacts] | None:
+        """Tensors and facts of a group, or None. What is damaged, or of other runs, is told and counts as absent."""
         try:
             if (content := self.place.read(key)) is None:
                 return None
-            facts = facts_of(content)
-            tensors = load(content)
+            tensors, facts = opened(content)
         except UNREADABLE as error:
-            self.note(f"{name} is not a readable checkpoint ({type(error).__name__}); the run starts over.")
+            self.refuse(key, f"is not a readable checkpoint ({type(error).__name__})")
             return None
-        wrong = [name for name, value in {"schema": SCHEMA, **expected}.items() if facts.get(name) != value]
-        if wrong:
-            self.note(f"{name} is a checkpoint of another {' and '.join(wrong)}; the run starts over.")
+        names = expected.__struct_fields__
+        if wrong := [name for name in names if getattr(facts.identity, name) != getattr(expected, name)]:
+            self.refuse(key, f"is a checkpoint of another {' and '.join(wrong)}")
             return None
-        return tensors, facts
+        return tensors, facts.group
+
+    def refuse(self, key: str, why: str) -> None:
+        """Say that a group's checkpoint is not resumed."""
+        self.note(f"{self.place}/{key}{SUFFIX} {why}; the run starts over.")
 
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error, SafetensorError)
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, RecursionError),
+    *(struct.error, SafetensorError, msgspec.MsgspecError),
+)
 
 
-def facts_of(content: bytes) -> dict[str, Any]:
-    """The facts of a checkpoint, from its header. Raises one of UNREADABLE where it is damaged."""
-    (length,) = struct.unpack("<Q", content[:8])
-    facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["checkpoint"])
-    if not isinstance(facts, dict):
+def sealed(tensors: dict[str, Tensor], facts: Facts) -> bytes:
+    """The content of a checkpoint."""
+    text = msgspec.json.encode(facts).decode()
+    content = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    return save(content, metadata={"checkpoint": text, "digest": digest(content, text)})
+
+
+def opened(content: bytes) -> tuple[dict[str, Tensor], Facts]:
+    """Tensors and facts of a checkpoint. Raises one of UNREADABLE where it is damaged."""
+    text, expected = header_of(content)
+    tensors = load(content)
+    facts = msgspec.json.decode(text, type=Facts)
+    if digest(tensors, text) != expected or sorted(tensors) != sorted(facts.group.order):
         raise ValueError
-    return facts
+    return tensors, facts
+
+
+def header_of(content: bytes) -> tuple[str, str]:
+    """Text and digest of a checkpoint of which at least the header is there. Raises one of UNREADABLE."""
+    (length,) = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    return metadata["checkpoint"], metadata["digest"]
+
+
+def digest(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 of a text, and of tensors with their names, types and shapes."""
+    found = hashlib.sha256(text.encode() + b"\0")
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        numbers: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+        found.update(numbers)
+    return found.hexdigest()
 
 
 # ---------------------------------------------------------------- being asked to stop

@@ -4,13 +4,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from msgspec.structs import asdict
 from torch import Tensor
 
 from dwfbench.methods.contract import Tensors
 from dwfbench.runs.spec import RunSpec
+from dwfbench.training.checkpoint import GroupFacts, LaneFacts, Row
 from dwfbench.training.lanes import PARTS
 from dwfbench.training.step import State
 
@@ -27,11 +29,7 @@ class Network(NamedTuple):
         return Network(*map(change, self))
 
 
-LANE_FACTS = ("status", "error", "history", "seconds", "overhead_seconds", "lanes")
-"""What a checkpoint holds of each lane."""
-
-GROUP_FACTS = ("epoch", "position", "stage", "steps")
-"""What it holds of the group."""
+OF_LANES = tuple(name for name in LaneFacts.__struct_fields__ if name != "history")
 
 
 @dataclass
@@ -56,6 +54,17 @@ class Trained:
     overhead_seconds: float = 0.0
     lanes: int = 1
     outdated: tuple[str, ...] = ()
+
+    def facts(self) -> LaneFacts:
+        """What a checkpoint says of the lane."""
+        history = [Row(**row) for row in self.history]
+        return LaneFacts(history=history, **{name: getattr(self, name) for name in OF_LANES})
+
+    @classmethod
+    def of(cls, spec: RunSpec, facts: LaneFacts) -> "Trained":
+        """The lane of which a checkpoint says that."""
+        history = [asdict(row) for row in facts.history]
+        return cls(spec, history=history, **{name: getattr(facts, name) for name in OF_LANES})
 
     def charge(self, seconds: float) -> None:
         """Add time spent on scores and masks."""
@@ -101,8 +110,8 @@ class Group:
         states |= {f"views/{seed}": random.get_state() for seed, random in self.views.items()}
         return states
 
-    def pack(self) -> tuple[Tensors, dict[str, Any]]:
-        """Tensors and facts (for JSON) from which ``unpack`` makes this group again."""
+    def pack(self) -> tuple[Tensors, GroupFacts]:
+        """Tensors and facts from which ``unpack`` makes this group again."""
         randomness = self.drawn_from if self.position else self.randomness()
         tensors = {f"{part}/{name}": value for part in PARTS for name, value in getattr(self.state, part).items()}
         for epoch, network in self.origins.items():
@@ -113,24 +122,29 @@ class Group:
         device = self.state.strength.device
         if device.type == "cuda":
             tensors["global-cuda"] = torch.cuda.get_rng_state(device)
-        facts = {name: getattr(self, name) for name in GROUP_FACTS}
-        facts["origins"] = list(self.origins)
-        facts["elapsed"] = time.perf_counter() - self.since
-        facts["order"] = list(tensors)  # a product of factors is rounded in their order
-        return tensors, {**facts, "lanes": [{name: getattr(lane, name) for name in LANE_FACTS} for lane in self.lanes]}
+        return tensors, GroupFacts(
+            epoch=self.epoch,
+            position=self.position,
+            stage=self.stage,
+            steps=self.steps,
+            origins=list(self.origins),
+            elapsed=time.perf_counter() - self.since,
+            order=list(tensors),  # a product of factors is rounded in their order
+            lanes=[lane.facts() for lane in self.lanes],
+        )
 
     @classmethod
     def unpack(
-        cls, key: str, specs: list[RunSpec], tensors: Tensors, facts: dict[str, Any], device: torch.device
+        cls, key: str, specs: list[RunSpec], tensors: Tensors, facts: GroupFacts, device: torch.device
     ) -> "Group":
         """The group of these runs that was packed, on ``device``; torch's own generators are set as they were."""
         parts: dict[str, Tensors] = defaultdict(dict)
-        for path in facts["order"]:
+        for path in facts.order:
             part, slash, name = path.partition("/")
             if slash:
                 parts[part][name] = tensors[path] if part in ("orders", "views") else tensors[path].to(device)
         origins = {
-            epoch: Network(*(parts[f"origin-{epoch}-{part}"] for part in Network._fields)) for epoch in facts["origins"]
+            epoch: Network(*(parts[f"origin-{epoch}-{part}"] for part in Network._fields)) for epoch in facts.origins
         }
         torch.set_rng_state(tensors["global"])
         if device.type == "cuda" and "global-cuda" in tensors:
@@ -141,12 +155,15 @@ class Group:
         )
         return cls(
             key,
-            [Trained(spec, **lane) for spec, lane in zip(specs, facts["lanes"], strict=True)],
+            [Trained.of(spec, lane) for spec, lane in zip(specs, facts.lanes, strict=True)],
             State(**{part: parts[part] for part in PARTS}, strength=tensors["strength"].to(device)),
             orders,
             views,
             origins,
-            **{name: facts[name] for name in GROUP_FACTS},
+            stage=facts.stage,
+            epoch=facts.epoch,
+            position=facts.position,
             loss_sum=tensors["loss_sum"].to(device),
-            since=time.perf_counter() - facts["elapsed"],
+            steps=facts.steps,
+            since=time.perf_counter() - facts.elapsed,
         )

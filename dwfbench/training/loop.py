@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
+import dwfbench
 from dwfbench.base.errors import UsageError
 from dwfbench.data import augment
 from dwfbench.data.dataset import Dataset
@@ -23,7 +24,7 @@ from dwfbench.methods.stage import rate_multiples, shared_epochs
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import prunable
 from dwfbench.training import compile as compiler
-from dwfbench.training.checkpoint import Checkpoints, stop
+from dwfbench.training.checkpoint import Checkpoints, Facts, Identity, stop
 from dwfbench.training.group import Group, Network, Trained
 from dwfbench.training.lanes import (
     PARTS,
@@ -175,22 +176,26 @@ class Trainer:
         """Put a group as it stands into a checkpoint, where ``kept`` finds it."""
         if self.checkpoints is not None:
             tensors, facts = group.pack()
-            self.checkpoints.save(group.key, tensors, {**self.identity(group.specs), **facts})
+            self.checkpoints.save(group.key, tensors, Facts(identity=self.identity(group.specs), group=facts))
 
     def kept(self, name: str, specs: list[RunSpec]) -> Group | None:
         """The group of these runs as its checkpoint left it; None where there is none that fits."""
         if self.checkpoints is None or (content := self.checkpoints.load(name, self.identity(specs))) is None:
             return None
-        group = Group.unpack(name, specs, *content, self.device)
-        shapes = {own: weight.shape[1:] for own, weight in self.weights(group).items()}
+        try:
+            group = Group.unpack(name, specs, *content, self.device)
+            shapes = {own: weight.shape[1:] for own, weight in self.weights(group).items()}
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError):  # whole, but not what this version makes
+            self.checkpoints.refuse(name, "does not fit this training")
+            return None
         if shapes != {own: weight.shape for own, weight in prunable(self.network).items()}:
-            self.checkpoints.note(f"The checkpoint {name} is of another network of that name; the run starts over.")
+            self.checkpoints.refuse(name, "is of another network of that name")
             return None
         return group
 
-    def identity(self, specs: list[RunSpec]) -> dict[str, str | list[str]]:
+    def identity(self, specs: list[RunSpec]) -> Identity:
         """What a checkpoint must agree in with those who resume it."""
-        return {"runs": [spec.identity for spec in specs], "data": self.data.checksum}
+        return Identity(runs=[spec.identity for spec in specs], data=self.data.checksum, version=dwfbench.__version__)
 
     # ---------------------------------------------------------------- epochs and steps
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import nn
 
 from dwfbench.methods.registry import create
@@ -106,34 +107,100 @@ def interrupted(tmp_path, one, data):
     return tmp_path / f"{one.id}.safetensors"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", ["truncated", "empty", "noise", "schema", "runs", "data", "no facts", "a folder"])
-def test_a_checkpoint_that_is_damaged_or_of_another_run_is_refused_in_a_sentence(tmp_path, damage):
-    one, data, notes = spec("dwf", strength=1e-3), tiny_data(), []
-    path = interrupted(tmp_path, one, data)
-    content = path.read_bytes()
-    other = {"schema": ('"schema\\": 2', '"schema\\": 1'), "runs": ("0.001", "0.002"), "data": ("0" * 16, "1" * 16)}
-    if damage in other:
-        old, new = (text.replace('"', '\\"', 1).encode() for text in other[damage])
-        assert content.count(old) == 1
-        path.write_bytes(content.replace(old, new))
-    elif damage == "no facts":
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])
-        del header["__metadata__"]
-        text = json.dumps(header).encode().ljust(length)
-        path.write_bytes(content[:8] + text + content[8 + length :])
-    elif damage == "a folder":
-        path.unlink()
-        path.mkdir()
-    else:
-        path.write_bytes({"truncated": content[:-100], "empty": b"", "noise": os.urandom(500)}[damage])
-    (lane,) = train([one], data, tmp_path, notes=notes)
+def no_facts(content):
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    del header["__metadata__"]
+    return content[:8] + json.dumps(header).encode().ljust(length) + content[8 + length :]
+
+
+def flipped(content, place):
+    """One bit in another state."""
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+DAMAGES = {
+    "truncated": lambda content: content[:-100],
+    "empty": lambda content: b"",
+    "noise": lambda content: os.urandom(500),
+    "no facts": no_facts,
+    "a bit of a weight": lambda content: flipped(content, len(content) - 9),
+    "a bit of the facts": lambda content: flipped(content, content.index(b"overhead_seconds")),
+}
+
+
+def resumed(one, data, path, words):
+    """The run starts over, with a sentence that has the words, and ends as if nothing had been there."""
+    notes = []
+    (lane,) = train([one], data, path.parent, notes=notes)
     (whole,) = train([one], data)
     assert len(notes) == 1
+    assert words in notes[0]
     assert "starts over" in notes[0]
     assert str(path) in notes[0]
     assert all(torch.equal(lane.state[name], value) for name, value in whole.state.items())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_that_is_damaged_starts_over_with_a_sentence(tmp_path, damage):
+    one, data = spec("dwf", strength=1e-3), tiny_data()
+    path = interrupted(tmp_path, one, data)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    resumed(one, data, path, "not a readable checkpoint")
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_starts_over_with_a_sentence(tmp_path):
+    one, data = spec("dwf", strength=1e-3), tiny_data()
+    path = interrupted(tmp_path, one, data)
+    path.unlink()
+    path.mkdir()
+    resumed(one, data, path, "not a readable checkpoint")
+
+
+EDITS = {
+    "schema": (lambda facts, tensors: facts["identity"].update(schema=2), "another schema"),
+    "runs": (lambda facts, tensors: facts["identity"].update(runs=["another"]), "another runs"),
+    "data": (lambda facts, tensors: facts["identity"].update(data="another"), "another data"),
+    "version": (lambda facts, tensors: facts["identity"].update(version="0.0.1"), "another version"),
+    "epoch": (lambda facts, tensors: facts["group"].update(epoch=-1), "not a readable"),
+    "seconds": (lambda facts, tensors: facts["group"]["lanes"][0].update(seconds="long"), "not a readable"),
+    "row": (lambda facts, tensors: facts["group"]["lanes"][0].update(history=[{"epoch": 1}]), "not a readable"),
+    "unknown": (lambda facts, tensors: facts["group"].update(more=1), "not a readable"),
+    "order": (lambda facts, tensors: tensors.pop("strength"), "not a readable"),
+    "lanes": (lambda facts, tensors: facts["group"].update(lanes=[]), "does not fit"),
+    "stage": (lambda facts, tensors: facts["group"].update(stage=7), "does not fit"),
+    "generator": (lambda facts, tensors: tensors.update({"global": torch.zeros(3)}), "does not fit"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_whole_checkpoint_of_something_else_starts_over_with_a_sentence(tmp_path, edit):
+    one, data = spec("dwf", strength=1e-3), tiny_data()
+    path = interrupted(tmp_path, one, data)
+    content = path.read_bytes()
+    facts, tensors = json.loads(checkpoint.header_of(content)[0]), load(content)
+    change, words = EDITS[edit]
+    change(facts, tensors)
+    text = json.dumps(facts)
+    path.write_bytes(save(tensors, metadata={"checkpoint": text, "digest": checkpoint.digest(tensors, text)}))
+    resumed(one, data, path, words)
+
+
+def test_no_bit_of_a_checkpoint_can_change_without_its_being_noticed(tmp_path):
+    one, data = spec("dwf", strength=1e-3), tiny_data()
+    content = interrupted(tmp_path, one, data).read_bytes()
+    tensors, facts = checkpoint.opened(content)
+    length, unnoticed = 8 + int.from_bytes(content[:8], "little"), 0
+    places = [*range(length), *random.Random(0).sample(range(length, len(content)), 200)]
+    for place in places:
+        try:
+            others, other_facts = checkpoint.opened(flipped(content, place))
+        except checkpoint.UNREADABLE:
+            continue
+        unnoticed += 1
+        assert other_facts == facts
+        assert all(torch.equal(others[name], value) for name, value in tensors.items())
+    assert unnoticed <= 8  # the spaces that fill the header up
 
 
 def test_a_checkpoint_of_another_network_of_the_same_name_is_refused(tmp_path, monkeypatch):
