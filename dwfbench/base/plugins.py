@@ -173,6 +173,11 @@ def names_file(word: str) -> bool:
     return path.endswith(".py") and attribute.isidentifier()
 
 
+def names_code(word: str) -> bool:
+    """Whether a word is of the form that runs code which is not installed: ``file.py:NAME`` or ``module:NAME``."""
+    return ":" in word
+
+
 def read(kind: str, word: str) -> File:
     """The file of a word ``path/to/file.py:NAME``, which is not run. UsageError when it cannot be read."""
     path, _, attribute = word.rpartition(":")

@@ -77,6 +77,7 @@ def flags() -> dict[str, tuple[Any, Any]]:
         "method": option(str | None, METHODS),
         "recipe": option(str | None, "a recipe of `dwfbench list recipes`"),
         "config": option(Path | None, "TOML file with the same keys; flags win"),
+        "allow_code": option(bool, "run the code that --config names, if it is neither installed nor a flag", False),
         "seed": option(str | None, "seeds, separated by commas"),
         "seeds": option(int | None, "number of seeds, counted from 0 [default: 1]"),
     }
@@ -158,7 +159,8 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
     said = {key: value for key, value in said.items() if value is not None}
     if "seed" in said and "seeds" in said:
         raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
-    layers = [spec.read_toml(given["config"])] if given["config"] else []
+    code = None if given["allow_code"] else [said.get("model"), *(name for name, _ in said.get("methods", []))]
+    layers = [spec.read_toml(given["config"], code)] if given["config"] else []
 
     from dwfbench import models
     from dwfbench.data import dataset as data

@@ -50,25 +50,9 @@ def _from_file(file: plugins.File) -> type[Method]:
 
 RESERVED = (
     *(*settings(), *OWN, *CURVE_KEYS, "methods", "title", "when"),
-    *("recipe", "config", "data_dir", "results", "device", "threads", "lanes", "jobs", "compile", "eval_every"),
-    *(
-        "checkpoint_minutes",
-        "timeout_minutes",
-        "ray",
-        "cpus_per_group",
-        "gpus_per_group",
-        "tuned",
-        "save_model",
-        "dry_run",
-        "force",
-        "debug",
-        "trials",
-        "lr_range",
-        "area",
-        "widen",
-        "max_gap",
-        "help",
-    ),
+    *("recipe", "config", "allow_code", "data_dir", "results", "device", "threads", "lanes", "jobs", "compile"),
+    *("eval_every", "checkpoint_minutes", "timeout_minutes", "ray", "cpus_per_group", "gpus_per_group"),
+    *("tuned", "save_model", "dry_run", "force", "debug", "trials", "lr_range", "widen", "max_gap", "help"),
 )
 """What an option of a method cannot be called: flags of commands, and keys of recipes."""
 

@@ -8,14 +8,15 @@ import difflib
 import hashlib
 import json
 import math
+import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dwfbench.base import files
+from dwfbench.base import files, plugins
 from dwfbench.base.errors import UsageError
 
 SCHEMA = 1
@@ -210,12 +211,13 @@ CURVE_KEYS = (
 # ---------------------------------------------------------------- recipes and config files (TOML)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, allowed: Collection[str] | None = ()) -> dict[str, Any]:
     """A recipe or config file: fields of RunSpec and CURVE_KEYS, and a table ``[method.NAME]`` a method.
 
-    Keys may be written with dashes. Raises UsageError for a file that cannot be read or parsed, for a value of the
-    wrong type and for unknown top-level keys, naming the nearest known one. (Keys of method tables are checked
-    against the method later.)
+    Keys may be written with dashes. Of code that is not installed, the file may name what is ``allowed`` (None:
+    everything), as it may be somebody else's. Raises UsageError for other code, for a file that cannot be read or
+    parsed, for a value of the wrong type and for unknown top-level keys, naming the nearest known one. (Keys of method
+    tables are checked against the method later.)
     """
     try:
         content = tomllib.loads(files.text(path, files.MOST_JSON).replace("\r\n", "\n"))
@@ -246,7 +248,25 @@ def read_toml(path: Path) -> dict[str, Any]:
         for key in shared:
             if any(key in part for part in (table, *whens)):
                 raise UsageError(f"{path}: {key} is the same for all methods; move it out of [method.{name}].")
+    if allowed is not None:
+        refuse_code(path, content, allowed)
     return content
+
+
+def refuse_code(path: Path, content: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """UsageError for code that the content of a file names and that is not among what is allowed."""
+    methods = content.get("methods", [])
+    named = {
+        "model": [content.get("model", "")],
+        "method": [*([methods] if isinstance(methods, str) else methods), *content.get("method", {})],
+    }
+    for flag, words in named.items():
+        for word in words:
+            if plugins.names_code(word) and word not in allowed:
+                raise UsageError(
+                    f"{path} names code, {word!r}, that runs only if the command line names it, too: read it, then add "
+                    f"--{flag} {shlex.quote(word)} or --allow-code."
+                )
 
 
 def underscored(content: Any) -> Any:

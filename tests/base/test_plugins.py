@@ -504,11 +504,47 @@ def test_options_and_tables_of_config_files_reach_a_method_from_a_file(call, tmp
     (tmp_path / "c.toml").write_text(
         'methods = ["mine.py:Cut"]\n["method"."mine.py:Cut"]\nodd = [false, true]\nlr = 0.07\ncompression = [3]\n'
     )
-    result = call("run", *SMALL, "--results", "r", "--config", "c.toml")
+    result = call("run", *SMALL, "--results", "r", "--config", "c.toml", "--allow-code")
     assert result.exit_code == 0, result.stderr
     found = {record.label: record.spec for record in Store("r").load()}
     assert set(found) == {"Cut", "Cut (odd)"}
     assert {(one.lr, one.compression) for one in found.values()} == {(0.07, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("config", "flag"),
+    [
+        ('methods = ["dense", "evil.py:Cut"]', "--method evil.py:Cut"),
+        ('methods = "evil.py:Cut"', "--method evil.py:Cut"),
+        ("[method.'evil.py:Cut']\nlr = 0.1", "--method evil.py:Cut"),
+        ("method = {'./evil.py:Cut' = {lr = 0.1}}", "--method ./evil.py:Cut"),
+        ('model = "evil.py:net"', "--model evil.py:net"),
+        ('model = "evil:net"', "--model evil:net"),
+        ('model = "evil.net:net"', "--model evil.net:net"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "tune"])
+def test_a_config_alone_runs_no_code(call, tmp_path, config, flag, command):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'a')\n{CUT}\n{NET}")
+    (tmp_path / "c.toml").write_text(config)
+    others = ("--method", "dense") if "--method" not in flag else ("--model", "lenet-5")
+    for words in ((), others, ("--method", "other.py:Cut", "--model", "other.py:net")):
+        refused = call(command, *SMALL, "--results", "r", "--config", "c.toml", *words)
+        assert refused.exit_code == 2
+        assert refused.stderr.count("\n") == 1
+        assert f"then add {flag} or --allow-code." in refused.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"evil.py", "c.toml"}
+
+
+@pytest.mark.parametrize("words", [("--allow-code",), ("--method", "mine.py:Cut", "--model", "mine.py:net")])
+def test_a_config_runs_the_code_that_the_command_line_names_too(call, tmp_path, words):
+    (tmp_path / "mine.py").write_text(f"{CUT}\n{NET}")
+    (tmp_path / "c.toml").write_text(
+        'model = "mine.py:net"\nmethods = ["mine.py:Cut"]\n[method."mine.py:Cut"]\nlr = 0.07'
+    )
+    result = call("run", *SMALL, "--results", "r", "--config", "c.toml", "--dry-run", "--compression", "2", *words)
+    assert result.exit_code == 0, result.stderr
+    assert "Cut" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def test_every_key_of_a_recipe_with_any_value(general, method, own):
         "[[method.dwf.when]]\nmethod = 1",
         "[method.dwf]\ndepth = 1000000000",
         'model = "path/to/evil.py:make"',
+        'model = "os:system"',
+        "[method.'evil.py:Evil']",
         'methods = "../evil.py:Evil"',
     ],
 )
