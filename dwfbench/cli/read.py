@@ -253,7 +253,7 @@ def chosen_figures(kind: str, given: dict[str, Any]) -> list[Figure]:
 
 def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[Source]) -> list[Path]:
     """The files of a figure, written and named on stdout; none, with a reason on stderr, where nothing can be drawn."""
-    from dwfbench.show import mpl
+    from dwfbench.show import mpl, tables
 
     frame = figure.frame(stored)
     if frame.empty:
@@ -268,7 +268,7 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[S
         mpl.write(figure.draw(frame), path)
         for ending, table in figure.tables(stored).items():
             written.append(path.with_suffix(ending))
-            replace(written[-1], table.to_csv(index=False, lineterminator="\n").encode())
+            replace(written[-1], tables.csv(table).encode())
     except OSError as error:
         raise UsageError(f"{written[-1]} cannot be written ({error.strerror or error}).") from None
     for path in written:

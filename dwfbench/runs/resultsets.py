@@ -17,6 +17,7 @@ import msgspec
 
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError
+from dwfbench.base.escape import spreadsheet
 from dwfbench.runs import archive
 from dwfbench.runs import claims as claims_file
 from dwfbench.runs.archive import Archive, Part
@@ -336,7 +337,7 @@ def _new(both: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
 def summary(parts: Mapping[str, Part]) -> str:
     """A table with a row a run in the order of the ids, tuning's trials after the others: what changed is a diff."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, SUMMARY, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, SUMMARY, lineterminator="\n")
     writer.writeheader()
     for label, part in parts.items():
         for name, entries in (("", part.runs), ("tuning", part.trials)):
@@ -344,5 +345,6 @@ def summary(parts: Mapping[str, Part]) -> str:
                 record = entries[run_id].record
                 place = "/".join(word for word in (label, name) if word) or "runs"
                 written = {column: getattr(record, column) for column in SUMMARY if hasattr(record, column)}
-                writer.writerow(record.spec.to_dict() | written | {"part": place, "value": record.knob_value})
+                row = record.spec.to_dict() | written | {"part": place, "value": record.knob_value}
+                writer.writerow({column: spreadsheet(row[column]) for column in SUMMARY})
     return text.getvalue()

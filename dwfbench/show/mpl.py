@@ -51,6 +51,7 @@ RC: dict[Any, Any] = {
     "savefig.dpi": 200,
     "svg.hashsalt": "dwfbench",
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # labels of records may hold dollars, and a formula that is none
 }
 NO_DATES = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 NOTE: dict[str, Any] = {"x": 0.01, "ha": "left", "fontsize": 7.5, "color": "#555555"}
@@ -246,9 +247,14 @@ def _floats(values: Any) -> np.ndarray:
 
 
 def _add_legend(at: Figure | Axes, legend: Legend, **more: Any) -> None:
-    handles = [Line2D([], [], label=entry.label, **_style(entry.ink)) for entry in legend.entries]
+    handles = [Line2D([], [], label=_listed(entry.label), **_style(entry.ink)) for entry in legend.entries]
     handles += [Line2D([], [], label=remark, linestyle="") for remark in legend.remarks]
     at.legend(handles=handles, title=legend.title or None, **{"handlelength": 2.8, **more})
+
+
+def _listed(label: str) -> str:
+    """matplotlib leaves out of a legend what begins with an underscore."""
+    return f" {label}" if label.startswith("_") else label
 
 
 def _add_scale(made: Figure, parts: Sequence[Entry], others: Sequence[Entry], axes: list[Axes]) -> None:

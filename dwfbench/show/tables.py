@@ -15,6 +15,7 @@ from dwfbench.analysis.curves import AT, TOLERANCES
 from dwfbench.analysis.frames import KEYS, PANEL
 from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base import escape
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import aligned, padded, short
 
@@ -233,17 +234,24 @@ def _latency_cell(row: dict, name: str) -> str:
 def render(table: pd.DataFrame, format: str = "table", cells: Callable[[pd.DataFrame], list[list[str]]] = cells) -> str:
     """A table as text: table (aligned), markdown and latex (booktabs) show its `cells`, those of `compare` and `versus`
     unless others are given; csv and json (a list of objects, null for missing) hold every column unrounded, csv what
-    numbers are made of as JSON. Raises UsageError for another format.
+    numbers are made of as JSON. Names from records, which anybody may have written, are escaped for each format (see
+    `escape`). Raises UsageError for another format.
     """
     if format == "csv":
         lists = [name for name in table if name.endswith(" seeds") or name == "ids"]
-        return table.assign(**{name: table[name].map(_json, na_action="ignore") for name in lists}).to_csv(index=False)
+        return csv(table.assign(**{name: table[name].map(_json, na_action="ignore") for name in lists}))
     if format == "json":
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
     if format not in FORMATS:
         raise UsageError(f"There is no table format '{format}': choose one of {', '.join(FORMATS)}.")
     return {"table": _plain, "markdown": _markdown, "latex": _latex}[format](cells(table))
+
+
+def csv(table: pd.DataFrame) -> str:
+    """A table of numbers and texts as CSV, in which no text is a formula."""
+    texts = {name: table[name].map(escape.spreadsheet) for name in table.select_dtypes(exclude="number")}
+    return table.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
 def _json(value: Any) -> str:
@@ -275,16 +283,12 @@ def _plain(rows: list[list[str]]) -> str:
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    header, *body = padded([[text.replace("|", r"\|") for text in row] for row in rows], WORDS)
+    header, *body = padded([[escape.markdown(text) for text in row] for row in rows], WORDS)
     rule = [
         "-" * len(text) if name in WORDS else "-" * (len(text) - 1) + ":"
         for text, name in zip(header, rows[0], strict=True)
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *body])
-
-
-LATEX = str.maketrans({"±": r"$\pm$", "λ": r"$\lambda$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
-LATEX.update({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
 
 
 def _latex(rows: list[list[str]]) -> str:
@@ -299,5 +303,5 @@ def _latex(rows: list[list[str]]) -> str:
 
 
 def _latex_text(text: str) -> str:
-    text = text.translate(LATEX).replace(">=", r"$\geq$")
-    return re.sub(r"^-(?=\d)", "$-$", text)  # the minus of a number, not a hyphen
+    text = escape.latex(text).replace(r"\textgreater{}=", r"$\geq$")
+    return re.sub(r"^-(?=[\d.]+(?: |$))", "$-$", text)  # the minus of a number, not a hyphen

@@ -163,7 +163,7 @@ def test_documents_formats():
     plain, markdown, latex = (tables.render(table, name) for name in ("table", "markdown", "latex"))
     assert len(plain.splitlines()) == 5
     assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines()}) == 1
-    assert r"a\_b|c" in latex
+    assert r"a\_b\textbar{}c" in latex
     assert r"CR@-1\%" in latex
     assert r"98.10 $\pm$ 0.25" in latex
     assert latex.count(r"\midrule") == 2  # below the header and between the data sets
