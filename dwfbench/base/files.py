@@ -20,7 +20,7 @@ from typing import Any
 from dwfbench.base.errors import UsageError
 
 MOST_JSON = 1 << 25  # bytes of a record, study, measurement or recipe; of 1,000 layers a record has 0.1 MB
-MOST_TABLE = 1 << 28  # bytes of a history: some 100,000 epochs with the sizes of weights in each
+MOST_TABLE = 1 << 25  # bytes of a history: 100,000 epochs with the sizes of weights in each have about 25 MB
 HOST = re.sub(r"\W", "_", platform.node())
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 

@@ -10,6 +10,7 @@ the bounds below.
 """
 
 import csv
+import functools
 import hashlib
 import io
 import itertools
@@ -138,12 +139,14 @@ def _table(texts: Sequence[tuple[str, str]], first: Sequence[str]) -> bytes:
 
 
 def _cells(text: str) -> list[list[str]]:
-    """The rows of a table whose rows all have the columns of its head; none of any other."""
+    """The rows of a table of numbers whose rows all have the columns of its head; none of any other."""
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error:
+        head = rows[0] if rows else []
+        for cell in itertools.chain((name for name in head if not name.isidentifier()), *rows[1:]):
+            float(cell or 0)
+    except (csv.Error, ValueError):
         return []
-    head = rows[0] if rows else []
     whole = "id" not in head and len(set(head)) == len(head) and all(len(row) == len(head) for row in rows)
     return rows if whole else []
 
@@ -251,6 +254,9 @@ class Archive:
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
 
+    def _damaged_table(self, run_id: str, name: str) -> None:
+        self._damaged(f"The {name} of the run {run_id} in {self.path} is not readable; the run counts without it.")
+
     def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> dict[str, list[Record]]:
         """The records of every part, by its label, each as ``Store.load`` gives those of a folder."""
         loaded = {}
@@ -261,6 +267,7 @@ class Archive:
                     entry.history if history else None,
                     entry.weights if weights else None,
                     measurement_of(entry.measurement) if measurement and entry.measurement else None,
+                    functools.partial(self._damaged_table, entry.record.id),
                 )
                 for entry in part.runs.values()
             ]

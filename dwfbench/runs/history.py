@@ -4,34 +4,59 @@ import csv
 import io
 import itertools
 import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from dwfbench.runs.record import HISTORY, LARGEST, HistoryRow, Measurement, Record, Sizes
 
+MOST_CELLS = 1 << 22
+"""Of a table: what they become in memory is far larger than their text. 100,000 epochs of 40 bins have as many."""
+
 
 def with_tables(
-    record: Record, history: str | None, weights: str | None, measurement: Measurement | None = None
+    record: Record,
+    history: str | None,
+    weights: str | None,
+    measurement: Measurement | None = None,
+    damaged: Callable[[str], object] = lambda name: None,
 ) -> Record:
     """A record with the rows of its tables, given as CSV texts, and with its measurement.
 
-    A damaged table has no rows: the record counts without it. None leaves a table out.
+    A damaged table has no rows, and ``damaged`` is told its name: the record counts without it. None leaves a table
+    out.
     """
     return msgspec.structs.replace(
         record,
-        history=None if history is None else [HistoryRow(**_known(row)) for row in _rows(history)],
-        weights=None if weights is None else [_counted(row) for row in _rows(weights) if _counts(row)],
+        history=None if history is None else _read("history.csv", history, _history, damaged),
+        weights=None if weights is None else _read("weights.csv", weights, _weights, damaged),
         measurement=measurement,
     )
 
 
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in HISTORY if name in row}
+def _read(name: str, text: str, rows_of: Callable[[str], list], damaged: Callable[[str], object]) -> list:
+    try:
+        return rows_of(text)
+    except (ValueError, TypeError, KeyError, csv.Error):  # msgspec's are ValueErrors
+        damaged(name)
+        return []
 
 
-def _counted(row: dict[str, Any]) -> Sizes:
-    return Sizes(epoch=row["epoch"], sizes={name: count for name, count in row.items() if name != "epoch"})
+def _history(table: str) -> list[HistoryRow]:
+    rows = [{name: row[name] for name in HISTORY if name in row} for row in _rows(table)]
+    return msgspec.convert(rows, list[HistoryRow])
+
+
+def _weights(table: str) -> list[Sizes]:
+    """The rows that count any weights."""
+    rows = [
+        Sizes(epoch=row["epoch"], sizes={name: count for name, count in row.items() if name != "epoch"})
+        for row in _rows(table)
+    ]
+    if not all(_counts(row.sizes) for row in rows):
+        raise ValueError("what it counts is no sizes")
+    return [row for row in rows if sum(row.sizes.values())]
 
 
 def history_text(history: list[dict]) -> str:
@@ -53,27 +78,19 @@ def weights_text(history: list[dict]) -> str:
     return text.getvalue()
 
 
-def _rows(table: str) -> list[dict]:
-    """Rows of finite numbers by epoch; what is blank or infinite is None. A damaged table is empty."""
-    try:
-        reader = csv.DictReader(io.StringIO(table, newline=""), strict=True)
-        rows: list[dict[str, Any]] = [
-            {name: float(cell) if cell else None for name, cell in row.items()} for row in reader
-        ]
-        rows = [{name: v if v is None or abs(v) < LARGEST else None for name, v in row.items()} for row in rows]
-        return [{**row, "epoch": int(row["epoch"])} for row in rows if row.get("epoch") is not None]
-    except (ValueError, TypeError, csv.Error):
-        return []
+def _rows(table: str) -> Iterator[dict[str, Any]]:
+    """Rows of finite numbers by epoch; what is blank or infinite is None. Raises one of several errors for others."""
+    if table.count(",") > MOST_CELLS:
+        raise ValueError(f"it has more than {MOST_CELLS:,} cells")
+    for row in csv.DictReader(io.StringIO(table, newline=""), strict=True):
+        numbers = {name: float(cell) if cell else None for name, cell in row.items()}
+        finite: dict[str, Any] = {name: v if v is None or abs(v) < LARGEST else None for name, v in numbers.items()}
+        yield finite | {"epoch": int(finite["epoch"])}
 
 
-def _counts(row: dict) -> bool:
-    """Whether a row of weights.csv has numbers of weights, not all zero, in bins from "zero" upwards."""
-    _, *bins = row
-    counts = [row[name] for name in bins]
-    if bins[:1] != ["zero"] or not all(count is not None and count >= 0 for count in counts) or not sum(counts):
+def _counts(sizes: Mapping[str, float | None]) -> bool:
+    """Whether these are numbers of weights in bins from "zero" upwards."""
+    if next(iter(sizes), None) != "zero" or not all(count is not None and count >= 0 for count in sizes.values()):
         return False
-    try:
-        ends = [float(name) for name in bins[1:]]
-    except ValueError:
-        return False
+    ends = [float(name) for name in list(sizes)[1:]]
     return all(low < high for low, high in itertools.pairwise([-math.inf, *ends, math.inf]))

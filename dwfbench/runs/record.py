@@ -23,7 +23,8 @@ MEASUREMENT_SCHEMA = 1
 # ---------------------------------------------------------------- types of fields
 
 LARGEST = 1e300  # of a number, so that a mean of such numbers is one, too
-WHOLE = 2**63 - 1
+WHOLE = 2**53
+"""As floats, in which frames hold them, have all whole numbers up to it."""
 
 Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)")]
 """Without control characters and halves of surrogate pairs, which fit neither into a table nor into UTF-8."""
@@ -194,14 +195,14 @@ OF_FAILURES = (
 class HistoryRow(Struct, frozen=True, kw_only=True):
     """A row of ``history.csv``: the columns of the table, in their order. What is blank or infinite there is None."""
 
-    epoch: int
-    train_loss: float | None = None
-    val_accuracy: float | None = None
-    compression: float | None = None
-    misalignment: float | None = None
-    norm: float | None = None
-    lr: float | None = None
-    seconds: float | None = None
+    epoch: Whole
+    train_loss: Number | None = None
+    val_accuracy: Fraction | None = None
+    compression: Ratio | None = None
+    misalignment: Positive | None = None
+    norm: Positive | None = None
+    lr: Positive | None = None
+    seconds: Positive | None = None
 
 
 HISTORY = HistoryRow.__struct_fields__

@@ -157,8 +157,8 @@ class Store:
             folder = self._folder(entry.record)
             measured = self._measurement(folder)
             found[entry.record.id] = entry._replace(
-                history=_text(folder / "history.csv"),
-                weights=_text(folder / "weights.csv"),
+                history=self._text(folder / "history.csv"),
+                weights=self._text(folder / "weights.csv"),
                 measurement=None if measured is None else measured[0],
             )
         return found
@@ -186,9 +186,10 @@ class Store:
         measured = self._measurement(folder) if measurement else None
         return with_tables(
             entry.record,
-            _text(folder / "history.csv") if history else None,
-            _text(folder / "weights.csv") if weights else None,
+            self._text(folder / "history.csv") if history else None,
+            self._text(folder / "weights.csv") if weights else None,
             None if measured is None else measured[1],
+            lambda name: self._damaged(f"{folder / name} is not a readable table; the run counts without it."),
         )
 
     def restore(self, entry: Entry) -> None:
@@ -249,6 +250,17 @@ class Store:
             self._damaged(f"{path} is not a readable record ({said}); `dwfbench run` trains it again.")
         return None
 
+    def _text(self, path: Path) -> str:
+        """The text of a table; a missing or unreadable one is empty."""
+        try:
+            return files.text(path, files.MOST_TABLE)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else "it is no text"
+            self._damaged(f"{path} is not a readable table ({said}); the run counts without it.")
+            return ""
+
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
 
@@ -283,14 +295,6 @@ def read_json(path: Path, made: Callable[[Any], Type]) -> tuple[dict[str, Any], 
         return content, made(content)
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _text(path: Path) -> str:
-    """The text of a table; a missing or unreadable one is empty."""
-    try:
-        return files.text(path, files.MOST_TABLE)
-    except (OSError, ValueError):
-        return ""
 
 
 def _names(folder: Path) -> list[str]:

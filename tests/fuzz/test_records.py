@@ -1,17 +1,22 @@
 """Results folders in any condition: records, histories, studies, measurements, other schemas, odd names."""
 
+import csv
+import io
 import json
 import os
 import pickle
+from unittest import mock
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from dwfbench.base import escape
 from dwfbench.base.errors import UsageError
-from dwfbench.runs import decode, record
+from dwfbench.runs import decode, history, record
 from dwfbench.runs.store import Store
+from dwfbench.show import tables
 from tests.fuzz import properties, seeds
 from tests.fuzz.properties import ID, results, sentence
 from tests.fuzz.strategies import REMOVED, edited, examples, mutated, odd_json, places, put
@@ -111,8 +116,45 @@ def test_any_text_as_the_histories_of_a_run(history, sizes):
         store = Store(results(place, dumped(seeds.run_record()), history, sizes))
         records = store.load(history=True, weights=True)
     assert {one.id for one in records} > {ID}
-    assert not store.damaged
+    for said in store.damaged:
+        sentence(said)
+        assert f"{ID}/history.csv" in said or f"{ID}/weights.csv" in said
     properties.read_histories(records)
+
+
+@pytest.mark.parametrize("column", ["val_accuracy", "compression", "misalignment", "norm", "lr", "seconds", "epoch"])
+def test_a_history_with_a_negative_number_is_named_and_left_out(tmp_path, call, column):
+    head, first, *others = seeds.HISTORY.splitlines()
+    cells = ["-3" if name == column else cell for name, cell in zip(head.split(","), first.split(","), strict=True)]
+    place = results(tmp_path / "r", dumped(seeds.run_record()), "\n".join([head, ",".join(cells), *others]))
+    found = call("plot", "dynamics", "--results", place, "-o", tmp_path / "a.svg")
+    assert found.exit_code == 0, found.stderr
+    named = f"{place}/runs/{ID}/history.csv is not a readable table; the run counts without it.\n"
+    assert found.stderr == named
+    packed = call("pack", place, "-o", tmp_path / "a.zip")
+    assert packed.exit_code == 0, packed.stderr
+    again = call("plot", "dynamics", "--results", tmp_path / "a.zip", "-o", tmp_path / "b.svg")
+    assert (again.exit_code, again.stderr.count("not readable")) == (0, 1)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_table_of_more_cells_than_a_run_can_have_is_not_taken_apart(tmp_path):
+    with mock.patch.object(history, "MOST_CELLS", 10):
+        store = Store(results(tmp_path, dumped(seeds.run_record())))
+        found = {one.id: one for one in store.load(history=True)}
+    assert found[ID].history == []
+    assert len(store.damaged) == len(found) == 4
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, 2**63, 10**30, 2**53 + 1, -1])
+def test_a_seed_that_no_table_can_hold_is_named_and_the_others_are_compared(tmp_path, call, value):
+    one = seeds.run_record()
+    one["spec"]["seed"] = value
+    place = results(tmp_path / "r", dumped(one))
+    for words in (["compare"], ["compare", "--format", "csv"], ["report"], ["plot", "-o", tmp_path / "a.png"]):
+        found = call(*words, "--results", place)
+        assert found.exit_code == 0, found.stderr
+        assert f"{ID}/run.json is not a record of this run (in its spec, its seed is damaged)" in found.stderr
 
 
 # ---------------------------------------------------------------- schemas
@@ -172,7 +214,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, name, kind):
     store = Store(tmp_path)
     records = store.load(history=True, weights=True, measurement=True)
     assert (ID in {one.id for one in records}) == (name != "run.json")
-    assert len(store.damaged) == (name in ("run.json", "measure.json"))
+    assert len(store.damaged) == 1
+    assert name in store.damaged[0]
     for said in store.damaged:
         sentence(said)
 
@@ -208,6 +251,36 @@ def test_no_pickle_is_read_whatever_its_name(tmp_path, monkeypatch, call):
 
 
 # ---------------------------------------------------------------- whole commands
+
+
+NAMES = [r"\input{/etc/passwd} a\|b<img src=x>", "=cmd|' /C calc'!A0", "-1+1", r"$\frac{1}{0$", "_hidden"]
+
+
+def test_names_that_other_formats_would_take_for_theirs(tmp_path, call):
+    place = results(tmp_path / "r", dumped(seeds.run_record()))
+    for number, name in enumerate(NAMES):
+        one = seeds.run_record(f"{number:x}" * 11 + "a", label=name)
+        one["spec"]["dataset"] = name
+        folder = place / "runs" / one["id"]
+        folder.mkdir()
+        (folder / "run.json").write_bytes(dumped(one))
+        (folder / "history.csv").write_text(seeds.HISTORY)
+        (folder / "weights.csv").write_text(seeds.SIZES)
+    found = {kind: call("compare", "--results", place, "--format", kind).stdout for kind in tables.FORMATS}
+    cells = {f"'{name}" if name[0] in "=-@" else name for name in NAMES}
+    rows = list(csv.DictReader(io.StringIO(found["csv"])))
+    assert {row["Dataset"] for row in rows} & {row["Method"] for row in rows} == cells
+    assert call("pack", place, "-o", tmp_path / "a.zip").exit_code == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
+    assert {row["dataset"] for row in rows} & {row["label"] for row in rows} == cells
+    for name in NAMES:
+        assert f"| {escape.markdown(name)} " in found["markdown"]
+        assert f"{escape.latex(name)} & " in found["latex"]
+    drawn = call("plot", "--results", place)
+    assert drawn.exit_code == 0
+    assert "legend" not in drawn.stderr
+    assert call("report", "--results", place, "-o", tmp_path / "a.html").exit_code == 0
+    assert "<img" not in (tmp_path / "a.html").read_text().partition("<script")[0]
 
 
 ODD = {

@@ -220,6 +220,9 @@ def test_a_damaged_history_costs_the_history_only(place):
     place.write(record(), [EPOCH])
     (place.folder / "runs" / ID / "history.csv").write_text("epoch,lr\nx,y\n")
     assert place.load(history=True) == [record(history=[])]
+    assert place.damaged == [
+        f"{place.folder}/runs/{ID}/history.csv is not a readable table; the run counts without it."
+    ]
 
 
 class Trap:
