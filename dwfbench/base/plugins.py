@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.errors import UsageError, one_line, reason
 from dwfbench.base.text import message
 
 GROUPS = {"method": "dwfbench.methods", "model": "dwfbench.models", "data set": "dwfbench.datasets"}
@@ -31,10 +31,10 @@ _told: set[str] = set()
 
 
 def tell(sentence: str) -> None:
-    """On stderr, once a process."""
+    """On stderr, on one line, once a process."""
     if sentence not in _told:
         _told.add(sentence)
-        message(sentence)
+        message(one_line(sentence))
 
 
 # ---------------------------------------------------------------- installed packages

@@ -99,7 +99,7 @@ class Dataset:
 def identity(name: str) -> str:
     """What a run's spec calls the data set: a known name as it is, own images `<name>@<12 hex digits>`.
 
-    The digits are a checksum: of a folder's images and their paths in it, or of an archive as a whole. Cheap for a
+    The digits are a checksum of the images and their paths, the same for a folder and an archive of it. Cheap for a
     known name; reads every file of own images, so that two folders of one name never share an identity. Raises
     UsageError for an unknown name and DataError for files that are not laid out as an image folder.
     """

@@ -345,6 +345,14 @@ def test_describe_lists_the_named_sets():
     assert all(row["summary"] and row["source"] for row in data.describe())
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_dot_in_the_names_of_an_idx_set(tmp_path, zipped):
+    write_set(tmp_path / "mnist", zipped=zipped)
+    for path in (tmp_path / "mnist").iterdir():
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    assert load("mnist", data_dir=tmp_path, download=False).input_shape == (1, 4, 5)
+
+
 # --- image folders ------------------------------------------------------------------------------------------
 
 
@@ -376,8 +384,8 @@ def test_sizes_must_agree_unless_an_image_size_is_given(tmp_path):
 
 
 def test_images_that_are_not_square_keep_their_axes(tmp_path):
-    for part in ("train", "test"):
-        write_image(tmp_path / "wide" / part / "only" / "a.png", 1, size=(9, 4))
+    for part in ("train/a", "train/b", "test/a", "test/b"):
+        write_image(tmp_path / "wide" / part / "a.png", 1, size=(9, 4))
     assert load(str(tmp_path / "wide")).input_shape == (1, 4, 9)
 
 

@@ -3,12 +3,12 @@
 import bz2
 import functools
 import gzip
-import hashlib
 import http.server
 import io
 import lzma
 import os
 import pickle
+import re
 import tarfile
 import threading
 import warnings
@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import DataError, identity, load
-from dwfbench.data.readers import base, cache, decoding, tar, tiny_imagenet, tree, xz
+from dwfbench.data.readers import base, cache, decoding, exif, tar, tiny_imagenet, tree, xz
 from dwfbench.data.readers.tree import Folder, open_tree
 
 
@@ -133,6 +133,9 @@ def test_a_zip_holds_the_same_data_as_its_folder(tmp_path, compression, top, tes
     assert here.test.images[:, 0, 0, 0].tolist() == [10, 11, 110, 111]
 
 
+SIDE_FOLDERS = (".ipynb_checkpoints", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")
+
+
 def test_what_packers_and_people_add_is_left_out(tmp_path):
     junk = {
         "__MACOSX/train/cat/._0.png": b"resource fork",
@@ -142,10 +145,15 @@ def test_what_packers_and_people_add_is_left_out(tmp_path):
         "README.md": b"# pets",
         "train/cat/notes.txt": b"",
         "train/labels.csv": b"",
-        "train/": b"",
-        "train/cat/": b"",
+        **{f"train/{name}/0.png": b"" for name in SIDE_FOLDERS},
+        **{f"train/cat/{name}/0.png": b"" for name in SIDE_FOLDERS},
+        **{f"{name}/train/cat/0.png": b"" for name in SIDE_FOLDERS},
+        **{f"train/cat/{name}": b"" for name in ("Thumbs.db", "desktop.ini", "Icon\r")},
     }
+    there = load(str(write_folder(tmp_path / "pets", {**junk, **pets()})))
+    junk |= {"train/": b"", "train/cat/": b""}
     plain = load(str(write_zip(tmp_path / "pets.zip", pets())))
+    assert (there.checksum, there.name) == (plain.checksum, plain.name)
     for top in ("", "pets/"):
         full = load(str(write_zip(tmp_path / "full.zip", {**junk, **pets()}, top)))
         assert full.checksum == plain.checksum
@@ -222,9 +230,12 @@ def test_formats_that_run_programs_are_never_tried(tmp_path):
 
 def test_layouts_that_are_none_are_refused(tmp_path):
     for files, complaint in (
-        ({"a.png": encoded()}, "^train in .*x.zip holds no class folders"),
-        ({f"{top}/train/cat/0.png": encoded() for top in "ab"}, "^train in .*x.zip holds no class folders"),
-        ({"train/cat/0.png": encoded()}, "^val in .*x.zip holds no class folders"),
+        ({"a.png": encoded()}, r"^train in .*x.zip holds no class folders \(there is no folders\)"),
+        ({f"{top}/train/cat/0.png": encoded() for top in "ab"}, r"^train in .*x.zip holds no .* \(there is a, b\)"),
+        ({"train/cat/0.png": encoded()}, r"^test in .*x.zip holds no class folders \(there is train\)"),
+        ({"cats/0.png": encoded(), "dogs/0.png": encoded()}, r"\(there is cats, dogs\)"),
+        ({**pets(), **pets("Test")}, "x.zip has both Test and test; rename or remove one"),
+        ({name: content for name, content in pets().items() if "dog" not in name}, "x.zip has one class; a data set"),
         ({**pets(), "train/fish/": b""}, "^train/fish in .*x.zip holds no images"),
         ({**pets(), "train/fish/0.png": encoded()}, "x.zip must have the same classes but only one has: fish"),
     ):
@@ -240,6 +251,137 @@ def test_image_sizes_in_a_zip_must_agree(tmp_path, monkeypatch):
     assert load(str(path), image_size=8).input_shape == (1, 8, 8)
 
 
+@pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "valid"), ("TRAIN", "validation")])
+def test_parts_are_found_by_the_names_that_people_give_them(tmp_path, write, train, test):
+    files = {name.replace("train/", f"{train}/"): content for name, content in pets(test).items()}
+    name = {write_folder: "pets", write_zip: "pets.zip", write_tar: "pets.tar"}[write]
+    plain = load(str(write_zip(tmp_path / "plain.zip", pets())))
+    for top in ("", "around/"):
+        path = write(tmp_path / (top.strip("/") + name), {f"{top}{one}": content for one, content in files.items()})
+        assert load(str(path)).checksum == plain.checksum
+
+
+def test_val_beside_test_is_said_not_to_be_read(tmp_path, capsys):
+    files = {**pets(), "Valid/cat/0.png": b"not looked at"}
+    path = write_zip(tmp_path / "pets.zip", files)
+    assert load(str(path)).checksum == load(str(write_zip(tmp_path / "plain.zip", pets()))).checksum
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"Valid in {path} is not read: what is kept for validation is part of train")
+
+
+def test_pictures_of_other_formats_are_said_not_to_be_read(tmp_path, capsys):
+    path = write_zip(tmp_path / "pets.zip", {**pets(), "train/cat/x.gif": b"", "train/dog/y.HEIC": b""})
+    load(str(path))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"2 pictures are not read, the first of them train/cat/x.gif in {path}: ")
+
+
+@pytest.mark.parametrize("system", [0, 3])
+@pytest.mark.parametrize("top", ["", ".\\", "pets\\"])
+def test_a_zip_that_was_packed_on_windows(tmp_path, system, top):
+    path = tmp_path / "pets.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in pets().items():
+            info = zipfile.ZipInfo(top + name.replace("/", "\\"))
+            info.create_system = system
+            archive.writestr(info, content)
+    there = load(str(write_folder(tmp_path / "pets", pets())))
+    assert (load(str(path)).name, load(str(path)).checksum) == (there.name, there.checksum)
+
+
+def test_paths_with_dots_in_between(tmp_path):
+    plain = load(str(write_folder(tmp_path / "pets", pets())))
+    for number, middle in enumerate(("/./", "//", "/././")):
+        files = {name.replace("/", middle): content for name, content in pets().items()}
+        path = tmp_path / str(number) / "pets.zip"
+        path.parent.mkdir()
+        assert load(str(write_zip(path, files, "././"))).name == plain.name
+
+
+# --- what pictures are like -----------------------------------------------------------------------------------
+
+
+def saved(image, kind="PNG", **more):
+    file = io.BytesIO()
+    image.save(file, kind, **more)
+    return file.getvalue()
+
+
+def pixels(*contents, name="png"):
+    """The first pixels that are decoded of each of these files."""
+    return decoding.decode_chunk([(f"{number}.{name}", content) for number, content in enumerate(contents)], None)
+
+
+DRAWING = np.arange(36, dtype=np.uint8).reshape(6, 6) * 7
+
+
+def test_an_alpha_channel_that_says_nothing_is_dropped():
+    opaque = np.full((6, 6), 255, np.uint8)
+    grey = Image.fromarray(np.dstack([DRAWING, opaque]), "LA")
+    assert (pixels(saved(grey), saved(Image.fromarray(DRAWING))) == DRAWING).all()
+    assert pixels(saved(grey)).shape == (1, 1, 6, 6)
+    colour = Image.fromarray(np.dstack([DRAWING, DRAWING, DRAWING, opaque]), "RGBA")
+    assert (pixels(saved(colour)) == DRAWING).all()
+    assert pixels(saved(colour)).shape == (1, 3, 6, 6)
+
+
+def transparent():
+    black = np.zeros((6, 6), np.uint8)
+    yield saved(Image.fromarray(np.dstack([black, black, black, DRAWING]), "RGBA"))
+    yield saved(Image.fromarray(np.dstack([black, DRAWING]), "LA"))
+    yield saved(Image.fromarray(DRAWING), transparency=7)
+    yield saved(Image.fromarray(np.dstack([DRAWING] * 3)), transparency=(7, 7, 7))
+    yield saved(Image.fromarray(DRAWING).convert("P"), transparency=bytes(range(256)))
+
+
+@pytest.mark.parametrize("content", [*transparent()])
+def test_a_drawing_in_the_alpha_channel_is_never_read_as_black(content):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=r"0.png has transparent pixels; put it on a background"):
+            pixels(content)
+
+
+def test_one_bit_is_one_channel():
+    bits = Image.fromarray(DRAWING).convert("1")
+    for kind in ("PNG", "TIFF", "BMP"):
+        assert pixels(saved(bits, kind)).shape == (1, 1, 6, 6)
+    assert set(pixels(saved(bits)).flat) == {0, 255}
+
+
+@pytest.mark.parametrize("said", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_pictures_are_turned_as_their_camera_says(said, kind):
+    """Pillow's own turning is the reference."""
+    wide = Image.fromarray(DRAWING.repeat(2, 1)).convert("RGB").resize((24, 16))
+    notes = Image.Exif()
+    notes[0x0112] = said
+    more = {"lossless": True} if kind == "WEBP" else {}
+    content = saved(wide, kind, exif=notes, **more)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    found = pixels(content, content)
+    assert found[1].transpose(1, 2, 0).tolist() == expected.tolist()
+    assert exif.turned(content, tree.FORMATS) == (said > 1 and kind != "TIFF")
+
+
+def test_a_picture_that_is_turned_has_another_identity(tmp_path):
+    notes = Image.Exif()
+    notes[0x0112] = 3
+    picture = saved(Image.fromarray(DRAWING), "JPEG", exif=notes)
+    path = str(write_zip(tmp_path / "pets.zip", {**pets(), "train/cat/9.jfif": picture}))
+    turned = load(path)
+    assert len(turned.train) + len(turned.val) == 9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exif, "HINT", re.compile(b"never there"))
+        assert identity(path) != turned.name
+
+
+def test_damaged_notes_of_a_camera_are_no_reason_to_refuse_a_picture():
+    content = saved(Image.fromarray(DRAWING), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\0\0")
+    assert pixels(content).shape == (1, 1, 6, 6)
+
+
 # --- image folders in a .tar --------------------------------------------------------------------------------
 
 
@@ -252,7 +394,7 @@ def test_a_tar_holds_the_same_data_as_its_folder_and_zip(tmp_path, ending, top, 
     assert here.checksum == there.checksum == load(str(write_zip(tmp_path / "pets.zip", pets()))).checksum
     assert torch.equal(here.train.images, there.train.images)
     assert here.test.images[:, 0, 0, 0].tolist() == [10, 11, 110, 111]
-    assert here.name == identity(str(path)) == f"pets@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    assert here.name == identity(str(path)) == there.name
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -436,7 +578,7 @@ def test_an_xz_that_asks_for_gigabytes_is_refused(tmp_path):
         load(str(tmp_path / "x.tar.xz"))
 
 
-def test_a_compressed_tar_is_unpacked_once_for_its_names_and_once_for_its_images(tmp_path, monkeypatch):
+def test_a_compressed_tar_is_unpacked_once_for_its_names_its_identity_and_its_images(tmp_path, monkeypatch):
     rewound, original = [], xz.Xz._rewind
 
     def rewind(self):
@@ -448,7 +590,7 @@ def test_a_compressed_tar_is_unpacked_once_for_its_names_and_once_for_its_images
     monkeypatch.setattr(tar, "READ_BYTES", 512)
     monkeypatch.setattr(decoding, "CHUNK", 3)
     path = write_tar(tmp_path / "x.tar.xz", pets())
-    for unpacked in (2, 3):  # the second time the images come from the cache
+    for unpacked in (3, 5):  # the second time the images come from the cache
         load(str(path))
         assert len(rewound) == unpacked
 

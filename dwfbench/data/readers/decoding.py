@@ -22,14 +22,13 @@ from functools import partial
 import numpy as np
 
 from dwfbench.base.machine import cores
+from dwfbench.data.readers import exif
 from dwfbench.data.readers.base import DataError, shown
-from dwfbench.data.readers.tree import Tree
+from dwfbench.data.readers.tree import FORMATS, Tree
 
 CHUNK = 64  # images a task
 ALONE_SECONDS = 1.0  # what is done by then needs no processes, whose start takes about as long
 MAX_PIXELS = 1 << 22  # of an image that is not resized: a chunk of 2048 x 2048 takes 0.8 GB, twice while it is joined
-# Those of the suffixes in tree.py, and GIF under a wrong name. Pillow's others are never tried: EPS runs a program.
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
 Chunk = list[tuple[str, bytes]]
 
@@ -85,9 +84,10 @@ def _decoded(where: str, content: bytes, side: int | None, like: tuple[str, tupl
             if side is None and image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
                 raise DataError(f"{where} has {size}; give --image-size")
+            turn = exif.orientation(image)
             if like is not None:
-                _same_size(*like, where, image.size)
-            image = image.convert("L" if image.mode == "L" else "RGB")
+                _same_size(*like, where, image.size[::-1] if turn > 4 else image.size)
+            image = exif.upright(_opaque(where, image), turn)
         if side is not None and image.size != (side, side):
             image = image.resize((side, side), Image.Resampling.BILINEAR)
     except DataError:
@@ -97,6 +97,22 @@ def _decoded(where: str, content: bytes, side: int | None, like: tuple[str, tupl
     except Exception as error:  # each of Pillow's decoders has its own exceptions for a corrupt file
         raise DataError(f"{where} is not a readable image ({error}); repair or remove it") from error
     return image
+
+
+GREY = ("1", "L", "LA")
+
+
+def _opaque(where: str, image):
+    """The image in mode L or RGB, without an alpha channel that says nothing.
+
+    One that says more is refused: what is to be seen behind it, nobody knows, and without it a drawing may be black.
+    """
+    mode = "L" if image.mode in GREY else "RGB"
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] < 255:
+            raise DataError(f"{where} has transparent pixels; put it on a background, without an alpha channel")
+    return image.convert(mode)
 
 
 def _same_size(first: str, first_size: tuple[int, int], other: str, other_size: tuple[int, int]) -> None:

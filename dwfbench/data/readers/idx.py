@@ -73,13 +73,19 @@ def find(name: str, place: Path) -> list[Path] | None:
     itself = [place] if place.name == name else []
     for folder in (place / TORCHVISION[name] / "raw", place / name, *itself):
         found = [
-            next((path for path in (folder / stem, folder / f"{stem}.gz") if os.path.isfile(path)), None)
+            next((path for path in spelled(folder, part, what) if os.path.isfile(path)), None)
             for part in ("train", "t10k")
-            for stem in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
+            for what in ("images-idx3", "labels-idx1")
         ]
         if len(files := [path for path in found if path is not None]) == len(found):
             return files
     return None
+
+
+def spelled(folder: Path, part: str, what: str) -> list[Path]:
+    """What a file may be called: plain or gzipped, with a dash or, as some unpackers write, a dot."""
+    stems = [f"{part}-{what}-ubyte", f"{part}-{what.replace('-', '.')}-ubyte"]
+    return [folder / f"{stem}{ending}" for stem in stems for ending in ("", ".gz")]
 
 
 def _download(name: str, target: Path) -> None:

@@ -7,19 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from dwfbench.data.readers import cache, decoding
-from dwfbench.data.readers.base import Source
+from dwfbench.data.readers.base import DataError, Source
 from dwfbench.data.readers.tree import Tree
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of both parts as (name, label), in the order of the arrays. `label_files` says more about them."""
+    """The images of both parts as (name, label), in the order of the arrays. `label_files` says more about them.
+
+    Raises DataError for a single class, of which there is nothing to learn.
+    """
 
     files: Tree
     classes: int
     train: list[tuple[str, int]]
     test: list[tuple[str, int]]
     label_files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise DataError(f"{self.files.path} has one class; a data set needs at least 2")
 
     @cached_property
     def digest(self) -> str:

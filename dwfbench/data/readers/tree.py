@@ -9,11 +9,27 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from dwfbench.base import files
-from dwfbench.data.readers import tar
+from dwfbench.data.readers import exif, tar
 from dwfbench.data.readers.base import DataError
 
-# torchvision's ImageFolder takes the same
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# torchvision's ImageFolder takes the same, but for .jfif
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# Those of the suffixes, and GIF under a wrong name. Pillow's others are never tried: EPS runs a program.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+UNREAD = (".gif", ".heic", ".heif", ".avif", ".svg", ".jp2", ".tga", ".psd", ".exr", ".jxl")
+"""Pictures of other formats."""
+SIDE = {
+    *("__macosx", "__pycache__", "lost+found", "$recycle.bin", "system volume information"),
+    *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini"),
+}
+"""What systems and network storage leave in folders, beside names that begin with a dot: in small letters."""
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+}
+"""What people call the parts of a data set, in small letters."""
 MAX_ENTRY_BYTES = 1 << 26  # of one file, unpacked; far above any image of a data set
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -37,8 +53,8 @@ class Tree(ABC):
         """All files and folders below the folder `top`; nothing if there is no such folder."""
 
     @abstractmethod
-    def has(self, top: str) -> bool:
-        """Whether there is a folder `top`."""
+    def tops(self) -> list[str]:
+        """The folders that are not below another one, in the order of their names."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -52,9 +68,30 @@ class Tree(ABC):
     def where(self, name: str) -> str:
         """How to call a file or folder in a message."""
 
-    @abstractmethod
     def digest(self, names: Iterable[str]) -> str:
-        """SHA-256 of the content of these files, in hex."""
+        """SHA-256 of the names and content of these files, in hex, whatever they are kept in.
+
+        Of a picture that is turned when it is read, this is part of its content.
+        """
+        listed = list(names)
+        sums = [b""] * len(listed)
+        for place in self.reading_order(listed):
+            content = self.read(listed[place])
+            sums[place] = hashlib.sha256(content).digest() + b"turned" * exif.turned(content, FORMATS)
+        digest = hashlib.sha256()
+        for name, checksum in zip(listed, sums, strict=True):
+            digest.update(os.fsencode(name) + b"\0" + checksum)
+        return digest.hexdigest()
+
+    def part(self, name: str) -> str | None:
+        """The folder of a part, "train", "test" or "val", by whichever of its names; None where there is none.
+
+        Raises DataError where there are two.
+        """
+        there = [top for top in self.tops() if PARTS.get(top.lower()) == name]
+        if len(there) > 1:
+            raise DataError(f"{self.path} has both {' and '.join(there)}; rename or remove one")
+        return there[0] if there else None
 
     def images(self, top: str) -> list[str]:
         """The images below `top`, in torchvision's order: by class, folder and name."""
@@ -67,20 +104,23 @@ class Folder(Tree):
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
+        tops = self.tops()
+        if not any(map(is_train, tops)):
+            self.path = path / (_around(f"{top}/{inner}" for top in tops for inner in _folders(path / top)) or "")
+
+    def tops(self) -> list[str]:
+        return _folders(self.path)
 
     def names(self, top: str) -> Iterable[str]:
         entered = {str(self.path / top): {_place(self.path / top)}}  # each folder with those it lies in
         for folder, inner, found in os.walk(self.path / top, followlinks=True):
             above = entered.pop(folder)
             places = {name: _place(os.path.join(folder, name)) for name in inner}
-            inner[:] = [name for name in inner if places[name] not in above]
+            inner[:] = [name for name in inner if places[name] not in above and not is_side(name)]
             entered |= {os.path.join(folder, name): above | {places[name]} for name in inner}
             base = Path(folder).relative_to(self.path).as_posix()
             yield from (f"{base}/{name}/" for name in inner)
-            yield from (f"{base}/{name}" for name in found)
-
-    def has(self, top: str) -> bool:
-        return (self.path / top).is_dir()
+            yield from (f"{base}/{name}" for name in found if not is_side(name))
 
     def read(self, name: str) -> bytes:
         try:
@@ -91,12 +131,30 @@ class Folder(Tree):
     def where(self, name: str) -> str:
         return str(self.path / name)
 
-    def digest(self, names: Iterable[str]) -> str:
-        digest = hashlib.sha256()
-        for name in names:
-            digest.update(os.fsencode(name) + b"\0")
-            digest.update(hashlib.sha256(self.read(name)).digest())
-        return digest.hexdigest()
+
+def is_side(name: str) -> bool:
+    """Whether a file or folder of this name is none of the data's."""
+    return name.startswith(".") or name.lower() in SIDE
+
+
+def is_train(name: str = "") -> bool:
+    """Whether a folder of this name is the training part."""
+    return PARTS.get(name.lower()) == "train"
+
+
+def _folders(path: Path) -> list[str]:
+    """The names of the folders in one, none where it cannot be looked into."""
+    try:
+        return sorted(name for name in os.listdir(path) if not is_side(name) and (path / name).is_dir())
+    except OSError:
+        return []
+
+
+def _around(names: Iterable[str]) -> str | None:
+    """The one folder in which the parts of a data set lie, by names in it; None where they lie at the top."""
+    paths = [name.split("/") for name in names]
+    tops = {path[0] for path in paths if is_train(*path[1:2])}
+    return tops.pop() if len(tops) == 1 and not any(is_train(path[0]) for path in paths) else None
 
 
 def _place(path: Path | str) -> tuple[int, int] | None:
@@ -111,8 +169,7 @@ def _place(path: Path | str) -> tuple[int, int] | None:
 class Archive(Tree, Generic[Entry]):
     """An archive, whose files may all lie in one folder at its top. DataError if it is damaged.
 
-    What packers add (`__MACOSX`, `.DS_Store` and everything else whose name starts with a dot) is left out, and of
-    two files of one name the last.
+    What packers and systems add (see `is_side`) is left out, and of two files of one name the last.
     """
 
     ending: str
@@ -142,8 +199,8 @@ class Archive(Tree, Generic[Entry]):
         # Folders need no entries of their own in an archive, but those that are there may be empty classes.
         return [name for name in self.entries if name.startswith(f"{top}/")]
 
-    def has(self, top: str) -> bool:
-        return any(name.startswith(f"{top}/") for name in self.entries)
+    def tops(self) -> list[str]:
+        return sorted({name.split("/")[0] for name in self.entries if "/" in name})
 
     def read(self, name: str) -> bytes:
         if name not in self.entries:
@@ -159,28 +216,28 @@ class Archive(Tree, Generic[Entry]):
     def where(self, name: str) -> str:
         return f"{name} in {self.path}"
 
-    def digest(self, names: Iterable[str]) -> str:
-        """SHA-256 of the whole archive, whichever of its files are named: one pass and no unpacking."""
-        try:
-            with files.opened(self.path) as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read ({error.strerror})") from error
-
 
 def _own(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
-    """Without what packers add, without `./` before the names, and without one folder around all."""
+    """Without what packers and systems add, without `.` in a path, and without one folder around all.
+
+    Where all paths are written with backslashes, as some packers of Windows do, these are slashes.
+    """
+    listed = list(entries)
+    windows = not any("/" in name.removeprefix("./") for name, _ in listed)
     own = {}
-    for name, entry in entries:
-        while name.startswith("./"):
-            name = name[2:]
-        if name and not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
-            own[name] = entry
-    tops = {name.split("/")[0] for name in own if name.split("/")[1:2] == ["train"]}
-    if "train" not in {name.split("/")[0] for name in own} and len(tops) == 1:
-        top = f"{tops.pop()}/"
-        own = {name.removeprefix(top): entry for name, entry in own.items() if name.startswith(top)}
+    for name, entry in listed:
+        path = (name.replace("\\", "/") if windows else name).split("/")
+        folder = "/" if path[-1] in ("", ".") else ""
+        inside = [part for part in path if part not in ("", ".")]
+        if inside and path[0] and not any(map(is_side, inside)):
+            own["/".join(inside) + folder] = entry
+    if around := _around(own):
+        top = f"{around}/"
+        own = {name.removeprefix(top): entry for name, entry in own.items() if name.startswith(top) and name != top}
     return own
+
+
+DOS = 0  # who packed a .zip: a program of MS-DOS or Windows, in whose names a backslash is a slash
 
 
 class Zip(Archive[zipfile.ZipInfo]):
@@ -188,7 +245,10 @@ class Zip(Archive[zipfile.ZipInfo]):
 
     def _entries(self) -> Iterable[tuple[str, zipfile.ZipInfo]]:
         self.archive = zipfile.ZipFile(self.file)
-        return [(info.filename, info) for info in self.archive.infolist()]
+        infos = self.archive.infolist()
+        return [
+            (info.filename.replace("\\", "/") if info.create_system == DOS else info.filename, info) for info in infos
+        ]
 
     def __exit__(self, *exception) -> None:
         self.archive.close()
