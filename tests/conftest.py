@@ -44,6 +44,7 @@ def pytest_addoption(parser):
 SLOW = (
     *("faults", "fuzz", "end_to_end", "execution"),
     *(
+        "test_additions.py",
         "test_benchmarks.py",
         "test_compile.py",
         "test_fence.py",
@@ -53,6 +54,9 @@ SLOW = (
     ),
 )
 """Folders and files of tests that `make test-fast` leaves out, beside the tests that are marked slow."""
+
+LONGEST = ("test_gpu_script.py", "test_kills.py", "test_ray.py", "test_failures.py")
+"""Files that take longest. They begin first: side by side with others they would end last."""
 
 KNOWN_SKIPS = ("long; --faults runs it", "no CUDA device", "the superuser may write everywhere")
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
@@ -69,6 +73,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     if any(item.get_closest_marker("cuda") for item in items) and config.getoption("--cuda-on") == "cuda":
         import torch
 
