@@ -102,7 +102,7 @@ def planted(tmp_path, monkeypatch):
 
 
 def test_the_figures_are_the_files_of_the_folder():
-    assert list(figures.figures()) == ["accuracy", "dynamics", "latency", "layers", "weights"]
+    assert list(figures.figures()) == ["accuracy", "budget", "dynamics", "latency", "layers", "weights"]
     for name, figure in figures.figures().items():
         assert figure.__module__ == f"dwfbench.show.figures.{name}"
         assert figure.summary
@@ -387,3 +387,32 @@ def test_weights_of_several_data_sets_name_them_in_every_row(tmp_path, monkeypat
     runs = [record(*METHODS[2], 0, 10.0, dataset=name) for name in ("mnist", "kmnist")]
     written = texts("weights", runs, tmp_path, monkeypatch)
     assert written.count("dwf D=3 (mnist, lenet)") == written.count("dwf D=3 (kmnist, lenet)") == 1
+
+
+def budgets():
+    """Depth 2 and dense with 2, 4 and 8 epochs and two seeds; with 4 epochs there is no run between CR 2 and 9."""
+    runs = []
+    for epochs in (2, 4, 8):
+        ratios = (2.0, 9.0) if epochs == 4 else (2.0, 3.0, 4.0)
+        for seed in (0, 1):
+            for method, ratio in [*((METHODS[1], ratio) for ratio in ratios), (METHODS[0], 1.0)]:
+                run = record(*method, seed, ratio, accuracy=0.8 + 0.01 * epochs + 0.002 * seed)
+                runs.append(changed(run, id=f"{run.id} {epochs}", spec={"epochs": epochs}))
+    return runs
+
+
+def test_what_a_compression_costs_by_training_budget():
+    (group,) = drawn("budget", budgets(), at="2,3").groups
+    lines = {
+        (panel.title, mark.name): mark for panel in group.panels for mark in panel.marks if type(mark) is drawing.Line
+    }
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert list(lines["CR 2", "dwf D=2"].x) == [2, 4, 8]
+    assert list(lines["CR 2", "dwf D=2"].y) == pytest.approx([82.1, 84.1, 88.1])
+    assert list(lines["CR 3", "dwf D=2"].y) == [pytest.approx(82.1), nan, pytest.approx(88.1)], "nothing is invented"
+    assert list(lines["CR 3", "dense"].y) == pytest.approx([82.1, 84.1, 88.1])
+    (band,) = (mark for mark in group.panels[0].marks if type(mark) is drawing.Band and mark.name == "dwf D=2")
+    assert list(band.high - band.low) == pytest.approx([0.2] * 3)
+    assert figures.figures()["budget"]().frame(ResultSet(records())).empty, "one budget is no course"
+    with pytest.raises(UsageError, match="compression ratios of at least 1"):
+        drawn("budget", budgets(), at="0.5")

@@ -1,0 +1,91 @@
+"""What a compression costs, by training budget."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dwfbench.base.errors import UsageError
+from dwfbench.show import looks, style
+from dwfbench.show.drawing import Axis, Band, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points
+from dwfbench.show.figures import Figure, gap, option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DENSE = Ink(style.GREY, dash=style.DASHED)
+
+
+@dataclass(frozen=True)
+class Budget(Figure):
+    """Test accuracy at a compression ratio, a panel for each, against the epochs of training. Lines are means over
+    seeds, broken where the runs of a budget do not say it, bands the range of seeds; the dashed line is dense training.
+    """
+
+    name = "budget"
+    summary = "Accuracy by training budget"
+
+    at: str = option("2,10,30,100,300", "compression ratios, a panel each")
+    max_gap: float = gap()
+
+    def absent(self):
+        return "belongs to a curve that was trained with several numbers of epochs."
+
+    def ratios(self) -> list[float]:
+        """The compression ratios. UsageError where the option does not list any."""
+        try:
+            values = [float(word) for word in self.at.split(",")]
+        except ValueError:
+            raise UsageError(f"--at takes compression ratios, not {self.at!r}.") from None
+        if not all(1 <= value < float("inf") for value in values):
+            raise UsageError("--at takes compression ratios of at least 1.")
+        return values
+
+    def frame(self, results):
+        """A row for every method, number of epochs, CR and seed, NaN where its runs say no accuracy; dense at each."""
+        import pandas as pd
+
+        from dwfbench.analysis import curves
+
+        runs = results.runs
+        own = {run: results.records[run].label for run in runs["id"]}  # without the epochs that tell curves apart
+        runs = runs.assign(label=runs["id"].map(own))
+        found = [
+            curves.interpolate(rows, self.ratios(), self.max_gap, where=False).assign(epochs=epochs)
+            for epochs, rows in runs[runs["method"] != "dense"].groupby("epochs")
+        ]
+        dense = runs[runs["method"] == "dense"]
+        found += [
+            dense[["dataset", "model", "label", "seed", "accuracy", "epochs"]].assign(compression=ratio)
+            for ratio in self.ratios()
+        ]
+        values = pd.concat(found)
+        values = values.merge(runs[["label", "method", "depth"]].drop_duplicates("label"), on="label")
+        said = values["epochs"].where(values["accuracy"].notna())
+        budgets = said.groupby([values[name] for name in ("dataset", "model", "label")]).transform("nunique")
+        return values[budgets > 1]
+
+    def draw(self, frame):
+        inks = looks.inks(frame)
+        dense = dict.fromkeys(frame.loc[frame["method"] == "dense", "label"], DENSE)
+        groups = [
+            Group(
+                [panel(ratio, rows, inks | dense) for ratio, rows in of_model.groupby("compression")], 5, " ".join(key)
+            )
+            for key, of_model in frame.groupby(["dataset", "model"])
+        ]
+        return Drawing(groups, Legend([Entry(label, ink) for label, ink in (inks | dense).items()]), size=(2.1, 2.6))
+
+
+def panel(ratio: float, rows: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
+    """The methods at a CR: a point for the mean of every number of epochs."""
+    ticks = {float(epochs): f"{epochs:g}" for epochs in sorted(rows["epochs"].unique())}
+    marks: list[Mark] = []
+    for label, of_label in rows.groupby("label"):
+        by_epochs = of_label.groupby("epochs")["accuracy"].agg(["mean", "min", "max"])
+        name, x = str(label), by_epochs.index.to_numpy(float)
+        if (by_epochs["max"] > by_epochs["min"]).any():
+            marks.append(Band(inks[name], name, x, by_epochs["min"], by_epochs["max"]))
+        marks.append(Line(inks[name], name, x, by_epochs["mean"]))
+        if inks[name].marker:
+            said = by_epochs["mean"].dropna()
+            marks.append(Points(inks[name], name, said.index.to_numpy(float), said))
+    return Panel(Axis("epochs", "log", ticks=ticks), Axis("test accuracy (%)"), marks, title=f"CR {ratio:g}")
