@@ -57,7 +57,8 @@ def execute(
 
     What fails (out of memory, a bug in a plug-in) is tried again in smaller groups, then stored as failed, and the
     next run goes on. What another command is training in the same folder is left to it, waited for, and trained here
-    only if that command ended without a record. UsageError and KeyboardInterrupt pass through; stored runs stay.
+    only if that command ended without a record; else its outcome is ours. UsageError and KeyboardInterrupt pass
+    through; stored runs stay.
     ``force`` trains stored runs, too, and all of them from their beginning, whatever checkpoints there are.
     """
     missing = [[one.id for one in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
@@ -87,6 +88,9 @@ def execute(
             if not others:
                 break
             mine = left_behind(others, claims, store)
+        for run_id in before.keys() - outcome.keys():  # what another command made of its runs
+            if (status := store.status(run_id)) is not None:
+                outcome[run_id] = status
     if engine.checkpoints:  # a command that is killed between a record and its checkpoint leaves that
         runs = [one for curve in curves for one in curve.specs]
         failed = [one for one in runs if outcome.get(one.id) == "failed"]  # one that timed out goes on the next time

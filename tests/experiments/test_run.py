@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -311,6 +312,26 @@ def test_runs_of_other_data_under_the_same_name_are_not_taken_for_these(digits, 
     with pytest.raises(UsageError, match="other data named digits"):
         runner.execute([*before, *curves], other, Store(tmp_path), CPU, Listener())
     assert [record.spec.method for record in Store(tmp_path).load()] == ["dense"]  # refused before training
+
+
+@pytest.mark.parametrize("status", ["ok", "failed", "diverged"])
+def test_what_another_command_made_of_a_run_is_the_outcome_of_one_that_waited(digits, tmp_path, monkeypatch, status):
+    curves, store, listener = plan(digits, methods="dense", **SHORT), Store(tmp_path / "both"), Listener()
+    runner.execute(curves, digits, other := Store(tmp_path / "other"), CPU, listener)
+    (record,) = other.load()
+
+    class Others(runner.Claims):
+        """Another command has the run, and ends with it while this one waits."""
+
+        def take(self, run_ids):
+            if not listener.notes:
+                return set()
+            store.write(msgspec.structs.replace(record, status=status, error=None), [])
+            return set(run_ids)
+
+    monkeypatch.setattr(runner, "Claims", Others)
+    assert runner.execute(curves, digits, store, CPU, listener) == {record.id: status}
+    assert len(listener.records) == 1  # by the first
 
 
 class Stops(Listener):
