@@ -1,6 +1,7 @@
 """How many processors there are to use, and how threads wait for each other on them."""
 
 import os
+import threading
 
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """The environment in which OpenMP's threads sleep while they wait: any runtime's variable, and what Intel's reads."""
@@ -24,3 +25,18 @@ def let_threads_sleep() -> None:
     """
     if not SLEEPING.keys() & os.environ.keys():
         os.environ.update(SLEEPING)
+
+
+def follow_parent() -> None:
+    """From now on, this process ends with the one that started it, even when that is killed."""
+    from multiprocessing import parent_process  # what only reads results starts no processes
+
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -1,20 +1,19 @@
 """Worker processes of this machine. One that dies or hangs takes no other's work with it."""
 
 import math
-import os
 import pickle
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from multiprocessing import connection, parent_process
+from multiprocessing import connection
 from typing import Any
 
 import torch.multiprocessing
 
 from dwfbench.base import plugins
+from dwfbench.base.machine import follow_parent
 from dwfbench.data import dataset as data
 from dwfbench.execution.worker import (
     GRACE,
@@ -191,7 +190,7 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the first process decides
     if engine.checkpoints is not None:
         signal.signal(signal.SIGTERM, stop.ask)
-    threading.Thread(target=follow_parent, daemon=True).start()
+    follow_parent()
     worker, teller = begin(dataset, engine, files), Teller(pipe)
     with suppress(EOFError, KeyboardInterrupt):
         while True:
@@ -202,10 +201,3 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
                 teller.tell("done")
             except Exception as error:
                 teller.tell("error", error)
-
-
-def follow_parent() -> None:
-    """End with the process that started this one, even when it was killed."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-    os._exit(1)

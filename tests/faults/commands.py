@@ -23,15 +23,15 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def begin(*words: object, before: tuple[str, ...] = (), **more) -> subprocess.Popen:
-    """Start ``dwfbench WORDS`` by its console script, with the words ``before`` it.
+def begin(*words: object, before: tuple[str, ...] = (), script: tuple[str, ...] = (), **more) -> subprocess.Popen:
+    """Start ``dwfbench WORDS`` by its console script, with the words ``before`` it, or another ``script``.
 
     Its processes are a session, so that none can hide. ``env`` are changes to the environment, None to remove.
     """
-    script = Path(sys.executable).with_name("dwfbench")
+    script = script or (str(Path(sys.executable).with_name("dwfbench")),)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more.pop("env", {})}
     return subprocess.Popen(
-        [*before, script, *map(str, words)],
+        [*before, *script, *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

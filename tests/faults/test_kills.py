@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 from contextlib import suppress
 from subprocess import TimeoutExpired
@@ -156,3 +157,30 @@ def test_a_sweep_whose_workers_are_killed_trains_everything_all_the_same(tmp_pat
         assert done.code == 0, done.stderr
         sweep.check_whole()
         sweep.next()
+
+
+DECODES = """
+import time
+from pathlib import Path
+
+from dwfbench.data.readers import decoding
+
+
+def work(mark):
+    Path(mark).touch()
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    decoding.ALONE_SECONDS, decoding._processes = -1, lambda: 2
+    list(decoding._in_parallel(work, iter(["mark-1", "mark-2"])))
+"""
+
+
+def test_processes_that_decode_images_end_with_a_command_that_is_killed(tmp_path):
+    (tmp_path / "decodes.py").write_text(DECODES)
+    process = begin(cwd=tmp_path, script=(sys.executable, "decodes.py"))
+    assert wait_for(lambda: len(list(tmp_path.glob("mark-*"))) == 2, process)
+    assert len(members(process.pid)) >= 3
+    process.kill()
+    ended(process)

@@ -21,7 +21,7 @@ from functools import partial
 
 import numpy as np
 
-from dwfbench.base.machine import cores
+from dwfbench.base.machine import cores, follow_parent
 from dwfbench.data.readers import exif
 from dwfbench.data.readers.base import DataError, shown
 from dwfbench.data.readers.tree import FORMATS, Tree
@@ -169,7 +169,7 @@ def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:
         return
     # Processes are spawned: forking is not safe beside torch's threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(processes, context, _begin) as pool:
         waiting: deque[Future[np.ndarray]] = deque()
         for task in itertools.chain([chunk], chunks):
             waiting.append(pool.submit(work, task))
@@ -177,6 +177,12 @@ def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _begin() -> None:
+    """A process that decodes lets its parent decide what an interrupt means, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
 
 
 def _processes() -> int:
