@@ -8,7 +8,8 @@ import pytest
 
 from dwfbench.runs.store import Store
 from tests.conftest import wait_for
-from tests.faults.commands import SMALL, begin, dwfbench, ended, results
+from tests.execution.breaking import method
+from tests.faults.commands import SMALL, begin, dwfbench, ended, results, stored
 
 METHOD = '''
 """An L1 penalty that breaks where the environment says so; what breaks is not part of the run's identity."""
@@ -269,3 +270,26 @@ def test_a_command_that_hangs_ends_at_the_second_interrupt_and_keeps_what_it_has
     assert len(results(folder)) == 7
     assert dwfbench(*words).code == 0
     assert len(results(folder)) == 8
+
+
+@pytest.mark.faults
+def test_a_stopped_command_keeps_every_run_that_its_workers_finished(tmp_path):
+    """Two processes have a seed of three runs each, and wait in the third."""
+    name, switch = method(tmp_path, "wait")
+    words = ("run", "--method", name, "--compression", "2,4,8", "--seeds", "2", "--epochs", "3", *SMALL, "--lanes", "1")
+    folder, more = tmp_path / "results", ("--threads", "2", "--jobs", "2")
+    process = begin(*words, *more, "--results", folder)
+    assert wait_for(lambda: len(list(folder.glob("runs/[!.]*/run.json"))) == 4, process)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process).code == 130
+    assert {run["spec"]["compression"] for run in results(folder).values()} == {2, 4}
+    assert len(list(folder.glob("checkpoints/*.safetensors"))) >= 2  # of what was under way
+    before = stored(folder)
+    switch.unlink()
+    done = dwfbench(*words, *more, "--results", folder)
+    assert done.code == 0, done.stderr
+    assert "4 of 6 runs are stored already" in done.stderr
+    assert before.items() <= stored(folder).items()
+    assert dwfbench(*words, "--results", tmp_path / "whole").code == 0
+    assert results(folder) == results(tmp_path / "whole")
+    assert not (folder / "checkpoints").exists()
