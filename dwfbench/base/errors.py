@@ -16,9 +16,18 @@ def reason(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST]
+
+
+LONGEST = 2000
+"""Letters of a message: a value in it may be a whole file."""
 
 
 def one_line(text: str) -> str:
-    """Text of any origin, such as the names in an archive, as one line that only shows: nothing steers a terminal."""
+    """Text of any origin, such as the names in an archive, as one line that only shows: nothing steers a terminal.
+
+    Of what is too long, the middle is left out: a message begins with where the fault is and ends with what to do.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 4 :]}"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from dwfbench.base.errors import UsageError
 from dwfbench.data import readers
 from dwfbench.data.readers import DataError, Places, Source, describe
+from dwfbench.data.readers.decoding import enough_memory
 from dwfbench.data.readers.image_folder import listing
 from dwfbench.data.readers.tree import open_tree
 
@@ -185,6 +186,9 @@ def searched(data_dir: str | Path | None = None, download: bool = True) -> Place
 
 
 def _resized(source: Source, side: int) -> Source:
+    count = len(source.train_labels) + len(source.test_labels)
+    enough_memory(count, (source.train_images.shape[1], side, side))
+
     def resized(images):
         return F.interpolate(torch.from_numpy(images), (side, side), mode="bilinear", antialias=True).numpy()
 

@@ -4,19 +4,18 @@ A result set may have a ``claims.toml`` beside its runs; the paper's come with d
 ``[[claim]]`` with the fields of `Claim`. What decides is computed by ``dwfbench.analysis.claims``; nobody types it.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from dwfbench.base import files
+from dwfbench.base import files, toml
 from dwfbench.base.errors import UsageError, one_line
 from dwfbench.runs.record import Positive, Ratio, Scalar, Text
 
 FILE = "claims.toml"
-MOST = 1 << 20
+MOST = 1 << 16
 """Bytes of a file of claims."""
 
 
@@ -57,8 +56,8 @@ class _File(Struct, forbid_unknown_fields=True):
 def claims_of(text: str, place: Path | str) -> list[Claim]:
     """The claims of a file's text. Raises UsageError, naming its place, where they are none."""
     try:
-        claims = msgspec.convert(tomllib.loads(text.replace("\r\n", "\n")), _File).claim
-    except (ValueError, msgspec.ValidationError, RecursionError) as error:
+        claims = msgspec.convert(toml.parsed(text), _File).claim
+    except (ValueError, RecursionError) as error:
         raise UsageError(one_line(f"The {FILE} of {place} holds no claims ({error}).")) from None
     names = [claim.name for claim in claims]
     for claim in claims:

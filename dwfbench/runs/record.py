@@ -26,7 +26,7 @@ LARGEST = 1e300  # of a number, so that a mean of such numbers is one, too
 WHOLE = 2**53
 """As floats, in which frames hold them, have all whole numbers up to it."""
 
-Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)")]
+Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*$(?!\n)", max_length=1 << 14)]
 """Without control characters and halves of surrogate pairs, which fit neither into a table nor into UTF-8."""
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 RunId = Annotated[str, Meta(pattern=rf"^{RUN_ID.pattern}$(?!\n)")]

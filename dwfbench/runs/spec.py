@@ -9,14 +9,13 @@ import hashlib
 import json
 import math
 import shlex
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dwfbench.base import files, plugins
+from dwfbench.base import files, plugins, toml
 from dwfbench.base.errors import UsageError
 
 SCHEMA = 1
@@ -210,6 +209,9 @@ CURVE_KEYS = (
 
 # ---------------------------------------------------------------- recipes and config files (TOML)
 
+MOST_TOML = 1 << 16
+"""Bytes of a recipe or config file: thirty times as many as the largest that comes with dwfbench."""
+
 
 def read_toml(path: Path, allowed: Collection[str] | None = ()) -> dict[str, Any]:
     """A recipe or config file: fields of RunSpec and CURVE_KEYS, and a table ``[method.NAME]`` a method.
@@ -220,12 +222,11 @@ def read_toml(path: Path, allowed: Collection[str] | None = ()) -> dict[str, Any
     tables are checked against the method later.)
     """
     try:
-        content = tomllib.loads(files.text(path, files.MOST_JSON).replace("\r\n", "\n"))
+        content = underscored(toml.parsed(files.text(path, MOST_TOML)))
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:  # what Python cannot hold too, such as a day 0 or 5,000 digits
         raise UsageError(f"{path} is not valid TOML: {error}.") from None
-    content = underscored(content)
     known = [*settings(), *CURVE_KEYS, "title", "methods", "method"]
     for key in content:
         if key not in known:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dwfbench.base import memory
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import DataError, Dataset, Split, load
@@ -333,6 +334,13 @@ def test_named_sets_can_be_resized():
     assert dataset.input_shape == (1, 16, 16)
     assert dataset.test.images.shape == (360, 1, 16, 16)
     assert dataset.checksum != "2be72251482eb3f1"
+
+
+def test_a_size_for_which_there_is_no_memory_is_refused_before_it_is_taken(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 5 * memory.GIB)
+    with pytest.raises(DataError, match=r"1,797 images of 1x2048x2048 need 14.0 GiB of memory, and 5.0 GiB are avail"):
+        load("digits", image_size=2048)
+    assert load("digits", image_size=9).input_shape == (1, 9, 9)
 
 
 def test_unknown_names_get_the_nearest_and_the_list():

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from dwfbench.base import escape
+from dwfbench.base import escape, files
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import decode, history, record
 from dwfbench.runs.store import Store
@@ -144,6 +144,21 @@ def test_a_table_of_more_cells_than_a_run_can_have_is_not_taken_apart(tmp_path):
         found = {one.id: one for one in store.load(history=True)}
     assert found[ID].history == []
     assert len(store.damaged) == len(found) == 4
+
+
+def test_a_history_of_more_bytes_than_a_run_can_have_is_not_read(tmp_path):
+    history = seeds.HISTORY + "2,0.4,0.9,14,0.001,10,0.05,2\n" * (files.MOST_TABLE // 28)
+    store = Store(results(tmp_path, dumped(seeds.run_record()), history))
+    found = {one.id: one for one in store.load(history=True)}
+    assert found[ID].history == []
+    assert store.damaged == [
+        f"{tmp_path}/runs/{ID}/history.csv is not a readable table (it holds more than 33,554,432 bytes); "
+        "the run counts without it."
+    ]
+
+
+def test_a_record_whose_names_would_fill_a_screen_is_named_and_left_out():
+    assert not properties.record(dumped(seeds.run_record(label="a" * 100_000)))
 
 
 @pytest.mark.parametrize("value", [2**63 - 1, 2**63, 10**30, 2**53 + 1, -1])

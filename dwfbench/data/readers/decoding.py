@@ -9,18 +9,18 @@ import io
 import itertools
 import math
 import multiprocessing
-import os
 import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
 import numpy as np
 
+from dwfbench.base import memory
 from dwfbench.base.machine import cores, follow_parent
 from dwfbench.data.readers import exif
 from dwfbench.data.readers.base import DataError, shown
@@ -132,29 +132,27 @@ def _joined(arrays: Iterable[np.ndarray], groups: list[list[int]], firsts: list[
             images = _empty(count, array.shape[1:])
         _same_size(firsts[0], images.shape[:1:-1], first, array.shape[:1:-1])
         if array.shape[1] > images.shape[1]:
+            enough_memory(count, array.shape[1:])
             images = images.repeat(array.shape[1], axis=1)
         images[rows] = array  # gray chunks fill three channels by broadcasting
     assert images is not None  # there is a chunk
     return images
 
 
+COPIES = 2
+"""Of all images, while they are divided into what is trained on and what is kept for validation."""
+
+
+def enough_memory(count: int, shape: Sequence[int]) -> None:
+    """DataError where so many images of this shape are more than there is memory for."""
+    if why := memory.lacking(COPIES * count * math.prod(shape)):
+        size = "x".join(map(str, shape))
+        raise DataError(f"{count:,} images of {size} need {why}; give a smaller --image-size")
+
+
 def _empty(count: int, shape: tuple[int, ...]) -> np.ndarray:
-    size = count * math.prod(shape)
-    try:
-        if size > _memory():  # which Linux would promise all the same
-            raise MemoryError
-        return np.empty((count, *shape), dtype=np.uint8)
-    except MemoryError as error:
-        need = f"{size / 2**30:,.0f} GiB"
-        raise DataError(f"{count:,} images of this size need {need} of memory; give --image-size") from error
-
-
-def _memory() -> float:
-    """Bytes of the machine's memory; infinity where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return math.inf
+    enough_memory(count, shape)
+    return np.empty((count, *shape), dtype=np.uint8)
 
 
 def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:

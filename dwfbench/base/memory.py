@@ -1,0 +1,77 @@
+"""How much memory there is to take, asked before much is taken: Linux promises any amount, and kills who uses it."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GIB = 1 << 30
+GROUPS = Path("/sys/fs/cgroup")
+SELF = Path("/proc/self")
+FILES = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
+"""Where a control group says its limit and its use: of version 2, which names no controllers, and of version 1."""
+
+
+def available() -> float:
+    """Bytes that this process may still take: of the machine's, its control groups' and its own limit the least.
+
+    Infinity where nothing says.
+    """
+    return max(0, min([_machine(), *_groups(), _own()]))
+
+
+def lacking(needed: float) -> str | None:
+    """Half a sentence that says what is needed and what is available, where that is less; else None."""
+    there = available()
+    if needed <= there:
+        return None
+    return f"{needed / GIB:,.1f} GiB of memory, and {there / GIB:,.1f} GiB are available"
+
+
+def _machine() -> float:
+    for line in _text(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _groups() -> Iterator[float]:
+    """What each control group of this process, of either version, leaves; what it caches of files can be had, too."""
+    lines = [line.split(":", 2) for line in _text(SELF / "cgroup").splitlines()]
+    for _, controllers, path in (line for line in lines if len(line) == 3 and line[1] in FILES):
+        root = GROUPS / controllers
+        limit, usage = FILES[controllers]
+        here = root / path.lstrip("/")
+        for folder in {root, here, *(above for above in here.parents if above.is_relative_to(root))}:
+            most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+            if most.isdecimal() and used.isdecimal():
+                yield int(most) - int(used) + _reclaimable(folder)
+
+
+def _reclaimable(folder: Path) -> int:
+    rows = [line.split() for line in _text(folder / "memory.stat").splitlines()]
+    counts = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
+    return counts.get("total_inactive_file", counts.get("inactive_file", 0))
+
+
+def _own() -> float:
+    """What `ulimit -v` leaves."""
+    try:
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most == resource.RLIM_INFINITY:
+            return math.inf
+        return most - int(_text(SELF / "statm").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError, ValueError, IndexError):  # other systems
+        return math.inf
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
