@@ -24,7 +24,7 @@ from dwfbench.runs.claims import FILE, Claim, claims_of
 from dwfbench.runs.curve import curve_settings
 from dwfbench.runs.record import Record
 
-SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run"
+VERDICTS = SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run"
 MOST_SEEDS = 1000
 QUANTILES = stdtrit(np.arange(1, MOST_SEEDS), 0.975)
 """Of the t distribution, for intervals at 95 % of 2, 3, ... MOST_SEEDS seeds."""

@@ -293,14 +293,15 @@ def report(
     threshold: Cut = None,
     debug: Debug = False,
 ) -> int:
-    """Write charts, tables, cautions, failures and provenance as one HTML file that opens without a network."""
+    """Write verdicts, charts, tables, failures and provenance as one HTML file that opens without a network."""
     from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import report
 
     named = resultsets.sources(results)
     selection = report.Selection(tuple(results), names(dataset), names(model), names(method), threshold)
     needs = dict.fromkeys((need for figure in figures().values() for need in figure.needs), True)
-    stored = ResultSet(stored_records(named, dataset, model, threshold, **needs))
+    records = stored_records(named, dataset, model, threshold, **needs)
+    stored = ResultSet(records, claimed=resultsets.claims(named))
     if stored.only(method=selection.method).runs.empty:
         return nothing(named)
     stored.studies, damaged = resultsets.studies(named)

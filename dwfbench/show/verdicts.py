@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from dwfbench.analysis.claims import MOST_SEEDS, UNDECIDED
+from dwfbench.analysis.claims import MOST_SEEDS, UNDECIDED, VERDICTS
 from dwfbench.analysis.frames import PANEL
 from dwfbench.base.text import short
 
@@ -76,6 +76,12 @@ def cells(verdicts: pd.DataFrame) -> list[list[str]]:
     """A frame of `claims.verdicts` as rows of short texts, the header first: "+1.89 [+1.60, +2.18] points"."""
     rows = verdicts.astype(object).where(verdicts.notna(), None).to_dict("records")
     return [list(TITLES.values()), *[[_cell(row, name) for name in TITLES] for row in rows]]
+
+
+def counts(verdicts: pd.DataFrame) -> str:
+    """How often each verdict is given: "3 supported, 0 contradicted, 1 undecided, 4 not run"."""
+    found = verdicts["verdict"].value_counts()
+    return ", ".join(f"{found.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
 
 
 def notes(verdicts: pd.DataFrame) -> list[str]:

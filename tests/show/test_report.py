@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dwfbench.analysis import cautions
+from dwfbench import __version__
 from dwfbench.analysis.resultset import ResultSet, counted_at
 from dwfbench.base.errors import UsageError
+from dwfbench.runs.claims import Claim
 from dwfbench.runs.decode import study_of
 from dwfbench.runs.store import Store
-from dwfbench.show import looks, report, style
+from dwfbench.show import comparison, looks, report, style
 from tests.records import changed, typed
 
 HERE = report.Selection(("results",))
@@ -119,7 +120,8 @@ def test_every_section_is_listed_and_there(page):
     links = [a["href"] for tag, a in found.tags if tag == "a"]
     sections = [a["id"] for tag, a in found.tags if tag == "section"]
     assert [link for link in links if link not in ("#content", "#runs-table")] == [f"#{name}" for name in sections]
-    assert sections == ["settings", "accuracy", "tables", "dynamics", "layers", "failures", "provenance", "commands"]
+    assert sections[:5] == ["verdicts", "accuracy", "comparison", "settings", "runs"]
+    assert sections[5:] == ["dynamics", "layers", "failures", "provenance", "commands"]
 
 
 def test_the_page_asks_for_no_other_file(page):
@@ -186,7 +188,7 @@ def test_every_chart_has_its_place(page):
 
 
 def test_large_compression_ratios_have_no_exponent():
-    found = Page(report.render(ResultSet([*records(), record(*METHODS[3], 0, 29578.3)]), HERE)).texts["tables"]
+    found = Page(report.render(ResultSet([*records(), record(*METHODS[3], 0, 29578.3)]), HERE)).texts["runs"]
     assert "compression 29578" in found
     assert "e+04" not in found
 
@@ -214,12 +216,44 @@ def test_failures_are_listed_with_their_errors(page):
     assert "There are none" not in text
 
 
-def test_cautions_are_those_of_compare():
-    runs = records(seeds=1, methods=METHODS[1:])
-    text = Page(report.render(ResultSet(runs), HERE)).texts["settings"]
-    lines = cautions.warnings(ResultSet(runs).runs)
-    assert len(lines) == 2
-    assert all(line in text for line in lines)
+def test_the_page_says_all_that_compare_says():
+    results = ResultSet(records(seeds=1, methods=METHODS[1:]))
+    text = Page(report.render(results, HERE)).texts["comparison"]
+    made = comparison.compare(results, comparison.Asked())
+    assert "mnist/lenet: no run of dwf D=2, dwf D=3, random between CR 2 and 10, 10 and 30 (seed 0)." in made.cautions
+    assert len(made.closing) == 2
+    assert all(line in text for line in (*made.cautions, *made.closing, made.caption))
+
+
+def test_the_head_has_the_days_the_version_and_the_dense_accuracy(page):
+    text = re.sub("<[^>]*>", "", page[page.index("<header>") : page.index("</header>")])
+    assert "Trained 2026-01-01 to 2026-01-03." in text
+    assert f"Read by dwfbench {__version__}." in text
+    assert "Dense accuracy: 97.95 ± 0.64 % (mnist/lenet, 2 epochs)." in text
+    assert "There is no dense run." in report.render(ResultSet(records(methods=METHODS[1:])), HERE)
+
+
+def test_the_page_opens_with_the_verdicts_of_claims():
+    text = Page(report.render(ResultSet(records(seeds=3), claimed=[claim()]), HERE)).texts["verdicts"]
+    lines = [line for line in text.splitlines() if line]
+    assert lines[1].startswith("Of the claims about these results: 1 supported, 1 contradicted, ")
+    assert "deepercontradicteddwf D=3dwf D=2accuracy at CR 10-1.00 [-1.00, -1.00] points" in text
+    assert "deeper: Depth 3 is better. (a test)" in text
+    assert "contradicted: runs dwf D=3-0-10, dwf D=2-0-10, dwf D=3-1-10" in text
+
+
+def test_verdicts_are_those_of_all_methods():
+    results = ResultSet(records(seeds=3), claimed=[claim()])
+    text = Page(report.render(results, report.Selection(("r",), method=["random"]))).texts
+    assert "deepercontradicted" in text["verdicts"]
+    assert "dwfbench claims --results r\n" in text["commands"]
+
+
+def claim():
+    """That depth 3 is better than depth 2; in `records` it is a point worse."""
+    sides = {"first": {"method": "dwf", "depth": 3}, "second": {"method": "dwf", "depth": 2}}
+    texts = {"name": "deeper", "sentence": "Depth 3 is better.", "source": "a test"}
+    return Claim(**texts, **sides, quantity="accuracy", at=[10.0], expected="above", smallest=0.5)
 
 
 def test_settings_say_whether_the_learning_rate_was_tuned():
@@ -301,7 +335,7 @@ def test_the_commands_that_read_have_the_same_selection():
 
 
 def test_a_filtered_report_keeps_the_dense_reference_of_all():
-    text = Page(report.render(ResultSet(records()), report.Selection(("r",), method=["dwf"]))).texts["tables"]
+    text = Page(report.render(ResultSet(records()), report.Selection(("r",), method=["dwf"]))).texts["comparison"]
     assert "97.95 ± 0.64" in text
 
 

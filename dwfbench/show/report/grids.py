@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from dwfbench.analysis import curves
-from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.text import short
 from dwfbench.runs.record import Record, Study, Trial, Tuned
 from dwfbench.show import style, tables
+from dwfbench.show import verdicts as judgements
 
 PANEL_TITLES = [tables.TITLES[name] for name in curves.PANEL]
 
@@ -49,8 +49,35 @@ def amount(value: Any, form: str | None = None) -> tuple[str, object]:
     return (short(value, 4) if form is None else format(value, form)), value
 
 
-def comparison(results: ResultSet, shown: pd.DataFrame, methods: list[str] | None) -> dict:
-    table = tables.compare(results, method=methods)
+def verdicts(judged: pd.DataFrame) -> dict:
+    """A row a verdict, of a frame of `claims.verdicts`."""
+    header, *body = judgements.cells(judged)
+    return grid(header, list(zip(judged["verdict"], body, strict=True)), tables.WORDS)
+
+
+def notes(lines: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """The lines of `verdicts.notes`, each with the indented ones below it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in lines:
+        if line.startswith(" "):
+            found[-1][1].append(line.strip())
+        else:
+            found.append((line, []))
+    return found
+
+
+def dense(table: pd.DataFrame) -> list[str]:
+    """The accuracy of dense runs, for every data set, model and budget of a `compare` table where there is one."""
+    rows = table[table["Dense"].notna()].drop_duplicates(["Dataset", "Model", "Epochs"]).to_dict("records")
+    texts = []
+    for row in rows:
+        half = "" if pd.isna(row["Dense ci95"]) else f" ± {row['Dense ci95']:.2f}"
+        texts.append(f"{row['Dense']:.2f}{half} % ({row['Dataset']}/{row['Model']}, {row['Epochs']} epochs)")
+    return texts
+
+
+def comparison(table: pd.DataFrame, shown: pd.DataFrame) -> dict:
+    """A `compare` table of the runs `shown`."""
     header, *body = tables.cells(table)
     method = shown.drop_duplicates("label").set_index("label")["method"]
     names = [name for name in table.columns if not name.endswith(tables.BESIDE)]

@@ -15,12 +15,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dwfbench import __version__
-from dwfbench.analysis import cautions, curves
+from dwfbench.analysis import curves
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import replace
 from dwfbench.runs.record import Study
-from dwfbench.show import looks, tables, vega
+from dwfbench.show import comparison, looks, vega, verdicts
 from dwfbench.show.figures import figures
 from dwfbench.show.report import charts, grids, provenance
 
@@ -35,9 +35,9 @@ class Selection:
     method: list[str] | None = None
     threshold: float | None = None
 
-    def words(self, threshold: bool = True) -> list[str]:
-        """The flags that ask for the same again, with --threshold or without."""
-        names = {"dataset": self.dataset, "model": self.model, "method": self.method}
+    def words(self, threshold: bool = True, method: bool = True) -> list[str]:
+        """The flags that ask for the same again, with --threshold and --method or without."""
+        names = {"dataset": self.dataset, "model": self.model, "method": self.method if method else None}
         flags = [("results", text) for text in self.results]
         flags += [(flag, ",".join(named)) for flag, named in names.items() if named]
         if threshold and self.threshold is not None:
@@ -58,8 +58,8 @@ def render(results: ResultSet, selection: Selection) -> str:
     """The page about the runs of the selected methods.
 
     `results` are those of the selected data sets and models, all methods, recounted at the selected threshold, with
-    what the figures need: labels and the dense reference come from all of them. Raises UsageError if no run is left to
-    show.
+    what the figures need: labels, the dense reference and verdicts come from all of them. Raises UsageError if no run
+    is left to show.
     """
     selected = results.only(method=selection.method)
     shown, chosen = selected.runs, selected.records
@@ -68,17 +68,23 @@ def render(results: ResultSet, selection: Selection) -> str:
     labels = list(looks.inks(shown))
     studies = [study for study in _ordered(results.studies, labels) if _is_of(study, shown)]
     drawn = charts.Charts()
+    made = comparison.compare(results, comparison.Asked(method=selection.method))
+    judged = results.claims()
     sections = [drawn.section(kind(), selected) for kind in figures().values()]
     content = {
         "version": __version__,
         "selection": selection,
         "titles": [", ".join(key) for key, _ in shown.groupby(curves.PANEL)],
+        "days": provenance.days(list(chosen.values())),
+        "dense": grids.dense(made.table),
+        "verdicts": grids.verdicts(judged),
+        "counts": verdicts.counts(judged),
+        "notes": grids.notes(verdicts.notes(judged)),
         "figures": [section for section in sections if section],
         "settings": grids.settings(shown, chosen, labels),
         "studies": [grids.study(study) for study in studies],
-        "cautions": cautions.warnings(results.runs, results.failures),
-        "comparison": grids.comparison(results, shown, selection.method),
-        "comparison_caption": tables.compare_caption(),
+        "comparison": made,
+        "compared": grids.comparison(made.table, shown),
         "runs": grids.runs(shown, chosen, labels),
         "failures": grids.failures(selected.failures),
         "provenance": provenance.provenance(list(chosen.values())),
@@ -111,7 +117,8 @@ def _readers(selection: Selection, names: list[str]) -> list[str]:
     """The commands that show the runs again."""
     known = figures()
     drawing = [["plot", name, *selection.words(threshold=known[name]().recounts())] for name in names]
-    reading = [["compare", *selection.words()], *drawing, ["report", *selection.words()]]
+    judging = ["claims", *selection.words(method=False)]
+    reading = [judging, ["compare", *selection.words()], *drawing, ["report", *selection.words()]]
     return [shlex.join(["dwfbench", *words]) for words in reading]
 
 

@@ -25,6 +25,14 @@ def provenance(records: list[Record]) -> list[tuple[str, list[str]]]:
     return [(title, values or ["not recorded"]) for title, values in [*counted, *times]]
 
 
+def days(records: list[Record]) -> str:
+    """The first and the last day on which the runs were trained; nothing where no record says it."""
+    found = [record.provenance for record in records]
+    times = [time for one in found for time in (one.started, one.ended) if time]
+    ends = dict.fromkeys((min(times)[:10], max(times)[:10])) if times else {}
+    return " to ".join(ends)
+
+
 def _commit(provenance: Provenance) -> str | None:
     commit = provenance.git_commit
     return f"{commit} (with uncommitted changes)" if commit and provenance.git_dirty else commit
