@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dwfbench.analysis import soundness
-from dwfbench.runs.curve import curve_key, curve_settings
+from dwfbench.runs.curve import curve_key, curve_label, curve_settings
 from dwfbench.runs.record import Record
 
 PANEL = ["dataset", "model"]
@@ -117,14 +117,15 @@ def _percent(fraction: float | None) -> float | None:
 
 
 def _labels(records: Sequence[Record], keys: list[str]) -> dict[str, str]:
-    """A label for every curve, unique within its data set and model.
+    """A label for every curve, unique within its data set and model, whatever the order of its runs.
 
-    Its runs may name what a study chose for them; the shortest of their labels is the curve's.
+    Runs of other versions may say more or less of the same settings; the shortest of their labels is the curve's.
     """
     names: dict[str, str] = {}
     settings: dict[str, dict[str, Any]] = {}
     for record, key in zip(records, keys, strict=True):
-        names[key] = min(names.get(key, record.label), record.label, key=lambda label: (len(label), label))
+        name = curve_label(record)
+        names[key] = min(names.get(key, name), name, key=lambda label: (len(label), label))
         if key not in settings:
             settings[key] = curve_settings(record)
     groups: dict[tuple, dict[str, dict]] = {}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -23,9 +24,39 @@ def curve_settings(record: Record) -> dict[str, Any]:
     """
     named = record.settings()
     every = {name: value for name, value in named.items() if name != "options"} | named["options"]
-    tuned = record.provenance.tuned
-    chosen = tuned.values if tuned is not None and tuned.study is not None else {}
+    chosen = _chosen(record)
     return {name: TUNED if name in chosen else value for name, value in every.items() if name not in VARYING}
+
+
+def curve_label(record: Record) -> str:
+    """The record's label without the options that a study chose: "magnitude (finetune lr=0.3)" -> "magnitude".
+
+    Labels are written by ``Method.label``: "name (option=value, ...)", or a list without brackets.
+    """
+    options = record.spec.options
+    texts = {_words(name, options[name]) for name in _chosen(record) if name in options}
+    if not texts:
+        return record.label
+    if inside := re.fullmatch(r"(.*) \((.*)\)", record.label):
+        left = _without(inside[2], texts)
+        return f"{inside[1]} ({left})" if left else inside[1]
+    return _without(record.label, texts)
+
+
+def _without(listed: str, texts: set[str]) -> str:
+    return ", ".join(part for part in listed.split(", ") if part not in texts)
+
+
+def _words(name: str, value: Any) -> str:
+    """An option as a label has it."""
+    words = name.replace("_", " ")
+    return words if value is True else f"{words}={value}"
+
+
+def _chosen(record: Record) -> dict[str, Any]:
+    """The settings that a study chose for a run."""
+    tuned = record.provenance.tuned
+    return tuned.values if tuned is not None and tuned.study is not None else {}
 
 
 def curve_key(record: Record) -> str:

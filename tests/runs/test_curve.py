@@ -3,7 +3,7 @@
 import pytest
 
 from dwfbench.analysis.resultset import ResultSet
-from dwfbench.runs.curve import curve_key, curve_settings
+from dwfbench.runs.curve import curve_key, curve_label, curve_settings
 from dwfbench.runs.resultsets import merged
 from tests.analysis.test_curves import record
 from tests.records import changed
@@ -26,6 +26,36 @@ def test_what_a_study_chose_makes_no_other_curve():
     runs = ResultSet([low, high]).runs
     assert set(runs.label) == {"magnitude"}
     assert runs.curve.nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "without"),
+    [
+        ("magnitude (finetune lr=0.3)", "magnitude"),
+        ("magnitude (finetune lr=0.3, finetune epochs=5)", "magnitude (finetune epochs=5)"),
+        ("magnitude (finetune epochs=5, finetune lr=0.3)", "magnitude (finetune epochs=5)"),
+        ("dwf D=3, finetune lr=0.3", "dwf D=3"),
+        ("magnitude (finetune lr=0.3) (mine)", "magnitude (finetune lr=0.3) (mine)"),
+        ("magnitude (one-shot)", "magnitude (one-shot)"),
+    ],
+)
+def test_a_label_lacks_what_a_study_chose(label, without):
+    run = tuned(5, 0.1, label=label, finetune_lr=0.3)
+    assert curve_label(run) == without
+    assert curve_label(changed(run, provenance={"tuned": None})) == label
+
+
+def test_a_true_option_is_named_without_a_value():
+    run = changed(tuned(5, 0.1, label="spred (once)"), spec={"options": {"once": True}})
+    run = changed(run, provenance={"tuned": {"study": "5eed", "trials": 2, "values": {"once": True}}})
+    assert curve_label(run) == "spred"
+
+
+def test_a_curve_whose_settings_win_elsewhere_has_one_label_in_any_order():
+    rates = {5: 0.3, 50: 0.1, 500: 0.03}  # none is the default
+    runs = [tuned(cr, 0.1, label=f"magnitude (finetune lr={rate})", finetune_lr=rate) for cr, rate in rates.items()]
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        assert set(ResultSet([runs[place] for place in order]).runs.label) == {"magnitude"}
 
 
 def test_what_was_not_tuned_and_what_was_set_by_hand_does():
