@@ -235,7 +235,7 @@ def test_an_interrupted_command_keeps_its_finished_runs_and_goes_on_from_there(
 ):
     words = ("--method", "random", "--compression-range", "2,10", "--points", "12", "--lanes", "1")
     process = start("run", *SMALL, "--results", tmp_path, *words)
-    while process.poll() is None and not list(tmp_path.glob("runs/*/run.json")):
+    while process.poll() is None and not list(tmp_path.glob("runs/[0-9a-f]*/run.json")):
         time.sleep(0.01)
     process.send_signal(sent)
     stdout, stderr = process.communicate(timeout=120)
@@ -243,7 +243,7 @@ def test_an_interrupted_command_keeps_its_finished_runs_and_goes_on_from_there(
     assert stdout == ""
     assert "Traceback" not in stderr
     assert ("Interrupted" in stderr) == (sent == signal.SIGINT)
-    kept = {path.parent.name for path in tmp_path.glob("runs/*/run.json")}
+    kept = {path.parent.name for path in tmp_path.glob("runs/[0-9a-f]*/run.json")}
     before = {path: content for path, content in snapshot(tmp_path).items() if path.parent.name in kept}
     assert 0 < len(kept) < 12
     assert {record["id"] for record in records(tmp_path)} == kept

@@ -158,11 +158,10 @@ def test_places_are_named_once():
 )
 def test_damaged_measurements_are_named(tmp_path, content):
     good, bad = tmp_path / "runs" / ("a" * 12), tmp_path / "runs" / ("b" * 12)
-    latency.write(good, measurement((1, 2)))
-    bad.mkdir()
-    (bad / "measure.json").write_text(content)
     for name in "abc":
         Store(tmp_path).write(stored(name * 12), [])
+    latency.write(good, measurement((1, 2)))
+    (bad / "measure.json").write_text(content)
     store = Store(tmp_path)
     measured = {run.id[0]: run.measurement for run in store.load(measurement=True)}
     assert measured == {"a": measurement_of(measurement((1, 2))), "b": None, "c": None}

@@ -93,7 +93,7 @@ def moment(kind, sweep, process, chance):
         return found
 
     def records():
-        return [path.parent.name for path in folder.glob("runs/*/run.json")]
+        return [path.parent.name for path in folder.glob("runs/[0-9a-f]*/run.json")]
 
     seen, most = (records, 4) if kind == "after a record" else (writing, {"checkpoint": 25, "record": 12}[kind])
     return wait_for(appearances(chance.randint(1, most), seen), process)
