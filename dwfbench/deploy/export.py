@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from dwfbench.base.errors import UsageError, reason
-from dwfbench.base.files import replace, write_json
+from dwfbench.base.files import replace, temporary, write_json
 from dwfbench.deploy.compact import compact, layer_sizes, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
 from dwfbench.sparsity import count
@@ -111,15 +111,15 @@ def require_onnx() -> None:
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder under a temporary name, which gets its own at the end if all went well and else is removed."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    beside = temporary(folder)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, folder)
+        beside.mkdir(parents=True)
+        yield beside
+        os.replace(beside, folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written ({error.strerror or error}).") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_forms(
