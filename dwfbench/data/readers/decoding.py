@@ -59,6 +59,7 @@ def decode_chunk(chunk: Chunk, side: int | None) -> np.ndarray:
     from PIL.Image import DecompressionBombWarning
 
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what Pillow thinks of a camera's notes
         warnings.simplefilter("error", DecompressionBombWarning)  # a header that claims a huge image is a lie
         images: list = []
         for where, content in chunk:

@@ -17,9 +17,7 @@ def orientation(image) -> int:
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):  # Pillow would look for it
         return 1
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            said = image.getexif().get(ORIENTATION, 1)
+        said = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged notes of a camera are no reason to refuse its picture
         return 1
     return said if said in range(1, 9) else 1
@@ -32,8 +30,10 @@ def turned(content: bytes, formats: tuple[str, ...]) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content), formats=formats) as image:
-            return orientation(image) != 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=formats) as image:
+                return orientation(image) != 1
     except Exception:  # what cannot be opened is told when it is decoded
         return False
 
