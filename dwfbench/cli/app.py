@@ -31,7 +31,7 @@ COMMANDS = {
     "Read results": {
         "compare": ("read", "tables: accuracy at matched compression, and more"),
         "claims": ("read", "verdicts on claims, each by one paired test"),
-        "plot": ("read", "figures: accuracy against compression, and more"),
+        "plot": ("plot", "figures: accuracy against compression, and more"),
         "report": ("read", "everything about stored runs as one HTML file"),
     },
     "Make files": {

@@ -10,7 +10,7 @@ from dwfbench.cli import app, help, options
 from dwfbench.cli.methods import methods
 
 COMMANDS = {name: panel for panel, commands in app.COMMANDS.items() for name in commands}
-FAMILIES = {"train", "read", "files", "info"}
+FAMILIES = {"train", "read", "plot", "files", "info"}
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "matplotlib", "ray"}
 SCRIPT = "import sys; from dwfbench.cli.app import main; sys.argv[0] = 'dwfbench'; main()"
 
@@ -69,7 +69,7 @@ def test_help_loads_the_file_of_its_own_family_and_nothing_heavy(words):
     code = f"import sys; from dwfbench.cli.app import app; app({words}, standalone_mode=False); print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     modules = set(shown.splitlines()[-1].split())
-    own = {"run": {"train"}, "compare": {"read"}, "plot": {"read"}}.get(words[0], set())
+    own = {"run": {"train"}, "compare": {"read"}, "plot": {"plot"}}.get(words[0], set())
     assert {family for family in FAMILIES if f"dwfbench.cli.{family}" in modules} == own
     assert not modules & HEAVY
 

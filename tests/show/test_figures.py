@@ -84,7 +84,7 @@ def axes(name, runs, **options):
 
 # ---------------------------------------------------------------- the registry
 
-COMMANDS = ("dwfbench.cli.read",)
+COMMANDS = ("dwfbench.cli.read", "dwfbench.cli.plot")
 HOWTO = Path(__file__).parents[2] / "docs" / "adding-a-figure.md"
 
 
@@ -99,6 +99,22 @@ def planted(tmp_path, monkeypatch):
     yield figures.figures()["seconds"]
     for name in (*COMMANDS, "dwfbench.show.figures.seconds"):
         sys.modules.pop(name, None)
+
+
+def test_a_figure_with_an_error_keeps_no_other_command_from_its_work(call, tmp_path, monkeypatch):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "broken.py").write_text("this is no Python")
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path / "broken")])
+    for name in COMMANDS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(SyntaxError):
+        figures.figures()
+    run = record(*METHODS[3], 0, 2.0)
+    Store(tmp_path).write(
+        changed(run, id="0123456789ab", schema=1, thresholds=[], provenance={"data_checksum": "c0ffee"}), []
+    )
+    assert call("compare", "--results", tmp_path).exit_code == 0
+    assert call("claims", "--results", tmp_path).exit_code == 0
 
 
 def test_the_figures_are_the_files_of_the_folder():
