@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = results/demo
+# Ratios that are trained and compared: a curve is read only where runs lie.
+DEMO_CR = 5,30,100,300
 
 REFERENCE = results/reference
 NETWORKS = lenet-300-100 lenet-5
@@ -35,9 +37,9 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/dwfbench run --method dwf --depth 3 --results $(DEMO) || [ $$? -eq 1 ]
-	$(BIN)/dwfbench run --method "dense,magnitude,random[distribution=erk],snip,synflow" --points 6 --results $(DEMO) || [ $$? -eq 1 ]
-	$(BIN)/dwfbench compare --results $(DEMO)
+	$(BIN)/dwfbench run --method dwf --depth 3 --compression $(DEMO_CR) --results $(DEMO) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench run --method "dense,magnitude,random[distribution=erk],snip,synflow" --compression $(DEMO_CR) --results $(DEMO) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench compare --at $(DEMO_CR) --results $(DEMO)
 	$(BIN)/dwfbench plot all --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
