@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = results/demo
 # Ratios that are trained and compared: a curve is read only where runs lie.
-DEMO_CR = 5,30,100,300
+DEMO_CR = 5,30,100,200
 
 REFERENCE = results/reference
 NETWORKS = lenet-300-100 lenet-5
