@@ -33,7 +33,7 @@ def over_lanes(step: Callable, prepare: Callable) -> Callable:
     def group_step(state: State, images: Tensor, labels: Tensor, index: Tensor, view: Tensor, rate: Tensor) -> Tensor:
         inputs, targets = prepare(images, labels, index, view)
         if len(rate) == 1:
-            return step(only_lane(state), inputs, targets, rate.squeeze(0))[None]
+            return step(lane_of(state, 0), inputs, targets, rate[0])[None]
         axis = 0 if targets.dim() == 2 else None  # batches differ between lanes only if their seeds do
         return vmap(step, in_dims=(0, axis, axis, 0), randomness="different")(state, inputs, targets, rate)
 
@@ -51,15 +51,9 @@ def lane_of(state: State, lane: int) -> State:
     return State(**parts, strength=state.strength[lane])
 
 
-def only_lane(state: State) -> State:
-    """The state of a group of one, as views whose compiled updates cost nothing, unlike those of ``lane_of``."""
-    parts = {part: {name: value.squeeze(0) for name, value in getattr(state, part).items()} for part in PARTS}
-    return State(**parts, strength=state.strength.squeeze(0))
-
-
 def lane_tensors(tensors: Tensors, lane: int) -> Tensors:
-    """The tensors of a lane, as views."""
-    return {name: value[lane] for name, value in tensors.items()}
+    """The tensors of a lane, as views; where it is the only one, views that a compiled step updates without a copy."""
+    return {name: value.squeeze(0) if len(value) == 1 else value[lane] for name, value in tensors.items()}
 
 
 def select(tensors: Tensors, lanes: Tensor) -> Tensors:
