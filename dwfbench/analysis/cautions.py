@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dwfbench.analysis.frames import KEYS, PANEL
-from dwfbench.analysis.matched import SLACK
 from dwfbench.base.text import short
 
 
@@ -66,11 +64,10 @@ def chances(made: Made, low: float, high: float) -> list[str]:
     """Of areas from CR `low` to `high` in which chance accuracy counts where a curve has no runs: a line a panel."""
     named: dict[str, list[str]] = {}
     for (panel, label), seeds in made.items():
-        known = [each for each in seeds if each["area"] is not None]
-        first = max((each["first"] for each in known), default=low)
-        last = min((each["last"] for each in known), default=high)
-        missing = {f"below CR {short(first)}": np.log(first / low), f"above CR {short(last)}": np.log(high / last)}
-        ends = [text for text, width in missing.items() if width > SLACK]
+        missed = [part for each in seeds if each["area"] is not None for part in each["missed"]]
+        first = max((stop for start, stop in missed if start == low), default=low)
+        last = min((start for start, stop in missed if stop == high), default=high)
+        ends = [f"below CR {short(first)}"] * (first > low) + [f"above CR {short(last)}"] * (last < high)
         if ends:
             named.setdefault(panel, []).append(f"{label} {' and '.join(ends)}")
     return [f"{panel}: chance accuracy counts in the area of {', '.join(of)}." for panel, of in named.items()]

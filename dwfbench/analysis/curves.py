@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from dwfbench.analysis.frames import KEYS, PANEL
-from dwfbench.analysis.matched import MAX_GAP, SeedCurve
+from dwfbench.analysis.matched import MAX_GAP, SeedCurve, is_at
 from dwfbench.base.errors import UsageError
 
 AT = (2, 5, 10, 30, 100, 300)
@@ -45,13 +45,13 @@ class Read(NamedTuple):
 def read(frame: pd.DataFrame) -> Iterator[Read]:
     """The curve of every seed in `frame`, by data set, model, label and seed."""
     by = [*KEYS, "seed"]
-    columns = [frame[name].to_numpy() for name in ("compression", "accuracy", "id")]
+    columns = [frame[name].to_numpy() for name in ("compression", "accuracy", "id", "numel")]
     for key, rows in frame.groupby(by).indices.items():
-        ratios, accuracies, ids = (column[rows] for column in columns)
+        ratios, accuracies, ids, weights = (column[rows] for column in columns)
         at: dict[float, list[str]] = {}
         for ratio, name in sorted(zip(ratios.tolist(), ids, strict=True)):
             at.setdefault(ratio, []).append(name)
-        yield Read(key, SeedCurve.of(ratios, accuracies), list(at.values()))
+        yield Read(key, SeedCurve.of(ratios, accuracies, weights.max()), list(at.values()))
 
 
 def interpolate(
@@ -130,8 +130,9 @@ def area(frame: pd.DataFrame, low: float = AT[0], high: float = AT[-1], max_gap:
     The range is the same for all. Where a seed has no runs on both sides, chance accuracy counts: there is no such
     network. A seed with a hole in the range has no area.
     Columns: dataset, model, label, area (percent, mean over the seeds that have one), ci95, n, seeds (`seed`, `area`,
-    `first` and `last`, the CRs of its first and last run, `holes`: pairs of CRs), low, high. Without a range, where
-    `low` is `high`, all areas are NaN. Raises UsageError for a range that is none or starts below 1.
+    `first` and `last`, the CRs of its first and last run; `holes` and `missed`, where chance counts: pairs of CRs),
+    low, high. Without a range, where `low` is `high`, all areas are NaN. Raises UsageError for a range that is none or
+    starts below 1.
     """
     area_range((), low, high)
     chances = frame.groupby(KEYS)["chance"].first().to_dict()
@@ -143,10 +144,13 @@ def area(frame: pd.DataFrame, low: float = AT[0], high: float = AT[-1], max_gap:
 
 def seed_area(one: Read, low: float, high: float, chance: float, max_gap: float) -> tuple[float, dict[str, Any]]:
     """The mean height of a seed's curve, and what it is made of."""
-    holes = one.curve.holes(low, high, max_gap) if low < high else []
     first, last = np.exp(one.curve.log_cr[[0, -1]])
-    height = one.curve.mean_height(low, high, chance, max_gap) if low < high else np.nan
-    return height, {"first": float(first), "last": float(last), "holes": [list(hole) for hole in holes]}
+    made = {"first": float(first), "last": float(last), "holes": [], "missed": []}
+    if not low < high:
+        return np.nan, made
+    made["holes"] = [list(hole) for hole in one.curve.holes(low, high, max_gap)]
+    made["missed"] = [list(part) for part in one.curve.missed(low, high)]
+    return one.curve.mean_height(low, high, chance, max_gap), made
 
 
 def bands(frame: pd.DataFrame, max_gap: float = MAX_GAP) -> pd.DataFrame:
@@ -179,7 +183,8 @@ def bands(frame: pd.DataFrame, max_gap: float = MAX_GAP) -> pd.DataFrame:
 def _grid(compressions: pd.Series) -> np.ndarray:
     """The measured CRs, where the mean has its kinks, and points between for the curved edges of a band."""
     measured = np.unique(compressions)
-    return np.union1d(measured, np.geomspace(measured[0], measured[-1], 50)[1:-1])
+    between = np.geomspace(measured[0], measured[-1], 50)[1:-1]
+    return np.union1d(measured, between[~is_at(measured[:, None], between).any(axis=0)])
 
 
 def targets_of(at: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ same columns.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -27,12 +28,12 @@ TEXTS = [
 ]
 NUMBERS = [
     *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
-    *("effective_compression", "seconds", "macs", "extra_passes", "chance"),
+    *("effective_compression", "seconds", "macs", "extra_passes", "chance", "numel"),
 ]
 FRAME = [
     *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
     *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    *("data_checksum", "torch", "device", "extra_passes", "set", "chance", "unsound"),
+    *("data_checksum", "torch", "device", "extra_passes", "set", "chance", "unsound", "numel"),
 ]
 STORED = {
     **{name: name for name in ("id", "knob", "status", "error", "compression", "effective_compression", "seconds")},
@@ -42,7 +43,7 @@ STORED = {
     "device": "provenance.device_name",
 }
 """Columns that are a field of the record, and which."""
-MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch", "chance", "unsound"]
+MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch", "chance", "unsound", "numel"]
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
 LAYERS = [*KEYS, "method", "seed", "knob_value", "compression", "layer", "position", "numel", "nnz", "density"]
 
@@ -79,15 +80,15 @@ def layers(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
     ]
     found = pd.DataFrame(rows, columns=["id", "layer", "position", "numel", "nnz"])
     found["density"] = found["nnz"].astype(float) / found["numel"].astype(float)
-    return found.merge(runs, on="id", how="left")[LAYERS]
+    return found.merge(runs.drop(columns="numel"), on="id", how="left")[LAYERS]
 
 
 def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     """`layers` averaged over seeds at each knob value: dataset, model, label, method, knob_value, layer,
-    position, compression (geometric mean), density (mean).
+    position, numel, compression (geometric mean), density (mean).
     """
     logs = layer_frame.assign(compression=np.log(layer_frame["compression"].astype(float)))
-    by = [*KEYS, "method", "knob_value", "position", "layer"]
+    by = [*KEYS, "method", "knob_value", "position", "layer", "numel"]
     means = logs.groupby(by, as_index=False, dropna=False)[["compression", "density"]].mean()
     return means.assign(compression=np.exp(means["compression"]))
 
@@ -106,6 +107,7 @@ def _row(record: Record, key: str, label: str, unsound: str | None) -> tuple:
         record.provenance.versions.get("torch"),
         _percent(soundness.chance(record)),
         unsound,
+        record.numel or math.inf,
     )
 
 

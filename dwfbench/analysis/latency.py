@@ -11,7 +11,7 @@ from dwfbench.runs.decode import measurement_of
 from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record
 from dwfbench.runs.store import MEASUREMENT
 
-RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression"]
+RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression", "numel"]
 MEASURED = [
     *("form", "batch", "accuracy", "macs", "bytes", "bytes_zlib", "median", "iqr", "speedup"),
     *("device_name", "threads"),

@@ -3,7 +3,14 @@
 A curve here is the runs of one seed: rising compression ratios (CR) with a height each, which may be any accuracy.
 Between two neighbouring runs at most a factor of `max_gap` apart the height is linear in log CR, so it stays within the
 range of the two. Where they lie further apart there is no height, and beyond the first and the last run there is
-none. A run at the CR asked for is used as it is. Tables, figures, claims and tuning all read curves by this file.
+none. A run at the CR asked for is used as it is. Tables, figures, claims, tuning and the search for strengths all read
+curves by this file.
+
+A run that was asked for a CR misses it in two ways. Weights are whole: of 430,500 the CR 1000 leaves 430.5, and a
+pruner that keeps 431 is at CR 998.8. And some that are kept decay to zero: SynFlow's run for CR 300 ended at 301.5
+after 120 epochs (results/budget/lenet-300-100.zip). So a run is at a CR if it misses it by half a weight or by 1 %,
+over which accuracy changes by less than 0.1 points between 19 of 20 neighbouring runs of the stored curves. As much is
+forgiven of a gap.
 """
 
 import math
@@ -16,8 +23,8 @@ import numpy as np
 MAX_GAP = 2.0
 """The factor in CR by which neighbouring runs may differ for the curve to be read between them."""
 
-SLACK = math.log1p(1e-3)
-"""A run is at a CR if it misses it by 0.1 % or less: one asked for 10 that ended at 9.9996 counts as reached."""
+SLACK = 0.01
+"""Part of a CR by which a run may miss it, if that is more than half a weight."""
 
 ROUNDING = 1e-9
 """Points of accuracy that are no difference; one test sample of a million is 1e-4."""
@@ -51,15 +58,28 @@ class Crossing(NamedTuple):
     above: int
 
 
+def is_at(compression: np.ndarray | float, target: np.ndarray | float, numel: float = math.inf) -> np.ndarray:
+    """Whether runs of so many prunable weights are at a CR: the part that they keep misses it by no more than that."""
+    kept, left = 1 / np.asarray(compression), 1 / np.asarray(target)
+    return np.abs(kept - left) <= np.maximum(0.5 / numel, SLACK * left)
+
+
+def near(low: np.ndarray | float, high: np.ndarray | float, max_gap: float, numel: float = math.inf) -> np.ndarray:
+    """Whether runs at the CRs `low` and `high` are at most a factor of `max_gap` apart, or that more."""
+    more, fewer = 1 / np.asarray(low), 1 / np.asarray(high)
+    return (more <= max_gap * (1 + SLACK) * fewer) | (more - 0.5 / numel <= max_gap * (fewer + 0.5 / numel))
+
+
 @dataclass(frozen=True, eq=False)
 class SeedCurve:
-    """Rising log CRs, each once, and the heights there."""
+    """Rising log CRs, each once, and the heights there; `numel` prunable weights are what the CRs are of."""
 
     log_cr: np.ndarray
     height: np.ndarray
+    numel: float = math.inf
 
     @classmethod
-    def of(cls, compressions: Sequence[float], heights: Sequence[float]) -> "SeedCurve":
+    def of(cls, compressions: Sequence[float], heights: Sequence[float], numel: float = math.inf) -> "SeedCurve":
         """The curve of runs in any order; the heights of runs of equal CR are averaged. There must be a run."""
         ratios, values = np.asarray(compressions, dtype=float), np.asarray(heights, dtype=float)
         order = np.lexsort((values, ratios))  # a sum depends on its order to the last digit
@@ -68,7 +88,7 @@ class SeedCurve:
         if not new.all():
             first = np.flatnonzero(new)
             values = np.add.reduceat(values, first) / np.diff(first, append=len(ratios))
-        return cls(np.log(ratios[new]), values)
+        return cls(np.log(ratios[new]), values, numel)
 
     def at(self, compressions: Sequence[float] | np.ndarray, max_gap: float = MAX_GAP) -> Reading:
         """The heights at these CRs, and the neighbours they come from."""
@@ -78,9 +98,9 @@ class SeedCurve:
         left, right = np.maximum(below, 0), np.minimum(above, last)
         to_left, to_right = targets - self.log_cr[left], self.log_cr[right] - targets
         nearest = np.where(np.abs(to_left) <= np.abs(to_right), left, right)
-        met = np.minimum(np.abs(to_left), np.abs(to_right)) <= SLACK
+        met = is_at(np.exp(self.log_cr[nearest]), np.exp(targets), self.numel)
         width = self.log_cr[right] - self.log_cr[left]
-        between = (below >= 0) & (above <= last) & near(width, max_gap)
+        between = (below >= 0) & (above <= last) & self.near(left, right, max_gap)
         share = np.where(width > 0, to_left / np.where(width > 0, width, 1), 0)
         line = (1 - share) * self.height[left] + share * self.height[right]
         height = np.where(met, self.height[nearest], np.where(between, line, np.nan))
@@ -95,9 +115,9 @@ class SeedCurve:
         last = int(within[-1])
         if last == len(self.height) - 1:
             return Crossing(float(np.exp(self.log_cr[last])), True, last, last)
-        width = self.log_cr[last + 1] - self.log_cr[last]
-        if not near(width, max_gap):
+        if not self.near(last, last + 1, max_gap):
             return Crossing(np.nan, False, last, last + 1)
+        width = self.log_cr[last + 1] - self.log_cr[last]
         fall = max(self.height[last] - level, 0) / (self.height[last] - self.height[last + 1])
         return Crossing(float(np.exp(self.log_cr[last] + fall * width)), False, last, last + 1)
 
@@ -106,33 +126,43 @@ class SeedCurve:
 
         NaN where the curve has a hole within the range, and where it does not reach into it.
         """
-        start, stop = np.log(low), np.log(high)
-        first, last = max(start, self.log_cr[0]), min(stop, self.log_cr[-1])
+        first, last = max(np.log(low), self.log_cr[0]), min(np.log(high), self.log_cr[-1])
         if first >= last or self.holes(low, high, max_gap):
             return np.nan
         inner = self.log_cr[(self.log_cr > first) & (self.log_cr < last)]
         at = np.concatenate([[first], inner, [last]])
         reached = np.trapezoid(np.interp(at, self.log_cr, self.height), at)
-        missed = sum(gap for gap in (first - start, stop - last) if gap > SLACK)
+        missed = sum(math.log(stop / start) for start, stop in self.missed(low, high))
         return float((reached + missed * (outside if missed else 0)) / (last - first + missed))
+
+    def missed(self, low: float, high: float) -> list[Hole]:
+        """The parts of the range of CRs from `low` to `high` that lie beyond the first and the last run."""
+        first, last = (float(ratio) for ratio in np.exp(self.log_cr[[0, -1]]))
+        ends = [(low, min(first, high))] if first > low and not is_at(first, low, self.numel) else []
+        return ends + ([(max(last, low), high)] if last < high and not is_at(last, high, self.numel) else [])
 
     def holes(self, low: float, high: float, max_gap: float = MAX_GAP) -> list[Hole]:
         """The neighbouring runs too far apart between which CRs from `low` to `high` lie."""
-        left, right = self.log_cr[:-1], self.log_cr[1:]
-        wide = ~near(right - left, max_gap) & (right > np.log(low) + SLACK) & (left < np.log(high) - SLACK)
-        return [(float(np.exp(left[place])), float(np.exp(right[place]))) for place in np.flatnonzero(wide)]
+        places = np.arange(len(self.log_cr) - 1)
+        left, right = np.exp(self.log_cr[:-1]), np.exp(self.log_cr[1:])
+        inside = (right > low) & (left < high) & ~is_at(right, low, self.numel) & ~is_at(left, high, self.numel)
+        wide = inside & ~self.near(places, places + 1, max_gap)
+        return [(float(left[place]), float(right[place])) for place in np.flatnonzero(wide)]
 
-
-def near(width: np.ndarray | float, max_gap: float) -> np.ndarray:
-    """Whether runs whose log CRs differ by `width` are near enough; SLACK more is forgiven, as pruners round."""
-    return np.asarray(width) <= np.log(max_gap) + SLACK
+    def near(self, left: np.ndarray | int, right: np.ndarray | int, max_gap: float) -> np.ndarray:
+        """Whether the runs at these places are near enough to read between."""
+        return near(np.exp(self.log_cr[left]), np.exp(self.log_cr[right]), max_gap, self.numel)
 
 
 def height_at(
-    compressions: Sequence[float], heights: Sequence[float], compression: float, max_gap: float = MAX_GAP
+    compressions: Sequence[float],
+    heights: Sequence[float],
+    compression: float,
+    max_gap: float = MAX_GAP,
+    numel: float = math.inf,
 ) -> float | None:
     """The height at a CR of the runs of one seed; None where they do not say it, and of no runs."""
     if not len(compressions):
         return None
-    height = float(SeedCurve.of(compressions, heights).at([compression], max_gap).height[0])
+    height = float(SeedCurve.of(compressions, heights, numel).at([compression], max_gap).height[0])
     return None if math.isnan(height) else height

@@ -46,7 +46,8 @@ class ResultSet:
         connected; data_checksum; torch (its version) and device, on which the last digits depend; extra_passes
         (over a batch, beside the epochs; NaN in records of earlier versions); set (name of the result set that tells
         the run's curve apart from another one's, else None); chance (accuracy of guessing, percent); unsound (why a run
-        that ended well is no result, see `soundness`; else None).
+        that ended well is no result, see `soundness`; else None); numel (its prunable weights, infinite where the
+        record does not say).
         """
         runs = self._labelled
         return runs.loc[runs["usable"], frames.FRAME].reset_index(drop=True)

@@ -40,8 +40,8 @@ class Curve:
 
     ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
     ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay.
-    Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have two runs that differ by no more
-    than the factor ``gap``, with ``most`` strengths at most; ``guess`` is where the search begins. ``tuned`` says by
+    Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have runs by ``rule``, with
+    ``most`` strengths at most; ``guess`` is where the search begins. ``tuned`` says by
     which study its settings were chosen, if they were, ``note`` what the user is to know of its strengths.
     """
 
@@ -52,7 +52,7 @@ class Curve:
     targets: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
     most: int = knobs.MAX_RUNS
-    gap: float = search.MAX_GAP
+    rule: search.Rule = search.RULE
     guess: search.Guess = ()
     tuned: Tuned | None = None
     note: str | None = None
@@ -232,16 +232,18 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
             f"{base.epochs} epochs of {steps} steps are more than {MOST_STEPS:,} steps; take fewer or a larger batch."
         )
     reach = reach_of(chosen, base, steps)
-    needed = chosen.needed_budget(initial_weights(chosen, base, dataset))
+    weights = initial_weights(chosen, base, dataset)
+    needed = chosen.needed_budget(weights)
     lowest = None if needed is None else needed / reach
     seeds, targets = knobs.seeds_of(settings), knobs.targets_of(chosen, settings)
-    most, gap = knobs.whole(settings, "max_runs", knobs.MAX_RUNS), knobs.gap_of(settings)
+    most = knobs.whole(settings, "max_runs", knobs.MAX_RUNS)
+    rule = search.Rule(knobs.gap_of(settings), sum(weight.numel() for weight in weights.values()))
     scale, note = (1.0, None) if needed is None else scaled(request, reach, steps)
     guess: search.Guess = ()
     values: Sequence[float | None]
     if targets:
         guess = tuple(zip(knobs.ends(chosen, settings, lowest, scale), knobs.COMPRESSION_RANGE, strict=True))
-        values, begun = search.further({}, targets, most, guess, gap), seeds[:1]
+        values, begun = search.further({}, targets, most, guess, rule), seeds[:1]
     else:
         values, begun = knobs.values(chosen, settings, lowest, scale), seeds
         note = note if settings.get(chosen.knob or "") is None else None
@@ -252,7 +254,7 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
     knob: list[dict[str, Any]] = [{chosen.knob: value} if chosen.knob else {} for value in values]
     specs = [replace(base, seed=seed, **turned) for seed in begun for turned in knob]
     unique = tuple({one.id: one for one in specs}.values())
-    return Curve(chosen, unique, reach, needed, targets, tuple(seeds), most, gap, guess, note=note)
+    return Curve(chosen, unique, reach, needed, targets, tuple(seeds), most, rule, guess, note=note)
 
 
 def reach_of(chosen: Method, base: RunSpec, steps: int) -> float:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from dwfbench.analysis.matched import MAX_GAP, SLACK, near
+from dwfbench.analysis.matched import MAX_GAP, is_at, near
 
 PLANNED = 0.95
 """Part of the largest gap, in log CR, that is planned with: runs land beside where they were aimed at."""
@@ -46,26 +46,39 @@ class Point(NamedTuple):
     trained: bool = True
 
 
-def neighbours(ratios: Iterable[float], target: float) -> tuple[float | None, float | None]:
+class Rule(NamedTuple):
+    """By which targets are reached: the largest gap around them, and of how many weights, see ``analysis.matched``."""
+
+    gap: float = MAX_GAP
+    numel: float = math.inf
+
+
+RULE = Rule()
+
+
+def neighbours(ratios: Iterable[float], target: float, numel: float = math.inf) -> tuple[float | None, float | None]:
     """The compression ratios next to a target, below and above; both the same one if it is at the target."""
-    logs = [(math.log(ratio / target), ratio) for ratio in ratios if ratio < math.inf]
-    below = max((pair for pair in logs if pair[0] <= SLACK), default=(0, None))[1]
-    above = min((pair for pair in logs if pair[0] >= -SLACK), default=(0, None))[1]
-    return (above, above) if above is not None and abs(math.log(above / target)) <= SLACK else (below, above)
+    living = [ratio for ratio in ratios if ratio < math.inf]
+    nearest = min(living, key=lambda ratio: abs(math.log(ratio / target)), default=math.inf)
+    if is_at(nearest, target, numel):
+        return nearest, nearest
+    below = max((ratio for ratio in living if ratio < target), default=None)
+    return below, min((ratio for ratio in living if ratio > target), default=None)
 
 
-def reached(ratios: Iterable[float], target: float, gap: float = MAX_GAP) -> bool:
-    """Whether a curve with runs at these ratios can be read at the target, by the rule of ``analysis.matched``."""
-    below, above = neighbours(ratios, target)
-    return below is not None and above is not None and bool(near(math.log(above / below), gap))
+def reached(ratios: Iterable[float], target: float, rule: Rule = RULE) -> bool:
+    """Whether a curve with runs at these ratios can be read at the target."""
+    below, above = neighbours(ratios, target, rule.numel)
+    return below is not None and above is not None and bool(near(below, above, *rule))
 
 
-def needed(trained: Mapping[float, float], targets: Iterable[float]) -> list[float]:
+def needed(trained: Mapping[float, float], targets: Iterable[float], numel: float = math.inf) -> list[float]:
     """The strengths of the runs next to the targets, and the first that died beyond those that live, rising."""
     alive = {ratio: strength for strength, ratio in trained.items() if ratio < math.inf}
-    chosen = {alive[ratio] for target in targets for ratio in neighbours(alive, target) if ratio is not None}
+    around = [neighbours(alive, target, numel) for target in targets]
+    chosen = {alive[ratio] for pair in around for ratio in pair if ratio is not None}
     dead = [strength for strength, ratio in trained.items() if ratio == math.inf and strength > max(chosen, default=0)]
-    short = any(None in neighbours(alive, target) for target in targets)
+    short = any(None in pair for pair in around)
     return sorted(chosen | ({min(dead)} if dead and short else set()))
 
 
@@ -74,7 +87,7 @@ def further(
     targets: Sequence[float],
     most: int,
     guess: Guess = (),
-    gap: float = MAX_GAP,
+    rule: Rule = RULE,
 ) -> list[float]:
     """Strengths to train next, rising; none once every target is reached, given up, or ``most`` strengths are spent.
 
@@ -86,9 +99,9 @@ def further(
     known = curve(ratios, guess)
     spans: dict[tuple[Point | None, Point | None], list[float]] = {}
     for target in sorted(set(targets)):
-        if known and not reached(ratios.values(), target, gap):
+        if known and not reached(ratios.values(), target, rule):
             spans.setdefault(around(known, math.log(target)), []).append(math.log(target))
-    proposals = [(width(*span), proposal(known, *span, inside, math.log(gap))) for span, inside in spans.items()]
+    proposals = [(width(*span), proposal(known, *span, inside, math.log(rule.gap))) for span, inside in spans.items()]
     chosen: list[float] = []
     for _, log_strength in sorted(proposals, key=lambda pair: pair[0], reverse=True):
         others = [*trained, *chosen]

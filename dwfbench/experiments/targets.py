@@ -53,14 +53,14 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
         return ()
     by_seed = ratios(curve, store)
     first, *others = curve.seeds
-    if strengths := search.further(by_seed[first], curve.targets, curve.most, curve.guess, curve.gap):
+    if strengths := search.further(by_seed[first], curve.targets, curve.most, curve.guess, curve.rule):
         return curve.at(strengths, first)
     added: list[RunSpec] = []
     for seed in others:
         strengths = (
-            search.further(by_seed[seed], curve.targets, curve.most, gap=curve.gap)
+            search.further(by_seed[seed], curve.targets, curve.most, rule=curve.rule)
             if by_seed[seed]
-            else search.needed(known(by_seed[first]), curve.targets)
+            else search.needed(known(by_seed[first]), curve.targets, curve.rule.numel)
         )
         added += curve.at(strengths, seed)
     return tuple(added)
@@ -88,20 +88,21 @@ def missed(curve: Curve, store: Store) -> list[str]:
     by_seed = ratios(curve, store)
     said = []
     for target in sorted(set(curve.targets)):
-        seeds = [s for s in curve.seeds if not search.reached(known(by_seed[s]).values(), target, curve.gap)]
+        seeds = [s for s in curve.seeds if not search.reached(known(by_seed[s]).values(), target, curve.rule)]
         if seeds:
             trained = by_seed[seeds[0]]
+            around = nearest(curve, known(trained), target)
             said.append(
                 f"{curve.method.label()}: CR {short(target)} is not reached by seed{'s' * (len(seeds) > 1)} "
-                f"{', '.join(map(str, seeds))}: {nearest(known(trained), target)}; {advice(curve, trained, target)}."
+                f"{', '.join(map(str, seeds))}: {around}; {advice(curve, trained, target)}."
             )
     return said
 
 
-def nearest(trained: Mapping[float, float], target: float) -> str:
+def nearest(curve: Curve, trained: Mapping[float, float], target: float) -> str:
     """The runs next to a target in words."""
     strengths = {ratio: strength for strength, ratio in trained.items()}
-    sides = zip(("below", "above"), search.neighbours(trained.values(), target), strict=True)
+    sides = zip(("below", "above"), search.neighbours(trained.values(), target, curve.rule.numel), strict=True)
     words = [
         f"no run {side}" if ratio is None else f"CR {short(ratio)} (strength {strengths[ratio]:g}) {side}"
         for side, ratio in sides
@@ -115,7 +116,7 @@ def advice(curve: Curve, trained: Mapping[float, float | None], target: float) -
         return f"all {curve.most} strengths of --max-runs are spent, give more"
     if None in trained.values():
         return "runs failed, train them again"
-    below, above = search.neighbours(known(trained).values(), target)
+    below, above = search.neighbours(known(trained).values(), target, curve.rule.numel)
     if below is not None and above is not None:
         return "the curve jumps there, a larger --max-gap accepts that"
     if math.inf in trained.values():

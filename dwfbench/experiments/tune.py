@@ -23,6 +23,7 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.execution.worker import Engine, Progress
 from dwfbench.experiments import knobs, plan, targets
 from dwfbench.experiments.plan import Curve, Request
+from dwfbench.experiments.search import Rule
 from dwfbench.methods.registry import create
 from dwfbench.runs.decode import study_of
 from dwfbench.runs.record import Origin, Study, Trial
@@ -225,17 +226,14 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
 
 
 def trial(values: Mapping[str, Any], curve: Curve, judged: Sequence[float], store: Store) -> Trial:
-    """A trial as it is stored: its score at each target, and their mean as its value.
-
-    A pruner's run counts at the compression that it was asked for, from which it may be half a weight away.
-    """
+    """A trial as it is stored: its score at each target, and their mean as its value."""
     records = [record for one in curve.specs if (record := store.read(one.id)) is not None]
     by_seed: dict[int, list[tuple[float, float]]] = {seed: [] for seed in curve.seeds}
     for record in records:
         if record.compression is not None and record.val_accuracy is not None:
-            by_seed[record.spec.seed].append((record.spec.compression or record.compression, record.val_accuracy))
+            by_seed[record.spec.seed].append((record.compression, record.val_accuracy))
     knob = curve.method.knob
-    scores = [mean(height(points, target, curve.gap, knob) for points in by_seed.values()) for target in judged]
+    scores = [mean(height(points, target, curve.rule, knob) for points in by_seed.values()) for target in judged]
     return Trial(
         values=dict(values),
         value=mean(score for score in scores if score is not None),
@@ -252,13 +250,13 @@ def mean(numbers: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(listed) else None
 
 
-def height(points: Sequence[tuple[float, float]], target: float, gap: float, knob: str | None) -> float | None:
-    """Accuracy of one seed's (CR, accuracy) points at a target, between two that are near enough; else None.
+def height(points: Sequence[tuple[float, float]], target: float, rule: Rule, knob: str | None) -> float | None:
+    """Accuracy of one seed's (CR, accuracy) points at a target, by the rule of their curve; else None.
 
     A dense network, which has no knob, counts as it is.
     """
     ratios, heights = [ratio for ratio, _ in points], [accuracy for _, accuracy in points]
-    return mean(heights) if knob is None else matched.height_at(ratios, heights, target, gap)
+    return mean(heights) if knob is None else matched.height_at(ratios, heights, target, *rule)
 
 
 def read(folder: Path, name: str) -> Study | None:

@@ -190,11 +190,13 @@ class Drawing:
 # ---------------------------------------------------------------- gaps
 
 
-def cut(x: Values, y: Values, ratios: Values, most: float) -> tuple[list[float], list[float]]:
-    """The points of a line, broken where neighbours have ratios more than a factor of ``most`` apart."""
+def cut(x: Values, y: Values, ratios: Values, most: float, numel: float = math.inf) -> tuple[list[float], list[float]]:
+    """The points of a line, broken where neighbours have compression ratios, of so many weights, too far apart."""
+    from dwfbench.analysis.matched import near
+
     across, up, last = list[float](), list[float](), math.inf
     for place, height, ratio in zip(x, y, ratios, strict=True):
-        if ratio > last * most * (1 + 1e-9):
+        if not near(last, ratio, most, numel):
             across.append(math.nan)
             up.append(math.nan)
         across.append(place)

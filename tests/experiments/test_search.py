@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dwfbench.experiments.search import CLOSEST, EDGE, further, needed, neighbours, plan, reached
+from dwfbench.experiments.search import CLOSEST, EDGE, Rule, further, needed, neighbours, plan, reached
 
 SEVEN = [2, 5, 10, 30, 100, 200, 300]
 """Eight runs do not lie around these, nine do: four around 2, 5 and 10, two around 30, three around the others."""
@@ -47,7 +47,7 @@ def rising(low, high, power=0.5):
         ([5, 9, 14], 10, (9, 14)),
         ([14, 9, 5], 10, (9, 14)),
         ([5, 10, 14], 10, (10, 10)),
-        ([5, 9.996], 10, (9.996, 9.996)),  # met to a weight or two
+        ([5, 9.91], 10, (9.91, 9.91)),
         ([5, 9.9], 10, (9.9, None)),
         ([12, math.inf], 10, (None, 12)),
         ([], 10, (None, None)),
@@ -59,11 +59,18 @@ def test_neighbours_of_a_target(ratios, target, expected):
 
 def test_a_target_is_reached_between_two_runs_at_most_the_gap_apart():
     assert reached([7.0, 14.0], 10)
-    assert not reached([7.0, 14.1], 10)
-    assert reached([7.0, 14.1], 10, gap=2.1)
+    assert not reached([7.0, 14.2], 10)
+    assert reached([7.0, 14.2], 10, Rule(2.1))
     assert reached([10.0], 10)
     assert not reached([11.0, 9.0, 100.0], 50)
     assert not reached([9.0, math.inf], 10)
+
+
+def test_a_target_is_reached_to_half_a_weight():
+    assert neighbours([5, 12.5], 12, numel=100) == (12.5, 12.5)  # 8 weights of 8.33
+    assert reached([12.5], 12, Rule(2, numel=100))
+    assert not reached([12.5], 12, Rule(2, numel=10_000))
+    assert needed({1e-4: 5.0, 2e-4: 12.5, 3e-4: 20.0}, [12], numel=100) == [2e-4]
 
 
 def test_what_other_seeds_need_are_the_runs_next_to_the_targets_and_where_the_network_died():

@@ -15,7 +15,7 @@ from tests.experiments.test_run import CPU, SHORT, Listener, knobs, plan
 def test_a_method_with_a_strength_takes_compressions_as_targets(digits):
     settings = {"strength_range": [1e-4, 1e-1], "compression": [2, 10], "max_runs": 9, "max_gap": 1.5, "seeds": 2}
     (curve,) = plan(digits, methods="l1", **settings)
-    assert (curve.targets, curve.most, curve.gap, curve.seeds) == ((2, 10), 9, 1.5, (0, 1))
+    assert (curve.targets, curve.most, curve.rule.gap, curve.seeds) == ((2, 10), 9, 1.5, (0, 1))
     assert curve.guess == ((1e-4, 2.0), (1e-1, 300.0))
     (first,) = curve.specs  # of the first seed alone
     assert (first.seed, 1e-4 < first.strength < 1e-1) == (0, True)

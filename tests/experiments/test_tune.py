@@ -13,6 +13,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.files import write_json
 from dwfbench.data import dataset as data
 from dwfbench.experiments import plan, tune, tuned
+from dwfbench.experiments.search import Rule
 from dwfbench.runs.decode import study_of
 from dwfbench.runs.record import Origin
 from dwfbench.runs.store import Store
@@ -46,21 +47,21 @@ def study(request, dataset, folder, budget=BUDGET, **more):
         ([(4, 0.8), (8, 0.6)], 4, 0.8),
         ([(4, 0.8), (8, 0.6)], 32**0.5, 0.7),  # half way in the logarithm
         ([(8, 0.6), (4, 0.8), (2, 0.9)], 32**0.5, 0.7),
-        ([(4, 0.8), (8.1, 0.6)], 5, None),  # too far apart
+        ([(4, 0.8), (8.2, 0.6)], 5, None),  # too far apart
         ([(4, 0.8), (8, 0.6)], 10, None),  # never beyond
         ([(4, 0.8), (8, 0.6)], 3, None),
         ([(4, 0.7), (4, 0.9), (8, 0.6)], 4, 0.8),  # equal CRs are averaged
-        ([(15.999, 0.6)], 16, 0.6),  # met to a weight or two
+        ([(1000 / 63, 0.6)], 16, 0.6),  # 62.5 weights are left of 1000
         ([], 4, None),
     ],
 )
 def test_the_height_of_a_curve_is_read_between_near_runs_only(points, target, expected):
-    assert tune.height(points, target, 2.0, "strength") == (expected and pytest.approx(expected))
+    assert tune.height(points, target, Rule(2.0, 1000), "strength") == (expected and pytest.approx(expected))
 
 
 def test_a_dense_network_is_worth_its_accuracy():
-    assert tune.height([(1.0, 0.9)], 300, 2.0, None) == 0.9
-    assert tune.height([], 300, 2.0, None) is None
+    assert tune.height([(1.0, 0.9)], 300, Rule(), None) == 0.9
+    assert tune.height([], 300, Rule(), None) is None
 
 
 # ---------------------------------------------------------------- trials

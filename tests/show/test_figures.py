@@ -44,7 +44,7 @@ def record(method, label, knob, options, seed, cr, dataset="mnist", accuracy=Non
         "spec": spec | {"strength": strength, "compression": target},
         "test_accuracy": 0.98 - 0.01 * math.log(cr) if accuracy is None else accuracy,
         "compression": cr,
-        "layers": [{"name": "a", "numel": 10, "nnz": 5}, {"name": "b", "numel": 10, "nnz": int(20 / cr)}],
+        "layers": [{"name": "a", "numel": 1000, "nnz": 500}, {"name": "b", "numel": 1000, "nnz": 100 * int(20 / cr)}],
         "history": [{"epoch": 1, **step}, {"epoch": 2, **step}],
         "weights": [{"epoch": 1, "sizes": sizes}, {"epoch": 2, "sizes": sizes}],
     }

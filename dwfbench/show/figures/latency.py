@@ -68,7 +68,7 @@ def marks(rows: "pd.DataFrame", column: str, inks: dict[str, Ink], max_gap: floa
     for label, ink in inks.items():
         of_label = rows[rows["label"] == label].sort_values("compression")
         for _, runs in of_label[of_label["form"] == "compact"].groupby("seed"):
-            points = cut(runs[column], runs["accuracy"], runs["compression"], max_gap)
+            points = cut(runs[column], runs["accuracy"], runs["compression"], max_gap, runs["numel"].max())
             drawn.append(Line(replace(ink, width=0.8), label, *points))
             drawn.append(Points(ink, label, runs[column], runs["accuracy"]))
         sparse = of_label[of_label["form"] == "sparse"]
