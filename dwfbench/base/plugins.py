@@ -10,6 +10,7 @@ SHA-256, so that changed code is another method or model. Foreign code is run fo
 only, never because a record names it.
 """
 
+import ast
 import hashlib
 import re
 import sys
@@ -171,6 +172,22 @@ def names_file(word: str) -> bool:
     """Whether a word has the form ``path/to/file.py:NAME``."""
     path, _, attribute = word.rpartition(":")
     return path.endswith(".py") and attribute.isidentifier()
+
+
+def refuse_bare(kind: str, word: str) -> None:
+    """UsageError for ``path/to/file.py`` alone, with the names in it that could be meant; the file is not run."""
+    if not word.endswith(".py"):
+        return
+    wanted, what = ((ast.ClassDef,), "Class") if kind == "method" else ((ast.ClassDef, ast.FunctionDef), "callable")
+    try:
+        body = ast.parse(Path(word).expanduser().read_bytes()).body
+    except OSError as error:
+        raise UsageError(f"The {kind} {word!r} cannot be read ({error.strerror or error}).") from None
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"The file {word} cannot be loaded ({reason(error)}).") from None
+    names = [item.name for item in body if isinstance(item, wanted) and not item.name.startswith("_")]
+    meant = f"here {' or '.join(f'{word}:{name}' for name in names)}" if names else "but this file defines none"
+    raise UsageError(f"A {kind} of a file is given as path/to/file.py:{what}, {meant}.")
 
 
 def names_code(word: str) -> bool:

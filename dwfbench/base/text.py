@@ -1,7 +1,8 @@
 """Texts as messages and tables show them: numbers, rows, and sentences on stderr."""
 
+import difflib
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 
 def short(value: float, digits: int = 3) -> str:
@@ -28,6 +29,14 @@ def padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
         width = max(map(len, column))
         columns.append([text.ljust(width) if column[0] in left else text.rjust(width) for text in column])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" for the known name that is closest, or that begins so, if there is one; else "."."""
+    plain = {each.lower().replace("_", "-"): each for each in known}
+    letters = name.lower().replace("_", "-")
+    close = difflib.get_close_matches(letters, plain, n=1) or [each for each in plain if each.startswith(letters)]
+    return f"; did you mean {plain[close[0]]}?" if name and close else "."
 
 
 def message(sentence: str) -> None:

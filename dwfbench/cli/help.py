@@ -9,6 +9,9 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from dwfbench.base.text import nearest
+from dwfbench.cli.misuse import Misused, explained
+
 ARGUMENTS, STORED, TUNING, WHAT, KNOB = "Arguments", "Which runs", "Tuning", "What to train", "Knob"
 OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS = "Optimisation", "Data", "Engine", "Output", "Options"
 PANELS = (ARGUMENTS, STORED, TUNING, WHAT, KNOB, OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS)
@@ -43,14 +46,28 @@ def panel_of(param: Any) -> str:
 
 
 class Command(TyperCommand):
-    """A command whose help has panels."""
+    """A command whose help has panels, and which says in a sentence what it does not understand."""
+
+    def parse_args(self, ctx, args):
+        with explained(self, list(args)):
+            return super().parse_args(ctx, args)
 
     def format_options(self, ctx, formatter):
         write_panels(formatter, flag_rows(self, ctx))
 
 
 class Group(TyperGroup):
-    """A group whose help has panels, of its commands first."""
+    """The same for a group: its commands are the first panels."""
+
+    def parse_args(self, ctx, args):
+        with explained(self, list(args)):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] not in self.commands:
+            hint = nearest(args[0], self.commands)
+            raise Misused(f"There is no command {args[0]!r}{hint} `dwfbench -h` lists the commands.")
+        return super().resolve_command(ctx, args)
 
     def format_options(self, ctx, formatter):
         commands = [self.commands[name] for name in self.list_commands(ctx)]

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, first_line
 from dwfbench.base.machine import cores
+from dwfbench.base.text import nearest
 from dwfbench.cli.help import DATA, ENGINE, KNOB, OPTIMISATION, OUTPUT, WHAT
 from dwfbench.cli.methods import methods
 from dwfbench.cli.values import numbers
@@ -31,6 +32,7 @@ METHODS = (
     'names, or path/to/file.py:Class, separated by commas; brackets bind options to one: "dwf[depth=2,3],l1[lr=0.2]" '
     "[default: dwf]"
 )
+DEVICES = ("auto", "cpu", "cuda", "mps")
 COMPRESSION = "target compression ratios, separated by commas; a method with a strength searches for them"
 
 
@@ -153,7 +155,7 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
             key: numbers(given[key], key.replace("_", "-"))
             for key in ("strength", "compression", "strength_range", "compression_range", "seed")
         },
-        **{name: spec.coerce(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
+        **{name: value(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
         **leftover(rest),
     }
     said = {key: value for key, value in said.items() if value is not None}
@@ -179,6 +181,16 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
         **{key: plan.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
     ).to(engine.here)
     return Asked(plan.requests(layers, said), dataset, engine, given["results"])
+
+
+def value(item: Any, text: str) -> Any:
+    """The value of a shared setting's flag."""
+    if "," in text and item.type in (int, float) and item.name not in spec.DATA_KEYS:
+        flag, each = item.name.replace("_", "-"), ",".join(f"dwf[{item.name}={part}]" for part in text.split(",")[:2])
+        raise UsageError(
+            f"--{flag} takes one value, not {text!r}; to compare several, give each method its own: --method {each!r}."
+        )
+    return spec.coerce(item, text)
 
 
 def gives(given: Mapping[str, Any], name: str) -> bool:
@@ -279,8 +291,13 @@ def hardware(device: str, threads: int | None, jobs: int):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         place = torch.device(device)
+    except RuntimeError:
+        meant = "; did you mean cuda?" if device.lower().startswith(("gpu", "nvidia")) else nearest(device, DEVICES)
+        choices = f"{', '.join(DEVICES)}, or cuda:1 for the second of several"
+        raise UsageError(f"There is no device {device!r}{meant} Choose one of {choices}.") from None
+    try:
         torch.zeros(1, device=place).item()  # the device that only pretends (meta) fails here
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"The device {device!r} cannot be used ({reason}); try --device cpu.") from None
+        why = first_line(error).partition(". ")[0].rstrip(".")
+        raise UsageError(f"The device {device!r} cannot be used ({why}); try --device cpu.") from None
     return place, threads

@@ -87,7 +87,7 @@ def plot(
 
     named = resultsets.sources(results)
     needs = dict.fromkeys((need for figure in chosen for need in figure.needs), True)
-    stored = ResultSet(stored_records(named, dataset, model, threshold, **needs)).only(method=names(method))
+    stored = ResultSet(stored_records(named, dataset, model, method, threshold, **needs)).only(method=names(method))
     written = [path for figure in chosen for path in draw(figure, stored, output, named)]
     return OK if written else NOTHING
 

@@ -76,7 +76,7 @@ def compare(
         sort,
     )
     named = resultsets.sources(results)
-    stored = ResultSet(stored_records(named, dataset, model, threshold))
+    stored = ResultSet(stored_records(named, dataset, model, method, threshold))
     if stored.runs.empty:
         return nothing(named)
     made = comparison.compare(stored, asked) if versus is None else comparison.versus(stored, versus, asked)
@@ -146,7 +146,7 @@ def claims(
 
     one_of(format, "format", tables.FORMATS)
     named = resultsets.sources(results)
-    stored = ResultSet(stored_records(named, dataset, model, threshold), claimed=resultsets.claims(named))
+    stored = ResultSet(stored_records(named, dataset, model, None, threshold), claimed=resultsets.claims(named))
     if stored.runs.empty:
         return nothing(named)
     for line in cautions.warnings(stored.runs, stored.failures):
@@ -183,7 +183,7 @@ def report(
     named = resultsets.sources(results)
     selection = report.Selection(tuple(results), names(dataset), names(model), names(method), threshold)
     needs = dict.fromkeys((need for figure in figures().values() for need in figure.needs), True)
-    records = stored_records(named, dataset, model, threshold, **needs)
+    records = stored_records(named, dataset, model, method, threshold, **needs)
     stored = ResultSet(records, claimed=resultsets.claims(named))
     if stored.only(method=selection.method).runs.empty:
         return nothing(named)

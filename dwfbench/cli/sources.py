@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dwfbench.base.text import nearest
 from dwfbench.cli.app import NOTHING, message
 from dwfbench.cli.help import STORED
 from dwfbench.cli.values import names
@@ -36,22 +37,34 @@ def stored_records(
     named: list[Source],
     dataset,
     model,
+    method=None,
     threshold: float | None = None,
     history: bool = False,
     weights: bool = False,
     measurement: bool = False,
 ) -> list[Record]:
-    """Records of the result sets that pass the filters; damaged ones are named on stderr.
+    """Records of the result sets that pass the filters; damaged ones are named on stderr, and so are names without a
+    run, such as misspelt ones.
 
-    Commands filter by method later: labels and the dense reference come from all methods' runs.
+    Commands filter by ``method`` later: labels and the dense reference come from all methods' runs.
     """
     from dwfbench.analysis.resultset import counted_at, filter_records
 
     records, damaged = resultsets.load(named, history, weights, measurement)
     for sentence in damaged:
         message(sentence)
+    tell_absent(records, named, {"data set": names(dataset), "model": names(model), "method": names(method)})
     records = filter_records(records, names(dataset), names(model))
     return records if threshold is None else counted_at(records, threshold)
+
+
+def tell_absent(records: list[Record], named: list[Source], wanted: dict[str, list[str] | None]) -> None:
+    """A sentence for every name that no record has, with the nearest that one has."""
+    for what, listed in wanted.items():
+        own = sorted({getattr(record.spec, what.replace("data set", "dataset")) for record in records})
+        known = [*own, *(name.partition("@")[0] for name in own)]
+        for name in [name for name in listed or () if own and name not in known]:
+            message(f"No run in {places(named)} is of the {what} {name!r}{nearest(name, own)} It has {', '.join(own)}.")
 
 
 def places(named: list[Source]) -> str:

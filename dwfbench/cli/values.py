@@ -32,7 +32,8 @@ def numbers(text: str | None, flag: str) -> list[float] | None:
         if not all(map(math.isfinite, values)):
             raise ValueError
     except ValueError:
-        raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}.") from None
+        hint = " (--seeds 5 counts five from 0)" if flag == "seed" else ""
+        raise UsageError(f"--{flag} takes numbers separated by commas, not {text!r}{hint}.") from None
     return [int(value) if value.is_integer() and abs(value) < 1e15 else value for value in values]
 
 

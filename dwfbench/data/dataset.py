@@ -6,7 +6,6 @@ the path of an image folder, `PATH/train/<class>/*` and `PATH/test/<class>/*`, o
 .tar.gz, .tar.bz2, .tar.xz), which is read as it lies.
 """
 
-import difflib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import nearest
 from dwfbench.data import readers
 from dwfbench.data.readers import DataError, Places, Source, describe
 from dwfbench.data.readers.decoding import enough_memory
@@ -170,11 +170,9 @@ def _path(name: str) -> Path:
     if os.path.exists(path):
         return path
     known = readers.names()
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(
-        f"'{name}' is neither a data set nor an image folder{hint}; choose one of {', '.join(known)} "
-        "or give the path of a folder, or of a .zip or .tar, that holds train/<class>/ and test/<class>/"
+        f"{name!r} is neither a data set nor an image folder{nearest(name, known)} Choose one of {', '.join(known)}, "
+        "or give the path of a folder, or of a .zip or .tar, that holds train/<class>/ and test/<class>/."
     )
 
 

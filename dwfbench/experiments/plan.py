@@ -16,6 +16,7 @@ import torch
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import nearest
 from dwfbench.data import dataset as data
 from dwfbench.dwf.factors import decay_budget
 from dwfbench.dwf.parametrization import draw, weights_of
@@ -145,11 +146,11 @@ def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], 
     own = {item.name for kind in kinds.values() for item in fields(kind)}
     for key in flags:
         if key not in shared and key not in own:
-            chosen = ", ".join(kinds)
-            flag = key.replace("_", "-")
-            raise UsageError(
-                f"--{flag} is neither a flag of run nor an option of {chosen}{spec.nearest(key, [*shared, *own])}"
-            )
+            flags_known = [f"--{name.replace('_', '-')}" for name in (*shared, *own, *registry.RESERVED)]
+            flag, chosen = f"--{key.replace('_', '-')}", ", ".join(kinds)
+            owners = registry.having(key)
+            meant = f"; it is an option of {', '.join(owners)}." if owners else nearest(flag, flags_known)
+            raise UsageError(f"{flag} is neither a flag here nor an option of {chosen}{meant}")
     check_knobs(kinds.values(), flags)
     for layer in layers:
         for name, table in layer.get("method", {}).items():
@@ -168,7 +169,8 @@ def check_knobs(kinds: Iterable[type[Method]], given: Mapping[str, Any]) -> None
         knob = key.partition("_")[0]
         if given.get(key) is not None and knob not in knobs:
             names = ", ".join(kind.name for kind in kinds)
-            raise UsageError(f"--{knob} is not the knob of {names}; see `dwfbench list methods`.")
+            theirs = f"--{' and --'.join(sorted(filter(None, knobs)))}" if any(knobs) else "nothing"
+            raise UsageError(f"--{knob} is not the knob of {names}, turned by {theirs}; see `dwfbench list methods`.")
 
 
 RANGES = ("strength_range", "strength_max")
@@ -310,6 +312,11 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
 
 def budget_note(curve: Curve) -> str | None:
     """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay."""
+    if any(one.strength == 0 for one in curve.specs):
+        return (
+            f"{curve.method.label()}: a strength of 0 penalises nothing, so that no weight becomes zero: such a run is "
+            "a control, and no point of a sparse network's curve."
+        )
     budgets = [budget for budget in map(curve.budget, curve.specs) if budget is not None]
     small = [budget for budget in budgets if curve.needed is not None and budget < 0.99 * curve.needed]
     if not small:

@@ -2,14 +2,16 @@
 in a single file (see ``dwfbench.base.plugins``).
 """
 
+from contextlib import suppress
 from dataclasses import Field, fields
 from importlib.metadata import EntryPoint
 from typing import Any
 
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.text import nearest
 from dwfbench.methods.contract import Method
-from dwfbench.runs.spec import CURVE_KEYS, OWN, nearest, settings
+from dwfbench.runs.spec import CURVE_KEYS, OWN, settings
 
 
 def known() -> dict[str, EntryPoint]:
@@ -32,6 +34,7 @@ def load(name: str) -> type[Method]:
         plugins.tell(refused[name])
     if name not in points:
         plugins.refuse_forgotten("method", name)
+        plugins.refuse_bare("method", name)
         raise UsageError(f"There is no method {name!r}{nearest(name, points)} `dwfbench list methods` shows them.")
     kind = plugins.load("method", points[name])
     if why := fault(kind, name):
@@ -105,6 +108,15 @@ def fault(kind: Any, name: str) -> str | None:
     except (Exception, SystemExit) as error:
         return f"it cannot be made with its defaults ({reason(error)})"
     return None
+
+
+def having(option: str) -> list[str]:
+    """The installed methods that have such an option; those that cannot be loaded have none."""
+    owners = []
+    for name in known():
+        with suppress(UsageError):
+            owners += [name for item in fields(load(name)) if item.name == option]
+    return owners
 
 
 def create(name: str, options: dict[str, Any]) -> Method:

@@ -5,7 +5,6 @@ A package announces a network by an entry point of the group ``dwfbench.models``
 source. For a quick try, `package.module:callable` and `path/to/file.py:callable` do without a package.
 """
 
-import difflib
 import importlib
 import os
 import sys
@@ -18,6 +17,7 @@ from torch import nn
 
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.text import nearest
 from dwfbench.models.lenet import LeNet5, LeNet300100
 from dwfbench.models.resnet import resnet18, resnet20
 from dwfbench.models.vgg import vgg
@@ -98,12 +98,11 @@ def check(name: str) -> None:
     if colon and all(part.isidentifier() for part in (*module.split("."), attribute)):
         return
     plugins.refuse_forgotten("model", name)
+    plugins.refuse_bare("model", name)
     known = [*MODELS, *points]
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(
-        f"unknown model '{name}'{hint}; choose one of {', '.join(known)} or give your own as package.module:callable "
-        "or path/to/file.py:callable"
+        f"There is no model {name!r}{nearest(name, known)} Choose one of {', '.join(known)}, or give your own as "
+        "package.module:callable or path/to/file.py:callable."
     )
 
 

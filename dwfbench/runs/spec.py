@@ -4,12 +4,11 @@ The fields make the flags of ``dwfbench run``, the keys of recipes and ``--confi
 Device, threads, lanes and paths do not change a result; they belong to a record's provenance.
 """
 
-import difflib
 import hashlib
 import json
 import math
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from dwfbench.base import files, plugins, toml
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import nearest
 
 SCHEMA = 1
 """Version of the record and of the identity; it changes only when old records would be misread."""
@@ -174,12 +174,6 @@ def _boolean(value: Any) -> bool:
     if not isinstance(value, str) or value.lower() not in words:
         raise ValueError
     return words[value.lower()]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean X?" when a known name is close, else nothing."""
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {match[0]}?" if match else "."
 
 
 def settings() -> dict[str, Any]:

@@ -252,7 +252,7 @@ def test_the_names_of_packages_are_suggested(install):
     )
     with pytest.raises(UsageError, match="did you mean cut"):
         registry.load("cutt")
-    with pytest.raises(UsageError, match=r"did you mean my-net.*resnet-20, my-net or"):
+    with pytest.raises(UsageError, match=r"did you mean my-net.*resnet-20, my-net, or"):
         models.check("my-nett")
     with pytest.raises(UsageError, match="did you mean stripes"):
         dataset.load("stripe")

@@ -170,7 +170,7 @@ def test_an_option_of_one_method_leaves_the_other_alone(digits):
 @pytest.mark.parametrize(
     ("layer", "flags", "said"),
     [
-        ({}, {"dept": 3}, "did you mean depth?"),
+        ({}, {"dept": 3}, "did you mean --depth?"),
         ({}, {"methods": ["dwff"]}, "did you mean dwf?"),
         ({}, {"methods": ["snip"], "strength_range": [1, 2]}, "--strength is not the knob of snip"),
         ({}, {"strength_max": -1.0}, "strength_max must be a positive number"),

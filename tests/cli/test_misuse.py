@@ -1,0 +1,73 @@
+"""What is misspelt or given in another form than a flag takes: one sentence that says what was probably meant."""
+
+import pytest
+
+from tests.cli.test_help import COMMANDS
+
+WRONG = {
+    "compare --resutls x": "There is no flag --resutls here; did you mean --results? `dwfbench compare -h` lists",
+    "comapre": "There is no command 'comapre'; did you mean compare? `dwfbench -h` lists the commands.",
+    "--verison": "There is no flag --verison here; did you mean --version? `dwfbench -h` lists the flags.",
+    "run --resutls x": "--resutls is neither a flag here nor an option of dwf; did you mean --results?",
+    "run --detph 3": "--detph is neither a flag here nor an option of dwf; did you mean --depth?",
+    "run --method l1 --depth 3": "--depth is neither a flag here nor an option of l1; it is an option of dwf.",
+    "run -method dwf": "-method is written with two dashes: --method.",
+    "run --seeds 0,1,2": "--seeds takes the number of seeds, counted from 0 (--seed names them), not '0,1,2'.",
+    "run --seeds=0,1": "--seeds takes the number of seeds, counted from 0 (--seed names them), not '0,1'.",
+    "run --seed 0-4": "--seed takes numbers separated by commas, not '0-4' (--seeds 5 counts five from 0).",
+    "run --points two": "--points takes a whole number, not 'two'.",
+    "run --lr 0.1,0.2": "give each method its own: --method 'dwf[lr=0.1],dwf[lr=0.2]'.",
+    "compare --max-gap wide": "--max-gap takes a number, not 'wide'.",
+    "verify --runs 0": "--runs takes a number of at least 1, not '0'.",
+    "run --lr": "requires an argument",
+    "export": "`dwfbench export` needs RUN: a run trained with --save-model",
+    "measure": "`dwfbench measure` needs RUN...: runs trained with --save-model",
+    "run --device gpu": "There is no device 'gpu'; did you mean cuda? Choose one of auto, cpu, cuda, mps, or cuda:1",
+    "run --method DWF": "There is no method 'DWF'; did you mean dwf?",
+    "run --recipe lenet-300-100": "There is no recipe 'lenet-300-100'; did you mean lenet-300-100-mnist?",
+    "run --model lenet": "There is no model 'lenet'; did you mean lenet-5?",
+    "run --dataset fashion_mnist": "an image folder; did you mean fashion-mnist?",
+    "run --method own.py": "A method of a file is given as path/to/file.py:Class, here own.py:Hoyer or own.py:Other.",
+    "run --model own.py": "path/to/file.py:callable, here own.py:Hoyer or own.py:Other or own.py:network.",
+    "run --method none.py": "The method 'none.py' cannot be read (No such file or directory).",
+    "run --method empty.py": "given as path/to/file.py:Class, but this file defines none.",
+    "run --method damaged.py": "The file damaged.py cannot be loaded (SyntaxError",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_command_line_that_is_nearly_right_is_corrected_in_a_sentence(call, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("class Hoyer: ...\nclass _Base: ...\nclass Other: ...\ndef network(): ...\n")
+    (tmp_path / "empty.py").write_text("raise SystemExit('a file is not run to look for names')\n")
+    (tmp_path / "damaged.py").write_text("class\n")
+    result = call(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert WRONG[words] in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_name_that_no_run_has_is_told_with_the_nearest(trained, call):
+    folder = trained[0]
+    for command in ("compare", "plot", "report"):
+        shown = call(command, "--results", folder, "--method", "dfw")
+        assert (shown.exit_code, shown.stdout) == (3, "")
+        assert f"No run in {folder} is of the method 'dfw'; did you mean dwf? It has dense, dwf," in shown.stderr
+    shown = call("compare", "--results", folder, "--method", "dwf,smip", "--dataset", "digits")
+    assert shown.exit_code == 0
+    assert "is of the method 'smip'; did you mean snip?" in shown.stderr
+    assert "digits'" not in shown.stderr
+
+
+def test_a_strength_of_zero_is_called_a_control(run, tmp_path):
+    shown = run(tmp_path / "results", "--strength", "0,1e-3", "--dry-run")
+    assert shown.exit_code == 0
+    assert "a strength of 0 penalises nothing, so that no weight becomes zero: such a run is a control" in shown.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "tune")])
+def test_every_command_refuses_an_unknown_flag_in_its_own_sentence(call, name):
+    shown = call(name, "--qqqqqq")
+    assert shown.exit_code == 2
+    assert shown.stderr == f"Error: There is no flag --qqqqqq here. `dwfbench {name} -h` lists the flags.\n"
