@@ -27,6 +27,7 @@ COMMANDS = {
         "run": ("train", "train the runs of one or more curves"),
         "tune": ("train", "choose the learning rate with equal budgets"),
         "verify": ("train", "train stored runs again and compare"),
+        "reproduce": ("reproduce", "train, compare and draw a figure of a paper"),
     },
     "Read results": {
         "compare": ("read", "tables: accuracy at matched compression, and more"),

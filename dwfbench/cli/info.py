@@ -1,6 +1,7 @@
 """The commands that describe what there is: list and doctor."""
 
 import json
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,7 @@ app = typer.Typer(**SETTINGS)
 )
 @guarded
 def list_(
-    kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes or runs")],
+    kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes, figures or runs")],
     format: Annotated[str, typer.Option(help="table or json")] = "table",
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,  # what --format json was called
     results: Annotated[
@@ -34,13 +35,14 @@ def list_(
     ] = [],  # noqa: B006 (typer copies it)
     debug: Debug = False,
 ) -> int:
-    """Describe the methods (with knob, options, source), models, data sets or recipes, or the stored runs."""
+    """Describe the methods (with knob, options, source), models, data sets, recipes, papers' figures or stored runs."""
     as_json = one_of(format, "format", ("table", "json")) == "json" or as_json
     kinds = {
         "methods": list_methods,
         "models": list_models,
         "datasets": list_datasets,
         "recipes": list_recipes,
+        "figures": list_figures,
     }
     if kind != "runs" and kind not in kinds:
         known = [*kinds, "runs"]
@@ -110,8 +112,19 @@ def list_recipes() -> list[dict]:
     return rows
 
 
+def list_figures() -> list[dict]:
+    from dwfbench.experiments import reproduce
+
+    known = reproduce.figures().values()
+    for note in dict.fromkeys(figure.note for figure in known):
+        message(note)
+    return [figure.described() for figure in known]
+
+
 def described(rows: list[dict]) -> str:
-    """A line each, and a line for every option below it."""
+    """A line each, and a line for every option below it; of a paper's figure a line for each of its facts."""
+    if "budget" in rows[0]:
+        return "\n\n".join(facts(row) for row in rows)
     width = max(len(row["name"]) for row in rows)
     lines = []
     for row in rows:
@@ -122,6 +135,15 @@ def described(rows: list[dict]) -> str:
             choices = f" ({', '.join(item['choices'])})" if item["choices"] else ""
             lines.append(f"{'':<{width}}    {item['flag']}: {item['help']}{choices} [default: {default}]")
     return "\n".join(lines)
+
+
+def facts(row: dict) -> str:
+    """A name with its title, and below it what the title does not say, wrapped for 80 columns."""
+    wrapped = [
+        textwrap.fill(row[name], 80, initial_indent=f"  {name:<9}", subsequent_indent=" " * 11, break_on_hyphens=False)
+        for name in ("source", "methods", "budget", "hours", "here")
+    ]
+    return "\n".join([f"{row['name']}: {row['title']}", *wrapped])
 
 
 @app.command("doctor", cls=Command, epilog=examples("dwfbench doctor", "dwfbench doctor --ray auto --format json"))
