@@ -20,6 +20,7 @@ from dwfbench.dwf.factors import DEFAULT_MIN_ABS, FLOAT32_EPSILON, capped_min_ab
 from dwfbench.dwf.gates import GROUPS
 from dwfbench.dwf.parametrization import Gated, Product
 from dwfbench.dwf.places import Depth, Layers, Place, choose, owners
+from dwfbench.dwf.watch import watch
 
 
 class Parts(nn.Module):
@@ -110,6 +111,7 @@ def factorize(
             with torch.no_grad():
                 for factor, value in zip(factors_at(places[0]), values, strict=True):
                     factor.copy_(value)
+        watch(factors_at(places[0]))
     return model
 
 
@@ -181,7 +183,7 @@ def param_groups(model: nn.Module, strength: float) -> list[dict]:
     PyTorch's SGD adds ``weight_decay * w`` to the gradient, so this is the gradient of (strength / D) sum_d ||w_d||^2,
     and any optimiser that does so will do; Adam does, but divides it by the gradient's own size afterwards, so that
     ``strength`` no longer means the same. The decoupled decay of AdamW is not a gradient of the penalty, and inverts
-    the effect of depth. Hyperparameters other than the decay are the optimiser's own.
+    the effect of depth: its first step on factors warns. Hyperparameters other than the decay are the optimiser's own.
 
     Raises UsageError when nothing is factorized or the strength is negative.
     """
@@ -193,6 +195,7 @@ def param_groups(model: nn.Module, strength: float) -> list[dict]:
     if not by_depth:
         raise UsageError("The model is not factorized; call factorize(model, depth) first.")
     factors = {id(factor) for group in by_depth.values() for factor in group}
+    watch(factor for group in by_depth.values() for factor in group)
     rest = [parameter for parameter in model.parameters() if id(parameter) not in factors]
     groups = [{"params": group, "weight_decay": 2 * strength / depth} for depth, group in by_depth.items()]
     return [*groups, {"params": rest, "weight_decay": 0.0}] if rest else groups

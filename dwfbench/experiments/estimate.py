@@ -62,7 +62,16 @@ def step_times(parts: list[Part], dataset: Dataset) -> list[float]:
     times = []
     for curve, _, tasks in parts:
         one, lanes = curve.specs[0], tasks[0].lanes
-        key = (*stepped(curve), one.batch_size, one.augment, one.precision, one.momentum, one.clip_norm, lanes)
+        key = (
+            *stepped(curve),
+            one.batch_size,
+            one.augment,
+            one.precision,
+            one.optimizer,
+            one.momentum,
+            one.clip_norm,
+            lanes,
+        )
         if key not in measured:
             measured[key] = seconds_per_step(curve, dataset, lanes)
         times.append(measured[key])

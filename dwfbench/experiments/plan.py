@@ -29,7 +29,10 @@ from dwfbench.runs import spec
 from dwfbench.runs.record import Tuned
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import prunable
-from dwfbench.training import loop
+from dwfbench.training import loop, optimizers
+
+HIGH_FOR_ADAM = 0.03
+"""Learning rates above it are told to be too large for Adam, whose steps are about as large as the rate."""
 
 MOST_STEPS = 10_000_000
 """Steps of a run: its learning rates are a list."""
@@ -40,7 +43,8 @@ class Curve:
     """The runs of one method with one set of options.
 
     ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
-    ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay.
+    ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay and for
+    Adam, which divides the decay by the size of the gradients.
     Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have runs by ``rule``, with
     ``most`` strengths at most; ``guess`` is where the search begins. ``tuned`` says by
     which study its settings were chosen, if they were, ``note`` what the user is to know of its strengths.
@@ -228,6 +232,7 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
     chosen, settings = request.method, request.settings
     base = base_spec(request, dataset)
     chosen.check(base, dataset)
+    optimizers.check(chosen, base)
     steps = loop.steps_in_epoch(len(dataset.train.labels), base.batch_size)
     if steps * base.epochs > MOST_STEPS:
         raise UsageError(
@@ -235,7 +240,7 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
         )
     reach = reach_of(chosen, base, steps)
     weights = initial_weights(chosen, base, dataset)
-    needed = chosen.needed_budget(weights)
+    needed = chosen.needed_budget(weights) if base.optimizer == "sgd" else None
     lowest = None if needed is None else needed / reach
     seeds, targets = knobs.seeds_of(settings), knobs.targets_of(chosen, settings)
     most = knobs.whole(settings, "max_runs", knobs.MAX_RUNS)
@@ -311,12 +316,16 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
 
 
 def budget_note(curve: Curve) -> str | None:
-    """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay."""
+    """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay, and
+    when Adam is given a learning rate of SGD's."""
     if any(one.strength == 0 for one in curve.specs):
         return (
             f"{curve.method.label()}: a strength of 0 penalises nothing, so that no weight becomes zero: such a run is "
             "a control, and no point of a sparse network's curve."
         )
+    one = curve.specs[0]
+    if one.optimizer != "sgd" and one.lr > HIGH_FOR_ADAM:
+        return f"{curve.method.label()}: a learning rate of {one.lr:g} is SGD's; Adam's are about 1e-4 to 1e-2."
     budgets = [budget for budget in map(curve.budget, curve.specs) if budget is not None]
     small = [budget for budget in budgets if curve.needed is not None and budget < 0.99 * curve.needed]
     if not small:

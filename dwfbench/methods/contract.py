@@ -136,7 +136,7 @@ class Method:
         """Boolean masks (True: kept) from now on, shaped as the weights, or None: they stay as they are.
 
         ``scores`` are the method's own of this moment; by default exactly the weights of largest score are kept. A
-        weight that comes back is 0 and without momentum.
+        weight that comes back is 0 and without moments.
         """
         return None if scores is None else top_k_masks(scores, self.target(moment))
 
@@ -163,7 +163,10 @@ class Method:
         return None
 
     def project(self, tensor: Tensor, strength: Tensor, rate: Tensor) -> Tensor | None:
-        """A trained tensor after an optimiser step; ``rate`` is learning rate / (1 - momentum). None: as it is."""
+        """A trained tensor after an optimiser step, or None: as it is.
+
+        ``rate`` is by what a steady gradient moves it: learning rate / (1 - momentum), Adam's learning rate.
+        """
         return None
 
     # -- (d) for the history and at the end

@@ -67,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compression: Positive | None = RunSpec.compression
     epochs: Counting = RunSpec.epochs
     batch_size: Counting = RunSpec.batch_size
+    optimizer: Text = RunSpec.optimizer
     lr: Positive = RunSpec.lr
     momentum: Positive = RunSpec.momentum
     nesterov: bool = RunSpec.nesterov

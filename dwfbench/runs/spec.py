@@ -22,6 +22,7 @@ SCHEMA = 1
 """Version of the record and of the identity; it changes only when old records would be misread."""
 
 AUGMENTATIONS = ("none", "standard", "paper")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
 SHORT_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
@@ -58,8 +59,9 @@ class RunSpec:
     compression: float | None = setting(None, "target compression ratio numel / nnz (the pruners)", low=1)
     epochs: int = setting(100, "epochs, fine-tuning included", low=1, high=100_000)
     batch_size: int = setting(128, "samples a step; an epoch's incomplete last batch is dropped", low=1)
-    lr: float = setting(0.1, "peak learning rate of SGD", low=0, open=True)
-    momentum: float = setting(0.9, "momentum of SGD", low=0, high=0.999)
+    optimizer: str = setting("sgd", "rule of the steps: sgd, adam or adamw", choices=OPTIMIZERS)
+    lr: float = setting(0.1, "peak learning rate; Adam needs less than SGD, such as 1e-3", low=0, open=True)
+    momentum: float = setting(0.9, "momentum of SGD, first beta of Adam", low=0, high=0.999)
     nesterov: bool = setting(False, "Nesterov momentum")
     weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0, high=100_000)
@@ -79,6 +81,8 @@ class RunSpec:
             object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
         if self.strength is not None and self.compression is not None:
             raise UsageError("A run has one knob: give a strength or a compression, not both.")
+        if self.nesterov and self.optimizer != "sgd":
+            raise UsageError(f"nesterov is a form of SGD's momentum; leave it out with {self.optimizer}.")
         drops = self.drops
         if drops and not (list(drops) == sorted(set(drops)) and drops[0] > 0 and drops[-1] < self.epochs):
             raise UsageError(f"lr_drops must be rising epochs between 1 and {self.epochs - 1}, not {self.lr_drops}.")

@@ -31,7 +31,7 @@ MOST = 1 << 40
 
 SUFFIX = ".safetensors"
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of a checkpoint's content; others are refused."""
 
 

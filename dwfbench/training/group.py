@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from msgspec.structs import asdict
@@ -13,7 +13,7 @@ from torch import Tensor
 from dwfbench.methods.contract import Tensors
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training.checkpoint import GroupFacts, LaneFacts, Row
-from dwfbench.training.lanes import PARTS
+from dwfbench.training.lanes import NUMBERS, PARTS, numbers_of
 from dwfbench.training.step import State
 
 
@@ -117,7 +117,7 @@ class Group:
         for epoch, network in self.origins.items():
             for part, values in zip(network._fields, network, strict=True):
                 tensors |= {f"origin-{epoch}-{part}/{name}": value for name, value in values.items()}
-        tensors |= {"strength": self.state.strength, "loss_sum": torch.as_tensor(self.loss_sum), **randomness}
+        tensors |= numbers_of(self.state) | {"loss_sum": torch.as_tensor(self.loss_sum), **randomness}
         tensors["global"] = torch.get_rng_state()
         device = self.state.strength.device
         if device.type == "cuda":
@@ -146,6 +146,8 @@ class Group:
         origins = {
             epoch: Network(*(parts[f"origin-{epoch}-{part}"] for part in Network._fields)) for epoch in facts.origins
         }
+        state: dict[str, Any] = {part: parts[part] for part in PARTS}
+        state |= {name: tensors[name].to(device) for name in NUMBERS}
         torch.set_rng_state(tensors["global"])
         if device.type == "cuda" and "global-cuda" in tensors:
             torch.cuda.set_rng_state(tensors["global-cuda"], device)
@@ -156,7 +158,7 @@ class Group:
         return cls(
             key,
             [Trained.of(spec, lane) for spec, lane in zip(specs, facts.lanes, strict=True)],
-            State(**{part: parts[part] for part in PARTS}, strength=tensors["strength"].to(device)),
+            State(**state),
             orders,
             views,
             origins,

@@ -7,7 +7,7 @@ mix: one that turns into NaN leaves its neighbours alone. A group of one calls t
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,11 @@ from dwfbench.methods.contract import Tensors
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training.step import State
 
-PARTS = ("weights", "others", "buffers", "velocity", "masks")
+PARTS = ("weights", "others", "buffers", "velocity", "squares", "masks")
 """The dicts of a state."""
+
+NUMBERS = ("strength", "time")
+"""Its numbers, one a lane."""
 
 Item = TypeVar("Item")
 
@@ -47,8 +50,13 @@ def stack(lanes: list[Tensors]) -> Tensors:
 
 def lane_of(state: State, lane: int) -> State:
     """The state of one network, as views of the group's."""
-    parts = {part: lane_tensors(getattr(state, part), lane) for part in PARTS}
-    return State(**parts, strength=state.strength[lane])
+    parts: dict[str, Any] = {part: lane_tensors(getattr(state, part), lane) for part in PARTS}
+    return State(**(parts | lane_tensors(numbers_of(state), lane)))
+
+
+def numbers_of(state: State) -> Tensors:
+    """The numbers of a state, each (L,), by name."""
+    return {name: getattr(state, name) for name in NUMBERS}
 
 
 def lane_tensors(tensors: Tensors, lane: int) -> Tensors:
@@ -65,7 +73,7 @@ def tensors_of(state: State) -> Iterator[Tensor]:
     """All tensors of a state."""
     for part in PARTS:
         yield from getattr(state, part).values()
-    yield state.strength
+    yield from numbers_of(state).values()
 
 
 # ---------------------------------------------------------------- random numbers of the seeds

@@ -8,7 +8,7 @@ A *group* of L >= 1 runs (lanes) of one method, model, data set and budget is tr
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +46,7 @@ from dwfbench.training.lanes import (
 )
 from dwfbench.training.masks import Masks
 from dwfbench.training.networks import Networks, copied, effective, normalise_in_float32, reparametrized, written, zeros
+from dwfbench.training.optimizers import rule_of
 from dwfbench.training.recorder import record_epoch
 from dwfbench.training.step import State, make_loss, make_step
 
@@ -142,15 +143,18 @@ class Trainer:
             return kept
         torch.manual_seed(specs[0].seed)  # for networks with randomness of their own, such as dropout
         network = self.networks.initial([spec.seed for spec in specs], self.stages[0].parametrization)
-        state = State(*network, self.still(network.weights, network.others), {}, self.strengths(specs))
+        moments = self.still(network.weights, network.others)
+        time = torch.zeros(len(specs), device=self.device)
+        state = State(*network, **moments, masks={}, strength=self.strengths(specs), time=time)
         orders, views = (
             {spec.seed: generator(spec.seed, use) for spec in specs} for use in ("batches", "augmentation")
         )
         return Group(name, [Trained(spec, lanes=len(specs)) for spec in specs], state, orders, views)
 
-    def still(self, weights: Tensors, others: Tensors) -> Tensors:
-        """Momentum's velocity before the first step."""
-        return zeros({**weights, **others}) if self.spec.momentum else {}
+    def still(self, weights: Tensors, others: Tensors) -> dict[str, Any]:
+        """The optimiser's moments before the first step."""
+        kept = rule_of(self.spec).moments
+        return {moment: zeros({**weights, **others}) if moment in kept else {} for moment in ("velocity", "squares")}
 
     def strengths(self, specs: list[RunSpec]) -> Tensor:
         return torch.tensor([spec.strength or 0.0 for spec in specs], device=self.device)
@@ -167,7 +171,7 @@ class Trainer:
             for lane, spec in runs
         ]
         parts = {part: select(getattr(trunk.state, part), index) for part in PARTS}
-        state = State(**parts, strength=self.strengths(specs))
+        state = State(**parts, strength=self.strengths(specs), time=trunk.state.time[index])
         orders, views = ({spec.seed: clone(of[spec.seed]) for spec in specs} for of in (trunk.orders, trunk.views))
         origins = {epoch: network.map(lambda part: select(part, index)) for epoch, network in trunk.origins.items()}
         return Group(key(specs), lanes, state, orders, views, origins, trunk.stage, trunk.epoch)
@@ -287,7 +291,7 @@ class Trainer:
         self.masks.apply(group, {**group.state.masks, **chosen}, space)
 
     def begin_stage(self, group: Group, stage_number: int) -> None:
-        """Bring a group from the stage that ended to the start of another; momentum starts like a fresh optimiser's."""
+        """Bring a group from the stage that ended to the start of another; moments start like a fresh optimiser's."""
         stage, space = self.stages[stage_number], self.stages[group.stage].parametrization
         network = Network(*group.state[:3])
         if stage.start == "anew":
@@ -300,8 +304,9 @@ class Trainer:
             network = network._replace(weights=reparametrized(space, stage.parametrization, network.weights))
         old = group.state
         weights, others, buffers = (written(*parts) for parts in zip(old[:3], network, strict=True))
-        velocity = written(old.velocity, self.still(weights, others))
-        group.state = State(weights, others, buffers, velocity, old.masks, old.strength)
+        moments = self.still(weights, others)
+        moments = {moment: written(getattr(old, moment), zero) for moment, zero in moments.items()}
+        group.state = old._replace(weights=weights, others=others, buffers=buffers, **moments, time=old.time.zero_())
         group.stage = stage_number
 
     def gradients(self, group: Group, lane: int, index: Tensor, view: Tensor) -> Tensors:

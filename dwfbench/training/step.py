@@ -1,8 +1,8 @@
-"""One step of SGD on one network: loss gradient, clipping, decay or penalty, momentum, move, project, mask.
+"""One step on one network: loss gradient, clipping, decay or penalty, the optimiser's move, project, mask.
 
 This is all the training that there is; ``lanes.py`` maps it over the networks that are trained at once, ``loop.py``
-repeats it. The state is written in place, and there is no control flow on values, so that torch.compile can fuse
-factor products, their gradients, decay, momentum and masks.
+repeats it, ``optimizers.py`` has the rules by which a gradient becomes a move. The state is written in place, and there
+is no control flow on values, so that torch.compile can fuse factor products, their gradients, decay, moments and masks.
 """
 
 from collections.abc import Callable
@@ -19,22 +19,26 @@ from dwfbench.methods.contract import Method, Tensors
 from dwfbench.methods.stage import Stage
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.count import prunable
+from dwfbench.training.optimizers import rule_of
 
 
 class State(NamedTuple):
     """All tensors that a step reads and writes; in a group of lanes each has a leading axis L.
 
     ``weights`` are what is trained in the place of the prunable weights, ``others`` the network's other parameters;
-    ``velocity`` is momentum's, by the names of both (empty without momentum); ``masks`` are 0 or 1, by the names of
-    prunable weights, for all or none of them; ``strength`` is the penalty's, a number.
+    ``velocity`` is momentum's, or Adam's mean gradient, ``squares`` Adam's mean square, by the names of both (each
+    empty for a rule without it); ``masks`` are 0 or 1, by the names of prunable weights, for all or none of them;
+    ``strength`` is the penalty's, a number; ``time`` counts the steps since the moments were zero, for Adam.
     """
 
     weights: Tensors
     others: Tensors
     buffers: Tensors
     velocity: Tensors
+    squares: Tensors
     masks: Tensors
     strength: Tensor
+    time: Tensor
 
 
 def make_loss(network: nn.Module, parametrization: Parametrization, spec: RunSpec) -> Callable:
@@ -60,6 +64,7 @@ def make_step(
     """
     loss_gradient = grad(make_loss(network, stage.parametrization, spec), argnums=(0, 1), has_aux=True)
     penalty_gradient = grad(method.penalty)
+    rule = rule_of(spec)
     masked = {name: part_names(stage.parametrization, name)[0] for name in prunable(network)}
 
     @torch.no_grad()
@@ -72,27 +77,27 @@ def make_step(
             gradients = {name: gradient * factor for name, gradient in gradients.items()}
         decay = decay_of(method, stage, spec, state.strength)
         if decay is not None:
-            for name, weight in state.weights.items():  # a sum would be fused with the matrix product before it, slower
-                gradients[name] = torch.addcmul(gradients[name], weight, decay)
+            for name, weight in state.weights.items():
+                if rule.decoupled:
+                    weight.mul_(1 - rate * decay)
+                else:  # a sum would be fused with the matrix product before it, slower
+                    gradients[name] = torch.addcmul(gradients[name], weight, decay)
         if penalised:
             for name, gradient in penalty_gradient(state.weights).items():
                 gradients[name] = gradients[name] + state.strength * gradient
 
+        if "squares" in rule.moments:
+            state.time.add_(1)
         for name, value in {**state.weights, **state.others}.items():
-            direction = gradients[name]
-            if spec.momentum:
-                velocity = state.velocity[name].mul_(spec.momentum).add_(direction)
-                direction = direction + spec.momentum * velocity if spec.nesterov else velocity
-            value.sub_(rate * direction)
+            value.sub_(rate * rule.direction(state, name, gradients[name]))
 
         for value in state.weights.values() if stage.penalised else ():
-            projected = method.project(value, state.strength, rate / (1 - spec.momentum))
+            projected = method.project(value, state.strength, rate / rule.damping)
             if projected is not None:
                 value.copy_(projected)
-        for name, mask in state.masks.items():  # momentum too, or a pruned weight would come back
-            state.weights[masked[name]].mul_(mask)
-            if spec.momentum:
-                state.velocity[masked[name]].mul_(mask)
+        for name, mask in state.masks.items():  # moments too, or a pruned weight would come back
+            for part in ("weights", *rule.moments):
+                getattr(state, part)[masked[name]].mul_(mask)
         for name, value in buffers.items():
             state.buffers[name].copy_(value)
         return loss

@@ -78,17 +78,22 @@ def run(*specs, data=None, lanes=None, on_epoch=lambda lanes, epochs: None, **op
     return list(trainer.train(list(specs), lanes, on_epoch))
 
 
-def plain_loop(one, data, penalty=None):
-    """An ordinary PyTorch loop over the trainer's batches, with torch.optim.SGD and its cosine annealing."""
-    network = models.build(one.model, data.input_shape, data.classes, one.seed)
+def decayed(network, decay):
+    """Groups for an optimiser: decay on the weights, none on biases and normalisation."""
     weights = [p for p in network.parameters() if p.dim() > 1]
     rest = [p for p in network.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.SGD(
-        [{"params": weights, "weight_decay": one.weight_decay}, {"params": rest}],
-        lr=one.lr,
-        momentum=one.momentum,
-        nesterov=one.nesterov,
-    )
+    return [{"params": weights, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def plain_loop(one, data):
+    """An ordinary PyTorch loop over the trainer's batches, with torch.optim.SGD and its cosine annealing."""
+    network = models.build(one.model, data.input_shape, data.classes, one.seed)
+    groups = decayed(network, one.weight_decay)
+    return trained(network, torch.optim.SGD(groups, lr=one.lr, momentum=one.momentum, nesterov=one.nesterov), one, data)
+
+
+def trained(network, optimizer, one, data):
+    """The network after an ordinary PyTorch loop over the trainer's batches with any optimiser."""
     steps = len(data.train.labels) // one.batch_size
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, one.epochs * steps)
     order = generator(one.seed, "batches")
