@@ -58,7 +58,7 @@ SLOW = (
 LONGEST = ("test_gpu_script.py", "test_kills.py", "test_ray.py", "test_failures.py")
 """Files that take longest. They begin first: side by side with others they would end last."""
 
-KNOWN_SKIPS = ("long; --faults runs it", "no CUDA device", "the superuser may write everywhere")
+KNOWN_SKIPS = ("long; --faults runs it", "no CUDA device", "the superuser may write everywhere", "needs TeX")
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
 
 

@@ -133,4 +133,5 @@ for panel, commands in COMMANDS.items():
 def main() -> None:
     """The console script ``dwfbench``."""
     let_threads_sleep()
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, which may not be installed here; no command opens a window
     app()

@@ -14,7 +14,8 @@ from dwfbench.cli.misuse import Misused, explained
 
 ARGUMENTS, STORED, TUNING, WHAT, KNOB = "Arguments", "Which runs", "Tuning", "What to train", "Knob"
 OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS = "Optimisation", "Data", "Engine", "Output", "Options"
-PANELS = (ARGUMENTS, STORED, TUNING, WHAT, KNOB, OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS)
+LAYOUT = "Layout, of every figure"
+PANELS = (ARGUMENTS, STORED, TUNING, WHAT, KNOB, OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS, LAYOUT)
 """The order of a command's panels; what is in none is among its options."""
 
 

@@ -11,13 +11,14 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import replace
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
-from dwfbench.cli.help import Command, examples
+from dwfbench.cli.help import LAYOUT, Command, examples
 from dwfbench.cli.options import option, with_flags
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, stored_records
 from dwfbench.cli.values import names
 from dwfbench.runs import resultsets, spec
 from dwfbench.runs.resultsets import Source
 from dwfbench.show.figures import Figure, figures
+from dwfbench.show.layout import Layout
 
 if TYPE_CHECKING:
     from dwfbench.analysis.resultset import ResultSet
@@ -41,32 +42,41 @@ def figure_flags() -> dict[str, tuple[Any, Any]]:
     }
 
 
+def layout_flags() -> dict[str, tuple[Any, Any]]:
+    """What every figure takes."""
+    return {
+        item.name: option(str | None, described(item), show_default=False, rich_help_panel=LAYOUT)
+        for item in fields(Layout)
+    }
+
+
 def described(item: Any) -> str:
-    """What the help says of a figure's option."""
+    """What the help says of an option of a figure or of its layout."""
     choices = f": {', '.join(item.metadata['choices'])}" if item.metadata["choices"] else ""
     default = {True: "yes", False: "no"}[item.default] if item.type is bool else item.default
-    return f"{item.metadata['help']}{choices} [default: {default}]"
+    return f"{item.metadata['help']}{choices}" + ("" if default is None else f" [default: {default}]")
 
 
 @app.command(
     "plot",
     cls=Command,
     epilog=examples(
-        "dwfbench plot -o accuracy.pdf",
         "dwfbench plot dynamics --method dwf,l1",
         "dwfbench plot weights --compression 30",
+        "dwfbench plot --width column --style paper --title none -o accuracy.pdf",
         "dwfbench plot all --results theirs.zip",
         note="\b\n" + "\n".join(["Figures:", *(f"  {name:<12}{kind.summary}" for name, kind in figures().items())]),
     ),
 )
 @guarded
-@with_flags(figure_flags())
+@with_flags(figure_flags() | layout_flags())
 def plot(
     kind: Annotated[
         str, typer.Argument(metavar="FIGURE", help="what to draw, or all that the runs allow")
     ] = "accuracy",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="PNG, SVG or PDF [default: RESULTS/FIGURE.png]")
+        Path | None,
+        typer.Option("--output", "-o", help="PNG, SVG, PDF or PGF (for LaTeX) [default: RESULTS/FIGURE.png]"),
     ] = None,
     results: ResultSets = RESULTS,
     dataset: Listed = None,
@@ -77,7 +87,9 @@ def plot(
     **given: Any,
 ) -> int:
     """Draw stored runs: accuracy against compression, or another figure."""
-    chosen = chosen_figures(kind, {name: value for name, value in given.items() if value is not None})
+    said = {name: value for name, value in given.items() if value is not None}
+    layout = Layout(**{item.name: said.pop(item.name) for item in fields(Layout) if item.name in said})
+    chosen = chosen_figures(kind, said)
     if threshold is not None and not all(figure.recounts() for figure in chosen):
         recounted = ", ".join(name for name, known in figures().items() if known().recounts())
         raise UsageError(f"--threshold recounts the plot {recounted}, with its default axis, and no other.")
@@ -88,7 +100,7 @@ def plot(
     named = resultsets.sources(results)
     needs = dict.fromkeys((need for figure in chosen for need in figure.needs), True)
     stored = ResultSet(stored_records(named, dataset, model, method, threshold, **needs)).only(method=names(method))
-    written = [path for figure in chosen for path in draw(figure, stored, output, named)]
+    written = [path for figure in chosen for path in draw(figure, stored, output, named, layout)]
     return OK if written else NOTHING
 
 
@@ -110,7 +122,7 @@ def chosen_figures(kind: str, given: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[Source]) -> list[Path]:
+def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[Source], layout: Layout) -> list[Path]:
     """The files of a figure, written and named on stdout; none, with a reason on stderr, where nothing can be drawn."""
     from dwfbench.show import mpl, tables
 
@@ -123,8 +135,9 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[S
         return []
     path = output or named[0].folder / f"{figure.name}.png"
     written = [path]
+    drawing = figure.draw(frame)
     try:
-        mpl.write(figure.draw(frame), path)
+        mpl.write(drawing, path, layout)
         for ending, table in figure.tables(stored).items():
             written.append(path.with_suffix(ending))
             replace(written[-1], tables.csv(table).encode())
@@ -132,4 +145,6 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[S
         raise UsageError(f"{written[-1]} cannot be written ({error.strerror or error}).") from None
     for path in written:
         typer.echo(str(path))
+    for sentence in layout.caption(drawing):
+        message(f"For the caption: {sentence}")
     return written

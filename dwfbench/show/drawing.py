@@ -5,8 +5,9 @@ colours are "#rrggbb" on white; markers are letters of ``style.MARKERS``; widths
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any, Literal
 
 Values = Sequence[float] | Any
@@ -49,11 +50,14 @@ class Line(Mark):
 
 @dataclass(frozen=True)
 class Points(Mark):
-    """Markers; ``details`` are texts that a page shows of each, by their titles."""
+    """Markers; ``details`` are texts that a page shows of each, by their titles. With ``arrows`` those below the panel
+    have an arrow on its lower edge.
+    """
 
     x: Values = ()
     y: Values = ()
     details: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    arrows: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: groups one below the other, a legend for all of them, and notes under it.
+    """A figure: a title and groups one below the other, a legend for all of them at its ``place``, and notes under it.
 
     ``size`` is the width and height of a panel, ``margin`` what is needed beside and between all of them, in inches.
     """
@@ -185,6 +189,36 @@ class Drawing:
     notes: Sequence[str] = ()
     size: tuple[float, float] = (2.3, 1.75)
     margin: tuple[float, float] = (1.5, 0.5)
+    title: str = ""
+    place: str = "right"
+
+
+def reworded(drawing: Drawing, words: Callable[[str], str]) -> Drawing:
+    """The drawing with every text that a reader sees as ``words`` makes it."""
+
+    def legend(old: Legend | None) -> Legend | None:
+        entries = [replace(entry, label=words(entry.label)) for entry in old.entries] if old else []
+        return old and replace(old, entries=entries, title=words(old.title), remarks=list(map(words, old.remarks)))
+
+    def axis(old: Axis) -> Axis:
+        ticks = old.ticks and {value: words(text) for value, text in old.ticks.items()}
+        return replace(old, label=words(old.label), ticks=ticks)
+
+    def panel(old: Panel) -> Panel:
+        marks = [replace(mark, text=words(mark.text)) if isinstance(mark, Text) else mark for mark in old.marks]
+        texts = {"title": words(old.title), "absent": words(old.absent)}
+        return replace(old, x=axis(old.x), y=axis(old.y), marks=marks, **texts)
+
+    def group(old: Group) -> Group:
+        return replace(old, panels=list(map(panel, old.panels)), title=words(old.title), legend=legend(old.legend))
+
+    return replace(
+        drawing,
+        groups=list(map(group, drawing.groups)),
+        legend=legend(drawing.legend),
+        notes=list(map(words, drawing.notes)),
+        title=words(drawing.title),
+    )
 
 
 # ---------------------------------------------------------------- gaps
@@ -211,8 +245,19 @@ MARGIN = 0.05  # of an axis beyond its marks on either side
 
 
 def bounded(panel: Panel) -> Panel:
-    """The panel with both ends of both axes."""
-    return replace(panel, x=_bounded(panel.x, _values(panel, "x")), y=_bounded(panel.y, _values(panel, "y")))
+    """The panel with both ends of both axes, and arrows for the points below it that want them."""
+    panel = replace(panel, x=_bounded(panel.x, _values(panel, "x")), y=_bounded(panel.y, _values(panel, "y")))
+    low, _ = panel.y.ends
+    return replace(panel, marks=[each for mark in panel.marks for each in _with_arrows(mark, low)])
+
+
+def _with_arrows(mark: Mark, low: float) -> list[Mark]:
+    if not (isinstance(mark, Points) and mark.arrows):
+        return [mark]
+    below = [height < low for height in mark.y]
+    details = {title: list(compress(texts, below)) for title, texts in mark.details.items()}
+    arrows = [Arrows(mark.ink, mark.name, list(compress(mark.x, below)), details)] if any(below) else []
+    return [replace(mark, arrows=False), *arrows]
 
 
 def _bounded(axis: Axis, values: Iterable[float]) -> Axis:

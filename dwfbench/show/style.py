@@ -2,11 +2,12 @@
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dwfbench.base.text import short
-from dwfbench.show.drawing import Axis
+from dwfbench.show.drawing import Axis, Panel, bounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +109,19 @@ def number(value: float) -> str:
         return short(value)
     digits, exponent = f"{value:.2e}".split("e")
     return power(int(exponent)) if float(digits) == 1 else f"{float(digits):g}·{power(int(exponent))}"
+
+
+def ticks_of(axis: Axis) -> Mapping[float, str] | None:
+    """The positions and texts of a bounded axis' ticks; None for a linear one that has none of its own."""
+    if axis.ticks or axis.scale == "linear":
+        return axis.ticks
+    return {value: number(value) for value in ticks(*axis.ends, axis.most)}
+
+
+def settled(panel: Panel) -> Panel:
+    """The panel with the ends and the ticks of its axes."""
+    panel = bounded(panel)
+    return replace(panel, x=replace(panel.x, ticks=ticks_of(panel.x)), y=replace(panel.y, ticks=ticks_of(panel.y)))
 
 
 def power(exponent: int) -> str:

@@ -173,8 +173,7 @@ def _axis(axis: Axis, field: str, large: bool) -> dict[str, Any]:
     drawn: dict[str, Any] = {"tickCount": axis.most, "labelOverlap": "greedy"}
     if axis.whole:
         drawn["tickMinStep"] = 1
-    if axis.ticks or axis.scale == "log":
-        ticks = axis.ticks or {value: style.number(value) for value in style.ticks(*axis.ends, axis.most)}
+    if ticks := style.ticks_of(axis):
         texts = json.dumps(list(ticks.values()), ensure_ascii=False)
         drawn |= {"values": list(ticks), "labelExpr": f"{texts}[indexof({json.dumps(list(ticks))}, datum.value)]"}
     if large and axis.scale == "log":

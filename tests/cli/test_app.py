@@ -477,7 +477,7 @@ def test_nonsense_is_refused_by_the_reading_commands(call, words, said):
 
 
 def test_a_figure_of_an_unknown_kind_is_refused(trained, call, tmp_path):
-    assert_refused(call("plot", "--results", trained[0], "-o", tmp_path / "figure.xyz"), ".png, .svg or .pdf")
+    assert_refused(call("plot", "--results", trained[0], "-o", tmp_path / "figure.xyz"), ".png, .svg, .pdf or .pgf")
 
 
 def test_a_results_folder_that_is_a_file_is_refused_before_training(run, tmp_path):

@@ -70,9 +70,8 @@ def drawn(name, runs, **options):
     return figure.draw(figure.frame(ResultSet(runs)))
 
 
-def texts(name, runs, tmp_path, monkeypatch, **options):
-    """What is written in a figure: its SVG with letters instead of outlines."""
-    monkeypatch.setitem(mpl.RC, "svg.fonttype", "none")
+def texts(name, runs, tmp_path, **options):
+    """What is written in a figure: its SVG."""
     mpl.write(drawn(name, runs, **options), tmp_path / "figure.svg")
     return (tmp_path / "figure.svg").read_text()
 
@@ -171,7 +170,7 @@ def test_every_figure_is_the_same_again(name, tmp_path):
 
 
 def test_other_endings_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
+    with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf or \.pgf"):
         mpl.write(drawn("accuracy", records(seeds=1)), tmp_path / "figure.jpg")
     assert not list(tmp_path.iterdir())
 
@@ -199,21 +198,22 @@ def test_numbers_and_labels_stand_at_the_outer_panels_only():
 # ---------------------------------------------------------------- accuracy
 
 
-def test_dense_alone_is_drawn_as_a_line(tmp_path, monkeypatch):
-    assert ">dense<" in texts("accuracy", records(methods=METHODS[:1]), tmp_path, monkeypatch)
+def test_dense_alone_is_drawn_as_a_line(tmp_path):
+    assert ">dense<" in texts("accuracy", records(methods=METHODS[:1]), tmp_path)
 
 
-def test_accuracy_names_every_curve_and_panel(tmp_path, monkeypatch):
-    written = texts("accuracy", records() + records(seeds=1, dataset="kmnist"), tmp_path, monkeypatch)
+def test_accuracy_names_every_curve_and_panel(tmp_path):
+    written = texts("accuracy", records() + records(seeds=1, dataset="kmnist"), tmp_path)
     for name in (*(label for _, label, *_ in METHODS), "mnist, lenet (2 epochs, 3 seeds)", "kmnist, lenet"):
         assert name in written
     assert "below the axis" not in written
 
 
-def test_runs_below_the_axis_are_marked(tmp_path, monkeypatch):
+def test_runs_below_the_axis_are_marked(tmp_path):
     runs = [*records(), record(*METHODS[3], 0, 100.0, accuracy=0.1)]
-    assert "below the axis" in texts("accuracy", runs, tmp_path, monkeypatch)
-    (arrows,) = [mark for mark in drawn("accuracy", runs).groups[0].panels[0].marks if type(mark) is drawing.Arrows]
+    assert "below the axis" in texts("accuracy", runs, tmp_path)
+    panel = drawing.bounded(drawn("accuracy", runs).groups[0].panels[0])
+    (arrows,) = [mark for mark in panel.marks if type(mark) is drawing.Arrows]
     assert list(arrows.x) == [100.0]
 
 
@@ -225,6 +225,20 @@ def test_a_band_of_more_than_ten_points_is_left_out():
     assert bands["random (erk)"].low.isna().all()
     assert bands["random (uniform)"].low.tolist() == pytest.approx([89.0] * len(bands["random (uniform)"].low))
     assert "wider than 10 points" in shown.legend.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"), [((2.0, 4.0), True), ((4.0, 8.0), True), ((5.0, 4.0), True), ((5.0, 9.0), False)]
+)
+def test_a_curve_whose_runs_end_far_from_what_was_asked_is_drawn_by_points(asked, line):
+    """Runs at CR 2 and 4: no more than half of them may lie beyond a factor of 2."""
+    runs = [record(*METHODS[3], 0, cr) for cr in (2.0, 4.0)]
+    runs = [changed(run, spec={"compression": cr}) for run, cr in zip(runs, asked, strict=True)]
+    shown = drawn("accuracy", runs)
+    marks = shown.groups[0].panels[0].marks
+    assert any(type(mark) is drawing.Line for mark in marks) == line
+    assert [len(mark.x) for mark in marks if type(mark) is drawing.Points] == [2]
+    assert bool(shown.legend.remarks) != line
 
 
 def sparse(**more):
@@ -297,8 +311,8 @@ def test_the_texts_of_layers_are_short():
 
 
 @pytest.mark.slow
-def test_layers_leave_dense_out(tmp_path, monkeypatch):
-    written = texts("layers", records(), tmp_path, monkeypatch)
+def test_layers_leave_dense_out(tmp_path):
+    written = texts("layers", records(), tmp_path)
     assert ">dense<" not in written
     assert ">theirs<" in written
     assert ">whole network<" in written
@@ -312,9 +326,9 @@ def test_a_layer_without_weights_breaks_its_line_and_is_an_arrow():
     assert [list(mark.x) for mark in panel.marks if type(mark) is drawing.Arrows] == [[pytest.approx(30)]]
 
 
-def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path, monkeypatch):
+def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path):
     many = [{"name": f"block{i}.weight", "numel": 10, "nnz": 5} for i in range(20)]
-    written = texts("layers", [changed(run, layers=many) for run in records(seeds=1)], tmp_path, monkeypatch)
+    written = texts("layers", [changed(run, layers=many) for run in records(seeds=1)], tmp_path)
     named = [i for i in range(20) if f">block{i}<" in written]
     assert (named[0], named[-1], len(named)) == (0, 19, mpl.NAMED)
     assert ">whole network<" in written
@@ -324,12 +338,12 @@ def test_many_layers_have_a_scale_and_not_a_legend_of_them_all(tmp_path, monkeyp
 # ---------------------------------------------------------------- dynamics
 
 
-def test_dynamics_show_methods_with_a_strength_where_there_are_any(tmp_path, monkeypatch):
+def test_dynamics_show_methods_with_a_strength_where_there_are_any(tmp_path):
     runs = records(seeds=1, methods=[*METHODS[1:3], METHODS[-1]])
-    written = texts("dynamics", runs, tmp_path, monkeypatch)
+    written = texts("dynamics", runs, tmp_path)
     assert "dwf D=3 (mnist, lenet)" in written
     assert "theirs" not in written
-    written = texts("dynamics", records(seeds=1, methods=METHODS[-1:]), tmp_path, monkeypatch)
+    written = texts("dynamics", records(seeds=1, methods=METHODS[-1:]), tmp_path)
     assert "theirs (mnist, lenet)" in written
     assert "target compression" in written
     assert "misalignment" not in written
@@ -344,20 +358,20 @@ def test_dynamics_of_dense_alone_have_lines_without_a_legend(tmp_path):
     mpl.write(shown, tmp_path / "dense.svg")
 
 
-def test_dynamics_name_what_a_method_has_none_of(tmp_path, monkeypatch):
+def test_dynamics_name_what_a_method_has_none_of(tmp_path):
     lasso = [record("l1", "l1", "strength", {}, 0, cr) for cr in (2.0, 10.0)]
-    written = texts("dynamics", records(seeds=1, methods=METHODS[1:2]) + lasso, tmp_path, monkeypatch)
+    written = texts("dynamics", records(seeds=1, methods=METHODS[1:2]) + lasso, tmp_path)
     assert "no misalignment" in written
 
 
-def test_dynamics_say_what_is_left_out_and_name_the_final_compression(tmp_path, monkeypatch):
-    written = texts("dynamics", records(seeds=1, methods=METHODS[2:3]), tmp_path, monkeypatch)
+def test_dynamics_say_what_is_left_out_and_name_the_final_compression(tmp_path):
+    written = texts("dynamics", records(seeds=1, methods=METHODS[2:3]), tmp_path)
     assert ">0.001  (CR 10)<" in written
     assert ">norm<" in written
     assert "At most" not in written
     assert "over seeds" not in written
     many = [record(*METHODS[2], seed, 2.0**power) for power in range(9) for seed in (0, 1)]
-    written = texts("dynamics", many, tmp_path, monkeypatch)
+    written = texts("dynamics", many, tmp_path)
     assert written.count("(CR ") == dynamics.STRENGTHS
     assert "At most 6" in written
     assert "over seeds" in written
@@ -375,10 +389,10 @@ def test_dynamics_mark_the_first_epoch_with_zeros():
     assert dots == [[[]] * 4, [[2]] * 4]  # of CR, accuracy, misalignment and norm
 
 
-def test_long_courses_of_the_accuracy_are_smoothed(tmp_path, monkeypatch):
+def test_long_courses_of_the_accuracy_are_smoothed(tmp_path):
     run = record(*METHODS[1], 0, 4.0)
     run = changed(run, history=[plain(run)["history"][0] | {"epoch": epoch} for epoch in range(1, 181)])
-    written = texts("dynamics", [run], tmp_path, monkeypatch)
+    written = texts("dynamics", [run], tmp_path)
     assert "running mean over 3 recorded epochs" in written
 
 
@@ -393,15 +407,15 @@ def test_the_first_rise_of_the_accuracy_does_not_set_its_axis():
 # ---------------------------------------------------------------- weights
 
 
-def test_weights_name_run_epoch_and_share_of_zeros(tmp_path, monkeypatch):
-    written = texts("weights", records(methods=[METHODS[0], METHODS[2]]), tmp_path, monkeypatch, compression=12)
+def test_weights_name_run_epoch_and_share_of_zeros(tmp_path):
+    written = texts("weights", records(methods=[METHODS[0], METHODS[2]]), tmp_path, compression=12)
     for text in ("dwf D=3 (mnist, lenet), λ = 0.001, CR 10", "epoch 1 (onset)", "epoch 2<", ">80%<"):
         assert text in written
 
 
-def test_weights_of_several_data_sets_name_them_in_every_row(tmp_path, monkeypatch):
+def test_weights_of_several_data_sets_name_them_in_every_row(tmp_path):
     runs = [record(*METHODS[2], 0, 10.0, dataset=name) for name in ("mnist", "kmnist")]
-    written = texts("weights", runs, tmp_path, monkeypatch)
+    written = texts("weights", runs, tmp_path)
     assert written.count("dwf D=3 (mnist, lenet)") == written.count("dwf D=3 (kmnist, lenet)") == 1
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from dwfbench.base.text import short
 from dwfbench.show import looks, style
 from dwfbench.show.drawing import (
-    Arrows,
     Axis,
     Band,
     Drawing,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from dwfbench.analysis.resultset import ResultSet
     from dwfbench.runs.record import Layer
 
+SLACK = 1e-3  # in the logarithm of a factor, which is rounding
 FEW_LAYERS = 5  # up to these a run's details name every layer
 
 
@@ -76,7 +76,8 @@ class Accuracy(Figure):
 
         inks = looks.inks(frame)
         means = curves.bands(frame.assign(compression=frame["across"])[frame["across"].notna()], self.max_gap)
-        means = means if self.axis in CURVES else means[:0]
+        astray = off_target(frame, self.max_gap)
+        means = means[~means["label"].isin(astray)] if self.axis in CURVES else means[:0]
         others = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
@@ -85,10 +86,9 @@ class Accuracy(Figure):
         entries = [Entry(label, ink) for label, ink in inks.items()]
         marks = [mark for panel in panels for mark in panel.marks]
         entries += {mark.name: Entry(mark.name, mark.ink) for mark in marks if mark.name not in inks}.values()
-        if any(isinstance(mark, Arrows) for mark in marks):
-            entries.append(Entry("below the axis", Ink(style.GREY, "below", dash=None, size=5)))
         wide = ((means["upper"] - means["lower"]) > style.WIDEST_BAND).any()
         remarks = [f"(bands wider than {style.WIDEST_BAND} points\nare not drawn)"] if wide else []
+        remarks += [f"({label}: no line, as runs end\nfar from the CR asked for)" for label in astray]
         legend = Legend(entries, remarks=remarks)
         return Drawing([Group(panels, min(len(panels), 3), large=True)], legend, size=(3.9, 3.2), margin=(1.7, 0))
 
@@ -102,6 +102,17 @@ def across(results: "ResultSet", axis: str) -> "pd.Series":
         return runs["id"].map(forms["dense"] / forms[["sparse", "compact"]].min(axis=1))
     columns = {"compression": "compression", "effective": "effective_compression", "training-cost": "seconds"}
     return 1 / runs["macs"] if axis == "macs" else runs[columns[axis]]
+
+
+def off_target(runs: "pd.DataFrame", most: float) -> list[str]:
+    """The labels of pruners most of whose runs end a factor of more than ``most`` from the compression that was asked
+    for: what lies between such runs is chance.
+    """
+    import numpy as np
+
+    asked = runs[runs["knob"] == "compression"]
+    missed = np.abs(np.log(asked["compression"].astype(float) / asked["knob_value"])) > np.log(most) + SLACK
+    return [label for label, share in missed.groupby(asked["label"]).mean().items() if share > 0.5]
 
 
 def panel(
@@ -122,24 +133,22 @@ def panel(
         if (of_label["method"] == "dense").any():
             marks.append(Rule(inks[label], label, "y", of_label["accuracy"].mean()))
         else:
-            marks += curve(label, inks[label], of_label, means[means["label"] == label], bottom)
+            marks += curve(label, inks[label], of_label, means[means["label"] == label])
     sparse = runs.loc[runs["method"] != "dense", "across"]
     x = style.ratio_axis(axis, [*sparse, *(ratio for points in others for ratio in points.x)], most=9)
     return Panel(x, Axis("test accuracy (%)", low=bottom, high=top, most=12), marks, title)
 
 
-def curve(label: str, ink: Ink, runs: "pd.DataFrame", mean: "pd.DataFrame", bottom: float) -> list[Mark]:
-    """The mean with its band, a marker for every run, and an arrow for every run below the axis."""
+def curve(label: str, ink: Ink, runs: "pd.DataFrame", mean: "pd.DataFrame") -> list[Mark]:
+    """The mean with its band, and a marker for every run, or an arrow where it lies below the axis."""
     narrow = mean["upper"] - mean["lower"] <= style.WIDEST_BAND
-    below = runs[runs["accuracy"] < bottom]
     lines = [
         Band(replace(ink, alpha=0.13), label, mean["compression"], mean["lower"].where(narrow), mean["upper"]),
         Line(ink, label, mean["compression"], mean["accuracy"]),
     ]
     return [
         *(lines if len(mean) else []),
-        Points(replace(ink, size=3.4), label, runs["across"], runs["accuracy"], details(runs)),
-        *([Arrows(ink, label, below["across"], details(below))] if len(below) else []),
+        Points(replace(ink, size=3.4), label, runs["across"], runs["accuracy"], details(runs), arrows=True),
     ]
 
 

@@ -1,0 +1,40 @@
+"""Names that a user wants to read in figures and tables instead of those of records."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dwfbench.base.errors import UsageError
+
+
+def read_names(file: Path | str | None) -> dict[str, str]:
+    """The names of a TOML file: "as it is" = "as it is to be shown". UsageError where it holds anything else."""
+    if file is None:
+        return {}
+    try:
+        content: Any = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"The names in {file} cannot be read ({error}).") from None
+    if wrong := [key for key, value in content.items() if not isinstance(value, str) or not key]:
+        raise UsageError(f'{file}: the name of {wrong[0]!r} must be a text: "{wrong[0]}" = "...".')
+    return content
+
+
+class Names:
+    """Names to show for others: of a whole text, else of the words in it, so that "dwf D=3" also names "dwf D=3
+    (epochs=60)". Longer ones come first.
+    """
+
+    def __init__(self, said: Mapping[str, str]) -> None:
+        self.said = dict(said)
+        longest = sorted(map(re.escape, said), key=len, reverse=True)
+        self.pattern = re.compile(rf"(?<![\w-])({'|'.join(longest)})(?![\w-])") if said else None
+
+    def of(self, text: str, escape: Callable[[str], str]) -> str:
+        """The text with its names, and everything else escaped."""
+        if text in self.said:
+            return self.said[text]
+        parts = self.pattern.split(text) if self.pattern else [text]
+        return "".join(self.said[part] if place % 2 else escape(part) for place, part in enumerate(parts))
