@@ -124,7 +124,7 @@ def chosen_figures(kind: str, given: dict[str, Any]) -> list[Figure]:
 
 def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[Source], layout: Layout) -> list[Path]:
     """The files of a figure, written and named on stdout; none, with a reason on stderr, where nothing can be drawn."""
-    from dwfbench.show import mpl, tables
+    from dwfbench.show import files, tables
 
     frame = figure.frame(stored)
     if frame.empty:
@@ -137,7 +137,7 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[S
     written = [path]
     drawing = figure.draw(frame)
     try:
-        mpl.write(drawing, path, layout)
+        files.write(drawing, path, layout)
         for ending, table in figure.tables(stored).items():
             written.append(path.with_suffix(ending))
             replace(written[-1], tables.csv(table).encode())

@@ -11,7 +11,7 @@ from dwfbench.analysis.published import published
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.store import Store
-from dwfbench.show import drawing, figures, mpl
+from dwfbench.show import drawing, figures, files, mpl
 from dwfbench.show.figures import accuracy, layers
 from tests.deploy.test_measure import measured_runs
 from tests.records import changed, fields, plain, typed
@@ -72,7 +72,7 @@ def drawn(name, runs, **options):
 
 def texts(name, runs, tmp_path, **options):
     """What is written in a figure: its SVG."""
-    mpl.write(drawn(name, runs, **options), tmp_path / "figure.svg")
+    files.write(drawn(name, runs, **options), tmp_path / "figure.svg")
     return (tmp_path / "figure.svg").read_text()
 
 
@@ -156,7 +156,7 @@ def test_an_option_of_another_figure_and_a_value_out_of_range_are_refused(call, 
 def test_the_ending_gives_the_format_and_equal_frames_equal_files(ending, magic, tmp_path):
     paths = [tmp_path / "new" / f"{name}.{ending}" for name in "ab"]
     for path in paths:
-        mpl.write(drawn("accuracy", records(seeds=1)), path)
+        files.write(drawn("accuracy", records(seeds=1)), path)
     first, second = (path.read_bytes() for path in paths)
     assert first.startswith(magic)
     assert first == second
@@ -165,13 +165,13 @@ def test_the_ending_gives_the_format_and_equal_frames_equal_files(ending, magic,
 @EACH
 def test_every_figure_is_the_same_again(name, tmp_path):
     for file in ("a.svg", "b.svg"):
-        mpl.write(drawn(name, records(seeds=1, methods=METHODS[1:2])), tmp_path / file)
+        files.write(drawn(name, records(seeds=1, methods=METHODS[1:2])), tmp_path / file)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf or \.pgf"):
-        mpl.write(drawn("accuracy", records(seeds=1)), tmp_path / "figure.jpg")
+        files.write(drawn("accuracy", records(seeds=1)), tmp_path / "figure.jpg")
     assert not list(tmp_path.iterdir())
 
 
@@ -183,9 +183,9 @@ def test_nothing_to_draw_is_a_frame_without_rows(name):
 @pytest.mark.filterwarnings("error:constrained_layout", "error:Attempting to set identical")
 @EACH
 def test_single_points_seeds_and_methods_are_drawn(name, tmp_path):
-    mpl.write(drawn(name, [record(*METHODS[1], 0, 10.0)]), tmp_path / "point.svg")
+    files.write(drawn(name, [record(*METHODS[1], 0, 10.0)]), tmp_path / "point.svg")
     runs = records(seeds=2, methods=METHODS[2:4]) + records(seeds=1, methods=METHODS[2:3], dataset="kmnist")
-    mpl.write(drawn(name, runs), tmp_path / "panels.svg")
+    files.write(drawn(name, runs), tmp_path / "panels.svg")
 
 
 def test_numbers_and_labels_stand_at_the_outer_panels_only():
@@ -355,7 +355,7 @@ def test_dynamics_of_dense_alone_have_lines_without_a_legend(tmp_path):
     (group,) = shown.groups
     assert not group.legend.entries
     assert all(any(type(mark) is drawing.Line for mark in panel.marks) for panel in group.panels)
-    mpl.write(shown, tmp_path / "dense.svg")
+    files.write(shown, tmp_path / "dense.svg")
 
 
 def test_dynamics_name_what_a_method_has_none_of(tmp_path):

@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 
 from dwfbench.base.errors import UsageError
-from dwfbench.show import mpl
+from dwfbench.show import files, mpl
 from dwfbench.show.drawing import Arrows, Axis, Drawing, Entry, Group, Ink, Legend, Line, Panel, Points
 from dwfbench.show.layout import Layout
 from tests.deploy.test_measure import measured_runs
@@ -36,8 +36,8 @@ def laid_out(drawing, **options):
 def made(drawing, **options):
     """The figure of a drawing as a file has it, drawn."""
     layout = Layout(**options)
-    with matplotlib.rc_context(mpl.settings(layout.style)):
-        figure = mpl.figure(layout.laid_out(drawing, mpl.without_formulas))
+    with matplotlib.rc_context(files.settings(layout.style)):
+        figure = mpl.figure(layout.laid_out(drawing, files.without_formulas))
         figure.draw_without_rendering()
     return figure
 
@@ -191,7 +191,7 @@ def test_a_title_is_broken_in_no_formula():
 def test_dollars_of_records_are_no_formulas_and_those_of_names_are(tmp_path):
     run = record("theirs", r"$\frac{1}{0$ and $x$", "compression", {}, 0, 2.0)
     drawing = drawn("accuracy", [run, *records(methods=METHODS[1:2])])
-    mpl.write(drawing, tmp_path / "a.svg", Layout(names={"dwf D=2": r"$\lambda$"}))
+    files.write(drawing, tmp_path / "a.svg", Layout(names={"dwf D=2": r"$\lambda$"}))
     text = (tmp_path / "a.svg").read_text()
     assert r"$\frac{1}{0$ and $x$</text>" in text
     assert ">λ</tspan>" in text
@@ -202,8 +202,8 @@ def test_dollars_of_records_are_no_formulas_and_those_of_names_are(tmp_path):
 
 def test_files_hold_text_as_text(tmp_path):
     drawing = drawn("accuracy", records())
-    mpl.write(drawing, tmp_path / "a.svg", Layout(**PAPER))
-    mpl.write(drawing, tmp_path / "a.pdf", Layout(**PAPER))
+    files.write(drawing, tmp_path / "a.svg", Layout(**PAPER))
+    files.write(drawing, tmp_path / "a.pdf", Layout(**PAPER))
     assert "compression ratio</text>" in (tmp_path / "a.svg").read_text()
     fonts = set(re.findall(rb"/Subtype /(Type3|Type1|CIDFontType2|TrueType)", (tmp_path / "a.pdf").read_bytes()))
     assert fonts == {b"CIDFontType2"}  # that is type 42, which journals ask for
@@ -214,10 +214,10 @@ def test_what_the_user_has_set_in_a_matplotlibrc_or_here_is_left(tmp_path, monke
     file.write_text("font.size: 8.75\naxes.spines.top: True\n")
     monkeypatch.setattr(matplotlib, "matplotlib_fname", lambda: str(file))
     with matplotlib.rc_context({"font.family": ["DejaVu Serif"]}):
-        found = mpl.settings("paper")
+        found = files.settings("paper")
     assert (found["font.size"], found["axes.spines.top"], found["font.family"]) == (8.75, True, ["DejaVu Serif"])
     assert found["axes.titlesize"] == 8
-    assert mpl.settings("screen")["font.size"] == 8.75
+    assert files.settings("screen")["font.size"] == 8.75
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
@@ -236,7 +236,7 @@ def test_the_backend_of_a_notebook_keeps_no_command_from_drawing(backend, tmp_pa
 def test_without_latex_a_pgf_is_refused_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"needs LaTeX: there is no program 'pdflatex'"):
-        mpl.write(drawn("accuracy", records()), tmp_path / "a.pgf")
+        files.write(drawn("accuracy", records()), tmp_path / "a.pgf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,7 +254,7 @@ def compiled(folder, body, packages):
 def test_a_pgf_is_compiled_by_latex_with_names_that_would_do_harm(tmp_path):
     evil = record("theirs", r"\input{/etc/passwd} 50% & a_b #1 ~ ^ $x", "compression", {}, 0, 2e6)
     drawing = drawn("accuracy", [evil, *records(methods=METHODS[:2])])
-    mpl.write(drawing, tmp_path / "a.pgf", Layout(names={"dwf D=2": r"\textbf{DWF}, $D = 2$"}, **PAPER))
+    files.write(drawing, tmp_path / "a.pgf", Layout(names={"dwf D=2": r"\textbf{DWF}, $D = 2$"}, **PAPER))
     text = (tmp_path / "a.pgf").read_text()
     assert r"\textbf{DWF}, $D = 2$" in text
     assert r"\input{/" not in text
@@ -265,4 +265,4 @@ def test_a_pgf_is_compiled_by_latex_with_names_that_would_do_harm(tmp_path):
 @needs_tex
 def test_a_text_that_latex_cannot_set_is_said(tmp_path):
     with pytest.raises(UsageError, match="LaTeX cannot set a text"):
-        mpl.write(drawn("accuracy", records()), tmp_path / "a.pgf", Layout(title=r"\nosuchcommand"))
+        files.write(drawn("accuracy", records()), tmp_path / "a.pgf", Layout(title=r"\nosuchcommand"))
