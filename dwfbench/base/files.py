@@ -13,27 +13,48 @@ import re
 import shutil
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
+from dwfbench.base import memory
 from dwfbench.base.errors import UsageError
 
 MOST_JSON = 1 << 25  # bytes of a record, study, measurement or recipe; of 1,000 layers a record has 0.1 MB
 MOST_TABLE = 1 << 25  # bytes of a history: 100,000 epochs with the sizes of weights in each have about 25 MB
 HOST = re.sub(r"\W", "_", platform.node())
-FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+MOST_AT_ONCE = 1 << 28  # bytes: the list of a .zip, say, which may claim any length, has 100 a file
+SPARING = 1 << 26  # bytes: what is larger is read only where there is memory for it
+FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+OURS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 
-def opened(path: Path | str) -> BufferedReader:
+class Opened(BufferedReader):
+    """A file of which no more than MOST_AT_ONCE is read at once. Raises ValueError, as for other damage."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            size = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        if size > MOST_AT_ONCE:
+            raise ValueError(f"more than {MOST_AT_ONCE:,} bytes of it would be read at once")
+        return super().read(size)
+
+
+def opened(path: Path | str) -> Opened:
     """A regular file, opened for reading bytes. Raises OSError, also for whatever else is there."""
-    return BufferedReader(unbuffered(path))
+    return Opened(unbuffered(path))
 
 
-def unbuffered(path: Path | str) -> FileIO:
-    """The same for a file that is read at once."""
+def lockable(path: Path) -> FileIO:
+    """A file of ours, which is made if there is none, to hold locks. Raises OSError, for a link, too."""
+    return unbuffered(path, OURS)
+
+
+def unbuffered(path: Path | str, flags: int = os.O_RDONLY) -> FileIO:
+    """A regular file that is read at once."""
     try:
-        descriptor = os.open(path, FLAGS)
+        descriptor = os.open(path, flags | FLAGS)
     except ValueError:
         raise OSError(errno.EINVAL, "a name cannot hold a null character") from None
     try:
@@ -42,7 +63,7 @@ def unbuffered(path: Path | str) -> FileIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        return FileIO(descriptor)
+        return FileIO(descriptor, "rb" if flags == os.O_RDONLY else "rb+")
     except BaseException:
         os.close(descriptor)
         raise
@@ -51,6 +72,9 @@ def unbuffered(path: Path | str) -> FileIO:
 def content(path: Path | str, most: int) -> bytes:
     """The bytes of a regular file that has at most so many. Raises OSError."""
     with unbuffered(path) as file:
+        size = min(most, os.fstat(file.fileno()).st_size)
+        if size > SPARING and (why := memory.lacking(size)):
+            raise OSError(errno.ENOMEM, f"it needs {why}")
         found = beginning(file, most)
     if len(found) > most:
         raise OSError(errno.EFBIG, f"it holds more than {most:,} bytes")
@@ -68,7 +92,12 @@ def text(path: Path | str, most: int) -> str:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is either wholly there or not: temporary name, fsync, rename."""
+    """Write a file so that it is either wholly there or not: temporary name, fsync, rename. Of a link, the link goes.
+
+    Raises OSError, also for what is no file: as superuser one can replace /dev/null, and its machine is no more.
+    """
+    if (path.exists() and not path.is_file()) or (path.is_symlink() and os.readlink(path).startswith("/proc/")):
+        raise OSError(errno.EINVAL, "there is something else than a regular file")
     beside = temporary(path)
     try:
         flushed(beside, content)
@@ -78,11 +107,20 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def flushed(path: Path, content: bytes) -> None:
-    """Write a file, and wait until the disk has it."""
-    with open(path, "wb") as file:
+    """Write a new file, and wait until the disk has it; what else has this name, which is one of ours, is removed."""
+    remove(path)
+    with open(path, "xb") as file:  # which follows no link
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing is no fault. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def temporary(path: Path) -> Path:
@@ -101,12 +139,10 @@ def stale(folder: Path) -> list[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what is stale in a folder."""
+    """Remove what is stale in a folder, as far as one may."""
     for path in stale(folder):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove(path)
 
 
 def alive(process: int) -> bool:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from dwfbench.base.errors import UsageError, reason
-from dwfbench.base.files import replace, temporary, write_json
+from dwfbench.base.files import remove, replace, temporary, write_json
 from dwfbench.deploy.compact import compact, layer_sizes, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
 from dwfbench.sparsity import count
@@ -113,6 +113,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A folder under a temporary name, which gets its own at the end if all went well and else is removed."""
     beside = temporary(folder)
     try:
+        remove(beside)
         beside.mkdir(parents=True)
         yield beside
         os.replace(beside, folder)

@@ -11,8 +11,8 @@ from safetensors.torch import load
 from torch import nn
 
 from dwfbench import models
+from dwfbench.base import files
 from dwfbench.base.errors import UsageError
-from dwfbench.base.files import opened
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import Dataset
 from dwfbench.experiments.verify import spec_of
@@ -20,6 +20,7 @@ from dwfbench.methods import registry
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import DATA_KEYS, RunSpec
 from dwfbench.runs.store import NETWORK, Store, checksum
+from dwfbench.training.checkpoint import MOST
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,7 @@ def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn
         raise UsageError(f"The run {stored.id} cannot be restored: {error}.") from None
     network = models.build(spec.model, dataset.input_shape, dataset.classes, spec.seed)
     try:
-        with opened(path) as file:
-            content = file.read()
+        content = files.content(path, MOST)
         if stored.record.provenance.weights_checksum not in (None, checksum(content)):
             raise UsageError(
                 f"The weights in {path} are not those that the record is of (their checksums differ); this trains the "

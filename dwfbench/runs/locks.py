@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dwfbench.base import files
 from dwfbench.base.errors import UsageError
 
 fcntl: Any
@@ -33,7 +34,7 @@ class Claims:
     def __enter__(self) -> "Claims":
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.folder / NAME, "ab")
+            self.file = files.lockable(self.folder / NAME)
         except OSError as error:
             raise UsageError(
                 f"The results folder {self.folder} cannot be written ({error.strerror or error})."

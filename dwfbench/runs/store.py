@@ -13,7 +13,6 @@ import gc
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,9 +80,9 @@ class Store:
             )
         try:
             (self.folder / "runs").mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe-{os.getpid()}"
+            probe = files.temporary(self.folder / "probe")
             try:
-                probe.write_bytes(bytes(ROOM))
+                files.flushed(probe, bytes(ROOM))
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as error:
@@ -98,7 +97,7 @@ class Store:
         for place in (self.folder / "runs", self.folder / "failed"):
             for path in files.stale(place):
                 run_id = path.name.split(".")[1]
-                if RUN_ID.fullmatch(run_id) and (path / "run.json").is_file():
+                if RUN_ID.fullmatch(run_id) and (path / "run.json").is_file() and not path.is_symlink():
                     with suppress(OSError):  # another training's is there
                         path.rename(place / run_id)
             files.sweep(place)
@@ -270,17 +269,18 @@ def put(folder: Path, contents: Mapping[str, bytes]) -> None:
     new, old = files.temporary(folder), files.temporary(folder.with_name(f"old-{folder.name}"))
     try:
         for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
+            files.remove(left)
         new.mkdir(parents=True)
         for name, content in contents.items():
             files.flushed(new / name, content)
-        if folder.is_dir():
+        if os.path.lexists(folder):
             folder.rename(old)
         new.rename(folder)
     finally:
-        if folder.is_dir() or not old.is_dir():  # else one rename is missing: `Store.recover` comes back to it
+        if folder.is_dir() or not os.path.lexists(old):  # else one rename is missing: `Store.recover` comes back to it
             for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
+                with suppress(OSError):
+                    files.remove(left)
 
 
 def checksum(content: bytes) -> str:

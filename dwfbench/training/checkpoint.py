@@ -7,6 +7,7 @@ only where the digest is that of its tensors and its text, and the text says wha
 
 import hashlib
 import json
+import os
 import signal
 import struct
 import time
@@ -116,8 +117,9 @@ class Folder:
         replace(self.file(key), content)
 
     def drop(self, key: str) -> None:
-        """Remove a checkpoint, if there is one, and the folder once it is empty."""
-        self.file(key).unlink(missing_ok=True)
+        """Remove a checkpoint, if there is one and one may, and the folder once it is empty."""
+        with suppress(OSError):
+            files.remove(self.file(key))
         self.tidy()
 
     def sweep(self, ended: set[str]) -> None:
@@ -244,8 +246,13 @@ stop = Stop()
 @contextmanager
 def stopping_at_steps() -> Iterator[None]:
     """SIGINT and SIGTERM (a cluster's warning) take effect between two steps, with a checkpoint, in this context."""
+
+    def ask(*_: Any) -> None:
+        stop.ask()
+        os.write(2, b"Stopping after the step under way, with a checkpoint; a second interrupt ends it at once.\n")
+
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, stop.ask) for number in signals]
+    before = [signal.signal(number, ask) for number in signals]
     try:
         yield
     finally:

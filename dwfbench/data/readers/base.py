@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 
 from dwfbench.base.errors import UsageError, first_line
+from dwfbench.base.files import sweep, temporary
 from dwfbench.base.text import message
 
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer; urllib would wait for minutes behind a silent firewall
@@ -118,10 +119,11 @@ def remedy(addition: str = ""):
 def fetch(url: str, target: Path, md5: str) -> None:
     """Download one file; it bears its name only when it is complete. DataError when its MD5 is another one."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}")
+    part = temporary(target)
+    sweep(target.parent)
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with urlopen(url) as response, part.open("wb") as file:
+        with urlopen(url) as response, part.open("xb") as file:
             blocks = iter(lambda: response.read(1 << 20), b"")
             for block in shown(blocks, f"downloading {target.name}", int(response.headers["Content-Length"] or 0)):
                 file.write(block)

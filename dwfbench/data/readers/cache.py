@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dwfbench.base.errors import first_line
+from dwfbench.base.files import sweep, temporary
 from dwfbench.base.text import message
 
 VERSION = 2  # of the way images are decoded and resized: another one has other pixels
@@ -53,9 +54,10 @@ def _load(file: Path, count: int) -> np.ndarray:
 def _store(file: Path, images: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
-    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part = temporary(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        sweep(file.parent)
         save_file({"images": images}, part, metadata={"sha256": hashlib.sha256(images.data).hexdigest()})
         os.replace(part, file)
     except Exception:  # a read-only home or a full disk: the images are at hand all the same
