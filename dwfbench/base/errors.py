@@ -16,7 +16,11 @@ def reason(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST]
+    try:
+        lines = str(error).strip().splitlines()
+    except BaseException:  # of code of others, which may fail here, too
+        lines = []
+    return one_line((lines or [type(error).__name__])[0][:LONGEST])
 
 
 LONGEST = 2000

@@ -1,7 +1,10 @@
 """How many processors there are to use, and how threads wait for each other on them."""
 
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """The environment in which OpenMP's threads sleep while they wait: any runtime's variable, and what Intel's reads."""
@@ -25,6 +28,19 @@ def let_threads_sleep() -> None:
     """
     if not SLEEPING.keys() & os.environ.keys():
         os.environ.update(SLEEPING)
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """A process that is started within hears no interrupt, not even in its first moments; who starts it does, later."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def follow_parent() -> None:

@@ -11,13 +11,16 @@ SELF = Path("/proc/self")
 FILES = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
 """Where a control group says its limit and its use: of version 2, which names no controllers, and of version 1."""
 
+WANT = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+"""What the system's loader says, the system itself, and torch."""
+
 
 def available() -> float:
     """Bytes that this process may still take: of the machine's, its control groups' and its own limit the least.
 
     Infinity where nothing says.
     """
-    return max(0, min([_machine(), *_groups(), _own()]))
+    return max(0, min([_machine(), *_groups(), address_space()]))
 
 
 def lacking(needed: float) -> str | None:
@@ -26,6 +29,12 @@ def lacking(needed: float) -> str | None:
     if needed <= there:
         return None
     return f"{needed / GIB:,.1f} GiB of memory, and {there / GIB:,.1f} GiB are available"
+
+
+def is_lack(error: BaseException) -> bool:
+    """Whether an error says that there is no memory: libraries have various ways."""
+    said = str(error)
+    return isinstance(error, MemoryError) or any(words in said for words in WANT)
 
 
 def _machine() -> float:
@@ -57,8 +66,8 @@ def _reclaimable(folder: Path) -> int:
     return counts.get("total_inactive_file", counts.get("inactive_file", 0))
 
 
-def _own() -> float:
-    """What `ulimit -v` leaves."""
+def address_space() -> float:
+    """Bytes that `ulimit -v` leaves, be they used or only reserved; infinity without a limit."""
     try:
         import resource
 

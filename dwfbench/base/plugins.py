@@ -22,11 +22,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from dwfbench.base import foreign
 from dwfbench.base.errors import UsageError, one_line, reason
+from dwfbench.base.files import content
 from dwfbench.base.text import message
 
 GROUPS = {"method": "dwfbench.methods", "model": "dwfbench.models", "data set": "dwfbench.datasets"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no comma, colon, @ or slash: they mean something in flags
+
+MOST_CODE = 1 << 24
+"""Bytes of a file of code."""
 
 _told: set[str] = set()
 
@@ -78,18 +83,25 @@ def _is_ours(package: metadata.Distribution | None) -> bool:
 
 def origin(point: EntryPoint) -> str:
     """The package of an entry point and the object that it names: "dwfbench-hoyer 0.1 (dwfbench_hoyer:Hoyer)"."""
-    package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
-    return f"{package} ({point.value})"
+    return f"{package_of(point)} ({point.value})"
+
+
+def package_of(point: EntryPoint) -> str:
+    """The package of an entry point and its version."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
 
 
 def load(kind: str, point: EntryPoint) -> Any:
     """What an entry point names. UsageError with the reason where it cannot be loaded or is not callable."""
     if _is_ours(point.dist):
         refuse_shadow(point)
+    else:
+        foreign.owned(point.module, package_of(point))
     try:
-        target = point.load()
-    except (Exception, SystemExit) as error:  # a broken plug-in is named; it must not look like our own failure
-        raise UsageError(broken(kind, point, reason(error))) from error
+        with foreign.contained():
+            target = point.load()
+    except Exception as error:  # a broken plug-in is named; it must not look like our own failure
+        raise UsageError(broken(kind, point, foreign.told(error))) from error
     if not callable(target):
         raise UsageError(broken(kind, point, f"it must be callable, and not {type(target).__name__}"))
     return target
@@ -124,10 +136,14 @@ def describe(kind: str, own: Collection[str]) -> list[dict[str, str]]:
     for name, point in usable.items():
         try:
             target = load(kind, point)
+            with foreign.contained():
+                lines = [line.strip() for line in (target.__doc__ or "").strip().splitlines()]
         except UsageError as error:
             tell(str(error))
             continue
-        lines = [line.strip() for line in (target.__doc__ or "").strip().splitlines()]
+        except Exception as error:
+            tell(broken(kind, point, foreign.told(error)))
+            continue
         sources = [line.removeprefix("Source: ") for line in lines if line.startswith("Source: ")]
         summary = lines[0] if lines else "without a docstring"
         rows.append({"name": name, "summary": summary, "source": sources[0] if sources else origin(point)})
@@ -180,10 +196,10 @@ def refuse_bare(kind: str, word: str) -> None:
         return
     wanted, what = ((ast.ClassDef,), "Class") if kind == "method" else ((ast.ClassDef, ast.FunctionDef), "callable")
     try:
-        body = ast.parse(Path(word).expanduser().read_bytes()).body
+        body = ast.parse(content(Path(word).expanduser(), MOST_CODE)).body
     except OSError as error:
         raise UsageError(f"The {kind} {word!r} cannot be read ({error.strerror or error}).") from None
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"The file {word} cannot be loaded ({reason(error)}).") from None
     names = [item.name for item in body if isinstance(item, wanted) and not item.name.startswith("_")]
     meant = f"here {' or '.join(f'{word}:{name}' for name in names)}" if names else "but this file defines none"
@@ -199,7 +215,7 @@ def read(kind: str, word: str) -> File:
     """The file of a word ``path/to/file.py:NAME``, which is not run. UsageError when it cannot be read."""
     path, _, attribute = word.rpartition(":")
     try:
-        return File(kind, path, attribute, Path(path).expanduser().read_bytes())
+        return File(kind, path, attribute, content(Path(path).expanduser(), MOST_CODE))
     except OSError as error:
         raise UsageError(f"The {kind} {word!r} cannot be read ({error.strerror or error}).") from None
 
@@ -213,7 +229,7 @@ def take(file: File) -> Any:
     key = (file.kind, file.identity)
     if key not in _taken:
         module, word = _run(file), f"{file.path}:{file.attribute}"
-        target = getattr(module, file.attribute, None)
+        target = vars(module).get(file.attribute)
         if target is None:
             raise UsageError(f"The file {file.path} defines no {file.attribute}.")
         if file.kind == "method":
@@ -253,9 +269,11 @@ def _run(file: File) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = file.path
     sys.modules[name] = module  # dataclasses and pickle look a class's module up
+    foreign.owned(name)
     try:
-        exec(compile(file.content, file.path, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+        with foreign.contained():
+            exec(compile(file.content, file.path, "exec"), module.__dict__)
+    except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"The file {file.path} cannot be loaded ({reason(error)}).") from error
+        raise UsageError(f"The file {file.path} cannot be loaded ({foreign.told(error)}).") from error
     return module

@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 
 
 def short(value: float, digits: int = 3) -> str:
@@ -40,5 +41,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def message(sentence: str) -> None:
-    """A sentence for the user, on stderr."""
-    print(sentence, file=sys.stderr)
+    """A sentence for the user, on stderr; where that is full or closed, nobody reads it, which ends no training."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)

@@ -6,16 +6,20 @@ pandas are imported by the commands that need them, when they run.
 
 import functools
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base import foreign, memory
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.machine import let_threads_sleep
+from dwfbench.base.streams import answer, own_stdout
 from dwfbench.base.text import message
 from dwfbench.cli.help import Group, examples
 
@@ -87,34 +91,67 @@ def guarded(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def wrapper(*args, **kwargs):
-        try:
-            code = command(*args, **kwargs)
-        except KeyboardInterrupt:
-            message("Interrupted; finished runs are kept, and the same command goes on from there.")
-            code = INTERRUPTED
-        except BrokenPipeError:  # e.g. `dwfbench compare | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = OK
-        except UsageError as error:
-            if kwargs.get("debug"):
-                traceback.print_exc()
-            message(f"Error: {error}")
-            code = USAGE
-        except Exception as error:
-            if kwargs.get("debug"):
-                traceback.print_exc()
-            message(f"Error: {type(error).__name__}: {error} (an unexpected failure; --debug shows where).")
-            code = SOME_FAILED
+        with own_stdout(), interruptible():
+            try:
+                with foreign.contained():
+                    code = command(*args, **kwargs)
+            except KeyboardInterrupt as error:
+                where = foreign.whose(error)
+                at = f" in code of others, {where}" if where else ""
+                message(f"Interrupted{at}; finished runs are kept, and the same command goes on from there.")
+                code = INTERRUPTED
+            except BrokenPipeError:  # e.g. `dwfbench compare | head`
+                code = OK
+            except UsageError as error:
+                show_traceback(kwargs)
+                message(f"Error: {error}")
+                code = USAGE
+            except BaseException as error:
+                show_traceback(kwargs)
+                message(f"Error: {foreign.told(error)}: {unexpected(error)}; --debug shows where.")
+                code = SOME_FAILED
         raise typer.Exit(code or OK)
 
     return wrapper
+
+
+def unexpected(error: BaseException) -> str:
+    """What sort of failure it is that no sentence was made for."""
+    if memory.is_lack(error):
+        left = memory.available() / memory.GIB
+        return f"there is too little memory for this command, of which {left:.1f} GiB are available"
+    return "a failure of code of others" if foreign.whose(error) else "an unexpected failure"
+
+
+def show_traceback(given: Mapping[str, Any]) -> None:
+    """With --debug."""
+    if given.get("debug"):
+        traceback.print_exc()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, an interrupt is raised by a function of ours, so that none that code of others raises is taken for it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # a shell's background job
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def version(value: bool) -> None:
     if value:
         from dwfbench import __version__
 
-        typer.echo(f"dwfbench {__version__}")
+        answer(f"dwfbench {__version__}")
         raise typer.Exit
 
 
@@ -134,4 +171,9 @@ def main() -> None:
     """The console script ``dwfbench``."""
     let_threads_sleep()
     os.environ.pop("MPLBACKEND", None)  # a notebook's, which may not be installed here; no command opens a window
-    app()
+    try:
+        app()
+    except (OSError, UsageError) as error:  # of help and version, which no command guards
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        message(f"Error: {error if isinstance(error, UsageError) else reason(error)}")
+        sys.exit(USAGE)

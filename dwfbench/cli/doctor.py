@@ -16,6 +16,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from dwfbench.base import foreign
 from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.machine import cores
 
@@ -57,10 +58,11 @@ def examine(results: Path, data_dir: Path | None = None, address: str | None = N
         warnings.simplefilter("ignore")  # of libraries that are out of step; what breaks is a finding
         for subject, examination in examinations.items():
             try:
-                findings += examination()
+                with foreign.contained():
+                    findings += examination()
             except UsageError as error:
                 findings.append(Finding(subject, "problem", str(error), "as it says"))
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 if (cause := reason(error)) not in told:
                     findings.append(Finding(subject, "problem", f"cannot be examined ({cause})", again))
                 told.add(cause)

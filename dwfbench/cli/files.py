@@ -7,6 +7,7 @@ import typer
 from msgspec.structs import replace
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.streams import answer, beside
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
@@ -49,7 +50,7 @@ def pack(
     parts, damaged = resultsets.pack(resultsets.sources(sources), output, keep_both)
     for sentence in damaged:
         message(sentence)
-    typer.echo(contents(parts, output))
+    answer(contents(parts, output))
     return OK
 
 
@@ -67,7 +68,7 @@ def unpack(
     parts, damaged = resultsets.unpack(source, to)
     for sentence in damaged:
         message(sentence)
-    typer.echo(contents(parts, to))
+    answer(contents(parts, to))
     return OK
 
 
@@ -123,7 +124,7 @@ def export(
     }
     inputs = data.normalize(data.test.images)
     manifest = export.export(network, inputs, to, names(forms), data.test.labels, facts)
-    typer.echo(export_table(manifest))
+    answer(export_table(manifest))
     return OK
 
 
@@ -179,7 +180,7 @@ def measure(
         found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
         measured.append(replace(stored.record, measurement=latency.write(stored.folder, found)))
     frame = ResultSet(measured).latency
-    typer.echo(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
+    answer(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
     caption = tables.latency_caption(latency.places(frame))
-    typer.echo(f"\n{caption}" if format == "table" else caption, err=format != "table")
+    beside(format, f"\n{caption}" if format == "table" else caption)
     return OK

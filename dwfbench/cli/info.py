@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.streams import answer
 from dwfbench.base.text import aligned
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import Command, examples
@@ -54,7 +55,7 @@ def list_(
 
         return list_runs(resultsets.sources(results or RESULTS), as_json)
     rows = kinds[kind]()
-    typer.echo(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
+    answer(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
     return OK
 
 
@@ -167,7 +168,7 @@ def doctor(
 
     findings = doctor.examine(results, data_dir, ray)
     if format == "json":
-        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
+        answer(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
     else:
-        typer.echo(aligned([list(doctor.Finding._fields), *map(list, findings)]))
+        answer(aligned([list(doctor.Finding._fields), *map(list, findings)]))
     return SOME_FAILED if any(finding.state == "problem" for finding in findings) else OK

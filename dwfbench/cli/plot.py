@@ -10,6 +10,7 @@ import typer
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import replace
+from dwfbench.base.streams import answer
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import LAYOUT, Command, examples
 from dwfbench.cli.options import option, with_flags
@@ -144,7 +145,7 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[S
     except OSError as error:
         raise UsageError(f"{written[-1]} cannot be written ({error.strerror or error}).") from None
     for path in written:
-        typer.echo(str(path))
+        answer(str(path))
     for sentence in layout.caption(drawing):
         message(f"For the caption: {sentence}")
     return written

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.streams import answer, beside
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, stored_records
@@ -87,9 +88,9 @@ def compare(
         return nothing(named)
     for line in made.cautions:
         message(line)
-    typer.echo(tables.render(made.table, format).rstrip("\n"))
+    answer(tables.render(made.table, format).rstrip("\n"))
     for line in (f"\n{made.caption}" if format == "table" else made.caption, *made.closing):
-        typer.echo(line, err=format != "table")
+        beside(format, line)
     return OK
 
 
@@ -152,9 +153,9 @@ def claims(
     for line in cautions.warnings(stored.runs, stored.failures):
         message(line)
     table = stored.claims()
-    typer.echo(tables.render(table, format, verdicts.cells).rstrip("\n"))
+    answer(tables.render(table, format, verdicts.cells).rstrip("\n"))
     for line in ("", *verdicts.notes(table)):
-        typer.echo(line, err=format != "table")
+        beside(format, line)
     return OK
 
 
@@ -192,7 +193,7 @@ def report(
         message(sentence)
     path = output or named[0].folder / "report.html"
     report.write(report.render(stored, selection), path)
-    typer.echo(str(path))
+    answer(str(path))
     return OK
 
 
@@ -201,9 +202,9 @@ def list_runs(named: list[Source], as_json: bool) -> int:
     if not records:
         return nothing(named)
     if not as_json:
-        typer.echo(curve_table(records))
+        answer(curve_table(records))
         return OK
 
     contents = [content_of(record) | ({"set": record.set} if record.set else {}) for record in records]
-    typer.echo(json.dumps(contents, indent=2, ensure_ascii=False))
+    answer(json.dumps(contents, indent=2, ensure_ascii=False))
     return OK

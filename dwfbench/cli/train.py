@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.streams import answer
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
@@ -90,11 +91,11 @@ def run(
     store = Store(asked.results)
     if dry_run:
         todo = [runner.pending(curve, store, asked.dataset, force) for curve in curves]
-        typer.echo(plan_table(curves, store, force))
+        answer(plan_table(curves, store, force))
         for curve in curves:
             if curve.targets:
-                typer.echo(f"{curve.method.label()} is searched: up to {curve.most} strengths of each seed follow.")
-        typer.echo(estimate.sentence(curves, todo, asked.dataset, asked.engine))
+                answer(f"{curve.method.label()} is searched: up to {curve.most} strengths of each seed follow.")
+        answer(estimate.sentence(curves, todo, asked.dataset, asked.engine))
         return OK
     store.prepare()
     with Reporter() as reporter, asked.stopping():
@@ -104,7 +105,7 @@ def run(
     wanted = {one.id for curve in curves for one in curve.specs}
     records = [record for record in store.load() if record.id in wanted]
     unsound = soundness.unsound(records)
-    typer.echo(curve_table(records))
+    answer(curve_table(records))
     bad = [status for status in outcome.values() if status != "ok"]
     if bad:
         message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
@@ -169,8 +170,8 @@ def tune(
     folder = asked.results / "tuning"
     with Reporter() as reporter, asked.stopping():
         studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
-    typer.echo(study_table(studies))
-    typer.echo(
+    answer(study_table(studies))
+    answer(
         "\nValidation accuracy in percent at each CR, mean over seeds. *: won there; `dwfbench run --tuned` takes it."
         "\n-: no score, as some seed has no two runs around that CR within the factor --max-gap."
     )
@@ -225,7 +226,7 @@ def verify(
         found = verification.verify(
             records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model
         )
-    typer.echo(verification_table(found))
+    answer(verification_table(found))
     bad = sum(not one.agrees for one in found)
     if bad:
         message(f"{bad} of {len(found)} runs came out differently.")

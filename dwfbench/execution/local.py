@@ -13,7 +13,9 @@ from typing import Any
 import torch.multiprocessing
 
 from dwfbench.base import plugins
-from dwfbench.base.machine import follow_parent
+from dwfbench.base.errors import UsageError
+from dwfbench.base.foreign import contained, told
+from dwfbench.base.machine import deaf_to_interrupts, follow_parent
 from dwfbench.data import dataset as data
 from dwfbench.execution.worker import (
     GRACE,
@@ -32,6 +34,13 @@ from dwfbench.training.checkpoint import stop
 DIED = "the worker process died twice, perhaps for want of memory; try fewer --jobs"
 
 
+def death(code: int | None) -> str:
+    """Why a worker process is no more that ended with this exit code; negative: by a signal."""
+    if code is None or code <= 0:
+        return DIED
+    return f"the worker process was ended twice by code of others, with exit code {code}"
+
+
 def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
     """What became of the tasks' runs, from ``engine.jobs`` processes.
 
@@ -40,7 +49,7 @@ def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress:
     """
     left = []
     for outcome in train(tasks, engine.jobs, dataset, engine, progress):
-        if isinstance(outcome, Unfinished) and outcome.why == DIED:
+        if isinstance(outcome, Unfinished) and outcome.died:
             left.append(outcome.task)
         else:
             yield outcome
@@ -106,7 +115,8 @@ class Seat:
             self.pipe, theirs = context.Pipe()
             args = (theirs, self.dataset, self.engine, plugins.files())
             self.process = context.Process(target=serve, args=args)
-            self.process.start()
+            with deaf_to_interrupts():
+                self.process.start()
             theirs.close()  # so that the pipe ends with the process
         self.task, self.deadline = task, time.monotonic() + patience(self.engine)
         with suppress(OSError):  # a process that has died since: reading from the pipe will tell
@@ -118,9 +128,11 @@ class Seat:
             try:
                 kind, what = pickle.loads(self.pipe.recv_bytes())
             except (EOFError, OSError):
-                task, why = self.task, timed_out(self.engine) if self.late else DIED
+                task, late = self.task, self.late
+                self.process.join(GRACE)
+                why = timed_out(self.engine) if late else death(self.process.exitcode)
                 self.end()
-                yield Unfinished(task, why)
+                yield Unfinished(task, why, died=not late)
                 return
             if kind == "note":
                 progress.note(what)
@@ -129,7 +141,10 @@ class Seat:
                 yield what
                 self.deadline = time.monotonic() + patience(self.engine)
             elif kind == "error":
-                raise what
+                raise UsageError(what)
+            elif kind == "failed":
+                task, self.task = self.task, None
+                yield Unfinished(task, what)
             elif self.late:  # it finished all the same, but takes no other task
                 self.end()
             else:
@@ -166,7 +181,10 @@ class Seat:
 
 
 class Teller:
-    """What a worker process tells through its pipe: pairs of a kind (note, result, error, done) and a content."""
+    """What a worker process tells through its pipe: pairs of a kind and a content.
+
+    Kinds are note, result, done (with a task), failed (it comes to nothing; why) and error (of all; a sentence).
+    """
 
     def __init__(self, pipe: connection.Connection):
         self.pipe = pipe
@@ -191,13 +209,17 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
     if engine.checkpoints is not None:
         signal.signal(signal.SIGTERM, stop.ask)
     follow_parent()
-    worker, teller = begin(dataset, engine, files), Teller(pipe)
+    worker, teller = None, Teller(pipe)
     with suppress(EOFError, KeyboardInterrupt):
         while True:
-            task = pipe.recv()
+            content = pipe.recv_bytes()
             try:
-                for result in worker.train(task, teller):
-                    teller.tell("result", result)
+                with contained():
+                    worker = worker or begin(dataset, engine, files)
+                    for result in worker.train(pickle.loads(content), teller):
+                        teller.tell("result", result)
                 teller.tell("done")
+            except UsageError as error:
+                teller.tell("error", str(error))
             except Exception as error:
-                teller.tell("error", error)
+                teller.tell("failed", told(error))

@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, first_line, reason
+from dwfbench.base.foreign import contained
 from dwfbench.data import dataset as data
 from dwfbench.execution.nodes import on_workers, refuse_others, versions
 from dwfbench.execution.worker import (
@@ -284,5 +285,6 @@ def perform(kit: Kit, desk: "ray.actor.ActorHandle", number: int, task: bytes) -
     if _worker is None or _worker[0] != key:
         place = telling if kit.engine.checkpoints else None
         _worker = key, begin(kit.dataset(), kit.engine, kit.files, place)
-    for result in _worker[1].train(pickle.loads(task), telling):
-        telling.result(number, result)
+    with contained():
+        for result in _worker[1].train(pickle.loads(task), telling):
+            telling.result(number, result)

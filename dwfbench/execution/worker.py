@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.errors import UsageError
+from dwfbench.base.foreign import contained, told
 from dwfbench.data import dataset as data
 from dwfbench.methods.contract import Method
 from dwfbench.runs.record import Provenance, Record, Tuned
@@ -129,10 +130,11 @@ class Progress(Listener, Protocol):
 
 
 class Unfinished(NamedTuple):
-    """What is left of a task that came to nothing, and why: the error of its runs."""
+    """What is left of a task that came to nothing, and why: the error of its runs. ``died``: with its process."""
 
     task: Task
     why: str
+    died: bool = False
 
 
 Outcome = Result | Unfinished
@@ -178,19 +180,20 @@ class Worker:
             stop.obey()
             compile = task.compile and not self.compiler_failed
             try:
-                trainer = self.trainer(task, compile, listener)
-                for trained in trainer.train(left, lanes, on_epoch):
-                    clock = time.perf_counter()
-                    results, state = assess.assess(trained, task.method, self.dataset, self.engine.test)
-                    trained.seconds += time.perf_counter() - clock
-                    left.remove(trained.spec)
-                    yield self.result(trained, task, results, state, compile, started)
+                with contained():
+                    trainer = self.trainer(task, compile, listener)
+                    for trained in trainer.train(left, lanes, on_epoch):
+                        clock = time.perf_counter()
+                        results, state = assess.assess(trained, task.method, self.dataset, self.engine.test)
+                        trained.seconds += time.perf_counter() - clock
+                        left.remove(trained.spec)
+                        yield self.result(trained, task, results, state, compile, started)
                 continue
             except UsageError:
                 raise
             except Exception as error:  # dealt with below, where the memory that its frames hold is free again
-                why = reason(error)
-                memory = isinstance(error, torch.OutOfMemoryError)
+                why = told(error)
+                memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
             self.trainers.clear()
             if compile and self.engine.compile is None and not memory:
                 self.compiler_failed = True

@@ -7,8 +7,8 @@ from dataclasses import Field, fields
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base import foreign, plugins
+from dwfbench.base.errors import UsageError
 from dwfbench.base.text import nearest
 from dwfbench.methods.contract import Method
 from dwfbench.runs.spec import CURVE_KEYS, OWN, settings
@@ -104,10 +104,11 @@ def fault(kind: Any, name: str) -> str | None:
             )
             return f"its option {item.name!r} must be annotated with {allowed}"
     try:
-        kind().label()
-    except (Exception, SystemExit) as error:
-        return f"it cannot be made with its defaults ({reason(error)})"
-    return None
+        with foreign.contained():
+            label = kind().label()
+    except Exception as error:
+        return f"it cannot be made with its defaults ({foreign.told(error)})"
+    return None if isinstance(label, str) else f"its label must be a text, not {type(label).__name__}"
 
 
 def having(option: str) -> list[str]:

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.errors import UsageError
+from dwfbench.base.foreign import contained, owned, told
 from dwfbench.base.text import nearest
 from dwfbench.models.lenet import LeNet5, LeNet300100
 from dwfbench.models.resnet import resnet18, resnet20
@@ -154,11 +155,12 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int)
 
 def _build_own(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     try:
-        model = _own(name)(input_shape, classes)
+        with contained():
+            model = _own(name)(input_shape, classes)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({reason(error)})") from error
+        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({told(error)})") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
     _probe(name, model, input_shape, classes)
@@ -175,10 +177,12 @@ def _own(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # console scripts, unlike `python -m`, leave the current directory out
         sys.path.insert(0, os.getcwd())
+    owned(module_name)
     try:
-        module = importlib.import_module(module_name)
+        with contained():
+            module = importlib.import_module(module_name)
     except Exception as error:  # somebody's module can fail in any way while it is imported
-        raise UsageError(f"the module of model '{name}' cannot be imported ({reason(error)})") from error
+        raise UsageError(f"the module of model '{name}' cannot be imported ({told(error)})") from error
     make = getattr(module, attribute, None)
     if not callable(make):
         raise UsageError(f"model '{name}': module {module_name} has no callable named {attribute}")
@@ -189,10 +193,10 @@ def _probe(name: str, model: nn.Module, input_shape: tuple[int, int, int], class
     """One forward pass, in eval mode so that no statistics move, finds a wrong shape before any training."""
     was_training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), contained():
             shape = tuple(model.eval()(torch.zeros(2, *input_shape)).shape)
     except Exception as error:
-        raise UsageError(f"model '{name}' fails on images of shape {input_shape} ({reason(error)})") from error
+        raise UsageError(f"model '{name}' fails on images of shape {input_shape} ({told(error)})") from error
     model.train(was_training)
     if shape != (2, classes):
         raise UsageError(f"model '{name}' must map 2 images to logits of shape (2, {classes}), not {shape}")

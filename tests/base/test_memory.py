@@ -19,7 +19,7 @@ def group(monkeypatch, tmp_path):
         monkeypatch.setattr(memory, "GROUPS", tmp_path)
         monkeypatch.setattr(memory, "SELF", tmp_path / "self")
         monkeypatch.setattr(memory, "_machine", lambda: 1000)
-        monkeypatch.setattr(memory, "_own", lambda: math.inf)
+        monkeypatch.setattr(memory, "address_space", lambda: math.inf)
 
     return fake
 
@@ -45,10 +45,10 @@ def test_a_group_of_either_version_and_those_around_it_bound_what_is_available(g
 
 
 def test_a_limit_of_the_process_counts(monkeypatch):
-    there = memory._own()
+    there = memory.address_space()
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (1 << 45, 1 << 45))
-    assert 0 < memory._own() < 1 << 45
-    assert memory._own() < there
+    assert 0 < memory.address_space() < 1 << 45
+    assert memory.address_space() < there
 
 
 def test_what_is_lacking_is_said_with_both_numbers(monkeypatch):

@@ -416,6 +416,7 @@ REFUSED = {
     "--method random --distribution erc": "distribution must be one of",
     "--device nonsense": "There is no device 'nonsense'. Choose one of auto, cpu, cuda",
     "--device meta": "'meta' cannot be used",
+    "--device privateuseone": "'privateuseone' cannot be used",
     "--threads 99999": "--threads must be between 1 and",
     "--lanes 0": "--lanes must be auto or",
     "--compile maybe": "--compile must be auto, on or off",

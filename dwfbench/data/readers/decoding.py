@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 
 from dwfbench.base import memory
-from dwfbench.base.machine import cores, follow_parent
+from dwfbench.base.machine import cores, deaf_to_interrupts, follow_parent
 from dwfbench.data.readers import exif
 from dwfbench.data.readers.base import DataError, shown
 from dwfbench.data.readers.tree import FORMATS, Tree
@@ -171,7 +171,8 @@ def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:
     with ProcessPoolExecutor(processes, context, _begin) as pool:
         waiting: deque[Future[np.ndarray]] = deque()
         for task in itertools.chain([chunk], chunks):
-            waiting.append(pool.submit(work, task))
+            with deaf_to_interrupts():  # processes are started here
+                waiting.append(pool.submit(work, task))
             if len(waiting) > 2 * processes:  # the files of these are in memory, no more
                 yield waiting.popleft().result()
         while waiting:

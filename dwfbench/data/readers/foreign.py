@@ -5,7 +5,8 @@ from importlib.metadata import EntryPoint
 import numpy as np
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.errors import UsageError
+from dwfbench.base.foreign import contained, told
 from dwfbench.data.readers.base import DataError, Places, Source
 
 
@@ -16,14 +17,16 @@ def read(point: EntryPoint, places: Places) -> Source:
     """
     reader = plugins.load("data set", point)
     try:
-        found = reader(places)
-        if isinstance(found, Source):
-            found = _arrays(found)
+        with contained():
+            found = reader(places)
+            if isinstance(found, Source):
+                found = _arrays(found)
+            why = fault(found)
     except UsageError:
         raise
     except Exception as error:
-        raise DataError(plugins.broken("data set", point, reason(error))) from error
-    if why := fault(found):
+        raise DataError(plugins.broken("data set", point, told(error))) from error
+    if why:
         raise DataError(plugins.broken("data set", point, why))
     return found
 

@@ -2,7 +2,10 @@
 
 import functools
 import json
+import math
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -10,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dwfbench import __version__
 from dwfbench.analysis import curves
 from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base import memory
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import replace
 from dwfbench.runs.record import Study
@@ -131,9 +134,25 @@ def _file(name: str) -> str:
 
 @functools.cache
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script."""
-    bundle: Any = vl_convert.javascript_bundle  # its annotations ask for the snippet, which is optional
-    return bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    """Vega, Vega-Lite and Vega-Embed as one script. Raises UsageError where there are too few addresses to make it.
+
+    V8 does, which reserves tens of gigabytes of addresses, whatever it uses, and ends the process where it cannot.
+    """
+    if math.isinf(left := memory.address_space()):
+        import vl_convert
+
+        bundle: Any = vl_convert.javascript_bundle  # its annotations ask for the snippet, which is optional
+        made = bundle()
+    else:
+        code = "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.javascript_bundle().encode())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+        if done.returncode:
+            raise UsageError(
+                f"A report needs more addresses than the {left / memory.GIB:.1f} GiB that `ulimit -v` leaves; raise it "
+                "or take `dwfbench plot all`."
+            )
+        made = done.stdout.decode()
+    return made.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
 def _json(content: object) -> str:

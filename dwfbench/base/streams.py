@@ -1,0 +1,64 @@
+"""stdout: what a command was asked for, and nothing else, whoever prints."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from dwfbench.base.errors import UsageError
+from dwfbench.base.text import message
+
+_stdout: TextIO | None = None
+
+
+@contextmanager
+def own_stdout() -> Iterator[None]:
+    """Within, ``answer`` alone writes to stdout: what code of others prints, also in C or in processes, is on stderr.
+
+    File descriptor 1 stays stderr's until the process ends, at which others may print, too.
+    """
+    global _stdout
+    before = sys.stdout
+    _stdout = _taken(before)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout, own, _stdout = before, _stdout, None
+        if own is not before and own is not None:
+            own.close()
+
+
+def _taken(stream: TextIO) -> TextIO:
+    """A stream to where stdout leads, whose place is then stderr's; stdout itself where it is no file, or closed."""
+    try:
+        if stream.fileno() != 1:
+            return stream
+        stream.flush()
+        own = os.dup(1)
+    except (AttributeError, OSError, ValueError):
+        return stream
+    try:
+        os.dup2(2, 1)
+    except OSError:  # stderr is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    # What the terminal's alphabet lacks is shown by its number, as JSON writes it, too.
+    return open(own, "w", encoding=stream.encoding, errors="backslashreplace")
+
+
+def answer(text: str) -> None:
+    """A text and the end of its line, on stdout. Raises BrokenPipeError, and UsageError where it cannot be written."""
+    stream = _stdout or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what it still holds has to go somewhere
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"stdout cannot be written ({error.strerror or error}).") from None
+
+
+def beside(format: str, text: str) -> None:
+    """A text that belongs to a table but is none of it: on stdout below one for people, else on stderr."""
+    (answer if format == "table" else message)(text)
