@@ -122,7 +122,7 @@ def export(
         "label": record.label,
         "normalization": {"mean": data.mean.tolist(), "std": data.std.tolist()},
     }
-    inputs = data.normalize(data.test.images)
+    inputs = restore.inputs_of(data)
     manifest = export.export(network, inputs, to, names(forms), data.test.labels, facts)
     answer(export_table(manifest))
     return OK
@@ -175,7 +175,7 @@ def measure(
     for stored in chosen:
         data = restore.dataset_of(stored, dataset, data_dir)
         network = restore.network_of(stored, data, model)
-        inputs, labels = data.normalize(data.test.images).to(place), data.test.labels.to(place)
+        inputs, labels = restore.inputs_of(data).to(place), data.test.labels.to(place)
         message(f"{stored.record.label}, run {stored.id}: measuring")
         found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
         measured.append(replace(stored.record, measurement=latency.write(stored.folder, found)))

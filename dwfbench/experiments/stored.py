@@ -8,10 +8,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import nn
+from torch import Tensor, nn
 
 from dwfbench import models
-from dwfbench.base import files
+from dwfbench.base import files, memory
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import Dataset
@@ -122,6 +122,14 @@ def dataset_of(stored: Stored, name: str | None, data_dir: Path | None) -> Datas
     if found.checksum != stored.record.provenance.data_checksum:
         raise UsageError(f"The data set {found.name} is not the one of the run {stored.id}: their checksums differ.")
     return found
+
+
+def inputs_of(dataset: Dataset) -> Tensor:
+    """The test images as a network takes them. Raises UsageError for more than there is memory for."""
+    images = dataset.test.images
+    if why := memory.lacking(8 * images.numel()):  # float32, and once more while they are computed
+        raise UsageError(f"The {len(images):,} test images of {dataset.name} need {why}.")
+    return dataset.normalize(images)
 
 
 def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn.Module:

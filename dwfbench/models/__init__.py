@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from dwfbench.base import plugins
+from dwfbench.base import memory, plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, owned, told
 from dwfbench.base.text import nearest
@@ -147,10 +147,21 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int)
         name = identity(name)
     # Drawn on the CPU: a seed means the same weights on every device, and no other generator is touched.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        if name in MODELS:
+            _refuse_too_large(name, input_shape, classes)
         torch.default_generator.manual_seed(seed)
         if name in MODELS:
             return MODELS[name].make(input_shape, classes)
         return _build_own(name, input_shape, classes)
+
+
+def _refuse_too_large(name: str, input_shape: tuple[int, int, int], classes: int) -> None:
+    """UsageError for a known network that the machine has no memory for; on this device tensors take none."""
+    with torch.device("meta"):
+        network = MODELS[name].make(input_shape, classes)
+    if why := memory.lacking(sum(value.numel() * value.element_size() for value in network.parameters())):
+        size = "x".join(map(str, input_shape))
+        raise UsageError(f"{name} for images of {size} needs {why}; give a smaller --image-size or another --model")
 
 
 def _build_own(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -48,6 +48,7 @@ from dwfbench.training.masks import Masks
 from dwfbench.training.networks import Networks, copied, effective, normalise_in_float32, reparametrized, written, zeros
 from dwfbench.training.optimizers import rule_of
 from dwfbench.training.recorder import record_epoch
+from dwfbench.training.room import refuse_too_many
 from dwfbench.training.step import State, make_loss, make_step
 
 OnEpoch = Callable[[list[Trained], int], None]
@@ -141,6 +142,8 @@ class Trainer:
         """A group before its first step, or where its checkpoint left it."""
         if (kept := self.kept(name, specs)) is not None:
             return kept
+        if self.device.type == "cpu":
+            refuse_too_many(self.network, self.stages, len(rule_of(self.spec).moments), len(specs))
         torch.manual_seed(specs[0].seed)  # for networks with randomness of their own, such as dropout
         network = self.networks.initial([spec.seed for spec in specs], self.stages[0].parametrization)
         moments = self.still(network.weights, network.others)
