@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from baselines.snip import chunk_gradients
 from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
-from dwfbench.sparsity.count import evaluating, prunable
+from dwfbench.models.prunable import prunable
+from dwfbench.sparsity.count import evaluating
 
 
 @torch.enable_grad()

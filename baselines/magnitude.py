@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dwfbench.base.errors import UsageError
 from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.methods.stage import Stage
-from dwfbench.sparsity.count import prunable
+from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.masks import top_k_masks
 
 

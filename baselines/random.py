@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dwfbench.base.errors import UsageError
 from dwfbench.methods.contract import Moment, Pruner
-from dwfbench.sparsity.count import prunable
+from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.masks import DISTRIBUTIONS, kept, layer_counts
 
 

@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from dwfbench.base.errors import UsageError
 from dwfbench.methods.contract import Moment, Pruner, option
-from dwfbench.sparsity.count import evaluating, prunable
+from dwfbench.models.prunable import prunable
+from dwfbench.sparsity.count import evaluating
 
 
 def chunk_gradients(

@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
-from dwfbench.sparsity.count import WEIGHTED, evaluating, prunable
+from dwfbench.models.prunable import prunable
+from dwfbench.sparsity.count import WEIGHTED, evaluating
 from dwfbench.sparsity.masks import top_k_masks
 
 

@@ -17,10 +17,9 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.parametrize import is_parametrized
 
 from dwfbench.base.errors import UsageError
-from dwfbench.dwf.module import collapse
+from dwfbench.dwf.plain import plain as with_parameters
 
 SAMPLES = 8
 """Random inputs on which a constant must be one, beside its weights being zero, and outputs must stay what they are."""
@@ -83,11 +82,8 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """A copy of a network on the CPU, in float32 and eval mode, collapsed if it is factorized."""
-    copied = copy.deepcopy(network).cpu().float().eval()
-    if any(is_parametrized(module) for module in copied.modules()):
-        collapse(copied)
-    return copied.requires_grad_(False)
+    """A copy of a network on the CPU, in float32 and eval mode, its weights parameters (see ``dwf.plain``)."""
+    return with_parameters(network).cpu().float().eval().requires_grad_(False)
 
 
 def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set[str]) -> tuple[nn.Module, bool]:

@@ -35,6 +35,7 @@ from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.files import remove, replace, temporary, write_json
 from dwfbench.deploy.compact import compact, layer_sizes, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
+from dwfbench.models.prunable import prunable
 from dwfbench.sparsity import count
 
 FORMS = ("dense", "sparse", "onnx", "compact")
@@ -237,7 +238,7 @@ def accuracy_of(outputs: Tensor, labels: Tensor | None) -> float | None:
 def sizes(network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int]) -> dict[str, Any]:
     """Layers, parameters and MACs of the network and of its compact form, if there is one."""
     dense, sparse = count.macs(network, input_shape)
-    weights = count.prunable(network).values()
+    weights = prunable(network).values()
     everything = sum(parameter.numel() for parameter in network.parameters())
     zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
     layers: list[dict[str, Any]] = [{"name": name, "shape": list(shape)} for name, shape in layer_sizes(network)]

@@ -23,6 +23,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.deploy.compact import compact, plain
 from dwfbench.deploy.export import Forward, compare, compressed, dense_bytes
 from dwfbench.deploy.sparsefile import sparse_bytes
+from dwfbench.models.prunable import prunable
 from dwfbench.sparsity import count
 
 BATCHES = (1, 32, 256)
@@ -115,7 +116,7 @@ def measure(
 def macs_with_sparse_layers(network: nn.Module, input_shape: Sequence[int]) -> int:
     """MACs where the Linear layers skip zeros and nothing else does."""
     skipping = {f"{name}.weight".lstrip(".") for name, layer in network.named_modules() if type(layer) is nn.Linear}
-    weights = count.prunable(network)
+    weights = prunable(network)
     counted = {name: weight if name in skipping else torch.ones_like(weight) for name, weight in weights.items()}
     return count.macs(network, input_shape, counted)[1]
 

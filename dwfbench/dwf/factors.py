@@ -131,6 +131,16 @@ def capped_min_abs(min_abs: float, sigma: float) -> float:
     return min(min_abs, sigma / 4)
 
 
+def deviation(weight: Tensor) -> float:
+    """The standard deviation of a weight's initialiser, measured on the weight (output, input, ...) that it gave.
+
+    A weight that starts constant, a classifier of zeros or a single number, has none. Factors of zero would never leave
+    it, so there it is that of PyTorch's own initialiser of Linear and Conv layers, 1 / sqrt(3 fan-in).
+    """
+    measured = float(weight.detach().double().std(correction=0))
+    return measured if measured else 1 / math.sqrt(3 * math.prod(weight.shape[1:]))
+
+
 def initial_factors(
     name: str,
     weight: Tensor,
@@ -139,12 +149,10 @@ def initial_factors(
     generator: torch.Generator | None,
     rescale: bool = False,
 ) -> Tensor:
-    """Fresh factors for a freshly initialised weight, on its device: ``draw_factors`` with its measured sigma."""
-    sigma = float(weight.detach().double().std(correction=0))
-    if not sigma > 0:
-        raise UsageError(
-            f"The weight {name} is constant, so no standard deviation can be matched; initialise it first."
-        )
+    """Fresh factors for a freshly initialised weight, on its device: ``draw_factors`` with its ``deviation``."""
+    sigma = deviation(weight)
+    if not math.isfinite(sigma):
+        raise UsageError(f"The weight {name} has values that are infinite or NaN; initialise it first.")
     eps = capped_min_abs(min_abs, sigma)
     factors = draw_factors(tuple(weight.shape), sigma, depth, min_abs=eps, generator=generator)
     if rescale:

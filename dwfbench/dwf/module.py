@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from dwfbench.base.errors import UsageError
@@ -19,8 +18,10 @@ from dwfbench.dwf import factors as factorization
 from dwfbench.dwf.factors import DEFAULT_MIN_ABS, FLOAT32_EPSILON, capped_min_abs
 from dwfbench.dwf.gates import GROUPS
 from dwfbench.dwf.parametrization import Gated, Product
-from dwfbench.dwf.places import Depth, Layers, Place, choose, owners
+from dwfbench.dwf.places import Depth, Layers, choose, gate_shape_at, owners
 from dwfbench.dwf.watch import watch
+from dwfbench.models import prunable
+from dwfbench.models.prunable import Place
 
 
 class Parts(nn.Module):
@@ -54,22 +55,23 @@ def factorize(
 ) -> nn.Module:
     """Replace weights by products of ``depth`` factors, in place; returns the model.
 
-    ``layers`` says which: the weights of all Linear and Conv layers, transposed ones too, and the projections of
-    MultiheadAttention if None. Else shell patterns of module names and types, one or several, each of which stands
-    for the layers in it too (``"encoder"``, ``nn.MultiheadAttention``), or a function of (name, module) that is asked
-    of every Linear, Conv, MultiheadAttention and Embedding. A weight that several layers share (tied) is factorized
-    once if one of them is chosen: all of them see the product, and ``collapse`` leaves them one parameter again.
+    ``layers`` says which: all that are ``prunable`` if None, the weights of Linear and Conv layers, transposed ones
+    too, the projections of MultiheadAttention and the matrices of RNN, LSTM and GRU. Else shell patterns of module
+    names and types, one or several, each of which stands for the layers in it too (``"encoder"``,
+    ``nn.MultiheadAttention``), or a function of (name, module) that is asked of every such layer and every Embedding.
+    A weight that several layers share (tied) is factorized once if one of them is chosen: all of them see the product,
+    and ``collapse`` leaves them one parameter again. Frozen weights (``requires_grad`` False) are left alone.
 
     ``depth`` is the number of factors D >= 2, or a dict of patterns, ``{"conv1": 2, "*": 3}``: the first that fits
     counts, "*" last; 1 or None leaves a layer alone, and so does it if none fits. Where ``layers`` is None, a dict
     chooses an Embedding by a pattern other than "*".
 
     New factors are drawn by Algorithm 1 with sigma the standard deviation of the weights that the module holds,
-    i.e. what its ordinary initialiser gave, and eps = min(min_abs, sigma / 4). ``keep_weights`` factorises the
-    present values instead, with balanced factors, under which a weight keeps its sign and an exact zero stays zero;
-    ``rescale`` multiplies fresh factors so that the product's standard deviation is sigma rather than 0.3-0.85 of
-    it (``product_std``). Biases and normalisation parameters stay as they are, and the row of an Embedding's
-    ``padding_idx`` is zero.
+    i.e. what its ordinary initialiser gave (``factors.deviation``), and eps = min(min_abs, sigma / 4). ``keep_weights``
+    factorises the present values instead, with balanced factors, under which a weight keeps its sign and an exact zero
+    stays zero; ``rescale`` multiplies fresh factors so that the product's standard deviation is sigma rather than
+    0.3-0.85 of it (``product_std``). Biases and normalisation parameters stay as they are, and the row of an
+    Embedding's ``padding_idx`` is zero.
 
     ``group`` = "channel" or "row" makes the weights of one output, or those that read one input, vanish together: a
     primary tensor of the weight's shape and D - 1 gates, one scalar a group (D-Gating). The present values are the
@@ -82,8 +84,8 @@ def factorize(
     Raises UsageError for a depth below 2 (below 1 in a dict), a pattern or type that fits no layer, an unknown group,
     a negative min_abs or one raised to 2 sigma or more, a weight that is factorised already, computed by something
     else, without values (lazy or on the meta device), not of real floating-point numbers, tied with another depth or
-    other groups, or that cannot be drawn (constant, hence without a standard deviation), for an Embedding with
-    max_norm or sparse=True, and if no layer is chosen. A refused model is left as it was.
+    other groups, or that has values which are infinite or NaN, for an Embedding with max_norm or sparse=True, and if no
+    layer is chosen. A refused model is left as it was.
     """
     if group not in GROUPS:
         raise UsageError(f"group must be one of {', '.join(GROUPS)}, not {group!r}.")
@@ -94,7 +96,7 @@ def factorize(
     ready = []  # all weights are checked and drawn first: a refused model stays as it was
     for places, number in tied(model, choose(model, depth, layers)):
         weight = getattr(places[0].module, places[0].attribute)
-        sigma = float(weight.detach().double().std(correction=0))
+        sigma = factorization.deviation(weight)
         space: Product | Gated = Product(number, min_abs, rescale)
         if group != "none":
             space = Gated(number, group, shape_of_gates(places, weight, group))
@@ -132,17 +134,10 @@ def check(place: Place, depth: int | None) -> None:
     """UsageError, with the reason, if the weight cannot be factorised but is to be."""
     if depth is None:
         return
-    parameter = place.module._parameters.get(place.attribute)
-    if parameter is None:
-        if parametrize.is_parametrized(place.module, place.attribute) and isinstance(chain_at(place)[0], Parts):
-            raise UsageError(f"The weight {place.name} is factorized already; collapse it first.")
-        raise UsageError(
-            f"The weight {place.name} is computed already (weight_norm, a pruning mask); remove that first."
-        )
-    if isinstance(parameter, UninitializedParameter) or parameter.is_meta:
-        raise UsageError(
-            f"The weight {place.name} has no values yet (a lazy layer, the meta device); initialise it first."
-        )
+    if parametrize.is_parametrized(place.module, place.attribute) and isinstance(chain_at(place)[0], Parts):
+        raise UsageError(f"The weight {place.name} is factorized already; collapse it first.")
+    prunable.present(place)
+    parameter = getattr(place.module, place.attribute)
     if not parameter.is_floating_point():
         kind = str(parameter.dtype).removeprefix("torch.")
         raise UsageError(f"The weight {place.name} is of type {kind}; only real floating-point weights are factorized.")
@@ -154,7 +149,7 @@ def check(place: Place, depth: int | None) -> None:
 
 def shape_of_gates(places: list[Place], weight: Tensor, group: str) -> tuple[int, ...]:
     """The shape of the gates, about which all layers that share the weight must agree."""
-    shapes = {place.gate_shape(group, weight) for place in places}
+    shapes = {gate_shape_at(place, group, weight) for place in places}
     if len(shapes) > 1:
         both = " and ".join(place.name for place in places)
         raise UsageError(f"{both} are one tied weight, but its {group}s are rows in one layer and columns in another.")
@@ -164,7 +159,7 @@ def shape_of_gates(places: list[Place], weight: Tensor, group: str) -> tuple[int
 def clear_padding(places: list[Place], factors: Sequence[Tensor]) -> None:
     """Zero the drawn factors, (tokens, features) each, of the token that stands for padding."""
     for place in places:
-        if isinstance(place.module, nn.Embedding) and place.module.padding_idx is not None:
+        if isinstance(place.module, prunable.EMBEDDINGS) and place.module.padding_idx is not None:
             for factor in factors:
                 factor[place.module.padding_idx] = 0
 
@@ -175,6 +170,17 @@ def register(places: list[Place], parts: Parts) -> None:
         parametrize.register_parametrization(place.module, place.attribute, parts)
         chains: Any = place.module.parametrizations
         chains[place.attribute] = chain_at(places[0])
+        if isinstance(place.module, nn.RNNBase) and drop_computed not in place.module._forward_hooks.values():
+            drop_computed(place.module)
+            place.module.register_forward_hook(drop_computed)
+
+
+def drop_computed(module: nn.RNNBase, *called: Any) -> None:
+    """Cut the list of weights that an RNN keeps from pass to pass off their graph, or no copy could be made of it.
+
+    A forward hook. The RNN makes its list anew when it sees other weights.
+    """
+    module._flat_weights = [weight if weight is None else weight.detach() for weight in module._flat_weights]
 
 
 def param_groups(model: nn.Module, strength: float) -> list[dict]:
@@ -205,8 +211,7 @@ def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
     """Make a factorized model plain again, in place: weights are the products, |w| < threshold becomes 0.
 
     The end of Algorithm 2. Returns the model; layers that are not factorized are left alone, and copies of the model
-    stay factorized. A layer remembers in ``factorized_weights`` which weights these were: ``sparsity_report`` counts
-    them whatever the layer's kind.
+    stay factorized. An Embedding whose weight was factorized counts as prunable from then on.
     """
     for places, _ in list(factorized(model)):
         factors = factors_at(places[0])
@@ -223,9 +228,7 @@ def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
             weight[weight.abs() < threshold] = 0
         for place in places:
             setattr(place.module, place.attribute, weight)  # one parameter again if it was tied
-            known = getattr(place.module, "factorized_weights", ())
-            module: Any = place.module
-            module.factorized_weights = tuple(dict.fromkeys((*known, place.attribute)))
+            prunable.choose(place)
     return model
 
 

@@ -1,55 +1,30 @@
 """Which weights of a module are factorized, and how deep: names, patterns, types and ties."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from operator import index
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.gates import gate_shape
+from dwfbench.models.prunable import EMBEDDINGS, KINDS, KINDS_TEXT, Place, is_ready, places
 from dwfbench.runs.spec import nearest
 
 Depth = int | Mapping[str, int | None]
 Choice = str | type | Callable[[str, nn.Module], bool] | Iterable[str | type]
 Layers = Choice | None
 
-KINDS = (nn.Linear, _ConvNd, nn.MultiheadAttention, nn.Embedding)
-ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-"""The weights that an attention layer holds itself; its ``out_proj`` is a Linear layer."""
 
-
-@dataclass(frozen=True)
-class Place:
-    """An attribute of a module that holds a weight. ``layer`` is the module's name, "" for the model itself."""
-
-    layer: str
-    module: nn.Module
-    attribute: str
-
-    @property
-    def name(self) -> str:
-        """The weight's name in ``named_parameters`` of the plain model."""
-        return f"{self.layer}.{self.attribute}" if self.layer else self.attribute
-
-    def gate_shape(self, group: str, weight: Tensor) -> tuple[int, ...]:
-        """The shape of the gates of a "channel" (one output's weights) or "row" (those that read one input)."""
-        if not isinstance(self.module, KINDS):
-            raise UsageError(f"Which side of the weight {self.name} is its output is not known; use group='none'.")
-        swapped = isinstance(self.module, (_ConvTransposeNd, nn.Embedding))  # (input, output, ...)
-        side = int((group == "row") != swapped)
-        return gate_shape(weight.shape, side, getattr(self.module, "groups", 1))
-
-
-def places(model: nn.Module) -> Iterator[Place]:
-    """Every weight of every layer of a known kind, in model order; a module used twice comes once."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention):
-            attributes = [attribute for attribute in ATTENTION if getattr(module, attribute) is not None]
-        else:
-            attributes = ["weight"] if isinstance(module, KINDS) else []
-        yield from (Place(name, module, attribute) for attribute in attributes)
+def gate_shape_at(place: Place, group: str, weight: Tensor) -> tuple[int, ...]:
+    """The shape of the gates of a "channel" (one output's weights) or "row" (those that read one input)."""
+    if not isinstance(place.module, KINDS):
+        raise UsageError(f"Which side of the weight {place.name} is its output is not known; use group='none'.")
+    swapped = isinstance(place.module, (_ConvTransposeNd, *EMBEDDINGS))  # (input, output, ...)
+    side = int((group == "row") != swapped)
+    blocks = place.module.groups if isinstance(place.module, _ConvNd) else 1
+    return gate_shape(weight.shape, side, blocks)
 
 
 def choose(model: nn.Module, depth: Depth, layers: Layers = None) -> list[tuple[Place, int | None]]:
@@ -67,14 +42,16 @@ def choose(model: nn.Module, depth: Depth, layers: Layers = None) -> list[tuple[
         if pattern != "*" and not any(fits(pattern, place.layer) for place in found):
             raise UsageError(f"depth: no layer is named {pattern!r}{nearest(pattern, names(found))}")
     patterns = [*(pattern for pattern in depths if pattern != "*"), *(["*"] if "*" in depths else [])]
-    chosen = []
+    chosen, ready = [], is_ready(model)
     for place in found:
         found_by = next((pattern for pattern in patterns if fits(pattern, place.layer)), None)
         implied = layers is None and found_by == "*"
-        if found_by is not None and not (implied and isinstance(place.module, nn.Embedding)):
-            chosen.append((place, None if depths[found_by] == 1 else depths[found_by]))
+        if found_by is None or not place.counts(ready) or (implied and isinstance(place.module, EMBEDDINGS)):
+            continue
+        number = depths[found_by]
+        chosen.append((place, None if number is None or number == 1 else index(number)))
     if all(depth is None for _, depth in chosen):
-        raise UsageError("No layer is chosen: the model has no Linear or Conv layer, or none that is to be factorized.")
+        raise UsageError(f"No layer is chosen: no {KINDS_TEXT} layer is trained, or none is to be factorized.")
     return chosen
 
 
@@ -92,7 +69,11 @@ def check_depth(depth: Depth) -> None:
 
 
 def is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is a whole number, NumPy's and PyTorch's included."""
+    try:
+        return not isinstance(value, bool) and index(value) == value
+    except TypeError:
+        return False
 
 
 def wanted(model: nn.Module, found: list[Place], layers: Choice) -> list[Place]:
@@ -112,6 +93,8 @@ def wanted(model: nn.Module, found: list[Place], layers: Choice) -> list[Place]:
         if not fitting:
             text = item if isinstance(item, str) else item.__name__
             what = "is named" if isinstance(item, str) else "is a"
+            if not isinstance(item, str) and any(isinstance(module, item) for module in modules.values()):
+                raise UsageError(f"layers: a {text!r} has no weights that are factorized; {KINDS_TEXT} layers do.")
             raise UsageError(f"layers: no layer {what} {text!r}{nearest(text, names(found))}")
         kept.update(fitting)
     return [place for place in found if place in kept]

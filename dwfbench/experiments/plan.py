@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dwfbench import models
+from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import nearest
 from dwfbench.data import dataset as data
@@ -25,10 +26,10 @@ from dwfbench.experiments.knobs import as_list
 from dwfbench.methods import registry
 from dwfbench.methods.contract import Method
 from dwfbench.methods.stage import rate_sum
+from dwfbench.models.prunable import NOTHING, left_out, prunable
 from dwfbench.runs import spec
 from dwfbench.runs.record import Tuned
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import prunable
 from dwfbench.training import loop, optimizers
 
 HIGH_FOR_ADAM = 0.03
@@ -308,9 +309,16 @@ def bare_spec(chosen: Method, settings: Mapping[str, Any]) -> RunSpec:
 
 
 def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dict[str, torch.Tensor]:
-    """The effective weights with which the method would start (of one seed; only their size is of interest)."""
-    network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed)
+    """The effective weights with which the method would start (of one seed; only their size is of interest).
+
+    What else the network holds is told, and UsageError raised where there is nothing to prune.
+    """
+    network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed, base.prune_embeddings)
     weights = {name: value.detach() for name, value in prunable(network).items()}
+    if not weights:
+        raise UsageError(f"The model {base.model} cannot be trained: {NOTHING}.")
+    if rest := left_out(network):
+        plugins.tell(f"{base.model}: {rest}")
     space = chosen.stages(base.epochs)[0].parametrization
     return weights_of(space, draw(space, weights, torch.Generator().manual_seed(base.seed)))
 

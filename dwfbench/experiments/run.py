@@ -14,11 +14,11 @@ from dwfbench.execution.collect import machine, results
 from dwfbench.execution.worker import Engine, Progress, Task
 from dwfbench.experiments.plan import Curve
 from dwfbench.methods.stage import shared_epochs
+from dwfbench.models.prunable import prunable
 from dwfbench.runs.locks import Claims
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
-from dwfbench.sparsity.count import prunable
 from dwfbench.training import loop
 from dwfbench.training.checkpoint import Folder, stop
 from dwfbench.training.lanes import chunks, knobless
@@ -159,16 +159,23 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: b
     """
     one, runs = curve.specs[0], len(curve.specs)
     network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed)
-    if any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in network.modules()):
+    if any(map(has_dropout, network.modules())):
         return 1
     if engine.device.type == "cpu":
-        convolutions = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in network.modules())
-        return 1 if compile or convolutions else min(8, runs)
+        slow = any(isinstance(layer, nn.modules.conv._ConvNd | nn.RNNBase) for layer in network.modules())
+        return 1 if compile or slow else min(8, runs)
     weights = {name: value.detach() for name, value in prunable(network).items()}
     space = curve.method.stages(one.epochs)[0].parametrization
     copies = 4 * space.parts * sum(value.numel() * value.element_size() for value in weights.values())
     activations = 64 * one.batch_size * math.prod(dataset.input_shape) * 4
     return max(1, min(runs, 64, int(machine(engine).memory / 2 / (copies + activations))))
+
+
+def has_dropout(layer: nn.Module) -> bool:
+    """Whether a layer draws random numbers in every pass; attention and RNN layers may, too."""
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase):
+        return layer.dropout > 0
+    return isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
 
 
 def worth_compiling(curve: Curve, dataset: data.Dataset) -> bool:

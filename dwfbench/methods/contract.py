@@ -4,9 +4,9 @@ A method is a frozen dataclass whose fields are its options (flags of ``dwfbench
 *stages*. Every hook has a default, so an empty subclass is dense training, a pruner writes its ``scores`` alone and a
 penalty its ``penalty``; docs/adding-a-method.md shows the way. How methods are found: ``registry.py``.
 
-Tensors named ``weights`` are dicts of the prunable weights (Linear and Conv), keyed by parameter name, and all tensors
-are those of one network. The hooks of a step (``penalty``, ``project``, and a stage's parametrization) see what is
-trained; they run under vmap and torch.compile and are therefore built from differentiable or elementwise torch
+Tensors named ``weights`` are dicts of the prunable weights (see ``models.prunable``), keyed by parameter name, and all
+tensors are those of one network. The hooks of a step (``penalty``, ``project``, and a stage's parametrization) see what
+is trained; they run under vmap and torch.compile and are therefore built from differentiable or elementwise torch
 operations only.
 """
 

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import Tensor
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
-from dwfbench.dwf import gates, places
+from dwfbench.dwf import gates
 from dwfbench.dwf.factors import DEFAULT_MIN_ABS, FLOAT32_EPSILON, budget_to_reach_zero, total
 from dwfbench.dwf.parametrization import Gated, Product
+from dwfbench.dwf.places import gate_shape_at
 from dwfbench.methods.contract import Method, Moment, Tensors, option
 from dwfbench.methods.stage import Stage
+from dwfbench.models import prunable
 from dwfbench.runs.spec import RunSpec
 
 
@@ -82,12 +83,11 @@ class Dwf(FactorMethod):
             return
         if self.rescale_init or self.min_abs != DEFAULT_MIN_ABS:
             raise UsageError(f"With group={self.group} nothing is drawn: leave out min-abs and rescale-init.")
-        network = models.build(spec.model, data.input_shape, data.classes, spec.seed)
-        for place in places.places(network):
-            if not isinstance(place.module, nn.Linear | _ConvNd):
-                continue
-            weight = place.module.weight
-            if place.gate_shape(self.group, weight) != space.sizes(weight):
+        network = models.build(spec.model, data.input_shape, data.classes, spec.seed, spec.prune_embeddings)
+        trained = prunable.prunable(network)
+        for place in prunable.places(network):
+            weight = trained.get(place.name)
+            if weight is not None and gate_shape_at(place, self.group, weight) != space.sizes(weight):
                 raise UsageError(
                     f"The layer {place.layer} is a transposed or grouped convolution, for which group={self.group} is "
                     "offered by dwfbench.factorize only."

@@ -20,6 +20,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, owned, told
 from dwfbench.base.text import nearest
 from dwfbench.models.lenet import LeNet5, LeNet300100
+from dwfbench.models.prunable import choose_embeddings
 from dwfbench.models.resnet import resnet18, resnet20
 from dwfbench.models.vgg import vgg
 
@@ -135,12 +136,13 @@ def check_named(recorded: str, named: str | None) -> None:
         )
 
 
-def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int, embeddings: bool = False) -> nn.Module:
     """A network for images of `input_shape` (C, H, W) with `classes` outputs, on the CPU.
 
-    The weights depend on `seed` alone; the caller's random state is left as it was. Raises UsageError for an
-    unknown name, an input that the network cannot take, or somebody's own network that cannot be imported, fails
-    or makes something else than a network from images (N, C, H, W) to logits (N, classes).
+    The weights depend on `seed` alone; the caller's random state is left as it was. With `embeddings` those of
+    Embedding layers are prunable, too. Raises UsageError for an unknown name, an input that the
+    network cannot take, or somebody's own network that cannot be imported, fails or makes something else than a network
+    from images (N, C, H, W) to logits (N, classes).
     """
     if name not in MODELS:
         check(name)
@@ -150,9 +152,11 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int)
         if name in MODELS:
             _refuse_too_large(name, input_shape, classes)
         torch.default_generator.manual_seed(seed)
-        if name in MODELS:
-            return MODELS[name].make(input_shape, classes)
-        return _build_own(name, input_shape, classes)
+        made = MODELS[name].make if name in MODELS else partial(_build_own, name)
+        network = made(input_shape, classes)
+    if embeddings:
+        choose_embeddings(network)
+    return network
 
 
 def _refuse_too_large(name: str, input_shape: tuple[int, int, int], classes: int) -> None:

@@ -81,6 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     val_fraction: Fraction = RunSpec.val_fraction
     split_seed: Whole = RunSpec.split_seed
     image_size: Counting | None = RunSpec.image_size
+    prune_embeddings: bool = RunSpec.prune_embeddings
     others: dict[Text, Scalar] = {}
     """Settings that this version does not know. In a file they stand beside the others."""
 
@@ -153,7 +154,9 @@ class Written(Struct, frozen=True, kw_only=True):
     """The record of a run as ``run.json`` has it, fields in the order in which they are written.
 
     Accuracies are fractions, compression ratios numel / nnz, times seconds. A run that ended well has at least a
-    compression, its layers, thresholds and provenance; what a run of an earlier version lacks is None.
+    compression, its layers, thresholds and provenance; what a run of an earlier version lacks is None. ``notes`` say,
+    in a sentence each, what of the network is not prunable, which layers were pruned by chance, and what is unknown,
+    and why.
     """
 
     schema: int = SCHEMA
@@ -178,6 +181,7 @@ class Written(Struct, frozen=True, kw_only=True):
     test_top5_accuracy: Fraction | None = None
     dense_equivalent_accuracy: Fraction | None = None
     thresholds: list[Cut] = []
+    notes: list[Text] = []
     extra_passes: Whole | None = None
     seconds: Positive
     overhead_seconds: Positive | None = None

@@ -63,7 +63,7 @@ class RunSpec:
     lr: float = setting(0.1, "peak learning rate; Adam needs less than SGD, such as 1e-3", low=0, open=True)
     momentum: float = setting(0.9, "momentum of SGD, first beta of Adam", low=0, high=0.999)
     nesterov: bool = setting(False, "Nesterov momentum")
-    weight_decay: float = setting(5e-4, "L2 decay of Linear and Conv weights in methods without a penalty", low=0)
+    weight_decay: float = setting(5e-4, "L2 decay of the prunable weights in methods without a penalty", low=0)
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up", low=0, high=100_000)
     lr_drops: str | None = setting(None, "epochs after which lr falls, e.g. 60,120, instead of a cosine")
     lr_drop_factor: float = setting(10.0, "by what lr falls at lr_drops", low=1)
@@ -75,6 +75,7 @@ class RunSpec:
     val_fraction: float = setting(0.1, "part of the training data kept for validation", low=0, high=0.5)
     split_seed: int = setting(0, "seed of the train/validation split", low=0, high=2**31 - 1)
     image_size: int | None = setting(None, "resize all images to squares of this side", low=1, high=2048)
+    prune_embeddings: bool = setting(False, "let the weights of Embedding layers be prunable, too")
 
     def __post_init__(self):
         for item in fields(self):

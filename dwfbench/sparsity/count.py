@@ -1,11 +1,9 @@
 """What is counted of a sparse network: weights, compression, multiplications and the paths still alive.
 
-"Prunable" weights are those of Linear and (transposed) Conv layers, the classifier included; biases and
-normalisation parameters are never pruned. Nothing here changes the network, its gradients, its modes or a
+Which weights are "prunable", ``models.prunable`` says. Nothing here changes the network, its gradients, its modes or a
 random generator.
 """
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.dwf.factors import FLOAT32_EPSILON, total
-from dwfbench.dwf.module import collapse
+from dwfbench.dwf.plain import is_computed, plain
+from dwfbench.models.prunable import NOTHING, left_out, prunable
 
 CONVOLUTIONS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))
 WEIGHTED = CONVOLUTIONS | {"linear"}  # names of the torch functions through which prunable weights act
@@ -30,19 +27,6 @@ SIZE_EDGES = tuple(step / 4 for step in range(-28, 1))
 SIZES = ("zero", *(f"{edge:g}" for edge in SIZE_EDGES))
 """Bins of |w|: "zero" below float32's epsilon, 1.19e-7, then each named by the log10 of its lower edge: "-7" (which
 begins at the epsilon), "-6.75", ..., "0", which has no upper end."""
-
-
-def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """Parameter name -> weight of every Linear and Conv1d/2d/3d (also transposed) layer, in model order.
-
-    Of other layers too (Embedding, MultiheadAttention) where `factorize` and `collapse` made the weight. The
-    values are the model's own parameters, not copies. A weight shared by several layers appears once, under the
-    first name `model.named_parameters()` gives it. Weights that a layer computes (torch parametrizations) are not
-    parameters of it and are left out.
-    """
-    weights = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear | _ConvNd)}
-    weights |= {id(getattr(m, name)) for m in model.modules() for name in getattr(m, "factorized_weights", ())}
-    return {name: p for name, p in model.named_parameters() if id(p) in weights}
 
 
 def count_sizes(weights: Iterable[Tensor]) -> Tensor:
@@ -60,7 +44,7 @@ def count_sizes(weights: Iterable[Tensor]) -> Tensor:
 def compression_ratio(numel: int, nnz: int) -> float:
     """numel / nnz; infinite if nothing is left. Raises UsageError if there was nothing to begin with."""
     if numel < 1:
-        raise UsageError("the network has no prunable weights; it needs a Linear or Conv layer")
+        raise UsageError(NOTHING)
     return numel / nnz if nnz else math.inf
 
 
@@ -81,10 +65,12 @@ def sparsity_report(
     the prunable weights; `compression_all` over all parameters, where the others (biases, normalisation)
     count as stored in full even where they happen to be zero. With `input_shape`, the shape of one sample
     without the batch axis, the report also has `connected`, `effective_compression`, `macs_dense` and
-    `macs_sparse`; not for networks that take tokens. A factorized model is reported as if it were collapsed now.
+    `macs_sparse`; not for networks that take tokens. What cannot be told of a network is None, and `notes` say why, in
+    a sentence each, and what it holds beside the prunable weights (`left_out`). Factors are reported as if they were
+    collapsed now, and other weights that a layer computes (weight_norm, masks) by what they are in eval mode.
     """
-    if any(is_parametrized(module) for module in model.modules()):
-        model = collapse(copy.deepcopy(model))
+    if is_computed(model):
+        model = plain(model)
     weights = prunable(model) if weights is None else weights
     layers = count(weights)
     numel, nnz = (sum(layer[key] for layer in layers) for key in ("numel", "nnz"))
@@ -95,12 +81,25 @@ def sparsity_report(
         "nnz": nnz,
         "numel": numel,
         "layers": layers,
+        "notes": [note for note in [left_out(model)] if note],
     }
-    if input_shape is not None:
+    return report if input_shape is None else report | diagnosed(model, input_shape, weights, report)
+
+
+def diagnosed(model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor], report: dict) -> dict:
+    """The parts of the report that need a pass of the network: where its code does not let them be known, None."""
+    found: dict = dict.fromkeys(("connected", "effective_compression", "macs_dense", "macs_sparse"))
+    notes = list(report["notes"])
+    try:
         connected, effective = path_report(model, input_shape, weights)
-        report |= {"connected": connected, "effective_compression": compression_ratio(numel, effective)}
-        report["macs_dense"], report["macs_sparse"] = macs(model, input_shape, weights)
-    return report
+        found |= {"connected": connected, "effective_compression": compression_ratio(report["numel"], effective)}
+    except Exception as error:  # of anybody's network; what was trained is not lost to it
+        notes.append(f"paths unknown: {reason(error)}")
+    try:
+        found["macs_dense"], found["macs_sparse"] = macs(model, input_shape, weights)
+    except Exception as error:
+        notes.append(f"multiplications unknown: {reason(error)}")
+    return found | {"notes": notes}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dwfbench.base.errors import UsageError
+from dwfbench.models.prunable import NOTHING
 
 DISTRIBUTIONS = ("global", "uniform", "erk")
 """How layers share the kept weights: not fixed beforehand; the same density everywhere; Erdos-Renyi-Kernel."""
@@ -21,7 +22,7 @@ def kept(numel: int, compression: float) -> int:
     if not (math.isfinite(compression) and compression >= 1):
         raise UsageError(f"compression is {compression}, but must be a finite number of at least 1")
     if numel < 1:
-        raise UsageError("the network has no prunable weights; it needs a Linear or Conv layer")
+        raise UsageError(NOTHING)
     return max(1, math.floor(numel / compression + 0.5))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import dwfbench
 from dwfbench import models
+from dwfbench.base.errors import one_line
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.dwf.factors import FLOAT32_EPSILON
 from dwfbench.methods.contract import Method
@@ -50,7 +51,8 @@ def assess(
     """
     if trained.status != "ok":
         return {"status": trained.status, "error": trained.error}, None
-    network = models.build(trained.spec.model, data.input_shape, data.classes, trained.spec.seed)
+    spec = trained.spec
+    network = models.build(spec.model, data.input_shape, data.classes, spec.seed, spec.prune_embeddings)
     network.to(data.train.images.device)
     final = {**trained.state, **trained.sparse}
 
@@ -71,7 +73,8 @@ def assess(
 
     validation = on(data.val, final)[0] if test else accuracy
     layers = [Layer(**layer) for layer in report["layers"]]
-    results = {"status": "ok", "val_accuracy": validation, **report, "layers": layers}
+    notes = [one_line(note) for note in (*report["notes"], *trained.notes)]
+    results = {"status": "ok", "val_accuracy": validation, **report, "layers": layers, "notes": notes}
     if not test:
         return {**results, **dict.fromkeys(TESTED), "thresholds": []}, final
 

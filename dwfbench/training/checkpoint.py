@@ -51,6 +51,7 @@ class LaneFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seconds: Positive
     overhead_seconds: Positive
     lanes: Counting
+    notes: tuple[str, ...] = ()
 
 
 class GroupFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,6 +35,7 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
     if samples == 0:
         return Evaluation([None] * lanes, [None] * lanes, [None] * lanes)
     network.eval()
+    one_by_one = lanes == 1 or any(isinstance(module, nn.RNNBase) for module in network.modules())  # vmap cannot
 
     def forward(one: dict[str, Tensor], images: Tensor) -> Tensor:
         return functional_call(network, one, (images,)).float()
@@ -44,8 +45,8 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
     chunk = max(1, EVALUATION_SAMPLES // lanes)
     for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
         images = data.normalize(images)
-        if lanes == 1:
-            logits = forward(lane_tensors(state, 0), images)[None]
+        if one_by_one:
+            logits = torch.stack([forward(lane_tensors(state, lane), images.clone()) for lane in range(lanes)])
         else:
             logits = vmap(forward, in_dims=(0, None))(state, images)
         best = logits.argmax(-1, keepdim=True) if places == 1 else logits.topk(places, -1).indices

@@ -40,8 +40,8 @@ class Trained:
     ``sparse`` holds the same weights after the method's final sparsification. Both are empty for a lane that
     diverged. ``overhead_seconds`` is the time spent on scores and masks. ``seconds``, which includes it, is what the
     run took: its share of a group's time, and in full what it has in common with other runs (``Stage.knob_free``).
-    ``lanes`` is the size of its group, ``outdated`` names checkpoints that nobody needs once this run is
-    stored.
+    ``lanes`` is the size of its group, ``outdated`` names checkpoints that nobody needs once this run is stored, and
+    ``notes`` are sentences for its record.
     """
 
     spec: RunSpec
@@ -54,6 +54,7 @@ class Trained:
     overhead_seconds: float = 0.0
     lanes: int = 1
     outdated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def facts(self) -> LaneFacts:
         """What a checkpoint says of the lane."""

@@ -21,8 +21,8 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import Method, Tensors
 from dwfbench.methods.stage import rate_multiples, shared_epochs
+from dwfbench.models.prunable import NOTHING, prunable
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import prunable
 from dwfbench.training import compile as compiler
 from dwfbench.training.checkpoint import Checkpoints, Facts, Identity, stop
 from dwfbench.training.group import Group, Network, Trained
@@ -85,7 +85,7 @@ class Trainer:
         self.networks = Networks(spec, method, data)
         self.network = self.networks.build(spec.seed)
         if not prunable(self.network):
-            raise UsageError(f"The model {spec.model} has no Linear or Conv weight, so there is nothing to prune.")
+            raise UsageError(f"The model {spec.model} cannot be trained: {NOTHING}.")
         if spec.precision == "bfloat16":
             normalise_in_float32(self.network)
         if compile:

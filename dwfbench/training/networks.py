@@ -13,8 +13,8 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.dwf import parametrization as spaces
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import Method, Tensors
+from dwfbench.models.prunable import prunable
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import prunable
 from dwfbench.training.group import Network
 from dwfbench.training.lanes import generator, stack
 
@@ -28,7 +28,8 @@ class Networks:
 
     def build(self, seed: int) -> nn.Module:
         """The initial network of a seed."""
-        return models.build(self.spec.model, self.data.input_shape, self.data.classes, seed).to(self.device)
+        shape, classes = self.data.input_shape, self.data.classes
+        return models.build(self.spec.model, shape, classes, seed, self.spec.prune_embeddings).to(self.device)
 
     def initial(self, seeds: Iterable[int], parametrization: Parametrization) -> Network:
         """The initial networks of the lanes' seeds, stacked."""
@@ -37,8 +38,10 @@ class Networks:
             network = self.build(seed)
             dense = {name: weight.detach() for name, weight in prunable(network).items()}
             weights.append(spaces.draw(parametrization, dense, self.randomness(seed)))
-            others.append({name: value.detach() for name, value in network.named_parameters() if name not in dense})
-            buffers.append(dict(network.named_buffers()))
+            rest = {name: value for name, value in network.named_parameters() if name not in dense}
+            frozen = {name: value.detach() for name, value in rest.items() if not value.requires_grad}
+            others.append({name: value.detach() for name, value in rest.items() if name not in frozen})
+            buffers.append({**dict(network.named_buffers()), **frozen})
         return Network(stack(weights), stack(others), stack(buffers))
 
     def module(self, seed: int, weights: Tensors, others: Tensors, buffers: Tensors) -> nn.Module:

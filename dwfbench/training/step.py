@@ -17,18 +17,19 @@ from dwfbench.dwf.factors import total
 from dwfbench.dwf.parametrization import Parametrization, part_names, weights_of
 from dwfbench.methods.contract import Method, Tensors
 from dwfbench.methods.stage import Stage
+from dwfbench.models.prunable import prunable
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import prunable
 from dwfbench.training.optimizers import rule_of
 
 
 class State(NamedTuple):
     """All tensors that a step reads and writes; in a group of lanes each has a leading axis L.
 
-    ``weights`` are what is trained in the place of the prunable weights, ``others`` the network's other parameters;
-    ``velocity`` is momentum's, or Adam's mean gradient, ``squares`` Adam's mean square, by the names of both (each
-    empty for a rule without it); ``masks`` are 0 or 1, by the names of prunable weights, for all or none of them;
-    ``strength`` is the penalty's, a number; ``time`` counts the steps since the moments were zero, for Adam.
+    ``weights`` are what is trained in the place of the prunable weights, ``others`` the network's other parameters,
+    the frozen ones excepted, which lie with the ``buffers``; ``velocity`` is momentum's, or Adam's mean gradient,
+    ``squares`` Adam's mean square, by the names of both (each empty for a rule without it); ``masks`` are 0 or 1, by
+    the names of prunable weights, for all or none of them; ``strength`` is the penalty's, a number; ``time`` counts the
+    steps since the moments were zero, for Adam.
     """
 
     weights: Tensors

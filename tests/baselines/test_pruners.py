@@ -17,7 +17,7 @@ from dwfbench.data import dataset
 from dwfbench.methods.contract import Moment
 from dwfbench.methods.registry import create
 from dwfbench.methods.stage import Stage, rate_multiples
-from dwfbench.sparsity.count import prunable
+from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.masks import kept
 from dwfbench.training import loop
 from tests.training.test_loop import run, spec, tiny_data

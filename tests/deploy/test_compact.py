@@ -11,7 +11,8 @@ import dwfbench
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy.compact import Selected, compact, layer_sizes
-from dwfbench.sparsity.count import macs, prunable
+from dwfbench.models.prunable import prunable
+from dwfbench.sparsity.count import macs
 
 
 def linear(weight, bias):

@@ -373,8 +373,7 @@ def test_collapse_zeroes_at_float32_epsilon_by_default():
 @pytest.mark.parametrize("gradients", [False, True])
 def test_collapsed_weights_are_parameters_again(frozen, gradients):
     layer = nn.Linear(3, 2)
-    layer.weight.requires_grad_(not frozen)
-    dwfbench.factorize(layer, 3)
+    dwfbench.factorize(layer, 3).requires_grad_(not frozen)
     with torch.set_grad_enabled(gradients):
         dwfbench.collapse(layer)
     assert {name for name, _ in layer.named_parameters()} == {"weight", "bias"}
@@ -418,17 +417,17 @@ def masked():
     return layer
 
 
-def constant():
+def not_a_number():
     layer = nn.Linear(4, 4)
-    nn.init.constant_(layer.weight, 0.1)
+    nn.init.constant_(layer.weight, math.nan)
     return nn.Sequential(nn.Linear(4, 4), layer)
 
 
 REFUSED = {
     "depth": (lambda: nn.Linear(3, 2), {"depth": 1}, "at least 2"),
     "twice": (lambda: dwfbench.factorize(nn.Linear(3, 2), 2), {}, "collapse it first"),
-    "no layers": (lambda: nn.BatchNorm1d(3), {}, "no Linear or Conv"),
-    "constant": (constant, {}, "constant"),
+    "no layers": (lambda: nn.BatchNorm1d(3), {}, "No layer is chosen"),
+    "not a number": (not_a_number, {}, "1.weight has values that are infinite or NaN"),
     "negative eps": (lambda: nn.Linear(3, 2), {"min_abs": -1e-3}, "min_abs"),
     "pruned": (masked, {}, "computed already"),
     "weight_norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), {}, "computed already"),

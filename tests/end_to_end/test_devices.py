@@ -25,8 +25,8 @@ from dwfbench.execution import worker
 from dwfbench.methods import registry
 from dwfbench.methods.contract import Method
 from dwfbench.methods.stage import Stage
+from dwfbench.models.prunable import prunable
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import prunable
 from dwfbench.training.loop import Trainer
 from tests.end_to_end.pretended import pretended
 from tests.records import plain

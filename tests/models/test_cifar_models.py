@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from baselines import magnitude, random, synflow
 from dwfbench import models
 from dwfbench.base.errors import UsageError
-from dwfbench.sparsity.count import macs, path_report, prunable, sparsity_report
+from dwfbench.models.prunable import prunable
+from dwfbench.sparsity.count import macs, path_report, sparsity_report
 
 NAMES = ("vgg-16", "vgg-16-512", "vgg-19", "vgg-19-512", "resnet-18", "resnet-20")
 IMAGE = (3, 32, 32)

@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 
 from baselines import grasp, magnitude, random, snip, synflow
 from dwfbench.base.errors import UsageError
-from dwfbench.sparsity.count import prunable
+from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.masks import kept, layer_counts, top_k_masks
 
 

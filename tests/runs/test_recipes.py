@@ -41,7 +41,7 @@ def blank(content):
 
 
 @functools.cache
-def thin(model, input_shape, classes, seed):
+def thin(model, input_shape, classes, seed, embeddings=False):
     """Every 16th output of every layer: plans look at the size of the weights only."""
     network = full_build(model, input_shape, classes, seed)
     for layer in network.modules():

@@ -14,6 +14,7 @@ from torch import nn
 
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.module import factorize
+from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.count import (
     SIZES,
     compression_ratio,
@@ -23,7 +24,6 @@ from dwfbench.sparsity.count import (
     live,
     macs,
     path_report,
-    prunable,
     sparsity_report,
 )
 
