@@ -164,7 +164,10 @@ def versions(names: Mapping[str, str]) -> dict[str, str]:
 
 
 class File(NamedTuple):
-    """The content of a file in which ``attribute`` is defined; ``kind`` is "method" or "model"."""
+    """The content of a file in which ``attribute`` is defined; ``kind`` is "method" or "model".
+
+    Or "weights", of a network: bytes of that name, which are never run.
+    """
 
     kind: str
     path: str
@@ -227,6 +230,8 @@ def take(file: File) -> Any:
     define it.
     """
     key = (file.kind, file.identity)
+    if file.kind == "weights":
+        _taken[key] = (file, file.content)
     if key not in _taken:
         module, word = _run(file), f"{file.path}:{file.attribute}"
         target = vars(module).get(file.attribute)

@@ -59,7 +59,7 @@ def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
 
 
 PLACES = {
-    **dict.fromkeys(("model", "dataset"), WHAT),
+    **dict.fromkeys(("model", "dataset", "init"), WHAT),
     **dict.fromkeys(("data_dir", "augment", *spec.DATA_KEYS), DATA),
     "results": OUTPUT,
 }

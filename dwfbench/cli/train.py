@@ -200,6 +200,9 @@ def verify(
         str | None,
         typer.Option(help="only of this network; needed where it is code of your own", rich_help_panel=STORED),
     ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="the file of trained weights that they started from", rich_help_panel=STORED)
+    ] = None,
     debug: Debug = False,
     **given: Any,
 ) -> int:
@@ -214,6 +217,10 @@ def verify(
         from dwfbench import models
 
         records = [record for record in records if record.spec.model == models.identity(model)]
+    if init is not None:
+        from dwfbench.models import weights
+
+        records = [record for record in records if record.spec.init == weights.identity(init)]
     engine = options.engine_of({**given, "results": Path()})
 
     from dwfbench.cli.progress import Reporter

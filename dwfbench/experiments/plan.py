@@ -20,12 +20,13 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.text import nearest
 from dwfbench.data import dataset as data
 from dwfbench.dwf.factors import decay_budget
-from dwfbench.dwf.parametrization import draw, weights_of
+from dwfbench.dwf.parametrization import draw, keep, weights_of
 from dwfbench.experiments import knobs, search
 from dwfbench.experiments.knobs import as_list
 from dwfbench.methods import registry
 from dwfbench.methods.contract import Method
 from dwfbench.methods.stage import rate_sum
+from dwfbench.models import weights as trained
 from dwfbench.models.prunable import NOTHING, left_out, prunable
 from dwfbench.runs import spec
 from dwfbench.runs.record import Tuned
@@ -297,7 +298,8 @@ def scaled(request: Request, reach: float, steps: int) -> tuple[float, str | Non
 def base_spec(request: Request, dataset: data.Dataset) -> RunSpec:
     """What the runs of a curve have in common, with the default seed."""
     base = bare_spec(request.method, request.settings)
-    return replace(base, dataset=dataset.name, model=models.identity(base.model))
+    init = None if base.init is None else trained.identity(base.init)
+    return replace(base, dataset=dataset.name, model=models.identity(base.model), init=init)
 
 
 def bare_spec(chosen: Method, settings: Mapping[str, Any]) -> RunSpec:
@@ -314,12 +316,16 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
     What else the network holds is told, and UsageError raised where there is nothing to prune.
     """
     network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed, base.prune_embeddings)
+    if base.init is not None and (absent := trained.put_into(network, base.init)):
+        plugins.tell(f"The weights {base.init} lack {', '.join(absent)}: these start as they are drawn.")
     weights = {name: value.detach() for name, value in prunable(network).items()}
     if not weights:
         raise UsageError(f"The model {base.model} cannot be trained: {NOTHING}.")
     if rest := left_out(network):
         plugins.tell(f"{base.model}: {rest}")
     space = chosen.stages(base.epochs)[0].parametrization
+    if base.init is not None:
+        return weights_of(space, keep(space, weights))
     return weights_of(space, draw(space, weights, torch.Generator().manual_seed(base.seed)))
 
 

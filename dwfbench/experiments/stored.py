@@ -88,7 +88,7 @@ def command(record: Record, results: Path) -> str:
     for item in fields(RunSpec):
         if item.name not in ("method", "options", "strength", "compression"):
             value = getattr(one, item.name)
-            words += flag(item.name, own_path(value, {"model": ".py:", "dataset": ""}.get(item.name)))
+            words += flag(item.name, own_path(value, {"model": ".py:", "dataset": "", "init": ""}.get(item.name)))
     return shlex.join([*words, "--results", str(results), "--force", "--save-model"])
 
 

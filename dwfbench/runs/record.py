@@ -62,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     options: dict[Text, Scalar]
     model: ModelName
     dataset: Text
+    init: Text | None = RunSpec.init
     seed: Whole
     strength: Positive | None = RunSpec.strength
     compression: Positive | None = RunSpec.compression

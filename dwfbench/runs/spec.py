@@ -54,6 +54,9 @@ class RunSpec:
         "digits",
         "data set: a name of `dwfbench list datasets`, or an image folder, also in a .zip, .tar, .tar.gz or .tar.xz",
     )
+    init: str | None = setting(
+        None, "trained weights to start from: .safetensors, or a state dict of torch.save; DWF takes balanced factors"
+    )
     seed: int = setting(0, "seed of initial weights, batches and masks", low=0, high=2**31 - 1)
     strength: float | None = setting(None, "strength lambda of the penalty (dwf, spred, l1)", low=0)
     compression: float | None = setting(None, "target compression ratio numel / nnz (the pruners)", low=1)

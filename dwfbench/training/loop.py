@@ -299,7 +299,7 @@ class Trainer:
         network = Network(*group.state[:3])
         if stage.start == "anew":
             seeds = [seed_for(spec.seed, f"stage {stage_number}") for spec in group.specs]
-            network, space = self.networks.initial(seeds, stage.parametrization), stage.parametrization
+            network, space = self.networks.initial(seeds, stage.parametrization, anew=True), stage.parametrization
         elif stage.start != "on":
             network = group.origins[stage.start]
             space = self.stages[self.epochs[max(stage.start - 1, 0)].stage].parametrization

@@ -13,6 +13,7 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.dwf import parametrization as spaces
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import Method, Tensors
+from dwfbench.models import weights as trained
 from dwfbench.models.prunable import prunable
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training.group import Network
@@ -26,18 +27,25 @@ class Networks:
         self.spec, self.method, self.data = spec, method, data
         self.device = data.train.images.device
 
-    def build(self, seed: int) -> nn.Module:
-        """The initial network of a seed."""
+    def build(self, seed: int, anew: bool = False) -> nn.Module:
+        """The initial network of a seed: with the trained weights that the run starts from, unless drawn ``anew``."""
         shape, classes = self.data.input_shape, self.data.classes
-        return models.build(self.spec.model, shape, classes, seed, self.spec.prune_embeddings).to(self.device)
+        network = models.build(self.spec.model, shape, classes, seed, self.spec.prune_embeddings)
+        if self.spec.init is not None and not anew:
+            trained.put_into(network, self.spec.init)
+        return network.to(self.device)
 
-    def initial(self, seeds: Iterable[int], parametrization: Parametrization) -> Network:
-        """The initial networks of the lanes' seeds, stacked."""
+    def initial(self, seeds: Iterable[int], parametrization: Parametrization, anew: bool = False) -> Network:
+        """The initial networks of the lanes' seeds, stacked. Trained weights are kept: factors are balanced."""
+        drawn = anew or self.spec.init is None
         weights, others, buffers = [], [], []
         for seed in seeds:
-            network = self.build(seed)
+            network = self.build(seed, anew)
             dense = {name: weight.detach() for name, weight in prunable(network).items()}
-            weights.append(spaces.draw(parametrization, dense, self.randomness(seed)))
+            if drawn:
+                weights.append(spaces.draw(parametrization, dense, self.randomness(seed)))
+            else:
+                weights.append(spaces.keep(parametrization, dense))
             rest = {name: value for name, value in network.named_parameters() if name not in dense}
             frozen = {name: value.detach() for name, value in rest.items() if not value.requires_grad}
             others.append({name: value.detach() for name, value in rest.items() if name not in frozen})

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+import torchvision
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrize
@@ -496,3 +497,22 @@ def test_statistics_of_groups_and_kept_weights_have_the_ordinary_deviation():
         assert row["truncated"] is None
         assert row["kurtosis"] == pytest.approx(1.8, abs=0.2)  # uniform
     assert dwfbench.init_statistics(nn.Linear(3, 2)) == []
+
+
+def test_a_trained_network_of_torchvision_keeps_its_outputs():
+    """Trained here for two steps, so that its statistics are not those of a fresh one."""
+    torch.manual_seed(0)
+    model, images = torchvision.models.resnet18(num_classes=10), torch.randn(4, 3, 32, 32)
+    steps_of = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(2):
+        steps_of.zero_grad()
+        nn.functional.cross_entropy(model(images), torch.arange(4)).backward()
+        steps_of.step()
+    model.eval()
+    with torch.no_grad():
+        before = model(images)
+        dwfbench.factorize(model, 3, keep_weights=True)
+        assert dwfbench.misalignment(model) < 1e-3 * sum(float(p.square().sum()) for p in model.parameters())
+        torch.testing.assert_close(model(images), before, rtol=1e-3, atol=1e-3)
+        dwfbench.collapse(model)
+        torch.testing.assert_close(model(images), before, rtol=1e-3, atol=1e-3)

@@ -75,7 +75,14 @@ def test_options_at_their_defaults_are_no_part_of_the_id():
 
 def test_every_field_changes_the_id():
     other = {"method": "l1", "options": {"depth": 4}, "model": "m:n", "dataset": "mnist"}
-    other |= {"precision": "bfloat16", "optimizer": "adam", "lr_drops": "3", "lr_drop_factor": 5.0, "augment": "paper"}
+    other |= {
+        "precision": "bfloat16",
+        "optimizer": "adam",
+        "init": "w@0",
+        "lr_drops": "3",
+        "lr_drop_factor": 5.0,
+        "augment": "paper",
+    }
     for item in dataclasses.fields(RunSpec):
         value = other.get(item.name, True if item.type is bool else 0.25 if item.type is float else 3)
         assert RunSpec(**{item.name: value}).id != RunSpec().id, item.name

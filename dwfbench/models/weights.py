@@ -1,0 +1,87 @@
+"""Trained weights to start from, out of a file: safetensors, or a state dict that ``torch.save`` wrote.
+
+No code of a file is run. What a run's spec calls it depends on its content, and processes that train get the content.
+"""
+
+import functools
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from dwfbench.base import files, plugins
+from dwfbench.base.errors import UsageError, reason
+
+MOST = 1 << 37
+"""Bytes of a file of weights: what is larger is none."""
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+
+
+def identity(path: str) -> str:
+    """What a run's spec calls the weights of a file, which is read: its name and twelve digits of its SHA-256.
+
+    They can be loaded by it from then on. Raises UsageError when the file cannot be read or holds no state dict.
+    """
+    if plugins.taken("weights", path) is not None:
+        return path
+    where = Path(path).expanduser()
+    try:
+        file = plugins.File("weights", path, where.stem, files.content(where, MOST))
+    except OSError as error:
+        raise UsageError(f"The weights {path} cannot be read ({error.strerror or error}).") from None
+    plugins.take(file)
+    tensors(file.identity)
+    return file.identity
+
+
+@functools.lru_cache(maxsize=2)
+def tensors(name: str) -> dict[str, Tensor]:
+    """The state dict of an identity, on the CPU. Raises UsageError for what is none, or has numbers that are none."""
+    content = plugins.taken("weights", name)
+    if content is None:
+        raise UsageError(f"The weights {name} came from a file, which runs do not keep; give it as --init.")
+    try:
+        is_safetensors = content[8:9] == b"{"
+        found = load(content) if is_safetensors else torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    except (SafetensorError, Exception) as error:  # a damaged pickle can fail in any way
+        raise UsageError(
+            f"The weights {name} cannot be read ({reason(error)}); save a plain state dict, with safetensors or as "
+            "torch.save(model.state_dict(), PATH)."
+        ) from None
+    if not isinstance(found, Mapping) or not found or not all(isinstance(one, Tensor) for one in found.values()):
+        keys = f" but has {', '.join(map(str, list(found)[:3]))}" if isinstance(found, Mapping) and found else ""
+        raise UsageError(f"The weights {name} are no plain state dict: tensors by the names of parameters{keys}.")
+    for wrapper in WRAPPERS:
+        if all(key.startswith(wrapper) for key in found):
+            found = {key.removeprefix(wrapper): value for key, value in found.items()}
+    for key, value in found.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UsageError(f"The weights {name} are infinite or NaN in {key}.")
+    return dict(found)
+
+
+def put_into(network: nn.Module, name: str) -> list[str]:
+    """Load the weights of an identity into a network; the names of parameters that the file lacks and that stay.
+
+    Raises UsageError for a tensor that the network does not have or has in another shape, and where no weight matrix
+    is in the file.
+    """
+    given, own = tensors(name), network.state_dict()
+    for key, value in given.items():
+        if key not in own:
+            raise UsageError(f"The weights {name} have {key}, which the network does not.")
+        if value.shape != own[key].shape:
+            raise UsageError(
+                f"The weights {name} have {key} of shape {tuple(value.shape)}, but the network's is "
+                f"{tuple(own[key].shape)}; leave it out of the file to have it drawn."
+            )
+    if all(value.dim() < 2 for value in given.values()):
+        raise UsageError(f"The weights {name} have no weight of more than one dimension, so there is nothing to prune.")
+    network.load_state_dict(given, strict=False)
+    return [key for key, _ in network.named_parameters() if key not in given]
