@@ -1,7 +1,7 @@
 """dwfbench: Deep Weight Factorization and pruning baselines, compared at equal budgets.
 
 The library face puts DWF on any ``nn.Module``: ``factorize``, ``param_groups``, ``collapse``, ``misalignment``,
-``init_statistics``, ``sparsity_report``, ``decay_budget``; ``open`` reads results
+``init_statistics``, ``suggest``, ``sparsity_report``, ``decay_budget``; ``open`` reads results
 for a notebook. Names are loaded when first used, so that the command line starts without torch.
 """
 
@@ -16,6 +16,7 @@ _HOMES = {
     "misalignment": "dwfbench.dwf.module",
     "init_statistics": "dwfbench.dwf.module",
     "decay_budget": "dwfbench.dwf.factors",
+    "suggest": "dwfbench.dwf.suggest",
     "sparsity_report": "dwfbench.sparsity.count",
     "open": "dwfbench.analysis.resultset",
 }
