@@ -14,8 +14,8 @@ from dwfbench.cli.misuse import Misused, explained
 
 ARGUMENTS, STORED, TUNING, WHAT, KNOB = "Arguments", "Which runs", "Tuning", "What to train", "Knob"
 OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS = "Optimisation", "Data", "Engine", "Output", "Options"
-LAYOUT = "Layout, of every figure"
-PANELS = (ARGUMENTS, STORED, TUNING, WHAT, KNOB, OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS, LAYOUT)
+LAYOUT, TEXT = "Layout, of every figure", "The table as text"
+PANELS = (ARGUMENTS, STORED, TUNING, WHAT, KNOB, OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS, LAYOUT, TEXT)
 """The order of a command's panels; what is in none is among its options."""
 
 

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +56,21 @@ def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
         return command
 
     return changed
+
+
+def flags_of(kind: type, panel: str) -> dict[str, tuple[Any, Any]]:
+    """The fields of a dataclass, which checks and converts their texts itself, as flags under a heading of the help."""
+    return {
+        item.name: option(str | None, described(item), show_default=False, rich_help_panel=panel)
+        for item in fields(kind)
+    }
+
+
+def described(item: Any) -> str:
+    """What the help says of such a field."""
+    choices = f": {', '.join(item.metadata['choices'])}" if item.metadata["choices"] else ""
+    default = {True: "yes", False: "no"}[item.default] if item.type is bool else item.default
+    return f"{item.metadata['help']}{choices}" + ("" if default is None else f" [default: {default}]")
 
 
 PLACES = {

@@ -13,7 +13,7 @@ from dwfbench.base.files import replace
 from dwfbench.base.streams import answer
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import LAYOUT, Command, examples
-from dwfbench.cli.options import option, with_flags
+from dwfbench.cli.options import described, flags_of, option, with_flags
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, stored_records
 from dwfbench.cli.values import names
 from dwfbench.runs import resultsets, spec
@@ -43,21 +43,6 @@ def figure_flags() -> dict[str, tuple[Any, Any]]:
     }
 
 
-def layout_flags() -> dict[str, tuple[Any, Any]]:
-    """What every figure takes."""
-    return {
-        item.name: option(str | None, described(item), show_default=False, rich_help_panel=LAYOUT)
-        for item in fields(Layout)
-    }
-
-
-def described(item: Any) -> str:
-    """What the help says of an option of a figure or of its layout."""
-    choices = f": {', '.join(item.metadata['choices'])}" if item.metadata["choices"] else ""
-    default = {True: "yes", False: "no"}[item.default] if item.type is bool else item.default
-    return f"{item.metadata['help']}{choices}" + ("" if default is None else f" [default: {default}]")
-
-
 @app.command(
     "plot",
     cls=Command,
@@ -70,7 +55,7 @@ def described(item: Any) -> str:
     ),
 )
 @guarded
-@with_flags(figure_flags() | layout_flags())
+@with_flags(figure_flags() | flags_of(Layout, LAYOUT))
 def plot(
     kind: Annotated[
         str, typer.Argument(metavar="FIGURE", help="what to draw, or all that the runs allow")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,8 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import answer, beside
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
-from dwfbench.cli.help import Command, examples
+from dwfbench.cli.help import TEXT, Command, examples
+from dwfbench.cli.options import flags_of, with_flags
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, stored_records
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import names, numbers, one_of, pair
@@ -18,6 +20,9 @@ from dwfbench.runs import resultsets
 from dwfbench.runs.record import content_of
 from dwfbench.runs.resultsets import Source
 from dwfbench.runs.store import uncollected
+from dwfbench.show.typeset import Sheet
+
+Format = Annotated[str, typer.Option(help="table, markdown, latex, csv or json")]
 
 app = typer.Typer(**SETTINGS)
 
@@ -29,10 +34,12 @@ app = typer.Typer(**SETTINGS)
         "dwfbench compare --at 10,30,100 --tolerance 1,5",
         "dwfbench compare --versus magnitude",
         "dwfbench compare --results mine --results theirs.zip --format json",
+        'dwfbench compare --format latex --best bold --columns "Method,CR 10"',
     ),
 )
 @guarded
 @uncollected()
+@with_flags(flags_of(Sheet, TEXT))
 def compare(
     results: ResultSets = RESULTS,
     at: Annotated[str, typer.Option(help="compression ratios to compare at")] = "2,5,10,30,100,300",
@@ -59,14 +66,20 @@ def compare(
     model: Listed = None,
     method: Listed = None,
     threshold: Cut = None,
-    format: Annotated[str, typer.Option(help="table, markdown, latex, csv or json")] = "table",
+    format: Format = "table",
+    best: Annotated[
+        str, typer.Option(help="how the best of a column is marked: none or bold", rich_help_panel=TEXT)
+    ] = "none",
     debug: Debug = False,
+    **given: str | None,
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
     from dwfbench.analysis.resultset import ResultSet
-    from dwfbench.show import comparison, tables
+    from dwfbench.show import comparison, tables, typeset
 
     one_of(format, "format", tables.FORMATS)
+    one_of(best, "best", ("none", "bold"))
+    sheet = sheet_of(given, format)
     asked = comparison.Asked(
         compression_ratios(at),
         tolerances_of(tolerance),
@@ -88,10 +101,21 @@ def compare(
         return nothing(named)
     for line in made.cautions:
         message(line)
-    answer(tables.render(made.table, format).rstrip("\n"))
-    for line in (f"\n{made.caption}" if format == "table" else made.caption, *made.closing):
+    marks = tables.marks(made.table, made.best) if best == "bold" else {}
+    said = [made.caption, *([tables.marks_caption(format, versus is None)] if marks else [])]
+    sheet = typeset.captioned(sheet, [made.heading, *said])
+    answer(tables.render(made.table, format, sheet=sheet, marks=marks).rstrip("\n"))
+    for line in (*([""] if format == "table" else []), " ".join(said), *made.closing):
         beside(format, line)
     return OK
+
+
+def sheet_of(given: Mapping[str, str | None], format: str) -> Sheet:
+    """What is asked of a table as text. UsageError for what the format has none of."""
+    for flag in ("caption", "label"):
+        if given[flag] is not None and format != "latex":
+            raise UsageError(f"--{flag} is of a LaTeX table: add --format latex, or leave it out.")
+    return Sheet(**{name: value for name, value in given.items() if value is not None})
 
 
 def compression_ratios(text: str) -> list[float]:
@@ -128,13 +152,15 @@ def gap(factor: float) -> float:
 )
 @guarded
 @uncollected()
+@with_flags(flags_of(Sheet, TEXT))
 def claims(
     results: ResultSets = RESULTS,
     dataset: Listed = None,
     model: Listed = None,
     threshold: Cut = None,
-    format: Annotated[str, typer.Option(help="table, markdown, latex, csv or json")] = "table",
+    format: Format = "table",
     debug: Debug = False,
+    **given: str | None,
 ) -> int:
     """Verdicts on claims: supported, contradicted, undecided (and how many seeds would decide) or not run.
 
@@ -143,9 +169,10 @@ def claims(
     """
     from dwfbench.analysis import cautions
     from dwfbench.analysis.resultset import ResultSet
-    from dwfbench.show import tables, verdicts
+    from dwfbench.show import tables, typeset, verdicts
 
     one_of(format, "format", tables.FORMATS)
+    sheet = typeset.captioned(sheet_of(given, format), [verdicts.TEST])
     named = resultsets.sources(results)
     stored = ResultSet(stored_records(named, dataset, model, None, threshold), claimed=resultsets.claims(named))
     if stored.runs.empty:
@@ -153,7 +180,7 @@ def claims(
     for line in cautions.warnings(stored.runs, stored.failures):
         message(line)
     table = stored.claims()
-    answer(tables.render(table, format, verdicts.cells).rstrip("\n"))
+    answer(tables.render(table, format, verdicts.all_cells, sheet).rstrip("\n"))
     for line in ("", *verdicts.notes(table)):
         beside(format, line)
     return OK

@@ -7,10 +7,10 @@ import pandas as pd
 
 from dwfbench.analysis import cautions, curves, statistics
 from dwfbench.analysis.curves import AT, TOLERANCES
-from dwfbench.analysis.frames import of_methods
+from dwfbench.analysis.frames import PANEL, of_methods
 from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
-from dwfbench.show import tables, verdicts
+from dwfbench.show import style, tables, verdicts
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Asked:
 @dataclass(frozen=True)
 class Comparison:
     """The table, for `tables.render`; what it shows, in a text; what its numbers cannot bear, a sentence each; who is
-    best where and what is not decided."""
+    best where and what is not decided, with the frame behind that (of `statistics.best`); of what the table is."""
 
     table: pd.DataFrame
     caption: str
     cautions: list[str]
     closing: list[str] = field(default_factory=list)
+    best: pd.DataFrame | None = None
+    heading: str = ""
 
 
 def compare(results: ResultSet, asked: Asked) -> Comparison:
@@ -51,11 +53,14 @@ def compare(results: ResultSet, asked: Asked) -> Comparison:
         results, asked.at, asked.tolerances, asked.reading, asked.method, *asked.ends, asked.max_gap, asked.sort
     )
     shown = results.only(method=asked.method).runs
+    best = statistics.best(shown, asked.at, asked.max_gap)
     return Comparison(
         table,
         tables.compare_caption(asked.reading, asked.sort, asked.max_gap),
         [*cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked)],
-        verdicts.closing(statistics.best(shown, asked.at, asked.max_gap)),
+        verdicts.closing(best),
+        best,
+        _heading(shown),
     )
 
 
@@ -71,7 +76,12 @@ def versus(results: ResultSet, name: str, asked: Asked) -> Comparison:
     table = tables.versus(found, asked.sort)
     lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown, found, label)]
     caption = tables.versus_caption(label, asked.sort, asked.max_gap)
-    return Comparison(table, caption, [*lines, *_of_numbers(table, asked, label)])
+    return Comparison(table, caption, [*lines, *_of_numbers(table, asked, label)], heading=_heading(shown))
+
+
+def _heading(shown: pd.DataFrame) -> str:
+    """Data sets, networks, epochs and seeds of some runs, as a sentence."""
+    return f"{'; '.join(style.heading(key, runs) for key, runs in shown.groupby(PANEL))}."
 
 
 def _of_numbers(table: pd.DataFrame, asked: Asked, versus: str | None = None) -> list[str]:

@@ -4,7 +4,6 @@ Units are those of `curves`: accuracies in percent, their differences in points,
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,9 @@ from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base import escape
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import aligned, padded, short
+from dwfbench.base.text import short
+from dwfbench.show import typeset
+from dwfbench.show.typeset import PLAIN, Marks, Sheet
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
@@ -25,7 +26,6 @@ READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
 
 TITLES = {"dataset": "Dataset", "model": "Model", "label": "Method"}
 LEFT = tuple(TITLES.values())  # columns of words
-WORDS = (*LEFT, "Claim", "Verdict", "First", "Second", "Measure", "Expected")  # flush left; numbers are flush right
 MEASURED = (*LEFT, "Run", "CR", "Form", "test %", "MACs", "Bytes", "zlib")  # a latency table's own columns
 COUNTS = ("Runs", "Seeds", "Epochs", "Extra")
 BESIDE = (" ci95", " n", " censored", " low", " high", " seeds")  # columns that belong to one before them
@@ -231,21 +231,83 @@ def _latency_cell(row: dict, name: str) -> str:
     return f"{short(value)} [{row[f'{name} iqr']:.2g}]" if name.startswith("ms") else short(value)
 
 
-def render(table: pd.DataFrame, format: str = "table", cells: Callable[[pd.DataFrame], list[list[str]]] = cells) -> str:
+GROUPS = {
+    "CR ": "accuracy (%) at CR",
+    "CR@-pt": "largest CR within (points)",
+    "CR@-%": "largest CR within (% of dense)",
+    "ms at ": "ms at batch",
+    "x at ": "speed-up at batch",
+}
+"""Headings that columns of numbers have in common in LaTeX."""
+
+
+def render(
+    table: pd.DataFrame,
+    format: str = "table",
+    cells: Callable[[pd.DataFrame], list[list[str]]] = cells,
+    sheet: Sheet = PLAIN,
+    marks: Marks | None = None,
+) -> str:
     """A table as text: table (aligned), markdown and latex (booktabs) show its `cells`, those of `compare` and `versus`
-    unless others are given; csv and json (a list of objects, null for missing) hold every column unrounded, csv what
-    numbers are made of as JSON. Names from records, which anybody may have written, are escaped for each format (see
-    `escape`). Raises UsageError for another format.
+    unless others are given, with `marks` (see `typeset`); csv and json (a list of objects, null for missing) hold every
+    column unrounded, csv what numbers are made of as JSON. Raises UsageError for another format and for a column that
+    `sheet` asks for and that is not there.
     """
+    if format in ("csv", "json"):
+        return _for_machines(chosen(table, sheet), format)
+    if format not in FORMATS:
+        raise UsageError(f"There is no table format '{format}': choose one of {', '.join(FORMATS)}.")
+    groups = GROUPS if "Dense" in table or "Seeds" not in table else GROUPS | {"CR ": "difference (points) at CR"}
+    return typeset.text(cells(table), format, sheet, marks, groups)
+
+
+def chosen(table: pd.DataFrame, sheet: Sheet) -> pd.DataFrame:
+    """The columns that are asked for, each with those that belong to it."""
+    own = [name for name in table if not name.endswith(BESIDE)]
+    named = [own[place] for place in sheet.chosen(own)]
+    beside = {name: [f"{name}{end}" for end in BESIDE if f"{name}{end}" in table] for name in named}
+    return table if sheet.columns is None else table[[each for name in named for each in (name, *beside[name])]]
+
+
+def _for_machines(table: pd.DataFrame, format: str) -> str:
     if format == "csv":
         lists = [name for name in table if name.endswith(" seeds") or name == "ids"]
         return csv(table.assign(**{name: table[name].map(_json, na_action="ignore") for name in lists}))
-    if format == "json":
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")
-        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-    if format not in FORMATS:
-        raise UsageError(f"There is no table format '{format}': choose one of {', '.join(FORMATS)}.")
-    return {"table": _plain, "markdown": _markdown, "latex": _latex}[format](cells(table))
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+def marks(table: pd.DataFrame, best: pd.DataFrame | None = None) -> Marks:
+    """Which cells of a `compare` or `versus` table are the best of their data set, model and budget, among the sparse
+    methods: bold. Where `best` (of `statistics.best`) says so, those not told apart from the best are italic, and a
+    curve of fewer seeds is not the best.
+    """
+    said = {} if best is None else {(*row[:3], f"CR {row[3]:g}"): row[4:] for row in best[BEST].itertuples(index=False)}
+    found: dict[tuple[int, str], str] = {}
+    by = [name for name in ("Dataset", "Model", "Epochs") if name in table]
+    for key, rows in table.reset_index(drop=True).groupby(by):
+        for name in (name for name in rows if name.startswith(("CR ", "CR@")) or name == "Area"):
+            if name.endswith(BESIDE) or rows[name].isna().all():
+                continue
+            if (*key, name) in said:
+                label, level = said[(*key, name)]
+                looks = {label: "bold", **dict.fromkeys(level, "italic")}
+                found |= {(row, name): looks[of] for row, of in rows["Method"].items() if of in looks}
+            elif best is None or not name.startswith("CR "):
+                found |= {(row, name): "bold" for row in rows.index[rows[name] == rows[name].max()]}
+    return found
+
+
+BEST = ["dataset", "model", "epochs", "compression", "label", "level"]
+BOLD = {"table": "*", "markdown": "Bold", "latex": "Bold"}
+ITALIC = {"table": "~", "markdown": "italic", "latex": "italic"}
+
+
+def marks_caption(format: str, compared: bool) -> str:
+    """What the marks of a table mean."""
+    level = f"; {ITALIC[format]}: not told apart from it (the 95 % interval of the paired difference holds 0)"
+    what = "the highest of the sparse methods of a budget" if compared else "the highest"
+    return f"{BOLD[format]}: {what}{level if compared else ''}."
 
 
 def csv(table: pd.DataFrame) -> str:
@@ -276,32 +338,3 @@ def _cell(row: dict, name: str, signed: bool) -> str:
         text += "" if pd.isna(ci95) else f" ± {ci95:.2f}"
     n = row.get(f"{name} n", row["Seeds"])
     return text if n == row["Seeds"] else f"{text} (n={n:.0f})"
-
-
-def _plain(rows: list[list[str]]) -> str:
-    return aligned(rows, WORDS) + "\n"
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    header, *body = padded([[escape.markdown(text) for text in row] for row in rows], WORDS)
-    rule = [
-        "-" * len(text) if name in WORDS else "-" * (len(text) - 1) + ":"
-        for text, name in zip(header, rows[0], strict=True)
-    ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *body])
-
-
-def _latex(rows: list[list[str]]) -> str:
-    header, *body = [[_latex_text(text) for text in row] for row in rows]
-    lines = [rf"\begin{{tabular}}{{{''.join('l' if name in WORDS else 'r' for name in rows[0])}}}", r"\toprule"]
-    lines += [" & ".join(header) + r" \\", r"\midrule"]
-    for before, row in zip([None, *body], body, strict=False):
-        if before and before[:2] != row[:2]:
-            lines.append(r"\midrule")  # between two data sets or models
-        lines.append(" & ".join(row) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _latex_text(text: str) -> str:
-    text = escape.latex(text).replace(r"\textgreater{}=", r"$\geq$")
-    return re.sub(r"^-(?=[\d.]+(?: |$))", "$-$", text)  # the minus of a number, not a hyphen

@@ -16,6 +16,11 @@ from tests.deploy.test_measure import measured_runs
 from tests.show.test_figures import METHODS, budgets, drawn, record, records
 
 TEX = shutil.which("pdflatex")
+PACKAGES = ("pgf.sty", "booktabs.sty")
+if TEX and subprocess.run(["kpsewhich", *PACKAGES], capture_output=True, text=True).stdout.count(".sty") < len(
+    PACKAGES
+):
+    TEX = None
 needs_tex = pytest.mark.skipif(not TEX, reason="needs TeX")
 EACH = [
     *((name, records) for name in ("accuracy", "dynamics", "layers", "weights")),

@@ -164,7 +164,7 @@ def test_documents_formats():
     assert len(plain.splitlines()) == 5
     assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines()}) == 1
     assert r"a\_b\textbar{}c" in latex
-    assert r"CR@-1\%" in latex
+    assert r"{largest CR within (\% of dense)}" in latex
     assert r"98.10 $\pm$ 0.25" in latex
     assert latex.count(r"\midrule") == 2  # below the header and between the data sets
     with pytest.raises(UsageError, match="choose one of table, markdown"):

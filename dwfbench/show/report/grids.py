@@ -13,7 +13,7 @@ import pandas as pd
 from dwfbench.analysis import curves
 from dwfbench.base.text import short
 from dwfbench.runs.record import Record, Study, Trial, Tuned
-from dwfbench.show import style, tables
+from dwfbench.show import style, tables, typeset
 from dwfbench.show import verdicts as judgements
 
 PANEL_TITLES = [tables.TITLES[name] for name in curves.PANEL]
@@ -52,7 +52,7 @@ def amount(value: Any, form: str | None = None) -> tuple[str, object]:
 def verdicts(judged: pd.DataFrame) -> dict:
     """A row a verdict, of a frame of `claims.verdicts`."""
     header, *body = judgements.cells(judged)
-    return grid(header, list(zip(judged["verdict"], body, strict=True)), tables.WORDS)
+    return grid(header, list(zip(judged["verdict"], body, strict=True)), typeset.WORDS)
 
 
 def notes(lines: Iterable[str]) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,85 @@
+"""Tables of documents are the output of the commands that they name, run anew on the committed archives."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(r"`(dwfbench (?:compare|claims) [^`]*)`|^ *\$? *(dwfbench (?:compare|claims) .*)$", re.MULTILINE)
+TABLE = re.compile(r"(?:^ *\|.*\n?)+", re.MULTILINE)
+MADE = re.compile(r"dwfbench ((?:compare|claims) .*) > (\S+)")
+
+
+def tables_of(text):
+    """The tables that follow a command with ``--format markdown``, before the next heading, table or command: pairs of
+    the command and the table.
+    """
+    found, end = [], 0
+    for table in TABLE.finditer(text):
+        before = re.split(r"^#.*$", text[end : table.start()], flags=re.MULTILINE)[-1]
+        commands = [" ".join((quoted or line).split()) for quoted, line in COMMAND.findall(before)]
+        if commands and "--format markdown" in commands[-1]:
+            found.append((commands[-1], table[0]))
+        end = table.end()
+    return found
+
+
+def cells(table):
+    """The cells of a table in Markdown, whatever their padding; of the rule only which way its columns are flush."""
+    rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in table.strip().splitlines()]
+    return [
+        [re.sub("-+", "-", cell.strip()) if number == 1 else cell.strip() for cell in row]
+        for number, row in enumerate(rows)
+    ]
+
+
+NAMED = [
+    pytest.param(command, table, id=f"{document.relative_to(ROOT)}: {command}")
+    for document in DOCUMENTS
+    for command, table in tables_of(document.read_text(encoding="utf-8"))
+]
+
+
+def test_a_table_belongs_to_the_last_command_before_it():
+    first = "a `dwfbench compare --at 1\n--format markdown`:\n\n| a |\n| - |\n\n| b |\n"
+    text = f"{first}\n    $ dwfbench claims --format markdown\n    | c |\n"
+    assert tables_of(text) == [
+        ("dwfbench compare --at 1 --format markdown", "| a |\n| - |\n"),
+        ("dwfbench claims --format markdown", "    | c |\n"),
+    ]
+    assert tables_of("`dwfbench compare --format markdown`\n\n# Next\n\n| a |\n") == []
+    assert tables_of("`dwfbench compare --format markdown`, `dwfbench compare --at 3`\n\n| a |\n") == []
+    assert cells("| a \\| b | c |\n| :--- | --: |\n") == [["a \\| b", "c"], [":-", "-:"]]
+
+
+def test_some_documents_name_the_commands_of_their_tables():
+    assert NAMED
+
+
+@pytest.mark.parametrize(("command", "table"), NAMED)
+def test_a_table_of_a_document_is_the_output_of_its_command(command, table, call, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    shown = call(*shlex.split(command)[1:])
+    assert shown.exit_code == 0, shown.stderr
+    assert cells(shown.stdout) == cells(table)
+
+
+def made_tables():
+    """What `make tables` writes of committed archives, with the words of its commands."""
+    recipe = subprocess.run(
+        ["make", "--dry-run", "tables"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    found = [(shlex.split(words), ROOT / file) for words, file in MADE.findall(recipe)]
+    return [(words, file) for words, file in found if file.exists()]
+
+
+def test_committed_tables_are_what_make_tables_writes(call, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    made = made_tables()
+    assert made
+    stale = [file.relative_to(ROOT) for words, file in made if call(*words).stdout != file.read_text(encoding="utf-8")]
+    assert not stale, "make tables writes others"
