@@ -27,7 +27,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo schema test test-fast test-oldest package audit faults reference reference-check tables gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast test-oldest package audit faults reference reference-check tables notebook gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -73,6 +73,10 @@ tables-%:
 	$(BIN)/dwfbench claims --results $(REFERENCE)/$*.zip --format markdown > $(REFERENCE)/$*/claims.md
 	$(BIN)/dwfbench plot all --results $(REFERENCE)/$*.zip
 	$(BIN)/dwfbench report --results $(REFERENCE)/$*.zip
+
+# The example notebook, with the outputs that it has now.
+notebook: $(VENV)/.installed
+	$(BIN)/python -m tests.test_notebook
 
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed

@@ -18,14 +18,15 @@ _HOMES = {
     "decay_budget": "dwfbench.dwf.factors",
     "suggest": "dwfbench.dwf.suggest",
     "sparsity_report": "dwfbench.sparsity.count",
-    "open": "dwfbench.analysis.resultset",
+    "open": "dwfbench.show.notebook",
 }
 
 __all__ = ["__version__", *(name for name in _HOMES if name != "open")]  # a star must not hide Python's own open
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    """What is to be used, so that completion shows that and nothing else."""
+    return sorted(["__version__", "dwf", "sparsity", *_HOMES])
 
 
 def __getattr__(name: str):

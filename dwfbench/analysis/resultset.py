@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import pandas as pd
@@ -29,6 +30,20 @@ class ResultSet:
         self.records = {record.id: record for record in records}
         self.studies = list(studies)
         self.claimed = list(claimed)
+
+    @classmethod
+    def open(cls, *sources: str | Path) -> Self:
+        """The results in folders and archives ("results", "theirs.zip", "name=theirs.zip"), with all that they hold.
+
+        Several are merged as the commands merge them. What is damaged is left out, with a warning. Raises UsageError
+        for a source that is not there, an archive that cannot be read and a name given twice.
+        """
+        named = resultsets.sources(sources)
+        records, damaged = resultsets.load(named, history=True, weights=True, measurement=True)
+        studies, damaged_too = resultsets.studies(named)
+        for sentence in dict.fromkeys([*damaged, *damaged_too]):
+            warnings.warn(sentence, stacklevel=2)
+        return cls(records, studies, resultsets.claims(named))
 
     @cached_property
     def _labelled(self) -> pd.DataFrame:
@@ -108,33 +123,19 @@ class ResultSet:
         dataset: Sequence[str] | None = None,
         model: Sequence[str] | None = None,
         method: Sequence[str] | None = None,
-    ) -> "ResultSet":
+    ) -> Self:
         """Of these results the ones of the named data sets, models and methods, labelled as among all; None lets
         everything through.
         """
         if dataset is model is method is None:
             return self
-        chosen = ResultSet(filter_records(self.records.values(), dataset, model, method), self.studies, self.claimed)
+        chosen = type(self)(filter_records(self.records.values(), dataset, model, method), self.studies, self.claimed)
         chosen._labelled = self._labelled[self._labelled["id"].isin(chosen.records.keys())]
         return chosen
 
-    def counted_at(self, threshold: float) -> "ResultSet":
+    def counted_at(self, threshold: float) -> Self:
         """The same results as they are when every |w| below `threshold` is cut, see `counted_at`."""
-        return ResultSet(counted_at(self.records.values(), threshold), self.studies, self.claimed)
-
-
-def open(*sources: str | Path) -> ResultSet:
-    """The results in folders and archives ("results", "theirs.zip", "name=theirs.zip"), with histories and all else.
-
-    Several are merged as the commands merge them. What is damaged is left out, with a warning. Raises UsageError for a
-    source that is not there, an archive that cannot be read and a name given twice.
-    """
-    named = resultsets.sources(sources)
-    records, damaged = resultsets.load(named, history=True, weights=True, measurement=True)
-    studies, damaged_too = resultsets.studies(named)
-    for sentence in dict.fromkeys([*damaged, *damaged_too]):
-        warnings.warn(sentence, stacklevel=2)
-    return ResultSet(records, studies, resultsets.claims(named))
+        return type(self)(counted_at(self.records.values(), threshold), self.studies, self.claimed)
 
 
 def filter_records(

@@ -1,0 +1,68 @@
+"""Results in a notebook: frames to work with, and figures on matplotlib's axes."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+
+from dwfbench.analysis.frames import PANEL
+from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base.errors import UsageError
+from dwfbench.runs.spec import nearest
+from dwfbench.show import files, mpl, style
+from dwfbench.show.figures import Figure, figures
+from dwfbench.show.layout import Layout
+
+
+class Results(ResultSet):
+    """A `ResultSet` that draws itself: what `dwfbench.open` gives."""
+
+    def __repr__(self) -> str:
+        """ "dwfbench results: 315 runs of 14 curves; mnist, lenet-5 (60 epochs, 3 seeds)"."""
+        headings = "; ".join(style.heading(key, runs) for key, runs in self.runs.groupby(PANEL))
+        return (
+            f"dwfbench results: {len(self.runs)} runs of {self.runs['curve'].nunique()} curves; {headings or 'empty'}"
+        )
+
+    def plot(self, figure: str = "accuracy", output: str | Path | None = None, **options: Any) -> Axes | np.ndarray:
+        """Draw a figure as `dwfbench plot` does, with its options (`max_gap=4`) and the layout of any figure, see
+        `show.layout.Layout` (`width="column"`, `xlim=(1, 100)`, `names={"dwf D=3": "DWF"}`).
+
+        Returns the axes, an array of them where there are several panels; their figure is pyplot's current one, and
+        `axes.figure` is yours to change and save. With `output` the file is written, too, as the command writes it.
+        Raises UsageError for a figure or an option that there is not, and where no run has what is drawn.
+        """
+        import matplotlib.pyplot as plt
+
+        chosen, layout = _chosen(figure, options)
+        frame = chosen.frame(self)
+        if frame.empty:
+            raise UsageError(f"No finished run {chosen.absent() or 'has what this figure shows.'}")
+        drawing = chosen.draw(frame)
+        if output is not None:
+            files.write(drawing, Path(output), layout)
+        with matplotlib.rc_context(files.settings(layout.style)):
+            escape = files.in_latex if matplotlib.rcParams["text.usetex"] else files.without_formulas
+            made = mpl.figure(layout.laid_out(drawing, escape), plt.figure())
+        axes = [each for each in made.axes if each.axison]
+        return axes[0] if len(axes) == 1 else np.array(axes, object)
+
+
+def _chosen(name: str, options: dict[str, Any]) -> tuple[Figure, Layout]:
+    known = figures()
+    if name not in known:
+        raise UsageError(f"There is no figure {name!r}{nearest(name, known)} Choose one of {', '.join(known)}.")
+    own, shared = ({item.name for item in fields(kind)} for kind in (known[name], Layout))
+    if unknown := [option for option in options if option not in own | shared]:
+        choices = sorted(own | shared)
+        raise UsageError(
+            f"There is no option {unknown[0]!r} of {name}{nearest(unknown[0], choices)} Choose of {', '.join(choices)}."
+        )
+    figure = known[name](**{option: value for option, value in options.items() if option in own})
+    return figure, Layout(**{option: value for option, value in options.items() if option in shared})
+
+
+open = Results.open
