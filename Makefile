@@ -1,4 +1,4 @@
-# Two commands of the README: `make demo` and `make test`. Both make a virtual environment of their own first.
+# `make demo`, `make test` and `make docs` are in the README. Each makes a virtual environment of its own first.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,7 +27,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo schema test test-fast test-oldest package audit faults reference reference-check tables notebook gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast test-oldest package audit faults reference reference-check tables docs notebook gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -81,6 +81,10 @@ notebook: $(VENV)/.installed
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed
 	for net in $(NETWORKS); do $(BIN)/dwfbench verify --results $(REFERENCE)/$$net.zip --draw $(DRAW) $(ENGINE) || exit 1; done
+
+# The documentation as a site that opens from disk, site/index.html; a warning is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # The JSON Schema of what is stored, from the types that read and write it.
 schema: $(VENV)/.installed
@@ -140,4 +144,4 @@ gpu-rehearsal: gpu-pack .venv-bare/.installed
 	touch $@
 
 clean:
-	rm -rf $(PACK) .venv-bare $(VENV) .venv-oldest .venv-package dist $(DEMO)
+	rm -rf site $(PACK) .venv-bare $(VENV) .venv-oldest .venv-package dist $(DEMO)
