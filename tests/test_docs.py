@@ -12,6 +12,8 @@ import pytest
 
 from dwfbench.cli import app, options
 from dwfbench.cli.methods import methods
+from tests.show.test_report_browser import browser  # noqa: F401 (a fixture)
+from tests.show.test_report_browser import pytestmark as needs_browser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SKILL.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -130,3 +132,17 @@ def test_pictures_of_terminals_are_what_is_printed_and_need_no_fonts(site):
     picture = (site / "pictures" / "claims.svg").read_text(encoding="utf-8")
     assert "depth-3-above-2" in picture
     assert not re.search(r"url\(['\"]?http|@import|@font-face", picture)
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_search_works_from_disk(site, browser):  # noqa: F811
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get((site / "index.html").as_uri())
+    browser.find_element("css selector", "label.md-header__button[for=__search]").click()
+    browser.find_element("css selector", "input.md-search__input").send_keys("misalignment")
+    shown = "return [...document.querySelectorAll('.md-search-result__link')].map(link => link.href)"
+    links = WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(shown))
+    assert any("dwf.html" in link for link in links)
+    assert all(link.startswith(site.as_uri()) for link in links)
