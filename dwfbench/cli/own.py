@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 
+from dwfbench.base.streams import answer
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, guarded
 from dwfbench.cli.help import Command, examples
@@ -42,5 +43,5 @@ def suggest(context: typer.Context, *, debug: Debug = False, **given: Any) -> in
 
     from dwfbench.experiments import advise
 
-    typer.echo("\n\n".join(str(advise.suggestion(request, asked.dataset)) for request in asked.requests))
+    answer("\n\n".join(str(advise.suggestion(request, asked.dataset)) for request in asked.requests))
     return OK
