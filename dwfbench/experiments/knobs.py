@@ -15,6 +15,11 @@ MOST = 10_000
 """Runs of a curve, and whatever else is counted."""
 
 COMPRESSION_RANGE = (2.0, 300.0)
+DECAY = {1.3: -0.17, 1.6: -0.07, 2: 0, 5: 0.13, 10: 0.24, 20: 0.38, 30: 0.5, 50: 0.67, 100: 1, 300: 1.96, 1000: 4.8}
+PENALTY = {1.3: -0.18, 1.6: -0.075, 2: 0, 5: 0.24, 10: 0.37, 30: 0.61, 100: 1, 300: 1.45, 1000: 1.9}
+"""At which part of the way from CR 2 to CR 100, in the logarithm of strength, curves have a CR: medians of the stored
+curves of LeNet-300-100 of methods that work by decay and of L1."""
+
 STRENGTH_RANGE = (1e-5, 1e-3)
 """Strengths of methods that do not work by decay, where a recipe names none."""
 
@@ -65,6 +70,14 @@ def targets_of(chosen: Method, settings: Mapping[str, Any]) -> tuple[float, ...]
     if not all(isinstance(target, (int, float)) and 1 < target < math.inf for target in targets):
         raise UsageError(f"Target compression ratios must be above 1 for {chosen.label()}, not {list(targets)}.")
     return targets
+
+
+def guess(chosen: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> search.Guess:
+    """What is known of a curve before a run of it: its ends, and the shape that such curves have."""
+    low, high = map(math.log, ends(chosen, settings, lowest, scale))
+    shape = PENALTY if lowest is None else DECAY
+    width = (high - low) / shape[COMPRESSION_RANGE[1]]
+    return tuple((math.exp(low + part * width), float(ratio)) for ratio, part in shape.items())
 
 
 def gap_of(settings: Mapping[str, Any]) -> float:

@@ -229,8 +229,8 @@ def over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in lower.items() if key not in displaced} | dict(upper)
 
 
-def curve(request: Request, dataset: data.Dataset) -> Curve:
-    """The seeds times the knob values."""
+def curve(request: Request, dataset: data.Dataset, stored: Mapping[float, float] | None = None) -> Curve:
+    """The seeds times the knob values; ``stored`` are compression ratios by strength of other seeds, if there are."""
     chosen, settings = request.method, request.settings
     base = base_spec(request, dataset)
     chosen.check(base, dataset)
@@ -251,7 +251,7 @@ def curve(request: Request, dataset: data.Dataset) -> Curve:
     guess: search.Guess = ()
     values: Sequence[float | None]
     if targets:
-        guess = tuple(zip(knobs.ends(chosen, settings, lowest, scale), knobs.COMPRESSION_RANGE, strict=True))
+        guess = search.fitted(knobs.guess(chosen, settings, lowest, scale), stored or {})
         values, begun = search.further({}, targets, most, guess, rule), seeds[:1]
     else:
         values, begun = knobs.values(chosen, settings, lowest, scale), seeds

@@ -2,13 +2,16 @@
 
 Compression as a function of strength is known only by training. It rises, mostly, and steeply in places; so it is
 searched like a root: between two trained strengths by the secant, kept off the ends, and outwards where a target lies
-beyond them. Until there are two runs, a guess of the curve's ends stands in for them. All of it works on log strength
-and log compression, but for the secant: a power of CR (STRAIGHT) lies nearer to a straight line than its logarithm.
+beyond them. The secant is drawn on the scale of a guess of the curve (``scale``), since curves of one kind have one
+shape but for their place and width; until there are two runs, the guess stands in for them.
+
+No search needs fewer runs than there are targets and chains of targets that can share runs: around CR 2, 5, 10, 30,
+100, 300 and 1000 lie 10 at least, 4 for the first three, and 3 each for 30 with 100 and 300 with 1000.
 """
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dwfbench.analysis.matched import MAX_GAP, is_at, near
@@ -17,7 +20,7 @@ PLANNED = 0.95
 """Part of the largest gap, in log CR, that is planned with: runs land beside where they were aimed at."""
 
 STRAIGHT = 0.4
-"""CR to this power is the secant's scale: of 0 (log CR) to 0.6 the one with the fewest runs on stored curves."""
+"""CR to this power is the secant's scale without a guess of the shape."""
 
 CLOSEST = 1.01
 """Strengths nearer to each other than this factor are not told apart: there the curve jumps."""
@@ -34,8 +37,11 @@ LEVEL = 1.05
 ASLEEP = 1e3
 """Unless it is still at CR 1: up to strengths this many times the lowest one it may yet rise."""
 
+MARGIN = 0.1
+"""Part of the way between two runs off which a proposal is kept: a steep curve would draw every one to an end."""
+
 Guess = Sequence[tuple[float, float]]
-"""(strength, compression ratio) pairs, rising, that stand in for runs while there are fewer than two."""
+"""(strength, compression ratio) pairs, rising: the shape of the curve, from three pairs on, and its ends."""
 
 
 class Point(NamedTuple):
@@ -96,12 +102,15 @@ def further(
     where ``most`` does not suffice for all, the widest gaps in compression come first.
     """
     ratios = {strength: ratio for strength, ratio in trained.items() if ratio is not None}
-    known = curve(ratios, guess)
+    known, position = curve(ratios, guess), scale(guess)
     spans: dict[tuple[Point | None, Point | None], list[float]] = {}
     for target in sorted(set(targets)):
         if known and not reached(ratios.values(), target, rule):
             spans.setdefault(around(known, math.log(target)), []).append(math.log(target))
-    proposals = [(width(*span), proposal(known, *span, inside, math.log(rule.gap))) for span, inside in spans.items()]
+    proposals = []
+    for (low, high), inside in spans.items():
+        aims = plan(run_at(low), run_at(high), inside, math.log(rule.gap))
+        proposals.append((width(low, high), proposal(known, low, high, aims, position)))
     chosen: list[float] = []
     for _, log_strength in sorted(proposals, key=lambda pair: pair[0], reverse=True):
         others = [*trained, *chosen]
@@ -120,11 +129,42 @@ def curve(ratios: Mapping[float, float], guess: Guess) -> list[Point]:
     alive = [point for point in points if point.ratio < math.inf]
     dead = [point for point in points if point.ratio == math.inf and (not alive or point > alive[-1])]
     runs = alive + dead[:1]
-    if len(alive) >= 2:
+    if len(alive) >= 2 or not guess:
         return runs
-    ends = [Point(math.log(strength), math.log(ratio), trained=False) for strength, ratio in guess]
+    shift = alive[0].strength - scale(guess)(alive[0].ratio) if alive and len(guess) > 2 else 0.0
+    ends = [Point(math.log(strength) + shift, math.log(ratio), False) for strength, ratio in (guess[0], guess[-1])]
     fitting = [end for end in ends if all((end.strength < run.strength) == (end.ratio < run.ratio) for run in runs)]
     return sorted(runs + fitting)
+
+
+def scale(guess: Guess) -> Callable[[float], float]:
+    """Where on the axis of log strengths a log CR lies, but for the place and the width of the curve."""
+    if len(guess) < 3:
+        return lambda ratio: math.exp(STRAIGHT * ratio)
+    knots = [(math.log(ratio), math.log(strength)) for strength, ratio in guess]
+    return lambda ratio: through(knots, ratio)
+
+
+def through(knots: Sequence[tuple[float, float]], at: float) -> float:
+    """The line through rising knots, as steep beyond the first and the last one as between the two next to it."""
+    pairs = list(itertools.pairwise(knots))
+    (left, start), (right, stop) = next((pair for pair in pairs if at <= pair[1][0]), pairs[-1])
+    return start + (stop - start) * (at - left) / (right - left)
+
+
+def fitted(guess: Guess, trained: Mapping[float, float]) -> Guess:
+    """The guess, moved and stretched so that it goes through runs: of another seed, or of trials of these settings."""
+    knots: list[tuple[float, float, float]] = []
+    for strength, ratio in sorted(trained.items()):
+        if LEVEL <= ratio < math.inf and (not knots or ratio > LEVEL * knots[-1][2]):
+            knots.append((scale(guess)(math.log(ratio)), math.log(strength), ratio))
+    if len(guess) < 3 or len(knots) < 2:
+        return guess
+    (first, low, _), (last, high, _) = knots[0], knots[-1]
+    steep = (high - low) / (last - first)
+    line = [(first - 1, low - steep), *((place, log) for place, log, _ in knots), (last + 1, high + steep)]
+    ratios = sorted({ratio for _, ratio in guess} | {ratio for *_, ratio in knots})
+    return [(math.exp(through(line, scale(guess)(math.log(ratio)))), ratio) for ratio in ratios]
 
 
 def around(known: list[Point], target: float) -> tuple[Point | None, Point | None]:
@@ -140,26 +180,34 @@ def width(low: Point | None, high: Point | None) -> float:
     return math.inf if low is None or high is None else high.ratio - low.ratio
 
 
+def run_at(point: Point | None) -> float | None:
+    """The log CR of a run that lives; None of what is none."""
+    return point.ratio if point is not None and point.trained and point.ratio < math.inf else None
+
+
 def proposal(
-    known: list[Point], low: Point | None, high: Point | None, targets: list[float], gap: float
+    known: list[Point],
+    low: Point | None,
+    high: Point | None,
+    aims: Sequence[float],
+    position: Callable[[float], float],
 ) -> float | None:
-    """The log strength to train between two points (None: beyond the ends) for the targets there; None to give up."""
-    ends = [end.ratio if end is not None and end.trained and end.ratio < math.inf else None for end in (low, high)]
-    aims = plan(ends[0], ends[1], targets, gap)
+    """The log strength to train between two points (None: beyond the ends) for one of the log CRs aimed at; None to
+    give up."""
     if low is None or high is None:
-        return outwards(known, aims[-1] if low is None else aims[0], up=high is None)
+        return outwards(known, aims[-1] if low is None else aims[0], high is None, position)
     room = high.strength - low.strength
     closest = math.log(EDGE if high.ratio == math.inf else CLOSEST)
     if high.trained and low.trained and room < 2.2 * closest:
         return None
     if high.ratio == math.inf:
         return low.strength + room / 2
-    aim, start, stop = (math.exp(STRAIGHT * log) for log in (aims[(len(aims) - 1) // 2], low.ratio, high.ratio))
-    margin = min(max(0.2, 1.1 * closest / room), 0.5)  # a steep curve would draw every proposal to an end
+    aim, start, stop = map(position, (aims[(len(aims) - 1) // 2], low.ratio, high.ratio))
+    margin = min(max(MARGIN, 1.1 * closest / room), 0.5)
     return low.strength + room * min(max((aim - start) / (stop - start), margin), 1 - margin)
 
 
-def outwards(known: list[Point], aim: float, up: bool) -> float | None:
+def outwards(known: list[Point], aim: float, up: bool, position: Callable[[float], float]) -> float | None:
     """The log strength beyond the last, or below the first, where a straight line reaches the log CR ``aim``."""
     end, *inner = known[-1:-3:-1] if up else known[:2]
     least, largest = map(math.log, STEP)
@@ -170,7 +218,7 @@ def outwards(known: list[Point], aim: float, up: bool) -> float | None:
         run, rise = abs(end.strength - inner[0].strength), (end.ratio - inner[0].ratio) * (1 if up else -1)
         asleep = up and end.ratio < math.log(LEVEL) and end.strength - known[0].strength < math.log(ASLEEP)
         if rise >= math.log(LEVEL):
-            start, stop, there = (math.exp(STRAIGHT * log) for log in (inner[0].ratio, end.ratio, aim))
+            start, stop, there = map(position, (inner[0].ratio, end.ratio, aim))
             step = min(max(run * (there - stop) / (stop - start), least), largest)
         elif run > largest - 0.01 and not asleep:
             return None

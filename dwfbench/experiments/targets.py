@@ -56,9 +56,10 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
     if strengths := search.further(by_seed[first], curve.targets, curve.most, curve.guess, curve.rule):
         return curve.at(strengths, first)
     added: list[RunSpec] = []
+    guess = search.fitted(curve.guess, known(by_seed[first]))
     for seed in others:
         strengths = (
-            search.further(by_seed[seed], curve.targets, curve.most, rule=curve.rule)
+            search.further(by_seed[seed], curve.targets, curve.most, guess, curve.rule)
             if by_seed[seed]
             else search.needed(known(by_seed[first]), curve.targets, curve.rule.numel)
         )

@@ -9,7 +9,8 @@ from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.experiments import knobs, plan, tune
 from dwfbench.experiments.plan import Curve, Request
-from dwfbench.runs.record import Study, Tuned
+from dwfbench.runs.record import Study, Trial, Tuned
+from dwfbench.runs.store import Store
 
 
 def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve], str | None]:
@@ -35,10 +36,19 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
             f"The settings of {request.method.label()} were chosen by seed {shared[0]}, so that it cannot be reported; "
             "give other seeds by --seed."
         )
-    return [
-        replace(plan.curve(tune.chosen(part, study.trials[place].values), dataset), tuned=provenance(study, place))
-        for place, part in shares(request, study).items()
-    ], None
+    store = Store(folder)
+    found = []
+    for place, part in shares(request, study).items():
+        trial = study.trials[place]
+        curve = plan.curve(tune.chosen(part, trial.values), dataset, ratios(trial, store))
+        found.append(replace(curve, tuned=provenance(study, place)))
+    return found, None
+
+
+def ratios(trial: Trial, store: Store) -> dict[float, float]:
+    """The compression ratios by strength of a trial's runs: what its settings are known to do."""
+    records = [record for name in trial.runs if (record := store.read(name)) is not None]
+    return {one.spec.strength: one.compression for one in records if one.spec.strength and one.compression}
 
 
 def shares(request: Request, study: Study) -> dict[int, Request]:

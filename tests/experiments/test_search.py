@@ -3,12 +3,16 @@
 import itertools
 import math
 import random
+from statistics import mean
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dwfbench.experiments.search import CLOSEST, EDGE, Rule, further, needed, neighbours, plan, reached
+import dwfbench
+from dwfbench.experiments import knobs
+from dwfbench.experiments.search import CLOSEST, EDGE, Rule, fitted, further, needed, neighbours, plan, reached
 
 SEVEN = [2, 5, 10, 30, 100, 200, 300]
 """Eight runs do not lie around these, nine do: four around 2, 5 and 10, two around 30, three around the others."""
@@ -170,6 +174,104 @@ def test_a_guess_that_is_far_off_costs_a_few_runs():
         known = search(rising(low, high), [5, 50])
         assert left(known, [5, 50]) == []
         assert len(known) <= 14
+
+
+# ---------------------------------------------------------------- stored curves
+
+PAPER = [2, 5, 10, 30, 100, 300, 1000]
+
+
+def test_no_search_needs_fewer_runs_than_targets_and_chains():
+    """Runs around targets form chains, each with a run more than targets: all of them but 30, 100, 300 and 100, 300,
+    1000 can be in one, so that three chains are the fewest."""
+    logs = [math.log(target) for target in PAPER]
+    assert len(plan(None, None, logs, math.log(2))) == len(PAPER) + 3
+    for count in range(1, len(PAPER) + 1):  # against a search of its own: the greatest part that a chain covers
+        covered = [start for start in range(len(PAPER) - count + 1) if chained(PAPER[start : start + count])]
+        assert bool(covered) == (count <= 4)
+    assert not chained([30, 100, 300])
+    assert not chained([100, 300, 1000])
+
+
+def chained(targets):
+    """Whether runs lie around these targets one after the other, each next one at most a factor of 2 further on: the
+    highest that a run can reach after each target must not fall short of the next."""
+    highest = targets[0]
+    for target, following in itertools.pairwise([*targets, math.inf]):
+        highest = min(2 * highest, following)
+        if highest < target:
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """Compression by strength of the reference runs of LeNet-300-100, by label and seed."""
+    runs = dwfbench.open("results/reference/lenet-300-100.zip").runs
+    runs = runs[runs["knob"] == "strength"].sort_values("knob_value")
+    return {
+        (str(label), int(seed)): dict(zip(of_seed["knob_value"], of_seed["compression"], strict=True))
+        for (label, seed), of_seed in runs.groupby(["label", "seed"])
+        if len(of_seed) > 5
+    }
+
+
+def through(runs):
+    """A curve through runs, straight in CR ** 0.4 over log strength, and beyond them."""
+    strengths, heights = zip(*((math.log(strength), ratio**0.4) for strength, ratio in runs.items()), strict=True)
+    slopes = [(heights[k + 1] - heights[k]) / (strengths[k + 1] - strengths[k]) for k in (0, len(heights) - 2)]
+
+    def compression(strength):
+        log = math.log(strength)
+        below, above = slopes[0] * min(log - strengths[0], 0), slopes[1] * max(log - strengths[-1], 0)
+        return max(float(np.interp(log, strengths, heights)) + below + above, 1.0) ** 2.5
+
+    return compression
+
+
+def counts(stored, guess_of):
+    """How many strengths the search for the paper's targets takes on each stored curve."""
+    numbers = []
+    for (label, seed), runs in stored.items():
+        known = search(through(runs), PAPER, guess_of(label, seed, runs))
+        assert left(known, PAPER) == []
+        numbers.append(len(known))
+    return numbers
+
+
+def shape(label, seed, runs):
+    """What is known before any run: the shape, put between the strengths of CR 2 and 100, which a recipe gives."""
+    parts = knobs.PENALTY if label.startswith("l1") else knobs.DECAY
+    low, high = np.interp(np.log([2, 100]), np.log(list(runs.values())), np.log(list(runs)))
+    return [(math.exp(low + part * 1.1 * (high - low)), float(ratio)) for ratio, part in parts.items()]
+
+
+def test_stored_curves_need_few_runs(stored):
+    """10 would be the fewest. With what another seed or a trial of the same settings says they are fewer."""
+    alone = counts(stored, shape)
+
+    def known(label, seed, runs):
+        other = stored.get((label, (seed + 1) % 3), runs)
+        return fitted(shape(label, seed, runs), other)
+
+    helped = counts(stored, known)
+    assert (mean(alone) <= 13.5, max(alone) <= 15) == (True, True)
+    assert (mean(helped) <= 12.2, max(helped) <= 14) == (True, True)
+
+
+def test_a_guess_goes_through_the_runs_of_another_seed():
+    shape = [(1e-4, 2.0), (2e-4, 10.0), (4e-4, 100.0), (8e-4, 300.0)]
+    assert fitted(shape, {3e-4: 10.0}) == shape  # one run says no width
+    moved = {ratio: strength for strength, ratio in fitted(shape, {4e-4: 10.0, 8e-4: 100.0, 2e-3: math.inf})}
+    assert moved == {
+        2: pytest.approx(2e-4),
+        10: pytest.approx(4e-4),
+        100: pytest.approx(8e-4),
+        300: pytest.approx(1.6e-3),
+    }
+    wider = {ratio: strength for strength, ratio in fitted(shape, {2e-4: 2.0, 8e-4: 10.0})}
+    assert wider[100] == pytest.approx(3.2e-3)
+    assert wider[300] == pytest.approx(12.8e-3)
 
 
 # ---------------------------------------------------------------- curves that are not smooth
