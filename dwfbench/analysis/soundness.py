@@ -23,6 +23,11 @@ def chance(record: Record) -> float | None:
     return 1 / shape[0] if shape and shape[0] else None
 
 
+def guesses(accuracy: float, chance: float) -> bool:
+    """Whether an accuracy is no better than chance, by MARGIN; both 0 to 1."""
+    return accuracy <= chance + min(MARGIN * chance, 0.01)
+
+
 def unsound(records: Sequence[Record], keys: Sequence[str] | None = None) -> dict[str, str]:
     """Why runs that ended well are no results, by id: CUT_OFF, GUESSING or STUCK. Sound runs are not in it.
 
@@ -45,7 +50,7 @@ def _reason(record: Record, moving: bool) -> str | None:
     guessed = chance(record)
     if record.connected is False:
         return CUT_OFF
-    if accuracy is not None and guessed is not None and accuracy <= guessed + min(MARGIN * guessed, 0.01):
+    if accuracy is not None and guessed is not None and guesses(accuracy, guessed):
         return GUESSING
     return STUCK if _stuck(record, moving) else None
 

@@ -111,13 +111,16 @@ def run(
         message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
     for reason, count in Counter(unsound.values()).items():
         message(f"{count} of {len(records)} runs ended well and are no results: {reason}.")
-    missed = [(curve.method.label(), targets.missed(curve, store)) for curve in curves if curve.targets]
-    for label, sentences in missed:
+    missed: dict[str, list[str]] = {}
+    for curve in curves:
+        if curve.targets:  # a method may have several: one for each of the settings that won
+            missed.setdefault(curve.method.label(), []).extend(targets.missed(curve, store))
+    for label, sentences in missed.items():
         for sentence in sentences or [f"{label}: two runs lie around each of its targets."]:
             message(sentence)
     # A strength by itself asks for no compression; targets that it does not reach are missed.
     idle = {record.id for record in records if record.knob == "strength" and unsound.get(record.id) == soundness.STUCK}
-    return SOME_FAILED if bad or unsound.keys() - idle or any(said for _, said in missed) else OK
+    return SOME_FAILED if bad or unsound.keys() - idle or any(missed.values()) else OK
 
 
 @app.command(

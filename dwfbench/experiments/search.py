@@ -35,7 +35,7 @@ LEVEL = 1.05
 """A curve that rises by less than this factor over the largest step has levelled off."""
 
 ASLEEP = 1e3
-"""Unless it is still at CR 1: up to strengths this many times the lowest one it may yet rise."""
+"""Unless it is still below CR 1.5: up to strengths this many times the lowest one it may yet rise."""
 
 MARGIN = 0.1
 """Part of the way between two runs off which a proposal is kept: a steep curve would draw every one to an end."""
@@ -216,7 +216,7 @@ def outwards(known: list[Point], aim: float, up: bool, position: Callable[[float
     step = largest
     if inner:
         run, rise = abs(end.strength - inner[0].strength), (end.ratio - inner[0].ratio) * (1 if up else -1)
-        asleep = up and end.ratio < math.log(LEVEL) and end.strength - known[0].strength < math.log(ASLEEP)
+        asleep = up and end.ratio < math.log(1.5) and end.strength - known[0].strength < math.log(ASLEEP)
         if rise >= math.log(LEVEL):
             start, stop, there = map(position, (inner[0].ratio, end.ratio, aim))
             step = min(max(run * (there - stop) / (stop - start), least), largest)

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from dwfbench.analysis import matched
+from dwfbench.analysis.soundness import guesses
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import write_json
 from dwfbench.data.dataset import Dataset
@@ -115,13 +116,13 @@ def product(request: Request, rates: Sequence[float]) -> list[dict[str, Any]]:
     return [{name: cell[name] for name in space} for cell in cells]
 
 
-def wider(request: Request, budget: Budget, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def wider(request: Request, budget: Budget, trials: Sequence[Trial], chance: float) -> list[dict[str, Any]]:
     """Settings at the next rate beyond an end at which a target's winner is; none within the limit, or at one rate."""
     first = rates_of(request, budget)
     if len(first) < 2:
         return []
     tried = sorted(set(map(rate_of, trials)))
-    won = {rate_of(trials[winner]) for winner in winners(trials) if winner is not None}
+    won = {rate_of(trials[winner]) for winner in winners(trials, chance) if winner is not None}
     step = (first[-1] / first[0]) ** (1 / (len(first) - 1))
     added = []
     if tried[0] in won and sum(rate < first[0] for rate in tried) < budget.widen:
@@ -138,11 +139,12 @@ def rate_of(trial: Trial) -> float:
     return rate
 
 
-def winners(trials: Sequence[Trial]) -> list[int | None]:
-    """The place of the best trial for each target; None where no trial has a score."""
+def winners(trials: Sequence[Trial], chance: float) -> list[int | None]:
+    """The place of the best trial for each target; None where no trial has a score that is better than chance."""
     best: list[int | None] = []
     for scores in zip(*(trial.scores for trial in trials), strict=True):
-        scored = [(score, -place) for place, score in enumerate(scores) if score is not None]
+        known = [(score, -place) for place, score in enumerate(scores) if score is not None]
+        scored = [pair for pair in known if not guesses(pair[0], chance)]
         best.append(-max(scored)[1] if scored else None)
     return best
 
@@ -188,7 +190,7 @@ def tune(
         finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
         for (number, values), curve in zip(tried, finished, strict=True):
             done[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
-        cells = [wider(request, budget, trials) if some else []
+        cells = [wider(request, budget, trials, 1 / dataset.classes) if some else []
                  for request, trials, some in zip(requests, done, cells, strict=True)]  # fmt: skip
         for request, some in zip(requests, cells, strict=True):
             if some:
@@ -219,7 +221,7 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
         targets=terms["targets"],
         budget=terms,
         trials=ordered,
-        winners=winners(ordered),
+        winners=winners(ordered, 1 / dataset.classes),
         best=max(range(len(ordered)), key=standing),
         provenance=provenance,
     )
@@ -279,9 +281,11 @@ def remarks(studies: Sequence[Study], most: int) -> list[str]:
                 f"{one.label}: {len(first)} learning rates where others have {most}, as {names} is tuned by the same "
                 f"trials; --trials {most * len(others)} gives it as many."
             )
-        for target, winner in zip(one.targets, one.winners, strict=True):
+        for place, (target, winner) in enumerate(zip(one.targets, one.winners, strict=True)):
             if winner is None:
-                said.append(f"{one.label}: no trial is bracketed at CR {target:g}, so that no settings won there.")
+                scored = any(trial.scores[place] is not None for trial in one.trials)
+                lacking = "better than chance" if scored else "bracketed"
+                said.append(f"{one.label}: no trial is {lacking} at CR {target:g}, so that no settings won there.")
             elif len(tried) > 1 and (rate := rate_of(one.trials[winner])) in (tried[0], tried[-1]):
                 edge = "smallest" if rate == tried[0] else "largest"
                 said.append(

@@ -15,7 +15,7 @@ from dwfbench.runs.store import Store
 
 def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve], str | None]:
     """The curves of a request, one for each of the settings that won, which share their compression ratios; and what
-    was not tuned, as a sentence: that has the settings of its recipe.
+    was not tuned, as a sentence: a method has the settings of its recipe, a target without a winner those of the next.
 
     Raises UsageError for a seed that took part in the choice.
     """
@@ -42,7 +42,13 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
         trial = study.trials[place]
         curve = plan.curve(tune.chosen(part, trial.values), dataset, ratios(trial, store))
         found.append(replace(curve, tuned=provenance(study, place)))
-    return found, None
+    lacking = [f"{target:g}" for target, place in zip(study.targets, study.winners, strict=True) if place is None]
+    if not lacking:
+        return found, None
+    return found, (
+        f"{request.method.label()} has no winner at CR {', '.join(lacking)} in the tuning in {folder}; the settings of "
+        "the nearest target with a winner are taken."
+    )
 
 
 def ratios(trial: Trial, store: Store) -> dict[float, float]:

@@ -334,6 +334,11 @@ def test_a_curve_that_falls_again_is_given_up_beyond_its_top():
     assert len(known) <= 7
 
 
+def test_a_curve_that_rises_slowly_from_cr_1_is_waited_for():
+    known = search(lambda strength: 1 + 3 * strength / (strength + 0.1) + 1e3 * strength**2, [5], most=16)
+    assert left(known, [5]) == []
+
+
 def test_a_curve_that_never_leaves_cr_1_is_given_up():
     known = search(lambda strength: 1.0, [5, 50], most=16)
     assert left(known, [5, 50]) == [5, 50]

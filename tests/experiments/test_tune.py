@@ -193,6 +193,13 @@ def test_a_trial_that_is_not_bracketed_has_no_score_however_high_its_curve(world
     assert "l1: no trial is bracketed at CR 16, so that no settings won there." in tune.remarks([found], 4)
 
 
+def test_no_settings_win_where_all_guess_and_none_is_tried_for_it(world):
+    found = world(lambda lr, ratio: 0.1 + lr / 1000 if ratio == 16 else 0.9 - abs(math.log(lr / 0.05)))
+    assert rates(found) == [0.02, 0.04, 0.08, 0.16]
+    assert found.winners == [1, None]
+    assert "snip: no trial is better than chance at CR 16, so that no settings won there." in tune.remarks([found], 4)
+
+
 def test_what_else_is_tunable_takes_rates_and_the_table_says_so(world):
     found = world(lambda lr, ratio: 0.9 - abs(math.log(lr / 0.05)), method="magnitude", widen=0)
     assert sorted(set(rates(found))) == [0.02, 0.16]
@@ -325,11 +332,30 @@ def test_targets_of_a_method_with_a_strength_are_shared_out_too(digits, tmp_path
     assert [(curve.specs[0].lr, curve.targets) for curve in curves] == [(0.3, (2, 5)), (0.1, (30,))]
 
 
+def test_a_search_begins_where_the_trial_has_been(digits, tmp_path, monkeypatch):
+    """Its runs had CR 4 and 16 at strengths beyond the range that the recipe names."""
+    request = asked(methods="l1", compression=[4], strength_range=[1e-4, 1e-3])
+    stored_study(tmp_path, request, digits)
+    (unhelped,), _ = tuned.curves(request, digits, tmp_path)
+    assert unhelped.specs[0].strength < 1e-3
+    runs = {name: SimpleNamespace(spec=replace(unhelped.specs[0], strength=strength), compression=ratio)
+            for name, strength, ratio in (("a", 1e-2, 4.0), ("b", 2e-2, 16.0), ("c", 1.0, None))}  # fmt: skip
+    monkeypatch.setattr(tuned, "Store", lambda folder: SimpleNamespace(read=runs.get))
+    trial = {"values": {"lr": 0.3}, "value": 0.9, "scores": [0.9], "runs": [*runs, "gone"], "bad": 1}
+    stored_study(tmp_path, request, digits, trials=[trial], targets=[4], winners=[0], best=0)
+    (helped,), _ = tuned.curves(request, digits, tmp_path)
+    strengths = {ratio: strength for strength, ratio in helped.guess}
+    assert (strengths[4], strengths[16]) == (pytest.approx(1e-2), pytest.approx(2e-2))
+    assert 0.5e-2 < helped.specs[0].strength < 1e-2
+
+
 def test_a_target_without_a_winner_leaves_its_compressions_to_the_next(digits, tmp_path):
     request = asked(methods="snip", compression=[4, 16])
     stored_study(tmp_path, request, digits, winners=[None, 1])
-    curves, _ = tuned.curves(request, digits, tmp_path)
+    curves, note = tuned.curves(request, digits, tmp_path)
     assert settings_of(curves) == [(0.1, 4), (0.1, 16)]
+    assert note.startswith("snip has no winner at CR 4 in the tuning in ")
+    assert note.endswith("; the settings of the nearest target with a winner are taken.")
 
 
 @pytest.mark.parametrize(
