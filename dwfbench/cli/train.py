@@ -74,7 +74,7 @@ def run(
 
     from dwfbench.analysis import soundness
     from dwfbench.cli.progress import Reporter
-    from dwfbench.experiments import estimate, plan, targets
+    from dwfbench.experiments import advise, estimate, plan, targets
     from dwfbench.experiments import run as runner
 
     if tuned:
@@ -86,7 +86,7 @@ def run(
             message(sentence)
     else:
         curves = [plan.curve(request, asked.dataset) for request in asked.requests]
-    for note in (note for curve in curves for note in (curve.note, plan.budget_note(curve)) if note):
+    for note in (note for curve in curves for note in (curve.note, advise.budget_note(curve)) if note):
         message(note)
     store = Store(asked.results)
     if dry_run:

@@ -1,4 +1,4 @@
-"""What ``dwf.suggest`` says of the network, data and budget of a command."""
+"""What is said of a command's network and budget before training: by ``dwf.suggest``, and of budgets that do not do."""
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
@@ -6,10 +6,13 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.dwf import suggest
 from dwfbench.dwf.suggest import Suggestion
 from dwfbench.experiments import plan
-from dwfbench.experiments.plan import Request
+from dwfbench.experiments.plan import Curve, Request
 from dwfbench.methods.dwf import Dwf
 from dwfbench.models import weights as trained
 from dwfbench.training import loop
+
+HIGH_FOR_ADAM = 0.03
+"""Learning rates above it are told to be too large for Adam, whose steps are about as large as the rate."""
 
 
 def suggestion(request: Request, dataset: Dataset) -> Suggestion:
@@ -29,3 +32,25 @@ def suggestion(request: Request, dataset: Dataset) -> Suggestion:
         trained.put_into(network, base.init)
     weights = suggest.initial_weights(network, method.depth, keep_weights=base.init is not None)
     return suggest.advice(list(weights), base.lr, plan.reach_of(method, base, steps), steps * base.epochs)
+
+
+def budget_note(curve: Curve) -> str | None:
+    """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay, and
+    when Adam is given a learning rate of SGD's."""
+    if any(one.strength == 0 for one in curve.specs):
+        return (
+            f"{curve.method.label()}: a strength of 0 penalises nothing, so that no weight becomes zero: such a run is "
+            "a control, and no point of a sparse network's curve."
+        )
+    one = curve.specs[0]
+    if one.optimizer != "sgd" and one.lr > HIGH_FOR_ADAM:
+        return f"{curve.method.label()}: a learning rate of {one.lr:g} is SGD's; Adam's are about 1e-4 to 1e-2."
+    budgets = [budget for budget in map(curve.budget, curve.specs) if budget is not None]
+    small = [budget for budget in budgets if curve.needed is not None and budget < 0.99 * curve.needed]
+    if not small:
+        return None
+    return (
+        f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
+        f"{min(small):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} "
+        "most weights without gradient do not reach zero. Take a larger strength or learning rate, or more epochs."
+    )

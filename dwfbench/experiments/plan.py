@@ -33,9 +33,6 @@ from dwfbench.runs.record import Tuned
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import loop, optimizers
 
-HIGH_FOR_ADAM = 0.03
-"""Learning rates above it are told to be too large for Adam, whose steps are about as large as the rate."""
-
 MOST_STEPS = 10_000_000
 """Steps of a run: its learning rates are a list."""
 
@@ -327,25 +324,3 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
     if base.init is not None:
         return weights_of(space, keep(space, weights))
     return weights_of(space, draw(space, weights, torch.Generator().manual_seed(base.seed)))
-
-
-def budget_note(curve: Curve) -> str | None:
-    """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay, and
-    when Adam is given a learning rate of SGD's."""
-    if any(one.strength == 0 for one in curve.specs):
-        return (
-            f"{curve.method.label()}: a strength of 0 penalises nothing, so that no weight becomes zero: such a run is "
-            "a control, and no point of a sparse network's curve."
-        )
-    one = curve.specs[0]
-    if one.optimizer != "sgd" and one.lr > HIGH_FOR_ADAM:
-        return f"{curve.method.label()}: a learning rate of {one.lr:g} is SGD's; Adam's are about 1e-4 to 1e-2."
-    budgets = [budget for budget in map(curve.budget, curve.specs) if budget is not None]
-    small = [budget for budget in budgets if curve.needed is not None and budget < 0.99 * curve.needed]
-    if not small:
-        return None
-    return (
-        f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
-        f"{min(small):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} "
-        "most weights without gradient do not reach zero. Take a larger strength or learning rate, or more epochs."
-    )

@@ -14,6 +14,7 @@ from torch import nn
 
 from dwfbench.base.errors import UsageError
 from dwfbench.execution import worker
+from dwfbench.experiments import advise
 from dwfbench.experiments import plan as planning
 from dwfbench.experiments import run as runner
 from dwfbench.methods import registry
@@ -81,12 +82,12 @@ def test_the_lowest_default_strength_has_the_budget_that_zeroes_half_of_the_weig
     (curve,) = plan(digits, **flags)
     assert curve.budget(curve.specs[0]) == pytest.approx(curve.needed, rel=0.006)
     assert knobs(curve)[-1] == pytest.approx(4 * knobs(curve)[0], rel=0.01)
-    assert planning.budget_note(curve) is None
+    assert advise.budget_note(curve) is None
 
 
 def test_a_budget_too_small_for_exact_zeros_is_said(digits):
     (curve,) = plan(digits, strength=[1e-9, 1])
-    assert "1 of 2 runs" in planning.budget_note(curve)
+    assert "1 of 2 runs" in advise.budget_note(curve)
 
 
 def test_the_decay_budget_is_strength_times_the_sum_of_rates_over_one_minus_momentum(digits):

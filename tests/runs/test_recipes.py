@@ -13,7 +13,7 @@ from torch import nn
 from dwfbench import models
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.execution.worker import Engine
-from dwfbench.experiments import estimate, knobs
+from dwfbench.experiments import advise, estimate, knobs
 from dwfbench.experiments import plan as planning
 from dwfbench.experiments import run as runner
 from dwfbench.runs import spec
@@ -79,7 +79,7 @@ def test_a_recipe_plans_every_method_with_the_same_epochs_and_strengths_from_the
         assert budgets[0] == pytest.approx(curve.needed, rel=0.01)
         assert len(budgets) == knobs.POINTS
         assert budgets[-1] > 1.5 * budgets[0]
-        assert planning.budget_note(curve) is None
+        assert advise.budget_note(curve) is None
 
 
 @pytest.mark.parametrize("name", PAPER)

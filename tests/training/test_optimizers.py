@@ -10,7 +10,7 @@ from torch import nn
 import dwfbench
 from dwfbench import models
 from dwfbench.base.errors import UsageError
-from dwfbench.experiments import plan
+from dwfbench.experiments import advise, plan
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training.checkpoint import Checkpoints, Folder, stop
 from dwfbench.training.lanes import generator
@@ -156,6 +156,6 @@ def test_under_adam_no_decay_budget_is_claimed_and_a_rate_of_sgd_is_told(digits)
     (request,) = plan.requests([], {"methods": ["dwf"], "optimizer": "adam", "lr": 0.1, "points": 2})
     curve = plan.curve(request, digits)
     assert curve.needed is None
-    assert "a learning rate of 0.1 is SGD's" in plan.budget_note(curve)
+    assert "a learning rate of 0.1 is SGD's" in advise.budget_note(curve)
     (request,) = plan.requests([], {"methods": ["dwf"], "optimizer": "adam", "lr": 0.01, "points": 2})
-    assert plan.budget_note(plan.curve(request, digits)) is None
+    assert advise.budget_note(plan.curve(request, digits)) is None
