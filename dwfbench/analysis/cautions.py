@@ -9,9 +9,35 @@ from dwfbench.analysis.frames import KEYS, PANEL
 from dwfbench.base.text import short
 
 
+class Caution(str):
+    """A sentence that also says, for every curve that it concerns, what is to be said of that one; data set and model
+    before it ("mnist/lenet"), "" where it concerns all.
+    """
+
+    panel: str
+    of: Mapping[str, str]
+
+    def __new__(cls, panel: str, sentence: str, of: Mapping[str, str] | None = None) -> "Caution":
+        made = super().__new__(cls, f"{panel}: {sentence}" if panel else sentence)
+        made.panel, made.of = panel, of or {}
+        return made
+
+
+def by_curve(cautions: Iterable[str]) -> tuple[list[str], dict[tuple[str, str], list[str]]]:
+    """Those that concern no curve in particular, and by panel and label what is to be said of each curve."""
+    general, own = [], dict[tuple[str, str], list[str]]()
+    for caution in cautions:
+        if isinstance(caution, Caution) and caution.of:
+            for label, words in caution.of.items():
+                own.setdefault((caution.panel, label), []).append(words)
+        else:
+            general.append(str(caution))
+    return general, dict(sorted(own.items()))
+
+
 def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[str]:
     """Of the runs `frame`; `failed` (of `ResultSet.failures`) is counted."""
-    lines = [line for panel, rows in frame.groupby(PANEL) for line in _panel_warnings("/".join(panel), rows)]
+    lines: list[str] = [line for panel, rows in frame.groupby(PANEL) for line in _panel_warnings("/".join(panel), rows)]
     if failed is not None and len(failed):
         counts = ", ".join(f"{count} {status}" for status, count in failed["status"].value_counts().items())
         lines.append(f"Runs left out: {counts}.")
@@ -20,13 +46,15 @@ def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[st
 
 def pair_warnings(frame: pd.DataFrame, found: pd.DataFrame, versus: str) -> list[str]:
     """Of `found`, the `differences` of the runs `frame` to `versus`."""
-    lines = []
+    lines: list[str] = []
     for panel, rows in frame[frame["method"] != "dense"].groupby(PANEL):
         if versus not in set(rows["label"]):
-            lines.append(f"{'/'.join(panel)}: no run of {versus}, so nothing is compared with it.")
+            lines.append(Caution("/".join(panel), f"no run of {versus}, so nothing is compared with it."))
     for panel, rows in found[found["common"] < 3].drop_duplicates(KEYS).groupby(PANEL):
-        names = ", ".join(f"{label} ({count})" for label, count in zip(rows["label"], rows["common"], strict=True))
-        lines.append(f"{'/'.join(panel)}: fewer than 3 seeds in common with {versus}: {names}.")
+        counts = list(zip(rows["label"], rows["common"], strict=True))
+        names = ", ".join(f"{label} ({count})" for label, count in counts)
+        of = {label: f"fewer than 3 seeds in common with {versus} ({count})" for label, count in counts}
+        lines.append(Caution("/".join(panel), f"fewer than 3 seeds in common with {versus}: {names}.", of))
     return lines
 
 
@@ -49,7 +77,12 @@ def holes(made: Made) -> list[str]:
         if texts:
             named = "; ".join(f"{text} ({_seeds(of)})" for text, of in texts.items())
             labels.setdefault((panel, named), []).append(label)
-    return [f"{panel}: no run of {', '.join(of)} between CR {named}." for (panel, named), of in labels.items()]
+    return [
+        Caution(
+            panel, f"no run of {', '.join(of)} between CR {named}.", dict.fromkeys(of, f"no run between CR {named}")
+        )
+        for (panel, named), of in labels.items()
+    ]
 
 
 def _holes(each: dict[str, Any]) -> list[tuple[float, float]]:
@@ -62,39 +95,48 @@ def _holes(each: dict[str, Any]) -> list[tuple[float, float]]:
 
 def chances(made: Made, low: float, high: float) -> list[str]:
     """Of areas from CR `low` to `high` in which chance accuracy counts where a curve has no runs: a line a panel."""
-    named: dict[str, list[str]] = {}
+    named: dict[str, dict[str, str]] = {}
     for (panel, label), seeds in made.items():
         missed = [part for each in seeds if each["area"] is not None for part in each["missed"]]
         first = max((stop for start, stop in missed if start == low), default=low)
         last = min((start for start, stop in missed if stop == high), default=high)
         ends = [f"below CR {short(first)}"] * (first > low) + [f"above CR {short(last)}"] * (last < high)
         if ends:
-            named.setdefault(panel, []).append(f"{label} {' and '.join(ends)}")
-    return [f"{panel}: chance accuracy counts in the area of {', '.join(of)}." for panel, of in named.items()]
+            named.setdefault(panel, {})[label] = " and ".join(ends)
+    return [
+        Caution(
+            panel,
+            f"chance accuracy counts in the area of {', '.join(f'{label} {ends}' for label, ends in curves.items())}.",
+            {label: f"chance accuracy counts in the area {ends}" for label, ends in curves.items()},
+        )
+        for panel, curves in named.items()
+    ]
 
 
 def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
     seeds = rows.groupby("label")["seed"].nunique()
     if (few := seeds[seeds < 3]).size:
         names = ", ".join(f"{label} ({count})" for label, count in few.items())
-        yield f"{panel}: fewer than 3 seeds, differences may be chance: {names}."
+        of = {label: f"fewer than 3 seeds ({count})" for label, count in few.items()}
+        yield Caution(panel, f"fewer than 3 seeds, differences may be chance: {names}.", of)
     for reason, runs in rows.groupby("unsound"):
-        named = [f"{label} at {_ratios(some)}" for label, some in runs.groupby("label")]
-        yield f"{panel}: {reason}: {', '.join(named)}."
+        where = {label: _ratios(some) for label, some in runs.groupby("label")}
+        named = ", ".join(f"{label} at {ratios}" for label, ratios in where.items())
+        yield Caution(panel, f"{reason}: {named}.", {label: f"{reason} at {ratios}" for label, ratios in where.items()})
     if rows["epochs"].nunique() > 1:
-        yield f"{panel}: budgets differ: {_listed(rows['epochs'])} epochs."
+        yield Caution(panel, f"budgets differ: {_listed(rows['epochs'])} epochs.")
     if (versions := rows["data_checksum"].nunique()) > 1:
-        yield f"{panel}: the runs saw {versions} different versions of the data (checksums differ)."
+        yield Caution(panel, f"the runs saw {versions} different versions of the data (checksums differ).")
     for what, name in (("versions of torch", "torch"), ("devices", "device")):
         if (kinds := sorted(rows[name].dropna().unique())) and len(kinds) > 1:
-            yield f"{panel}: runs of different {what} are compared: {', '.join(kinds)}."
+            yield Caution(panel, f"runs of different {what} are compared: {', '.join(kinds)}.")
     dense = rows[rows["method"] == "dense"]
     if dense.empty:
-        yield f"{panel}: no dense run, so the CR at a tolerance is unknown: run the method dense."
+        yield Caution(panel, "no dense run, so the CR at a tolerance is unknown: run the method dense.")
     elif missing := set(rows["epochs"]) - set(dense["epochs"]):
-        yield f"{panel}: no dense run of {_listed(missing)} epochs; dense runs of other budgets stand in."
+        yield Caution(panel, f"no dense run of {_listed(missing)} epochs; dense runs of other budgets stand in.")
     if dense.groupby("epochs")["curve"].nunique().gt(1).any():
-        yield f"{panel}: several dense settings share a budget; their mean is the reference."
+        yield Caution(panel, "several dense settings share a budget; their mean is the reference.")
 
 
 def _ratios(runs: pd.DataFrame) -> str:

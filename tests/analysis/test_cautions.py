@@ -1,0 +1,39 @@
+"""Cautions as sentences, and by the curve that they concern."""
+
+from dwfbench.analysis import cautions
+from dwfbench.analysis.cautions import Caution, by_curve
+from dwfbench.analysis.resultset import ResultSet
+from dwfbench.show import comparison
+from tests.analysis.test_curves import curve, dense
+
+
+def test_a_caution_is_its_sentence():
+    caution = Caution("mnist/lenet", "few seeds: a (1).", {"a": "few seeds (1)"})
+    assert caution == "mnist/lenet: few seeds: a (1)."
+    assert Caution("", "Runs left out.") == "Runs left out."
+
+
+def test_cautions_are_divided_by_the_curves_that_they_concern():
+    listed = [
+        Caution("mnist/lenet", "holes", {"b": "a hole", "a": "two holes"}),
+        "Runs left out: 1 failed.",
+        Caution("mnist/lenet", "few", {"a": "few seeds"}),
+        Caution("mnist/lenet", "budgets differ."),
+    ]
+    general, own = by_curve(listed)
+    assert general == ["Runs left out: 1 failed.", "mnist/lenet: budgets differ."]
+    assert list(own.items()) == [(("mnist/lenet", "a"), ["two holes", "few seeds"]), (("mnist/lenet", "b"), ["a hole"])]
+
+
+def test_every_caution_of_a_comparison_names_its_curves():
+    runs = [*curve([(2.3, 92), (1141, 59)]), *curve([(2, 90), (4, 80)], label="grasp", method="grasp"), dense(99)]
+    made = comparison.compare(ResultSet(runs), comparison.Asked(at=(5, 50)))
+    general, own = by_curve(made.cautions)
+    assert general == []
+    assert own["mnist/lenet", "snip"] == ["fewer than 3 seeds (1)", "no run between CR 2.3 and 1141 (seed 0)"]
+    assert own["mnist/lenet", "dense"] == ["fewer than 3 seeds (1)"]
+    against = comparison.versus(ResultSet(runs), "snip", comparison.Asked(at=(5, 50)))
+    assert "fewer than 3 seeds in common with snip (1)" in by_curve(against.cautions)[1]["mnist/lenet", "grasp"]
+    assert cautions.pair_warnings(
+        ResultSet([dense(99), *runs[2:4]]).runs, ResultSet([]).runs.assign(common=0), "snip"
+    ) == ["mnist/lenet: no run of snip, so nothing is compared with it."]
