@@ -77,9 +77,9 @@ app = typer.Typer(
     name="dwfbench",
     help="Deep Weight Factorization and pruning baselines, compared at equal budgets.",
     epilog=examples(
-        "dwfbench run --method dwf --depth 3    # train a curve",
-        "dwfbench compare                       # tables",
-        "dwfbench plot                          # figures",
+        "dwfbench run --method dwf,magnitude,dense --compression 5,30,100",
+        "dwfbench compare --at 5,30,100",
+        "dwfbench plot",
     ),
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
