@@ -16,9 +16,13 @@ _stdout: TextIO | None = None
 def own_stdout() -> Iterator[None]:
     """Within, ``answer`` alone writes to stdout: what code of others prints, also in C or in processes, is on stderr.
 
-    File descriptor 1 stays stderr's until the process ends, at which others may print, too.
+    File descriptor 1 stays stderr's until the process ends, at which others may print, too. A command that is called by
+    another one writes to that one's stdout.
     """
     global _stdout
+    if _stdout is not None:
+        yield
+        return
     before = sys.stdout
     _stdout = _taken(before)
     sys.stdout = sys.stderr
