@@ -119,6 +119,7 @@ def list_figures() -> list[dict]:
     known = reproduce.figures().values()
     for note in dict.fromkeys(figure.note for figure in known):
         message(note)
+    message("How many hours one takes on this machine: `dwfbench reproduce NAME --dry-run`.")
     return [figure.described() for figure in known]
 
 

@@ -82,6 +82,11 @@ def called(words: list[str]) -> int:
 
 
 def decided(verdicts: "pd.DataFrame") -> list[str]:
-    """Which claims the runs decide and which they do not, a sentence a verdict."""
+    """Which claims the runs decide, and which they do not, as sentences."""
     names = verdicts.groupby("verdict")["claim"].agg(lambda claims: ", ".join(dict.fromkeys(claims)))
-    return [f"{verdict[0].upper()}{verdict[1:]}: {listed}." for verdict, listed in names.items()]
+    known = [f"{names[verdict]} ({verdict})" for verdict in ("supported", "contradicted") if verdict in names]
+    left = [f"{names[verdict]} ({verdict})" for verdict in ("undecided", "not run") if verdict in names]
+    return [
+        f"Claims that this decides: {'; '.join(known) or 'none'}.",
+        f"Claims that it does not decide: {'; '.join(left) or 'none'}.",
+    ]
