@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from baselines.snip import chunk_gradients
 from dwfbench.dwf.factors import total
@@ -35,7 +36,7 @@ def scores(
     leaves = list(weights.values())
     gradient = product = [torch.zeros_like(w) for w in leaves]
     chunked = partial(chunk_gradients, model, weights, inputs, targets, batch_size=batch_size, temperature=temperature)
-    with evaluating(model, batch_norm_training=training_mode):
+    with evaluating(model, batch_norm_training=training_mode), sdpa_kernel(SDPBackend.MATH):  # twice differentiable
         for grads in chunked():
             gradient = [so_far + part for so_far, part in zip(gradient, grads, strict=True)]
         for grads in chunked(create_graph=True):

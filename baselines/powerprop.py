@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from baselines.magnitude import Magnitude
+from dwfbench.dwf.factors import redrawn_if_zero
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import option
 from dwfbench.methods.stage import Stage
@@ -24,6 +26,9 @@ class Power(Parametrization):
     """A weight as theta abs(theta)^(alpha - 1)."""
 
     alpha: float
+
+    def draw(self, name: str, weight: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
+        return self.keep(redrawn_if_zero(weight, generator))
 
     def keep(self, weight: Tensor) -> Sequence[Tensor]:
         return (weight.sign() * weight.abs().pow(1 / self.alpha),)

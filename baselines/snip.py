@@ -36,7 +36,7 @@ def chunk_gradients(
     state = {**weights, **{name: b.clone() for name, b in model.named_buffers()}}
     size = batch_size or len(inputs)
     for x, y in zip(inputs.split(size), targets.split(size), strict=True):
-        logits = functional_call(model, state, (x,)) / temperature
+        logits = functional_call(model, state, (x.clone(),)) / temperature  # a network may write into its input
         loss = F.cross_entropy(logits, y, reduction="sum") / len(inputs)
         yield torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dwfbench.dwf.factors import deviation
 from dwfbench.dwf.parametrization import Product
 from dwfbench.methods.dwf import FactorMethod
 
@@ -24,7 +25,9 @@ class TwoDraws(Product):
     depth: int = 2
 
     def draw(self, name: str, weight: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
-        return weight, (torch.randn(weight.shape, generator=generator) * weight.std(correction=0).cpu()).to(weight)
+        measured = weight.std(correction=0).cpu()
+        sigma = measured if measured else deviation(weight)  # a second factor of zero would stay so
+        return weight, (torch.randn(weight.shape, generator=generator) * sigma).to(weight)
 
 
 @dataclass(frozen=True)

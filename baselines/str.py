@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dwfbench.dwf.factors import redrawn_if_zero
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import Method, option
 from dwfbench.methods.stage import Stage
@@ -28,6 +29,9 @@ class SoftThreshold(Parametrization):
     @property
     def parts(self) -> int:
         return 2
+
+    def draw(self, name: str, weight: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
+        return self.keep(redrawn_if_zero(weight, generator))
 
     def keep(self, weight: Tensor) -> Sequence[Tensor]:
         """With s at its start, where sigmoid(s) is next to 0; the weight is kept up to that."""

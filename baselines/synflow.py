@@ -15,7 +15,18 @@ from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.count import WEIGHTED, evaluating
-from dwfbench.sparsity.masks import top_k_masks
+from dwfbench.sparsity.masks import informed_masks, silent, top_k_masks
+
+CASTS = frozenset("float half bfloat16 double to type type_as".split())  # noqa: SIM905
+
+
+class _Wide(TorchFunctionMode):
+    """Leaves floating-point numbers in float64, whatever the network casts them to: in less they overflow."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        cast = getattr(func, "__name__", "") in CASTS and isinstance(out, Tensor) and out.is_floating_point()
+        return args[0].clone() if cast and args[0].dtype == torch.float64 else out
 
 
 class _Rescaled(TorchFunctionMode):
@@ -54,7 +65,7 @@ def scores(
     state |= {n: b.abs().double() if b.is_floating_point() else b.clone() for n, b in model.named_buffers()}
     device = next(model.parameters()).device
     for rescaling in (nullcontext(), _Rescaled()):
-        with torch.enable_grad(), evaluating(model), rescaling:
+        with torch.enable_grad(), evaluating(model), _Wide(), rescaling:
             ones = torch.ones(1, *input_shape, dtype=torch.float64, device=device)
             flow = functional_call(model, {**state, **leaves}, (ones,)).sum()
             grads = torch.autograd.grad(flow, list(leaves.values()), materialize_grads=True)
@@ -71,20 +82,35 @@ def masks(
     compression: float,
     rounds: int = 100,
     distribution: str = "global",
+    generator: torch.Generator | None = None,
+    first: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Boolean masks by parameter name after `rounds` of scoring and pruning (Tanaka et al., algorithm 1).
 
     After round k the compression ratio is compression^(k / rounds); what is pruned stays pruned, and the last
-    masks keep exactly `kept(N, compression)` weights, which layers share by the `distribution` as in `top_k_masks`.
+    masks keep exactly `kept(N, compression)` weights, which layers share by the `distribution` as in
+    `informed_masks`: those whose scores are all zero in the first round keep their share at random, drawn by
+    `generator`. `first` are the scores of the first round, where they are known.
     Raises UsageError as `top_k_masks` does, and for less than one round.
     """
     if rounds < 1:
         raise UsageError(f"SynFlow needs at least 1 round, not {rounds}")
     keep = {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable(model).items()}
+    now = first or scores(model, input_shape, keep)
+    chosen = informed_masks(now, compression, distribution, generator)
+    mute = silent(now)
+    if len(mute) == len(keep):
+        return chosen
+    keep |= {name: chosen[name] for name in mute}
+    heard = [name for name in keep if name not in mute]
+    if mute:  # the others keep what is left
+        left = sum(int(chosen[name].sum()) for name in heard)
+        compression = sum(keep[name].numel() for name in heard) / max(left, 1)
     for k in range(1, rounds + 1):
         # A pruned weight scores below every other, also below those whose flow has become zero.
-        ranked = {name: s.where(keep[name], -1.0) for name, s in scores(model, input_shape, keep).items()}
-        keep = top_k_masks(ranked, compression ** (k / rounds), distribution)
+        ranked = {name: now[name].where(keep[name], -1.0) for name in heard}
+        keep |= top_k_masks(ranked, compression ** (k / rounds), distribution)
+        now = scores(model, input_shape, keep) if k < rounds else now
     return keep
 
 
@@ -102,5 +128,10 @@ class Synflow(Pruner):
     def extra_passes(self, steps: int) -> int:
         return self.rounds
 
+    def scores(self, moment: Moment) -> dict[str, Tensor]:
+        """Those of the first round."""
+        return scores(moment.network(), moment.input_shape)
+
     def masks(self, moment: Moment, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        return masks(moment.network(), moment.input_shape, moment.compression, self.rounds, self.distribution)
+        network, shape, ratio = moment.network(), moment.input_shape, moment.compression
+        return masks(network, shape, ratio, self.rounds, self.distribution, moment.generator, scores)

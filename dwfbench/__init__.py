@@ -17,7 +17,7 @@ _HOMES = {
     "init_statistics": "dwfbench.dwf.module",
     "decay_budget": "dwfbench.dwf.factors",
     "suggest": "dwfbench.dwf.suggest",
-    "sparsity_report": "dwfbench.sparsity.count",
+    "sparsity_report": "dwfbench.sparsity.report",
     "open": "dwfbench.show.notebook",
 }
 

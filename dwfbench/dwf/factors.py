@@ -141,6 +141,16 @@ def deviation(weight: Tensor) -> float:
     return measured if measured else 1 / math.sqrt(3 * math.prod(weight.shape[1:]))
 
 
+def redrawn_if_zero(weight: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The weight, or where all of it is zero a normal draw of its ``deviation``.
+
+    For parametrizations whose gradient is zero where the weight is, so that it would stay there.
+    """
+    if bool(weight.any()):
+        return weight
+    return (torch.randn(weight.shape, generator=generator) * deviation(weight)).to(weight)
+
+
 def initial_factors(
     name: str,
     weight: Tensor,

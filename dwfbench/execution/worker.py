@@ -166,6 +166,7 @@ class Worker:
         }
         self.trainers: dict[tuple, loop.Trainer] = {}
         self.compiler_failed = False
+        self.said: set[str] = set()
 
     def train(self, task: Task, listener: Listener) -> Iterator[Result]:
         """The results of a task's runs, failures included, each as soon as it is there."""
@@ -186,6 +187,8 @@ class Worker:
                         clock = time.perf_counter()
                         results, state = assess.assess(trained, task.method, self.dataset, self.engine.test)
                         trained.seconds += time.perf_counter() - clock
+                        for note in trained.notes:
+                            self.say(f"{task.method.label()}: {note}.", listener)
                         left.remove(trained.spec)
                         yield self.result(trained, task, results, state, compile, started)
                 continue
@@ -205,6 +208,12 @@ class Worker:
                 failed = Trained(left.pop(0))
                 results = {"status": "failed", "error": why}
                 yield self.result(failed, task, results, None, compile, started)
+
+    def say(self, text: str, listener: Listener) -> None:
+        """A note that is told once."""
+        if text not in self.said:
+            self.said.add(text)
+            listener.note(text)
 
     def trainer(self, task: Task, compile: bool, listener: Listener) -> loop.Trainer:
         """The curve's trainer; that of the curve before is dropped."""

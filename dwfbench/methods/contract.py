@@ -21,7 +21,7 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.dwf.factors import FLOAT32_EPSILON
 from dwfbench.methods.stage import Stage
 from dwfbench.runs.spec import RunSpec, coerce, setting
-from dwfbench.sparsity.masks import DISTRIBUTIONS, top_k_masks
+from dwfbench.sparsity.masks import DISTRIBUTIONS, informed_masks, top_k_masks
 
 Tensors = dict[str, Tensor]
 
@@ -192,4 +192,8 @@ class Pruner(Method):
     distribution: str = option("global", "how layers share the kept weights", choices=DISTRIBUTIONS)
 
     def masks(self, moment: Moment, scores: Tensors | None) -> Tensors | None:
-        return None if scores is None else top_k_masks(scores, self.target(moment), self.distribution)
+        if scores is None:
+            return None
+        if moment.step == 0:  # later, weights that are zero are known to be worth nothing
+            return informed_masks(scores, self.target(moment), self.distribution, moment.generator)
+        return top_k_masks(scores, self.target(moment), self.distribution)

@@ -19,6 +19,7 @@ from dwfbench.base import memory, plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, owned, told
 from dwfbench.base.text import nearest
+from dwfbench.models import own
 from dwfbench.models.lenet import LeNet5, LeNet300100
 from dwfbench.models.prunable import choose_embeddings
 from dwfbench.models.resnet import resnet18, resnet20
@@ -140,9 +141,8 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int,
     """A network for images of `input_shape` (C, H, W) with `classes` outputs, on the CPU.
 
     The weights depend on `seed` alone; the caller's random state is left as it was. With `embeddings` those of
-    Embedding layers are prunable, too. Raises UsageError for an unknown name, an input that the
-    network cannot take, or somebody's own network that cannot be imported, fails or makes something else than a network
-    from images (N, C, H, W) to logits (N, classes).
+    Embedding layers are prunable, too. Raises UsageError for an unknown name, an input that the network cannot
+    take, and somebody's own network that cannot be imported or trained (see ``own``).
     """
     if name not in MODELS:
         check(name)
@@ -152,8 +152,10 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int,
         if name in MODELS:
             _refuse_too_large(name, input_shape, classes)
         torch.default_generator.manual_seed(seed)
-        made = MODELS[name].make if name in MODELS else partial(_build_own, name)
-        network = made(input_shape, classes)
+        if name in MODELS:
+            network = MODELS[name].make(input_shape, classes)
+        else:
+            network = own.build(name, _own(name), input_shape, classes)
     if embeddings:
         choose_embeddings(network)
     return network
@@ -166,20 +168,6 @@ def _refuse_too_large(name: str, input_shape: tuple[int, int, int], classes: int
     if why := memory.lacking(sum(value.numel() * value.element_size() for value in network.parameters())):
         size = "x".join(map(str, input_shape))
         raise UsageError(f"{name} for images of {size} needs {why}; give a smaller --image-size or another --model")
-
-
-def _build_own(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    try:
-        with contained():
-            model = _own(name)(input_shape, classes)
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({told(error)})") from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
-    _probe(name, model, input_shape, classes)
-    return model
 
 
 def _own(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:
@@ -202,16 +190,3 @@ def _own(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:
     if not callable(make):
         raise UsageError(f"model '{name}': module {module_name} has no callable named {attribute}")
     return make
-
-
-def _probe(name: str, model: nn.Module, input_shape: tuple[int, int, int], classes: int) -> None:
-    """One forward pass, in eval mode so that no statistics move, finds a wrong shape before any training."""
-    was_training = model.training
-    try:
-        with torch.no_grad(), contained():
-            shape = tuple(model.eval()(torch.zeros(2, *input_shape)).shape)
-    except Exception as error:
-        raise UsageError(f"model '{name}' fails on images of shape {input_shape} ({told(error)})") from error
-    model.train(was_training)
-    if shape != (2, classes):
-        raise UsageError(f"model '{name}' must map 2 images to logits of shape (2, {classes}), not {shape}")

@@ -44,6 +44,37 @@ def top_k_masks(scores: Mapping[str, Tensor], compression: float, distribution: 
     return {name: part.view(s.shape) for (name, s), part in zip(scores.items(), parts, strict=True)}
 
 
+def silent(scores: Mapping[str, Tensor]) -> list[str]:
+    """The names of the layers whose scores are all zero, so that they rank nothing."""
+    return [name for name, score in scores.items() if score.numel() and not score.any()]
+
+
+def informed_masks(
+    scores: Mapping[str, Tensor],
+    compression: float,
+    distribution: str = "global",
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """As ``top_k_masks``, but a ``silent`` layer keeps its share at random instead of its first weights or none.
+
+    A classifier that starts at zero has such scores by SNIP, and so have all layers before it. With the distribution
+    "global" its share is that of equal density everywhere; the layers that do have scores share the rest.
+    """
+    mute = silent(scores)
+    if not mute:
+        return top_k_masks(scores, compression, distribution)
+    shapes = {name: score.shape for name, score in scores.items()}
+    counts = layer_counts(shapes, compression, "uniform" if distribution == "global" else distribution)
+    drawn = {name: torch.rand(shapes[name], generator=generator).to(scores[name].device) for name in mute}
+    heard = {name: score for name, score in scores.items() if name not in drawn}
+    left = sum(counts[name] for name in heard)
+    if distribution == "global" and left:
+        masks = top_k_masks(heard, sum(score.numel() for score in heard.values()) / left)
+    else:
+        masks = {name: largest(score, counts[name]) for name, score in heard.items()}
+    return {name: masks[name] if name in masks else largest(drawn[name], counts[name]) for name in scores}
+
+
 def largest(scores: Tensor, count: int) -> Tensor:
     """Boolean mask, shaped as the scores, of the `count` largest, 0 to all; among equal ones the earlier wins."""
     flat = scores.detach().flatten()

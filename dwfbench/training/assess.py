@@ -22,7 +22,8 @@ from dwfbench.dwf.factors import FLOAT32_EPSILON
 from dwfbench.methods.contract import Method
 from dwfbench.runs.record import Cut, Layer, Settings
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import compression_ratio, count, sparsity_report
+from dwfbench.sparsity.count import compression_ratio, count
+from dwfbench.sparsity.report import sparsity_report
 from dwfbench.training.evaluate import evaluate
 from dwfbench.training.group import Trained
 

@@ -10,9 +10,20 @@ from torch import Tensor
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.parametrization import Parametrization, part_names
 from dwfbench.methods.contract import Method, Moment, Tensors
+from dwfbench.models.prunable import NAMED
+from dwfbench.sparsity.masks import silent
 from dwfbench.training.group import Group
 from dwfbench.training.lanes import generator, lane_of, lane_tensors
 from dwfbench.training.networks import Networks
+
+
+def silence(names: list[str]) -> str:
+    """What a record says of layers whose scores are all zero."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (
+        f"the scores of {', '.join(names[:NAMED])}{more} are all zero (a layer that starts at zero stops every "
+        "signal), so which of their weights are kept, as many as of all, is chance"
+    )
 
 
 class Masks:
@@ -56,6 +67,8 @@ class Masks:
                 gradients=functools.cache(functools.partial(gradients, lane)),
             )
             scores, seconds = self.scores(moment, spec.seed)
+            if step == 0 and scores is not None and (names := silent(scores)):
+                trained.notes = (*trained.notes, silence(names))
             clock = time.perf_counter()
             chosen.append(self.method.masks(moment, scores))
             trained.charge(seconds + time.perf_counter() - clock)

@@ -15,7 +15,9 @@ from baselines import magnitude, random, synflow
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.models.prunable import prunable
-from dwfbench.sparsity.count import macs, path_report, sparsity_report
+from dwfbench.sparsity.count import macs
+from dwfbench.sparsity.paths import path_report
+from dwfbench.sparsity.report import sparsity_report
 
 NAMES = ("vgg-16", "vgg-16-512", "vgg-19", "vgg-19-512", "resnet-18", "resnet-20")
 IMAGE = (3, 32, 32)

@@ -157,7 +157,7 @@ def test_a_network_of_ones_own(own):
         ("own_networks:number", "has no callable named number"),
         ("own_networks:not_a_module", "must return a torch.nn.Module, not str"),
         ("own_networks:failing", "failed for .*no weights here"),
-        ("own_networks:wrong_outputs", r"shape \(2, 3\), not \(2, 4\)"),
+        ("own_networks:wrong_outputs", r"shape \(4, 3\) in eval mode, not \(4, 4\)"),
         ("own_networks:wrong_inputs", "fails on images"),
     ],
 )

@@ -287,12 +287,41 @@ def test_synflow_avoids_the_layer_collapse_of_a_single_shot():
     assert all(m.any() for m in synflow.masks(net, (10,), 200).values())
 
 
-def test_synflow_masks_stay_nested_when_all_scores_vanish():
+@pytest.mark.parametrize("distribution", ["global", "uniform", "erk"])
+def test_layers_keep_their_share_at_random_when_all_scores_vanish(distribution):
     net = chain([4, 4, 4])
     with torch.no_grad():
         net[0].weight.zero_()
-    masks = synflow.masks(net, (4,), 8, rounds=5)
-    assert torch.cat([m.flatten() for m in masks.values()]).tolist() == [True] * 4 + [False] * 28
+    masks, same, other = (
+        synflow.masks(net, (4,), 8, 5, distribution, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert [int(mask.sum()) for mask in masks.values()] == [2, 2]
+    assert all(torch.equal(masks[name], same[name]) for name in masks)
+    assert not all(torch.equal(masks[name], other[name]) for name in masks)
+
+
+def test_synflow_ranks_the_layers_that_a_silent_branch_leaves():
+    """A residual branch whose last layer starts at zero, as Fixup has it: the stem and the head have scores."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.inner, self.last, self.head = (nn.Linear(4, 4, bias=False) for _ in range(4))
+            nn.init.zeros_(self.last.weight)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(x + self.last(self.inner(x).relu()))
+
+    torch.manual_seed(0)
+    net = Net()
+    masks = synflow.masks(net, (4,), 4, rounds=10, generator=torch.Generator().manual_seed(0))
+    assert [int(masks[f"{name}.weight"].sum()) for name in ("inner", "last")] == [4, 4]
+    assert total(masks) == 16
+    plain = nn.Sequential(net.stem, net.head)
+    alone = synflow.masks(plain, (4,), 4, rounds=10)
+    assert torch.equal(masks["stem.weight"], alone["0.weight"])
+    assert torch.equal(masks["head.weight"], alone["1.weight"])
 
 
 def test_synflow_never_takes_back_what_is_pruned():
@@ -422,7 +451,7 @@ def test_the_network_is_left_as_found(action, grad_mode):
         assert torch.is_grad_enabled() == grad_mode
     torch.manual_seed(3)
     again = action(net)
-    assert list(found) == ["0.weight", "4.weight", "6.weight"]
+    assert list(found) == ["0.weight", "6.weight"]  # not what is frozen
     assert all(torch.equal(found[n], again[n]) and not found[n].requires_grad for n in found)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), grads, strict=True))

@@ -15,17 +15,9 @@ from torch import nn
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.module import factorize
 from dwfbench.models.prunable import prunable
-from dwfbench.sparsity.count import (
-    SIZES,
-    compression_ratio,
-    count,
-    count_sizes,
-    evaluating,
-    live,
-    macs,
-    path_report,
-    sparsity_report,
-)
+from dwfbench.sparsity.count import SIZES, compression_ratio, count, count_sizes, evaluating, macs
+from dwfbench.sparsity.paths import live, path_report
+from dwfbench.sparsity.report import sparsity_report
 
 
 class Residual(nn.Module):

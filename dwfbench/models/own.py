@@ -1,0 +1,187 @@
+"""A network of somebody's own: built, made plain, and refused in a sentence if it could not be trained right.
+
+All questions are asked before any training, on a few random inputs: once a process of each network, as asking
+costs passes. docs/networks.md lists what is refused, and why.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from dwfbench.base.errors import UsageError
+from dwfbench.base.foreign import contained, told
+
+Make = Callable[[Any, int], nn.Module]
+
+SAMPLES = 4
+ROUNDING = 0.01
+"""Difference of outputs, relative to the largest, that the size of a batch may make."""
+
+_sound: set[tuple] = set()
+
+
+def build(name: str, make: Make, input_shape: Sequence[int], classes: int) -> nn.Module:
+    """The network that ``make`` makes. UsageError, with the reason, for one that cannot be trained right."""
+    try:
+        with contained():
+            model = make(input_shape, classes)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({told(error)})") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
+    model, case = unwrapped(model), (name, tuple(input_shape), classes)
+    if case not in _sound or is_unfinished(model):
+        Examination(name, model, input_shape, classes).pass_or_refuse()
+        _sound.add(case)
+    return model
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network without what spreads it over devices or compiles it: both are the trainer's matter."""
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    while isinstance(inner := model._modules.get("_orig_mod"), nn.Module):  # of torch.compile
+        model = inner
+    model._compiled_call_impl = None  # of Module.compile
+    for name, child in list(model._modules.items()):
+        if child is not None:
+            model._modules[name] = unwrapped(child)
+    return model
+
+
+def is_unfinished(model: nn.Module) -> bool:
+    """Whether a lazy layer waits for the first pass to get its shape."""
+    return any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for tensor in tensors_of(model))
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+class Examination:
+    """The questions to a network, each a method; the first that it fails refuses it."""
+
+    def __init__(self, name: str, model: nn.Module, input_shape: Sequence[int], classes: int):
+        self.name, self.model, self.input_shape, self.classes = name, model, tuple(input_shape), classes
+        random = torch.Generator().manual_seed(0)
+        self.inputs = torch.randn(SAMPLES, *input_shape, generator=random)
+        self.along = torch.randn(SAMPLES, classes, generator=random)  # gradients are those of a random direction
+
+    def pass_or_refuse(self) -> None:
+        """Modes and values are left as they are. Lazy layers have their shapes afterwards."""
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        outputs = self.outputs_of(self.model, "eval")
+        self.check_tensors()
+        self.check_samples(outputs)
+        self.model.train()
+        self.check_writing()
+        self.check_gradient()
+        for module, mode in modes.items():
+            module.training = mode
+
+    def refuse(self, why: str) -> NoReturn:
+        raise UsageError(f"model '{self.name}' {why}")
+
+    def outputs_of(self, forward: Callable[[Tensor], Any], mode: str, count: int = SAMPLES) -> Tensor:
+        """The outputs for the first samples, without gradients."""
+        try:
+            with torch.no_grad(), contained():
+                outputs = forward(self.inputs[:count].clone())
+        except Exception as error:
+            self.refuse(f"fails on images of shape {self.input_shape} in {mode} mode ({told(error)})")
+        self.check_outputs(outputs, mode, count)
+        return outputs
+
+    def check_outputs(self, outputs: Any, mode: str, count: int = SAMPLES) -> None:
+        if not isinstance(outputs, Tensor):
+            self.refuse(
+                f"returns a {type(outputs).__name__} in {mode} mode, but must return the logits alone, a tensor; "
+                "wrap it in a module that picks them"
+            )
+        shape, wanted = tuple(outputs.shape), (count, self.classes)
+        if shape != wanted:
+            self.refuse(f"must map {count} images to logits of shape {wanted} in {mode} mode, not {shape}")
+        if not outputs.is_floating_point():
+            self.refuse(f"returns logits of type {text(outputs.dtype)}, but they must be floating-point numbers")
+
+    def check_tensors(self) -> None:
+        """Of what the network holds: each tensor must be one that a step can take."""
+        if isinstance(self.model, torch.jit.ScriptModule):
+            self.refuse("is compiled by torch.jit; return the module itself")
+        if is_unfinished(self.model):
+            self.refuse("has lazy layers that no pass reaches; build them with their sizes, or leave them out")
+        if any(tensor.is_meta or tensor.layout is not torch.strided for tensor in tensors_of(self.model)):
+            self.refuse("has tensors on the meta device, or sparse ones; all must be dense and have values")
+        trainable = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        if not trainable:
+            self.refuse("has no trainable parameter; call requires_grad_() on what is to be trained")
+        for name, parameter in trainable.items():
+            if parameter.dtype not in (torch.float32, torch.float64):
+                self.refuse(
+                    f"has the parameter {name} of type {text(parameter.dtype)}; what is trained must be float32 or "
+                    "float64 (--precision bf16 computes in bfloat16)"
+                )
+
+    def check_samples(self, outputs: Tensor) -> None:
+        """A test accuracy must not depend on which samples are tested together, nor on chance."""
+        layers = [name for name, module in self.model.named_modules() if isinstance(module, _BatchNorm)]
+        for name in layers:
+            if self.model.get_submodule(name).running_mean is None:
+                self.refuse(
+                    f"has the layer {name} without running statistics, so that its accuracy would depend on which "
+                    "samples are tested together; use track_running_stats=True, or GroupNorm"
+                )
+        fewer = self.outputs_of(self.model, "eval", SAMPLES // 2)
+        difference = (fewer - outputs[: SAMPLES // 2]).abs().max()
+        if difference > ROUNDING * outputs.abs().max():
+            self.refuse(
+                "gives a sample other logits in eval mode when it is passed with other samples, or again: something in "
+                "it depends on the batch or on chance (statistics of the batch, dropout that heeds no mode)"
+            )
+
+    def check_writing(self) -> None:
+        """A pass may write into buffers, but must not replace them, which a functional call forgets."""
+        buffers = dict(self.model.named_buffers())
+        kept = {name: buffer.clone() for name, buffer in buffers.items()}
+        parameters = {name: (value, value._version) for name, value in self.model.named_parameters()}
+        self.outputs_of(self.model, "training")
+        for name, (parameter, version) in parameters.items():
+            if parameter._version != version:
+                self.refuse(f"writes into its parameter {name} while it runs (max_norm?), which no method allows for")
+        if any(buffers.get(name) is not buffer for name, buffer in self.model.named_buffers()):
+            self.refuse("replaces buffers while it runs; write into them (self.mean.copy_(...)) so that they are kept")
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                buffer.copy_(kept[name])
+
+    def check_gradient(self) -> None:
+        """Of what is trained, by the same functional call as in a step."""
+        trained = {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
+
+        def value(tensors: dict[str, Tensor]) -> Tensor:
+            buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+            outputs = functional_call(self.model, {**tensors, **buffers}, (self.inputs.clone(),))
+            self.check_outputs(outputs, "training")
+            return (outputs.float() * self.along).sum()
+
+        try:
+            with contained():
+                gradients = grad(value)(trained)
+        except UsageError:
+            raise
+        except Exception as error:
+            self.refuse(f"cannot be trained ({told(error)})")
+        if not any(bool(gradient.any()) for gradient in gradients.values()):
+            self.refuse("has logits that do not depend on what is trained (no_grad, detach, a function of steps)")
+
+
+def text(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
