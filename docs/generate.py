@@ -6,6 +6,7 @@ Pictures are of committed results, made anew with each build, so that they show 
 
 import io
 import os
+import re
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -39,6 +40,15 @@ def on_files(files, config):
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")
+"""A link to a file of the repository that is no page."""
+
+
+def on_page_markdown(markdown, page, **others):
+    """mkdocs calls this with the text of every page. The site has no other files of the repository: it names them."""
+    return markdown if "/" in page.file.src_uri else OUTSIDE.sub(r"`\1`", markdown)
 
 
 def printed(words: str, columns: int = 80) -> str:
