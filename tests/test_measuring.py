@@ -27,4 +27,4 @@ def test_its_command_prints_what_stands_there(call):
     done = call(*shlex.split(command))
     assert done.exit_code == 0
     assert done.stdout == re.sub("^ {4}", "", shown, flags=re.MULTILINE)
-    assert "no run of dwf D=2 between CR 51.3 and 110 (seed 0)" in done.stderr
+    assert "no run of dwf D=2 between CR about 52 and 110 (seeds 0, 1, 2)." in done.stderr

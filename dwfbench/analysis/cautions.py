@@ -1,6 +1,8 @@
 """One-line cautions on what a comparison of runs can bear."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -66,16 +68,12 @@ def holes(made: Made) -> list[str]:
     """Of numbers that are not given, as the runs next to them lie too far apart: a line for curves with equal holes."""
     labels: dict[tuple[str, str], list[str]] = {}
     for (panel, label), seeds in made.items():
-        of_seed: dict[int, set[tuple[float, float]]] = {}
-        for each in seeds:
-            of_seed.setdefault(each["seed"], set()).update(_holes(each))
-        texts: dict[str, list[int]] = {}
-        for seed, around in sorted(of_seed.items()):
-            if around:
-                text = ", ".join(dict.fromkeys(f"{short(low)} and {short(high)}" for low, high in sorted(around)))
-                texts.setdefault(text, []).append(seed)
-        if texts:
-            named = "; ".join(f"{text} ({_seeds(of)})" for text, of in texts.items())
+        around = {(low, high, each["seed"]) for each in seeds for low, high in _holes(each)}
+        by_seeds: dict[str, list[list[Hole]]] = {}
+        for alike in _alike(sorted(around)):
+            by_seeds.setdefault(_seeds(seed for *_, seed in alike), []).append(alike)
+        if by_seeds:
+            named = "; ".join(f"{_between(groups)} ({of})" for of, groups in by_seeds.items())
             labels.setdefault((panel, named), []).append(label)
     return [
         Caution(
@@ -83,6 +81,40 @@ def holes(made: Made) -> list[str]:
         )
         for (panel, named), of in labels.items()
     ]
+
+
+ALIKE = 1.15
+"""Holes of several seeds are named together if both of their ends differ by no more than this factor."""
+
+Hole = tuple[float, float, int]
+"""The CRs around a hole, and the seed that has it."""
+
+
+def _alike(around: Sequence[Hole]) -> list[list[Hole]]:
+    groups: list[list[Hole]] = []
+    for hole in around:  # by rising CR
+        fitting = (
+            of for of in groups if all(hole[end] <= ALIKE * of[0][end] <= ALIKE**2 * hole[end] for end in (0, 1))
+        )
+        group = next(fitting, None)
+        if group is None:
+            groups.append([hole])
+        else:
+            group.append(hole)
+    return groups
+
+
+def _between(groups: Sequence[Sequence[Hole]]) -> str:
+    """ "2 and 10, 10 and 30": the ends of holes; of holes that are alike and not the same "about" and with two digits
+    their middle."""
+    pairs = [[[hole[end] for hole in alike] for end in (0, 1)] for alike in groups]
+    if all(len({short(ratio) for ratio in ratios}) == 1 for pair in pairs for ratios in pair):
+        return ", ".join(" and ".join(short(ratios[0]) for ratios in pair) for pair in pairs)
+    return "about " + ", ".join(" and ".join(short(_middle(ratios), 2) for ratios in pair) for pair in pairs)
+
+
+def _middle(ratios: Sequence[float]) -> float:
+    return math.exp(mean(map(math.log, ratios)))
 
 
 def _holes(each: dict[str, Any]) -> list[tuple[float, float]]:
@@ -147,7 +179,10 @@ def _ratios(runs: pd.DataFrame) -> str:
 
 
 def _seeds(seeds: Iterable[int]) -> str:
+    """ "seed 0", "seeds 0, 2", "seeds 0 to 4": from four in a row on as a range."""
     listed = sorted(set(seeds))
+    if len(listed) > 3 and listed[-1] - listed[0] == len(listed) - 1:
+        return f"seeds {listed[0]} to {listed[-1]}"
     return f"seed{'s' * (len(listed) > 1)} {', '.join(map(str, listed))}"
 
 

@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 import pandas as pd
 
-from dwfbench.analysis import claims, dynamics, frames, latency, statistics
+from dwfbench.analysis import axes, claims, dynamics, frames, latency, statistics
 from dwfbench.analysis.curves import AT, bands, matched
 from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.base.errors import UsageError
@@ -132,6 +132,16 @@ class ResultSet:
         chosen = type(self)(filter_records(self.records.values(), dataset, model, method), self.studies, self.claimed)
         chosen._labelled = self._labelled[self._labelled["id"].isin(chosen.records.keys())]
         return chosen
+
+    def along(self, axis: str) -> Self:
+        """The same results along another axis of `axes.CURVES`: what `runs` calls compression is the place on it, and
+        runs without one are left out; dense ones are at 1. Raises UsageError for an axis that is none of curves.
+        """
+        moved = type(self)(self.records.values(), self.studies, self.claimed)
+        labelled = axes.along(self._labelled, axis)
+        labelled.loc[labelled["method"] == "dense", "compression"] = 1.0
+        moved._labelled = labelled[labelled["compression"].notna() | ~labelled["usable"]]
+        return moved
 
     def counted_at(self, threshold: float) -> Self:
         """The same results as they are when every |w| below `threshold` is cut, see `counted_at`."""

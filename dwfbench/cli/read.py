@@ -58,6 +58,9 @@ def compare(
     max_gap: Annotated[
         float, typer.Option(help="factor in CR up to which a curve is read between neighbouring runs")
     ] = 2.0,
+    axis: Annotated[
+        str, typer.Option(help="what is meant by CR: compression, effective (of paths from input to output) or macs")
+    ] = "compression",
     sort: Annotated[
         str | None,
         typer.Option(help='order of rows: "CR 100", Area, ... (falling) or Method [default: Area if all have one]'),
@@ -74,6 +77,7 @@ def compare(
     **given: str | None,
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
+    from dwfbench.analysis.axes import AXES
     from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import comparison, tables, typeset
 
@@ -88,6 +92,7 @@ def compare(
         gap(max_gap),
         names(method),
         sort,
+        one_of(axis, "axis", AXES),
     )
     named = resultsets.sources(results)
     stored = ResultSet(stored_records(named, dataset, model, method, threshold))

@@ -85,19 +85,22 @@ def known(trained: Mapping[float, float | None]) -> dict[float, float]:
 
 
 def missed(curve: Curve, store: Store) -> list[str]:
-    """A sentence for every target of a curve that a seed has not reached: which seeds, the nearest runs, what to do."""
+    """Sentences on targets of a curve that a seed has not reached: which seeds, the nearest runs, what to do; one for
+    all of which the same is to be said."""
     by_seed = ratios(curve, store)
-    said = []
+    said: dict[tuple[str, str], list[str]] = {}
     for target in sorted(set(curve.targets)):
         seeds = [s for s in curve.seeds if not search.reached(known(by_seed[s]).values(), target, curve.rule)]
         if seeds:
             trained = by_seed[seeds[0]]
             around = nearest(curve, known(trained), target)
-            said.append(
-                f"{curve.method.label()}: CR {short(target)} is not reached by seed{'s' * (len(seeds) > 1)} "
-                f"{', '.join(map(str, seeds))}: {around}; {advice(curve, trained, target)}."
-            )
-    return said
+            of = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+            said.setdefault((of, f"{around}; {advice(curve, trained, target)}"), []).append(short(target))
+    return [
+        f"{curve.method.label()}: CR {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not reached by {of}: "
+        f"{why}."
+        for (of, why), missing in said.items()
+    ]
 
 
 def nearest(curve: Curve, trained: Mapping[float, float], target: float) -> str:

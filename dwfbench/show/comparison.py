@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from dwfbench.analysis import cautions, curves, statistics
+from dwfbench.analysis.axes import AXES
 from dwfbench.analysis.curves import AT, TOLERANCES
 from dwfbench.analysis.frames import PANEL, of_methods
 from dwfbench.analysis.matched import MAX_GAP
@@ -17,7 +18,8 @@ from dwfbench.show import style, tables, verdicts
 class Asked:
     """What is compared: accuracies `at` these CRs; CRs within `tolerances`, in the `reading` points, relative or both;
     areas over the CRs of `span`, by default from the lowest to the highest of `at`; `max_gap`, see `matched`; the
-    `method`s shown, and the column by which rows are ordered (`sort`, see `tables.compare`).
+    `method`s shown, and the column by which rows are ordered (`sort`, see `tables.compare`). Along another `axis` of
+    `axes.CURVES` than the compression ratio all these CRs are places on that axis.
     """
 
     at: Sequence[float] = AT
@@ -27,6 +29,7 @@ class Asked:
     max_gap: float = MAX_GAP
     method: Sequence[str] | None = None
     sort: str | None = None
+    axis: str = "compression"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -49,15 +52,17 @@ class Comparison:
 
 def compare(results: ResultSet, asked: Asked) -> Comparison:
     """Accuracy at matched compression, compression at tolerance and areas: a row a curve."""
+    results, moved = _along(results, asked)
     table = tables.compare(
         results, asked.at, asked.tolerances, asked.reading, asked.method, *asked.ends, asked.max_gap, asked.sort
     )
+    table = _with_axis(table, asked)
     shown = results.only(method=asked.method).runs
     best = statistics.best(shown, asked.at, asked.max_gap)
     return Comparison(
         table,
         tables.compare_caption(asked.reading, asked.sort, asked.max_gap),
-        [*cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked)],
+        [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked)],
         verdicts.closing(best),
         best,
         _heading(shown),
@@ -69,14 +74,15 @@ def versus(results: ResultSet, name: str, asked: Asked) -> Comparison:
 
     Raises UsageError if that is no curve of a sparse method, or several.
     """
+    results, moved = _along(results, asked)
     runs = results.runs
     label = statistics.label_of(runs, name)
     shown = runs if asked.method is None else runs[of_methods(runs, asked.method) | (runs["label"] == label)]
     found = statistics.differences(shown, label, asked.at, *asked.ends, asked.max_gap)
-    table = tables.versus(found, asked.sort)
+    table = _with_axis(tables.versus(found, asked.sort), asked)
     lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown, found, label)]
     caption = tables.versus_caption(label, asked.sort, asked.max_gap)
-    return Comparison(table, caption, [*lines, *_of_numbers(table, asked, label)], heading=_heading(shown))
+    return Comparison(table, caption, [*moved, *lines, *_of_numbers(table, asked, label)], heading=_heading(shown))
 
 
 def _heading(shown: pd.DataFrame) -> str:
@@ -88,3 +94,21 @@ def _of_numbers(table: pd.DataFrame, asked: Asked, versus: str | None = None) ->
     """Cautions on what a table's numbers are made of."""
     holes = cautions.holes(tables.made_of(table, versus=versus))
     return [*holes, *cautions.chances(tables.made_of(table, "Area", versus), *asked.ends)]
+
+
+def _along(results: ResultSet, asked: Asked) -> tuple[ResultSet, list[str]]:
+    """The results along the axis, and what is to be said of it."""
+    if asked.axis == "compression":
+        return results, []
+    moved = results.along(asked.axis)
+    lines = [f"CR stands for {AXES[asked.axis]} here, in the table and in what is said of it (--axis {asked.axis})."]
+    if left := len(results.runs) - len(moved.runs):
+        lines.append(f"Runs left out, as their {AXES[asked.axis]} is not known or infinite: {left}.")
+    return moved, lines
+
+
+def _with_axis(table: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+    """The table with the axis beside every curve, if it is another one than the compression ratio."""
+    if asked.axis != "compression":
+        table.insert(len(tables.TITLES), "Axis", asked.axis)
+    return table

@@ -17,7 +17,7 @@ from dwfbench.runs.spec import coerce, nearest, setting
 from dwfbench.show.names import Names, read_names
 
 PANEL = ("Dataset", "Model")
-WORDS = (*PANEL, "Method", "Claim", "Verdict", "First", "Second", "Measure", "Expected")
+WORDS = (*PANEL, "Method", "Axis", "Claim", "Verdict", "First", "Second", "Measure", "Expected")
 """Columns that are flush left, as numbers are flush right."""
 LONG = ("Sentence", "Reason", "Source")
 """Columns that are there for those who ask for them."""

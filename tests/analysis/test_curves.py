@@ -392,11 +392,19 @@ def test_holes_are_named_with_their_seeds():
     runs = curve([(2.3, 90), (1141, 60)]) + curve([(2.3, 90), (1141, 61)], seed=1) + curve([(2, 90), (9, 80)], seed=2)
     table = tables.compare(ResultSet(runs), at=[2, 5, 50])
     assert cautions.holes(tables.made_of(table)) == [
-        "mnist/lenet: no run of snip between CR 2.3 and 1141 (seeds 0, 1); 2 and 9 (seed 2)."
+        "mnist/lenet: no run of snip between CR 2 and 9 (seed 2); 2.3 and 1141 (seeds 0, 1)."
     ]
     pruners = [run for method in ("b", "a") for run in curve([(2, 90), (9, 80)], label=method, method=method)]
     assert cautions.holes(tables.made_of(tables.compare(ResultSet(pruners), at=[3]))) == [
         "mnist/lenet: no run of a, b between CR 2 and 9 (seed 0)."
+    ]
+    alike = [
+        run for seed, low in enumerate((50, 52, 54, 51)) for run in curve([(2, 99), (9, 90), (low, 80)], seed=seed)
+    ]
+    alike += curve([(20, 99), (300, 70)], seed=3)
+    assert cautions.holes(tables.made_of(tables.compare(ResultSet(alike), at=[4, 30]))) == [
+        "mnist/lenet: no run of snip between CR 2 and 9 (seeds 0 to 3); 9 and 20, 20 and 51 (seed 3); about 9 and 52 "
+        "(seeds 0, 1, 2)."
     ]
     near = tables.compare(ResultSet(panel()), at=[2, 8])
     assert cautions.holes(tables.made_of(near)) == []

@@ -2,11 +2,13 @@
 
 import pytest
 
+from dwfbench.analysis.axes import AXES
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.show import comparison, tables
 from dwfbench.show.comparison import Asked
 from tests.analysis.test_curves import curve, dense, record
+from tests.records import changed
 
 
 def runs():
@@ -46,6 +48,51 @@ def test_chance_in_areas_is_among_the_cautions():
     assert made.cautions[-1] == "mnist/lenet: chance accuracy counts in the area of grasp above CR 4."
     wide = comparison.compare(ResultSet(runs()), Asked(at=[2, 4], span=(2, 8), max_gap=100))
     assert not any("no run of" in line for line in wide.cautions)
+
+
+def moved():
+    """Three seeds of two methods whose effective CR is twice their CR, and whose MACs fall by its root; of one run of
+    snip neither is known."""
+    at = {2: 95, 4: 90, 8: 85}
+    found = [
+        changed(record(ratio, height - above, seed=seed, label=label, method=label),
+                effective_compression=2 * ratio, macs_dense=100, macs_sparse=int(100 / ratio**0.5))
+        for seed in range(3) for label, above in (("snip", 0), ("grasp", 1)) for ratio, height in at.items()
+    ]  # fmt: skip
+    unknown = changed(record(16, 80), effective_compression=None, macs_dense=None)
+    return [*found, unknown, *(dense(98, seed=seed) for seed in range(3))]
+
+
+@pytest.mark.parametrize(
+    ("axis", "at", "heights"),
+    [("effective", [4, 16], [95, 85]), ("macs", [100 / 70, 2, 100 / 35], [95, 90, 85])],
+)
+def test_methods_are_compared_along_an_axis_of_curves(axis, at, heights):
+    made = comparison.compare(ResultSet(moved()), Asked(at=at, axis=axis))
+    rows = made.table.set_index("Method")
+    assert rows["Axis"].to_dict() == {"dense": axis, "grasp": axis, "snip": axis}
+    assert rows.loc["snip", [f"CR {ratio:g}" for ratio in at]].to_list() == pytest.approx(heights)
+    assert rows.loc["grasp", [f"CR {ratio:g}" for ratio in at]].to_list() == pytest.approx([h - 1 for h in heights])
+    assert rows.loc["dense", "Dense"] == pytest.approx(98)
+    assert made.cautions[0].startswith(f"CR stands for {AXES[axis]} here")
+    assert made.cautions[1] == f"Runs left out, as their {AXES[axis]} is not known or infinite: 1."
+    assert tables.cells(made.table)[0][3] == "Axis"
+    against = comparison.versus(ResultSet(moved()), "grasp", Asked(at=at, axis=axis))
+    assert (against.table["Axis"][0], against.table[f"CR {at[0]:g}"][0]) == (axis, pytest.approx(1))
+
+
+def test_along_the_compression_ratio_nothing_changes():
+    results = ResultSet(moved())
+    assert "Axis" not in comparison.compare(results, Asked()).table
+    assert results.along("compression").runs.equals(results.runs)
+
+
+@pytest.mark.parametrize(
+    ("axis", "why"), [("bytes", "few runs are measured"), ("training-cost", "about as long at every compression")]
+)
+def test_other_axes_are_drawn_and_not_compared(axis, why):
+    with pytest.raises(UsageError, match=why):
+        comparison.compare(ResultSet(moved()), Asked(axis=axis))
 
 
 def test_what_cannot_be_compared_is_refused():

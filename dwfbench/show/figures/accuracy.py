@@ -5,6 +5,7 @@ from itertools import cycle
 from statistics import median
 from typing import TYPE_CHECKING
 
+from dwfbench.analysis.axes import AXES, CURVES, across, along
 from dwfbench.base.text import short
 from dwfbench.show import looks, style
 from dwfbench.show.drawing import (
@@ -26,22 +27,9 @@ from dwfbench.show.figures import Figure, gap, option
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dwfbench.analysis.resultset import ResultSet
     from dwfbench.runs.record import Layer
 
-SLACK = 1e-3  # in the logarithm of a factor, which is rounding
 FEW_LAYERS = 5  # up to these a run's details name every layer
-
-
-AXES = {
-    "compression": "compression ratio",
-    "effective": "effective compression ratio",
-    "macs": "MACs of dense / MACs",
-    "bytes": "bytes of dense / bytes of the smaller form",
-    "training-cost": "seconds of training",
-}
-CURVES = ("compression", "effective", "macs")
-"""The axes along which runs of rising compression lie in order, so that a line says what is between them."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +63,9 @@ class Accuracy(Figure):
         from dwfbench.analysis.published import published
 
         inks = looks.inks(frame)
-        means = curves.bands(frame.assign(compression=frame["across"])[frame["across"].notna()], self.max_gap)
-        astray = off_target(frame, self.max_gap)
-        means = means[~means["label"].isin(astray)] if self.axis in CURVES else means[:0]
+        read = along(frame, self.axis) if self.axis in CURVES else frame[:0]
+        means = curves.bands(read[read["compression"].notna()], self.max_gap)
+        means = means[~means["label"].isin(off_target(frame, self.max_gap))]
         others = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
@@ -93,25 +81,17 @@ class Accuracy(Figure):
         return Drawing([Group(panels, min(len(panels), 3), large=True)], legend, size=(3.9, 3.2), margin=(1.7, 0))
 
 
-def across(results: "ResultSet", axis: str) -> "pd.Series":
-    """Where the runs of `ResultSet.runs` lie on an axis; NaN or infinite where that is not known."""
-    runs = results.runs
-    if axis == "bytes":
-        forms = results.latency.drop_duplicates(["id", "form"]).pivot(index="id", columns="form", values="bytes")
-        forms = forms.reindex(columns=["dense", "sparse", "compact"])
-        return runs["id"].map(forms["dense"] / forms[["sparse", "compact"]].min(axis=1))
-    columns = {"compression": "compression", "effective": "effective_compression", "training-cost": "seconds"}
-    return 1 / runs["macs"] if axis == "macs" else runs[columns[axis]]
-
-
 def off_target(runs: "pd.DataFrame", most: float) -> list[str]:
     """The labels of pruners most of whose runs end a factor of more than ``most`` from the compression that was asked
     for: what lies between such runs is chance.
     """
     import numpy as np
 
+    from dwfbench.analysis.matched import near
+
     asked = runs[runs["knob"] == "compression"]
-    missed = np.abs(np.log(asked["compression"].astype(float) / asked["knob_value"])) > np.log(most) + SLACK
+    ended, wanted = asked["compression"].astype(float), asked["knob_value"]
+    missed = ~near(np.minimum(ended, wanted), np.maximum(ended, wanted), most, asked["numel"])
     return [label for label, share in missed.groupby(asked["label"]).mean().items() if share > 0.5]
 
 
