@@ -1,5 +1,6 @@
 """GraSP: pruning before training by gradient flow (Wang, Zhang and Grosse, ICLR 2020)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -7,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
 
 from baselines.snip import chunk_gradients
 from dwfbench.dwf.factors import total
@@ -24,18 +26,25 @@ def scores(
     *,
     batch_size: int | None = None,
     training_mode: bool = False,
+    criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> dict[str, Tensor]:
     """w * (H g) by parameter name, without absolute value; the weights with the LARGEST scores are kept.
 
     Wang et al. 2020, section 4: S(-w) = -w * (H g) is to first order the change of the gradient's squared
     norm when w is removed, and their algorithm 1 removes the weights with the highest S. g and H are the
-    gradient and Hessian of the mean cross-entropy of logits / temperature over `inputs` (N, ...) and class
-    `targets` (N,). `batch_size` and `training_mode` as in `baselines.snip.scores`.
+    gradient and Hessian of the `criterion`, a mean, of logits / temperature over `inputs` (N, ...) and `targets`
+    (N, ...). `batch_size` and `training_mode` as in `baselines.snip.scores`.
     """
     weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
     leaves = list(weights.values())
     gradient = product = [torch.zeros_like(w) for w in leaves]
-    chunked = partial(chunk_gradients, model, weights, inputs, targets, batch_size=batch_size, temperature=temperature)
+    chunked = partial(
+        chunk_gradients,
+        *(model, weights, inputs, targets),
+        batch_size=batch_size,
+        temperature=temperature,
+        criterion=criterion,
+    )
     with evaluating(model, batch_norm_training=training_mode), sdpa_kernel(SDPBackend.MATH):  # twice differentiable
         for grads in chunked():
             gradient = [so_far + part for so_far, part in zip(gradient, grads, strict=True)]
@@ -57,7 +66,7 @@ class Grasp(Pruner):
     look: ClassVar[tuple] = ("#882255", "v")
 
     samples_per_class: int = option(10, "samples of each class in the scoring batch", low=1)
-    temperature: float = option(200.0, "divisor of the logits", low=0, open=True)
+    temperature: float = option(200.0, "divisor of the logits, if cross-entropy is the loss", low=0, open=True)
     bn_training: bool = option(False, "BatchNorm in training mode while scoring; changes two thirds of the mask")
 
     def check(self, spec, data) -> None:
@@ -68,4 +77,5 @@ class Grasp(Pruner):
 
     def scores(self, moment: Moment) -> dict[str, Tensor]:
         inputs, targets = moment.batch(self.samples_per_class)
-        return scores(moment.network(), inputs, targets, self.temperature, training_mode=self.bn_training)
+        divisor = self.temperature if moment.loss is cross_entropy else 1.0
+        return scores(moment.network(), inputs, targets, divisor, training_mode=self.bn_training, criterion=moment.loss)

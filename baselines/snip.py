@@ -1,6 +1,6 @@
 """SNIP: single-shot pruning by connection sensitivity (Lee, Ajanthan and Torr, ICLR 2019)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,10 +24,11 @@ def chunk_gradients(
     batch_size: int | None = None,
     temperature: float = 1.0,
     create_graph: bool = False,
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Gradients with respect to `weights`, one tuple a chunk of the batch; their sum is the whole batch's.
 
-    The loss is the mean cross-entropy over the whole batch of logits / temperature. `weights` (leaves that
+    The loss is the `criterion`, a mean, over the whole batch of logits / temperature. `weights` (leaves that
     require a gradient) and copies of the buffers stand in for the model's own, which stay as they are. Raises
     UsageError for an empty batch.
     """
@@ -37,7 +38,7 @@ def chunk_gradients(
     size = batch_size or len(inputs)
     for x, y in zip(inputs.split(size), targets.split(size), strict=True):
         logits = functional_call(model, state, (x.clone(),)) / temperature  # a network may write into its input
-        loss = F.cross_entropy(logits, y, reduction="sum") / len(inputs)
+        loss = criterion(logits, y) * (len(x) / len(inputs))
         yield torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
 
 
@@ -49,8 +50,9 @@ def scores(
     *,
     batch_size: int | None = None,
     training_mode: bool = False,
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> dict[str, Tensor]:
-    """abs(w * dL/dw) by parameter name, L the mean cross-entropy over `inputs` (N, ...), `targets` (N,).
+    """abs(w * dL/dw) by parameter name, L the mean of the `criterion` over `inputs` (N, ...), `targets` (N,).
 
     Lee et al. 2019, section 4, without the common denominator, which changes no ranking. The gradient is
     summed over chunks of `batch_size` samples (None: one chunk) before the absolute value, so the chunks do
@@ -60,7 +62,7 @@ def scores(
     weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
     total = [torch.zeros_like(w) for w in weights.values()]
     with evaluating(model, batch_norm_training=training_mode):
-        for grads in chunk_gradients(model, weights, inputs, targets, batch_size=batch_size):
+        for grads in chunk_gradients(model, weights, inputs, targets, batch_size=batch_size, criterion=criterion):
             total = [t + g for t, g in zip(total, grads, strict=True)]
     return {name: (w.detach() * g).abs() for (name, w), g in zip(weights.items(), total, strict=True)}
 
@@ -85,4 +87,4 @@ class Snip(Pruner):
 
     def scores(self, moment: Moment) -> dict[str, Tensor]:
         inputs, targets = moment.batch(self.samples_per_class)
-        return scores(moment.network(), inputs, targets, training_mode=self.bn_training)
+        return scores(moment.network(), inputs, targets, training_mode=self.bn_training, criterion=moment.loss)

@@ -18,7 +18,12 @@ LEFT = 1.05
 
 
 def chance(record: Record) -> float | None:
-    """Accuracy of guessing, 0 to 1, by the outputs of the last layer; None where the record does not say them."""
+    """Accuracy of guessing, 0 to 1, by the outputs of the last layer; None where the record does not say them.
+
+    A score of the data set's own is 0 where nothing is learned.
+    """
+    if record.score is not None:
+        return 0.0
     shape = record.layers[-1].shape if record.layers else []
     return 1 / shape[0] if shape and shape[0] else None
 

@@ -123,7 +123,7 @@ def export(
         "normalization": {"mean": data.mean.tolist(), "std": data.std.tolist()},
     }
     inputs = restore.inputs_of(data)
-    manifest = export.export(network, inputs, to, names(forms), data.test.labels, facts)
+    manifest = export.export(network, inputs, to, names(forms), None if data.task.score else data.test.labels, facts)
     answer(export_table(manifest))
     return OK
 
@@ -175,6 +175,10 @@ def measure(
     for stored in chosen:
         data = restore.dataset_of(stored, dataset, data_dir)
         network = restore.network_of(stored, data, model)
+        if data.task.score is not None:
+            raise UsageError(
+                f"measure compares accuracies, but {data.name} is judged by {data.task.name}; export works."
+            )
         inputs, labels = restore.inputs_of(data).to(place), data.test.labels.to(place)
         message(f"{stored.record.label}, run {stored.id}: measuring")
         found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}

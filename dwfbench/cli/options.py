@@ -176,7 +176,11 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
     said = {key: value for key, value in said.items() if value is not None}
     if "seed" in said and "seeds" in said:
         raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
-    code = None if given["allow_code"] else [said.get("model"), *(name for name, _ in said.get("methods", []))]
+    code = (
+        None
+        if given["allow_code"]
+        else [said.get("model"), said.get("dataset"), *(name for name, _ in said.get("methods", []))]
+    )
     layers = [spec.read_toml(given["config"], code)] if given["config"] else []
 
     from dwfbench import models

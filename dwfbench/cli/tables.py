@@ -56,10 +56,9 @@ def curve_table(records: list[Record]) -> str:
     from dwfbench.analysis.soundness import unsound
 
     why = unsound(records)
-    rows = [["method", "knob", "seed", "CR", "test %", "val %", "effective CR", "s", "status", "id"]]
-
-    def percent(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.2f}"
+    score = " ".join(sorted({record.score for record in records if record.score is not None}))
+    test, val = (f"{part} {score} %".replace("  ", " ") for part in ("test", "val"))
+    rows = [["method", "knob", "seed", "CR", test, val, "effective CR", "s", "status", "id"]]
 
     def ratio(value: float | None) -> str:
         return "-" if value is None else short(value, 4)
@@ -67,7 +66,7 @@ def curve_table(records: list[Record]) -> str:
     for record in sorted(records, key=lambda record: (record.label, record.spec.seed, record.knob_value or 0)):
         rows.append(
             [record.label, knob(record.knob, record.knob_value), str(record.spec.seed), ratio(record.compression),
-             percent(record.test_accuracy), percent(record.val_accuracy), ratio(record.effective_compression),
+             percent_of(record.test_accuracy), percent_of(record.val_accuracy), ratio(record.effective_compression),
              f"{record.seconds:.1f}", why.get(record.id, record.status), record.id]
         )  # fmt: skip
     return aligned(rows)
@@ -78,12 +77,17 @@ def export_table(manifest: dict) -> str:
     rows = [["file", "bytes", "zlib", "largest difference", "test %"]]
     for file in manifest["files"]:
         check = checks.get(file["name"])
-        percent = f"{100 * check['test_accuracy']:.2f}" if check else "-"
+        percent = percent_of(check["test_accuracy"]) if check else "-"
         difference = f"{check['max_abs_difference']:.2g}" if check else "-"
         rows.append([file["name"], f"{file['bytes']:,}", f"{file['bytes_zlib']:,}", difference, percent])
     macs = ", ".join(f"{form} {count:,}" for form, count in manifest["macs"].items())
     parameters = ", ".join(f"{form} {count:,}" for form, count in manifest["parameters"].items())
     return (
-        f"{aligned(rows)}\n\nThe network itself: {100 * manifest['test_accuracy']:.2f} % of {manifest['samples']} test "
-        f"images. MACs: {macs}. Parameters: {parameters}."
+        f"{aligned(rows)}\n\nThe network itself: {percent_of(manifest['test_accuracy'])} % of {manifest['samples']} "
+        f"test samples. MACs: {macs}. Parameters: {parameters}."
     )
+
+
+def percent_of(value: float | None) -> str:
+    """A fraction in percent; a dash for none."""
+    return "-" if value is None else f"{100 * value:.2f}"

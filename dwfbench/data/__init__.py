@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dwfbench.data.dataset import Dataset, Split, load
-    from dwfbench.data.readers import DataError, Places, Source
+    from dwfbench.data.readers import DataError, Places, Source, Tensors
 
-__all__ = ["DataError", "Dataset", "Places", "Source", "Split", "load"]
+__all__ = ["DataError", "Dataset", "Places", "Source", "Split", "Tensors", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,12 +4,16 @@
 found on disk or downloaded (`readers` has one for each kind); packages may add others. Anything else is
 the path of an image folder, `PATH/train/<class>/*` and `PATH/test/<class>/*`, or of an archive of one (.zip, .tar,
 .tar.gz, .tar.bz2, .tar.xz), which is read as it lies.
+
+What is not of images (`readers.Tensors`) is kept as float32 and taken as it is; its inputs go by the name of images,
+its targets by that of labels.
 """
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,10 +21,11 @@ from torch.nn import functional as F
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import nearest
 from dwfbench.data import readers
-from dwfbench.data.readers import DataError, Places, Source, describe
+from dwfbench.data.readers import DataError, Places, Source, Tensors, describe
 from dwfbench.data.readers.decoding import enough_memory
 from dwfbench.data.readers.image_folder import listing
 from dwfbench.data.readers.tree import open_tree
+from dwfbench.data.task import Task, task_of
 
 __all__ = ["DataError", "Dataset", "Split", "describe", "identity", "load"]
 
@@ -30,7 +35,10 @@ SYSTEM_ROOT = Path("/usr/share/datasets")  # where Debian's dataset-* packages p
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set: `images` uint8 (N, C, H, W) and `labels` int64 (N,), both on one device."""
+    """One part of a data set: `images` uint8 (N, C, H, W) and `labels` int64 (N,), both on one device.
+
+    Or inputs float32 (N, ...) and targets (N, ...).
+    """
 
     images: Tensor
     labels: Tensor
@@ -47,8 +55,8 @@ class Dataset:
     """A data set in three parts. `train` and `val` are disjoint cuts of the source's training part.
 
     `mean` and `std` are float32 (C,) in units of pixel/255, over the pixels of `train` alone; `std` is 1
-    where a channel is constant. `checksum` is 16 hex digits of the SHA-256 of all pixels and labels before
-    the cut.
+    where a channel is constant. `classes` is the number of outputs, `checksum` 16 hex digits of the SHA-256 of all
+    pixels and labels before the cut.
     """
 
     name: str
@@ -61,10 +69,19 @@ class Dataset:
     checksum: str
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image, or the shape of one input."""
+        return tuple(self.train.images.shape[1:])
+
+    @property
+    def of_images(self) -> bool:
+        """Whether inputs are images, which can be augmented and resized."""
+        return self.train.images.dtype == torch.uint8
+
+    @property
+    def task(self) -> Task:
+        """What a network learns from it."""
+        return task_of(self.name)
 
     def to(self, device) -> "Dataset":
         """The same data set with every tensor on `device`."""
@@ -72,7 +89,12 @@ class Dataset:
         return replace(self, **moved)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 images (..., C, H, W) -> float32, same shape, with mean 0 and deviation 1 over `train`."""
+        """uint8 images (..., C, H, W) -> float32, same shape, with mean 0 and deviation 1 over `train`.
+
+        Other inputs are left as they are.
+        """
+        if images.dtype != torch.uint8:
+            return images
         return (images.float() / 255 - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
     def balanced_batch(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -80,10 +102,13 @@ class Dataset:
 
         Returns normalised inputs, float32 (classes * per_class, C, H, W), and int64 targets. `generator` is a
         CPU generator and the choice does not depend on the device. Raises UsageError if a class has too few
-        samples.
+        samples. With a loss of one's own there are no classes, and ten times `per_class` random samples, or all.
         """
         labels = self.train.labels.cpu()
         order = torch.randperm(len(labels), generator=generator)
+        if self.task.score is not None:
+            index = order[: 10 * per_class].to(self.train.labels.device)
+            return self.normalize(self.train.images[index]), self.train.labels[index]
         chosen = []
         for label in range(self.classes):
             members = order[labels[order] == label]
@@ -98,14 +123,14 @@ class Dataset:
 
 
 def identity(name: str) -> str:
-    """What a run's spec calls the data set: a known name as it is, own images `<name>@<12 hex digits>`.
+    """What a run's spec calls the data set: a known name as it is, own images or a file's `<name>@<12 hex digits>`.
 
     The digits are a checksum of the images and their paths, the same for a folder and an archive of it. Cheap for a
     known name; reads every file of own images, so that two folders of one name never share an identity. Raises
     UsageError for an unknown name and DataError for files that are not laid out as an image folder.
     """
-    if readers.reader(name) is not None:
-        return name
+    if (known := readers.identity(name)) is not None:
+        return known
     with open_tree(_path(name)) as files:
         return listing(files).identity
 
@@ -135,32 +160,37 @@ def load(
 
     places = searched(data_dir, download)
     if (read := readers.reader(name)) is not None:
-        title, source = name, read(places)
+        title, source = readers.identity(name) or name, read(places)
+        if isinstance(source, Tensors):
+            return _of_tensors(title, source, val_fraction, split_seed, image_size)
         if image_size is not None:
             source = _resized(source, image_size)
     else:
         with open_tree(_path(name)) as files:
             images = listing(files)
             title, source = images.identity, images.read(places.cache, image_size)
-    train = Split(torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels))
+    train, val = _cut(source.train_images, source.train_labels, val_fraction, split_seed)
     test = Split(torch.from_numpy(source.test_images), torch.from_numpy(source.test_labels))
+    return Dataset(title, train, val, test, *_moments(train.images), source.classes, source.checksum)
 
+
+def _cut(inputs: np.ndarray, targets: np.ndarray, val_fraction: float, split_seed: int) -> tuple[Split, Split]:
+    """What is trained on and what is kept for validation."""
+    whole = Split(torch.from_numpy(inputs), torch.from_numpy(targets))
     # Sorting keeps the source's order, so without a validation part the seed changes nothing at all.
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(split_seed))
-    held_out = round(val_fraction * len(train))
-    val_index, train_index = order[:held_out].sort().values, order[held_out:].sort().values
-    kept = Split(train.images[train_index], train.labels[train_index])
-    mean, std = _moments(kept.images)
-    return Dataset(
-        name=title,
-        train=kept,
-        val=Split(train.images[val_index], train.labels[val_index]),
-        test=test,
-        mean=mean,
-        std=std,
-        classes=source.classes,
-        checksum=source.checksum,
-    )
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(split_seed))
+    held_out = round(val_fraction * len(whole))
+    val, train = (part.sort().values for part in (order[:held_out], order[held_out:]))
+    return Split(whole.images[train], whole.labels[train]), Split(whole.images[val], whole.labels[val])
+
+
+def _of_tensors(name: str, source: Tensors, val_fraction: float, split_seed: int, image_size: int | None) -> Dataset:
+    """A data set that is not of images."""
+    if image_size is not None:
+        raise UsageError(f"{name} is not of images, so there is nothing to resize; leave --image-size out.")
+    train, val = _cut(source.train_inputs, source.train_targets, val_fraction, split_seed)
+    test = Split(torch.from_numpy(source.test_inputs), torch.from_numpy(source.test_targets))
+    return Dataset(name, train, val, test, torch.zeros(1), torch.ones(1), source.outputs, source.checksum)
 
 
 def _path(name: str) -> Path:

@@ -232,6 +232,8 @@ def curve(request: Request, dataset: data.Dataset, stored: Mapping[float, float]
     base = base_spec(request, dataset)
     chosen.check(base, dataset)
     optimizers.check(chosen, base)
+    if base.augment != "none" and not dataset.of_images:
+        raise UsageError(f"{dataset.name} is not of images; leave --augment out.")
     steps = loop.steps_in_epoch(len(dataset.train.labels), base.batch_size)
     if steps * base.epochs > MOST_STEPS:
         raise UsageError(

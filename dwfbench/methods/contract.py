@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from dwfbench.data.dataset import Dataset
 from dwfbench.dwf.factors import FLOAT32_EPSILON
@@ -39,6 +40,7 @@ class Moment:
     - ``generator``: the seed's own stream of random numbers for this moment
     - ``network()``: a copy of the network as it is now; ``input_shape`` is that of a sample, without the batch axis
     - ``batch(per_class)``: a class-balanced batch (inputs, targets) of the training part
+    - ``loss(outputs, targets)``: the mean loss of a batch, by which the network is trained
     - ``gradients()``: the loss's gradients by what is trained, by name, also where it is masked, on the batch of that
       step: a pass more than others need
     """
@@ -54,6 +56,7 @@ class Moment:
     input_shape: tuple[int, ...] = ()
     network: Callable[[], nn.Module] = nn.Identity
     batch: Callable[[int], tuple[Tensor, Tensor]] = lambda per_class: (torch.empty(0), torch.empty(0))
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     gradients: Callable[[], Tensors] = dict
 
 

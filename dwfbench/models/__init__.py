@@ -29,7 +29,7 @@ from dwfbench.models.vgg import vgg
 class Entry(NamedTuple):
     """A known network: `make(input_shape, classes)` builds it with freshly drawn weights."""
 
-    make: Callable[[tuple[int, int, int], int], nn.Module]
+    make: Callable[..., nn.Module]
     summary: str
     source: str
 
@@ -137,8 +137,8 @@ def check_named(recorded: str, named: str | None) -> None:
         )
 
 
-def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int, embeddings: bool = False) -> nn.Module:
-    """A network for images of `input_shape` (C, H, W) with `classes` outputs, on the CPU.
+def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int, embeddings: bool = False) -> nn.Module:
+    """A network for images of `input_shape` (C, H, W), or other inputs, with `classes` outputs, on the CPU.
 
     The weights depend on `seed` alone; the caller's random state is left as it was. With `embeddings` those of
     Embedding layers are prunable, too. Raises UsageError for an unknown name, an input that the network cannot
@@ -150,6 +150,8 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int,
     # Drawn on the CPU: a seed means the same weights on every device, and no other generator is touched.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         if name in MODELS:
+            if len(input_shape) != 3:
+                raise UsageError(f"{name} takes images, not inputs of shape {input_shape}; give a --model of your own.")
             _refuse_too_large(name, input_shape, classes)
         torch.default_generator.manual_seed(seed)
         if name in MODELS:
@@ -161,7 +163,7 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, seed: int,
     return network
 
 
-def _refuse_too_large(name: str, input_shape: tuple[int, int, int], classes: int) -> None:
+def _refuse_too_large(name: str, input_shape: tuple[int, ...], classes: int) -> None:
     """UsageError for a known network that the machine has no memory for; on this device tensors take none."""
     with torch.device("meta"):
         network = MODELS[name].make(input_shape, classes)
@@ -170,7 +172,7 @@ def _refuse_too_large(name: str, input_shape: tuple[int, int, int], classes: int
         raise UsageError(f"{name} for images of {size} needs {why}; give a smaller --image-size or another --model")
 
 
-def _own(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:
+def _own(name: str) -> Callable[[tuple[int, ...], int], nn.Module]:
     """The callable of a network that is not ours: from a file, a package's entry point, or a module."""
     if (made := plugins.taken("model", name)) is not None:
         return made

@@ -154,8 +154,9 @@ class Provenance(Origin, frozen=True, kw_only=True):
 class Written(Struct, frozen=True, kw_only=True):
     """The record of a run as ``run.json`` has it, fields in the order in which they are written.
 
-    Accuracies are fractions, compression ratios numel / nnz, times seconds. A run that ended well has at least a
-    compression, its layers, thresholds and provenance; what a run of an earlier version lacks is None. ``notes`` say,
+    Accuracies are fractions, or values of the data set's own score, which ``score`` then names; compression ratios are
+    numel / nnz, times seconds. A run that ended well has at least a compression, its layers, thresholds and provenance;
+    what a run of an earlier version lacks is None. ``notes`` say,
     in a sentence each, what of the network is not prunable, which layers were pruned by chance, and what is unknown,
     and why.
     """
@@ -167,6 +168,7 @@ class Written(Struct, frozen=True, kw_only=True):
     spec: Settings
     status: Status
     error: str | None = None
+    score: Text | None = None
     val_accuracy: Fraction | None = None
     compression: Ratio | None = None
     compression_all: Ratio | None = None

@@ -261,6 +261,7 @@ def refuse_code(path: Path, content: Mapping[str, Any], allowed: Collection[str]
     methods = content.get("methods", [])
     named = {
         "model": [content.get("model", "")],
+        "dataset": [name for name in [content.get("dataset", "")] if plugins.names_file(name)],
         "method": [*([methods] if isinstance(methods, str) else methods), *content.get("method", {})],
     }
     for flag, words in named.items():

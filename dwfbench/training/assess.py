@@ -75,7 +75,8 @@ def assess(
     validation = on(data.val, final)[0] if test else accuracy
     layers = [Layer(**layer) for layer in report["layers"]]
     notes = [one_line(note) for note in (*report["notes"], *trained.notes)]
-    results = {"status": "ok", "val_accuracy": validation, **report, "layers": layers, "notes": notes}
+    score = data.task.name if data.task.score else None
+    results = {"status": "ok", "score": score, "val_accuracy": validation, **report, "layers": layers, "notes": notes}
     if not test:
         return {**results, **dict.fromkeys(TESTED), "thresholds": []}, final
 

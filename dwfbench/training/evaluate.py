@@ -1,4 +1,7 @@
-"""Accuracy and loss of networks on a part of a data set: correct predictions / number of samples."""
+"""Accuracy and loss of networks on a part of a data set: correct predictions / number of samples.
+
+Or the loss and the score that the data set brings, see ``data.task``.
+"""
 
 import math
 from typing import NamedTuple
@@ -8,7 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
+from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset, Split
+from dwfbench.data.task import Task
 from dwfbench.dwf.factors import total
 from dwfbench.training.lanes import lane_tensors
 
@@ -40,15 +45,20 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
     def forward(one: dict[str, Tensor], images: Tensor) -> Tensor:
         return functional_call(network, one, (images,)).float()
 
-    places = 5 if data.classes > 10 else 1
-    hits, losses = [], []
-    chunk = max(1, EVALUATION_SAMPLES // lanes)
-    for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
+    def outputs(images: Tensor) -> Tensor:
+        """Those of all lanes, (L, N, outputs)."""
         images = data.normalize(images)
         if one_by_one:
-            logits = torch.stack([forward(lane_tensors(state, lane), images.clone()) for lane in range(lanes)])
-        else:
-            logits = vmap(forward, in_dims=(0, None))(state, images)
+            return torch.stack([forward(lane_tensors(state, lane), images.clone()) for lane in range(lanes)])
+        return vmap(forward, in_dims=(0, None))(state, images)
+
+    chunk = max(1, EVALUATION_SAMPLES // lanes)
+    if data.task.score is not None:
+        return scored(torch.cat([outputs(part) for part in split.images.split(chunk)], 1), split.labels, data.task)
+    places = 5 if data.classes > 10 else 1
+    hits, losses = [], []
+    for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
+        logits = outputs(images)
         best = logits.argmax(-1, keepdim=True) if places == 1 else logits.topk(places, -1).indices
         hits.append((best == labels[:, None]).sum(1))  # (L, places)
         every = labels.expand(lanes, -1)
@@ -59,3 +69,19 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
         [value if math.isfinite(value) else None for value in means],
         [sum(count) / samples if places > 1 else None for count in counts],
     )
+
+
+def scored(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+    """Every lane's outputs, (L, N, outputs), by the data set's own loss and score. UsageError for a score above 1."""
+    assert task.score is not None
+    scores: list[float | None] = []
+    losses: list[float | None] = []
+    for lane in outputs:
+        score, loss = (float(judge(lane, targets)) for judge in (task.score, task.loss))
+        if score > 1:
+            raise UsageError(
+                f"The data set's {task.name} is {score:g}; a score must be at most 1, the higher the better."
+            )
+        scores.append(max(score, 0.0) if math.isfinite(score) else 0.0)
+        losses.append(loss if math.isfinite(loss) else None)
+    return Evaluation(scores, losses, [None] * len(outputs))

@@ -37,7 +37,7 @@ def over_lanes(step: Callable, prepare: Callable) -> Callable:
         inputs, targets = prepare(images, labels, index, view)
         if len(rate) == 1:
             return step(lane_of(state, 0), inputs, targets, rate[0])[None]
-        axis = 0 if targets.dim() == 2 else None  # batches differ between lanes only if their seeds do
+        axis = 0 if index.dim() == 2 else None  # batches differ between lanes only if their seeds do
         return vmap(step, in_dims=(0, axis, axis, 0), randomness="different")(state, inputs, targets, rate)
 
     return group_step

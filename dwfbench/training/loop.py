@@ -251,7 +251,7 @@ class Trainer:
         variant = (stage.parametrization, stage.penalised)
         if variant not in self.steps:
             penalised = stage.penalised and self.method.penalty(lane_of(group.state, 0).weights) is not None
-            one = make_step(self.network, self.method, stage, self.spec, penalised)
+            one = make_step(self.network, self.method, stage, self.spec, penalised, self.data.task.loss)
             step = over_lanes(one, self.batch)
             self.steps[variant] = compiler.compiled(step, self.device) if self.compile else step
         if self.compile:
@@ -315,9 +315,10 @@ class Trainer:
     def gradients(self, group: Group, lane: int, index: Tensor, view: Tensor) -> Tensors:
         """The loss's gradients of a lane by what is trained, on the batch of the step that comes; nothing changes."""
         inputs, labels = self.batch(self.data.train.images, self.data.train.labels, index, view)
-        if labels.dim() == 2:
+        if index.dim() == 2:
             inputs, labels = inputs[lane], labels[lane]
-        loss = make_loss(self.network, self.stages[group.stage].parametrization, self.spec)
+        space = self.stages[group.stage].parametrization
+        loss = make_loss(self.network, space, self.spec, self.data.task.loss)
         return grad(loss, has_aux=True)(*lane_of(group.state, lane)[:3], inputs, labels)[0]
 
     def finish(self, group: Group, outdated: list[str]) -> list[Trained]:

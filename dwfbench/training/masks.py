@@ -64,6 +64,7 @@ class Masks:
                     functools.partial(self.networks.module, spec.seed, own, *lane_of(group.state, lane)[1:3])
                 ),
                 batch=functools.partial(self.batch, spec.seed),
+                loss=self.networks.data.task.loss,
                 gradients=functools.cache(functools.partial(gradients, lane)),
             )
             scores, seconds = self.scores(moment, spec.seed)

@@ -42,28 +42,37 @@ class State(NamedTuple):
     time: Tensor
 
 
-def make_loss(network: nn.Module, parametrization: Parametrization, spec: RunSpec) -> Callable:
-    """loss(weights, others, buffers, images (B, C, H, W), labels (B,)) -> cross-entropy (), (the same, new buffers)."""
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""The mean loss () of a network's outputs (B, outputs) for their targets (B, ...): by default cross-entropy."""
+
+
+def make_loss(network: nn.Module, parametrization: Parametrization, spec: RunSpec, criterion: Criterion) -> Callable:
+    """loss(weights, others, buffers, inputs (B, ...), targets (B, ...)) -> loss (), (the same, new buffers)."""
 
     def loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
         buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
         with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
             tensors = {**weights_of(parametrization, weights), **others, **buffers}
             logits = functional_call(network, tensors, (images,))
-        value = cross_entropy(logits.float(), labels)
+        value = criterion(logits.float(), labels)
         return value, (value.detach(), buffers)
 
     return loss
 
 
 def make_step(
-    network: nn.Module, method: Method, stage: Stage, spec: RunSpec, penalised: bool
+    network: nn.Module,
+    method: Method,
+    stage: Stage,
+    spec: RunSpec,
+    penalised: bool,
+    criterion: Criterion = cross_entropy,
 ) -> Callable[[State, Tensor, Tensor, Tensor], Tensor]:
     """step(state, images (B, C, H, W), labels (B,), learning rate ()) -> loss (), which moves the state.
 
     ``penalised`` says whether the method's ``penalty`` acts in this stage, and is not None.
     """
-    loss_gradient = grad(make_loss(network, stage.parametrization, spec), argnums=(0, 1), has_aux=True)
+    loss_gradient = grad(make_loss(network, stage.parametrization, spec, criterion), argnums=(0, 1), has_aux=True)
     penalty_gradient = grad(method.penalty)
     rule = rule_of(spec)
     masked = {name: part_names(stage.parametrization, name)[0] for name in prunable(network)}

@@ -43,12 +43,37 @@ class Source:
     @cached_property
     def checksum(self) -> str:
         """16 hex digits of the SHA-256 of all pixels and labels."""
-        digest = hashlib.sha256()
-        for images, labels in ((self.train_images, self.train_labels), (self.test_images, self.test_labels)):
-            digest.update(str(images.shape).encode())
-            digest.update(np.ascontiguousarray(images).data)
-            digest.update(np.ascontiguousarray(labels).data)
-        return digest.hexdigest()[:16]
+        return checksum((self.train_images, self.train_labels), (self.test_images, self.test_labels))
+
+
+@dataclass(frozen=True, eq=False)
+class Tensors:
+    """A data set of anything else: inputs float32 (N, ...), as the network takes them, and targets (N, ...).
+
+    ``outputs`` is how many numbers the network gives for a sample. A reader whose targets are no classes (int64 (N,)
+    from 0 to outputs - 1) has two attributes, see ``task``: ``loss`` and ``score``.
+    """
+
+    train_inputs: np.ndarray
+    train_targets: np.ndarray
+    test_inputs: np.ndarray
+    test_targets: np.ndarray
+    outputs: int
+
+    @cached_property
+    def checksum(self) -> str:
+        """16 hex digits of the SHA-256 of all inputs and targets."""
+        return checksum((self.train_inputs, self.train_targets), (self.test_inputs, self.test_targets))
+
+
+def checksum(*parts: tuple[np.ndarray, np.ndarray]) -> str:
+    """16 hex digits of the SHA-256 of inputs and targets of each part."""
+    digest = hashlib.sha256()
+    for inputs, targets in parts:
+        digest.update(str(inputs.shape).encode())
+        digest.update(np.ascontiguousarray(inputs).data)
+        digest.update(np.ascontiguousarray(targets).data)
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

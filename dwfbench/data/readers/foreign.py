@@ -1,40 +1,45 @@
-"""Data sets of installed packages: their readers are ours to call and theirs to get wrong, so all is checked."""
+"""Data sets of others: their readers are ours to call and theirs to get wrong, so all is checked."""
 
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
-from dwfbench.data.readers.base import DataError, Places, Source
+from dwfbench.data.readers.base import DataError, Places, Source, Tensors
 
 
-def read(point: EntryPoint, places: Places) -> Source:
-    """What a package's reader returns, with arrays of the types and shapes of `Source` (tensors become arrays).
+def read(load: Callable[[], Any], broken: Callable[[str], str], places: Places) -> Source | Tensors:
+    """What the reader returns that ``load`` gives, with arrays of the types and shapes of ``Source`` or ``Tensors``.
 
-    Raises UsageError for a reader that cannot be loaded and DataError for one that fails or returns something else.
+    ``broken(why)`` is the sentence about a reader that cannot be used. Raises UsageError for one that cannot be loaded
+    and DataError for one that fails or returns something else.
     """
-    reader = plugins.load("data set", point)
+    reader = load()
     try:
         with contained():
             found = reader(places)
             if isinstance(found, Source):
                 found = _arrays(found)
-            why = fault(found)
+            if isinstance(found, Tensors):
+                found = _floats(found)
+            why = fault(found) or fault_of_task(reader, found)
     except UsageError:
         raise
     except Exception as error:
-        raise DataError(plugins.broken("data set", point, told(error))) from error
+        raise DataError(broken(told(error))) from error
     if why:
-        raise DataError(plugins.broken("data set", point, why))
+        raise DataError(broken(why))
     return found
 
 
 def fault(source: object) -> str | None:
     """What in the result of a reader breaks the contract, as half a sentence; None where all is well."""
+    if isinstance(source, Tensors):
+        return fault_of_tensors(source)
     if not isinstance(source, Source):
-        return f"it returned {type(source).__name__} and not a dwfbench.data.Source"
+        return f"it returned {type(source).__name__} and not a dwfbench.data.Source or Tensors"
     if not isinstance(source.classes, int) or source.classes < 2:
         return f"it must have at least 2 classes, not {source.classes!r}"
     for part in ("train", "test"):
@@ -52,6 +57,46 @@ def fault(source: object) -> str | None:
             f"its images are {source.train_images.shape[1:]} for training but {source.test_images.shape[1:]} for test"
         )
     return None
+
+
+def fault_of_tensors(source: Tensors) -> str | None:
+    """The same of tensors."""
+    if not isinstance(source.outputs, int) or source.outputs < 1:
+        return f"it must have at least 1 output, not {source.outputs!r}"
+    for part in ("train", "test"):
+        inputs, targets = getattr(source, f"{part}_inputs"), getattr(source, f"{part}_targets")
+        if inputs.dtype != np.float32 or inputs.ndim < 2 or 0 in inputs.shape or not np.isfinite(inputs).all():
+            return f"its {part} inputs are {inputs.dtype} {inputs.shape}, not finite numbers (N, ...)"
+        if targets.shape[:1] != inputs.shape[:1]:
+            return f"its {len(inputs)} {part} inputs have targets of the shape {targets.shape}"
+    if source.train_inputs.shape[1:] != source.test_inputs.shape[1:]:
+        return (
+            f"its inputs are {source.train_inputs.shape[1:]} for training but {source.test_inputs.shape[1:]} for test"
+        )
+    return None
+
+
+def fault_of_task(reader: Any, source: Source | Tensors) -> str | None:
+    """The same of a reader's loss and score, which tensors need unless their targets are classes."""
+    own = [name for name in ("loss", "score") if callable(getattr(reader, name, None))]
+    if len(own) == 1:
+        return f"it has a {own[0]} but no {'score' if own == ['loss'] else 'loss'}"
+    if own or isinstance(source, Source):
+        return None
+    for targets in (source.train_targets, source.test_targets):
+        classes = targets.dtype == np.int64 and targets.ndim == 1 and source.outputs > 1
+        if not classes or targets.min() < 0 or targets.max() >= source.outputs:
+            return f"its targets are not all classes from 0 to {source.outputs - 1}, and it has no loss and score"
+    return None
+
+
+def _floats(source: Tensors) -> Tensors:
+    """The same with arrays that can be written to: real numbers become float32, whole targets int64."""
+    inputs = [np.require(part, np.float32, ("C", "W")) for part in (source.train_inputs, source.test_inputs)]
+    targets = [np.asarray(part) for part in (source.train_targets, source.test_targets)]
+    kinds = [np.int64 if part.dtype.kind in "iub" else np.float32 for part in targets]
+    targets = [np.require(part, kind, ("C", "W")) for part, kind in zip(targets, kinds, strict=True)]
+    return Tensors(inputs[0], targets[0], inputs[1], targets[1], source.outputs)
 
 
 def _arrays(source: Source) -> Source:

@@ -65,7 +65,8 @@ class Accuracy(Figure):
         inks = looks.inks(frame)
         read = along(frame, self.axis) if self.axis in CURVES else frame[:0]
         means = curves.bands(read[read["compression"].notna()], self.max_gap)
-        means = means[~means["label"].isin(off_target(frame, self.max_gap))]
+        astray = off_target(frame, self.max_gap)
+        means = means[~means["label"].isin(astray)]
         others = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
@@ -91,8 +92,8 @@ def off_target(runs: "pd.DataFrame", most: float) -> list[str]:
 
     asked = runs[runs["knob"] == "compression"]
     ended, wanted = asked["compression"].astype(float), asked["knob_value"]
-    missed = ~near(np.minimum(ended, wanted), np.maximum(ended, wanted), most, asked["numel"])
-    return [label for label, share in missed.groupby(asked["label"]).mean().items() if share > 0.5]
+    missed = asked.assign(far=~near(np.minimum(ended, wanted), np.maximum(ended, wanted), most, asked["numel"]))
+    return [label for label, share in missed.groupby("label")["far"].mean().items() if share > 0.5]
 
 
 def panel(
