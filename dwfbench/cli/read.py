@@ -23,6 +23,9 @@ from dwfbench.runs.store import uncollected
 from dwfbench.show.typeset import Sheet
 
 Format = Annotated[str, typer.Option(help="table, markdown, latex, csv or json")]
+At = Annotated[str, typer.Option(help="compression ratios to compare at")]
+Tolerance = Annotated[str, typer.Option(help="losses of accuracy against dense, for the largest CR within")]
+AT, TOLERANCES = "2,5,10,30,100,300", "1,5,10"
 
 app = typer.Typer(**SETTINGS)
 
@@ -42,10 +45,8 @@ app = typer.Typer(**SETTINGS)
 @with_flags(flags_of(Sheet, TEXT))
 def compare(
     results: ResultSets = RESULTS,
-    at: Annotated[str, typer.Option(help="compression ratios to compare at")] = "2,5,10,30,100,300",
-    tolerance: Annotated[
-        str, typer.Option(help="losses of accuracy against dense, for the largest CR within")
-    ] = "1,5,10",
+    at: At = AT,
+    tolerance: Tolerance = TOLERANCES,
     reading: Annotated[
         str, typer.Option(help="of a tolerance: points (below dense), relative (percent of dense) or both")
     ] = "points",
@@ -202,6 +203,11 @@ def report(
         Path | None, typer.Option("--output", "-o", help="HTML file [default: RESULTS/report.html]")
     ] = None,
     results: ResultSets = RESULTS,
+    at: At = AT,
+    tolerance: Tolerance = TOLERANCES,
+    versus: Annotated[
+        str | None, typer.Option(help="show differences to this curve, too (label, or method of one label)")
+    ] = None,
     dataset: Listed = None,
     model: Listed = None,
     method: Listed = None,
@@ -214,7 +220,16 @@ def report(
     from dwfbench.show.figures import figures
 
     named = resultsets.sources(results)
-    selection = report.Selection(tuple(results), names(dataset), names(model), names(method), threshold)
+    selection = report.Selection(
+        tuple(results),
+        names(dataset),
+        names(model),
+        names(method),
+        threshold,
+        compression_ratios(at) if at != AT else None,
+        tolerances_of(tolerance) if tolerance != TOLERANCES else None,
+        versus,
+    )
     needs = dict.fromkeys((need for figure in figures().values() for need in figure.needs), True)
     records = stored_records(named, dataset, model, method, threshold, **needs)
     stored = ResultSet(records, claimed=resultsets.claims(named))

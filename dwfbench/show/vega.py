@@ -132,7 +132,7 @@ MARKS: dict[type[Mark], dict[str, Any]] = {
     Bars: {"type": "rect", "clip": True},
     Line: {"type": "line", "clip": True},
     Points: {"type": "point", "clip": True, "opacity": 1},
-    Arrows: {"type": "point", "size": 40, "strokeWidth": 0, "opacity": 1, "shape": SHAPES["below"]},
+    Arrows: {"type": "point", "size": 90, "strokeWidth": 0, "opacity": 1, "shape": SHAPES["below"], "yOffset": -4},
     Text: {"type": "text", "align": "left", "baseline": "bottom", "fontSize": 10},
 }
 LAYERS = list(MARKS)

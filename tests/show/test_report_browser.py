@@ -1,13 +1,16 @@
 """The report in a real browser: it draws, sorts, filters, explains runs, follows light and dark, without a network."""
 
+import csv
+import io
 import json
 import shutil
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from dwfbench.analysis.resultset import ResultSet
-from dwfbench.show import report
+from dwfbench.show import looks, report, tables
 from tests.show.test_report import HERE, METHODS, evil_records, record, records
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -37,6 +40,14 @@ def address(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     low = record(*METHODS[3], 0, 100.0, test_accuracy=0.1)
     report.write(report.render(ResultSet([*records(), low, *evil_records()]), HERE), path)
+    return path.as_uri()
+
+
+@pytest.fixture(scope="session")
+def usual(tmp_path_factory):
+    """The report of what one command trains."""
+    path = tmp_path_factory.mktemp("usual") / "report.html"
+    report.write(report.render(ResultSet(records(seeds=3)), HERE), path)
     return path.as_uri()
 
 
@@ -99,13 +110,14 @@ def hover(page, css):
 
 def column(page, table, title):
     """The texts in a column of the rows that are shown."""
-    titles = texts(page, f"#{table} th")
+    titles = page.js("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", f"#{table} th")
     return texts(page, f"#{table} tbody tr:not([hidden]) td:nth-child({titles.index(title) + 1})")
 
 
 def title(page, table, name):
     """The button in the title of a column."""
-    return in_sight(page, page.all(f"#{table} th button")[texts(page, f"#{table} th").index(name)])
+    shown = f"#{table} th:not([hidden])"
+    return in_sight(page, page.all(f"{shown} button")[texts(page, shown).index(name)])
 
 
 def test_it_loads_without_errors_and_without_a_network(page, address):
@@ -164,14 +176,20 @@ def test_the_buttons_zoom(page):
     page.wait.until(lambda _: ticks() == before)
 
 
-def test_a_click_or_a_key_on_a_title_sorts(page):
+def test_a_click_or_a_key_on_a_title_sorts_the_best_first(page):
     title(page, "runs-table", "CR").click()
-    rising = [float(text) for text in column(page, "runs-table", "CR")]
-    assert rising == sorted(rising)
-    assert texts(page, "#runs-table th[aria-sort='ascending']") == ["CR"]
+    falling = [float(text) for text in column(page, "runs-table", "CR")]
+    assert falling == sorted(falling, reverse=True)
+    assert texts(page, "#runs-table th[aria-sort='descending']") == ["CR"]
     title(page, "runs-table", "CR").send_keys("\n")
-    assert [float(text) for text in column(page, "runs-table", "CR")] == sorted(rising, reverse=True)
+    assert [float(text) for text in column(page, "runs-table", "CR")] == sorted(falling)
     assert texts(page, "#runs-table th[aria-sort]") == ["CR"]
+    for name, reverse in [("Seconds", False), ("Test %", True)]:
+        title(page, "runs-table", name).click()
+        values = [float(text) for text in column(page, "runs-table", name)]
+        assert values == sorted(values, reverse=reverse)
+    title(page, "runs-table", "Method").click()
+    assert column(page, "runs-table", "Method")[-1] == "random"
 
 
 def test_missing_values_come_last_in_both_orders(page):
@@ -224,6 +242,79 @@ def test_a_narrow_window_has_no_horizontal_scrolling(page, address):
     open_and_wait(page, address)
     wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.js(wide) == 0
+
+
+def test_on_a_phone_nothing_is_cut(page, usual):
+    show(page.driver, "light", 390)
+    open_and_wait(page, usual)
+    assert page.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    assert page.js("return document.querySelector('.accuracy .chart svg').getBoundingClientRect().right") <= 390
+
+
+def test_the_first_screen_has_verdicts_chart_dense_accuracy_date_and_version(page, usual):
+    show(page.driver, "light", 1280)
+    open_and_wait(page, usual)
+    bottom = "return document.querySelector(arguments[0]).getBoundingClientRect().bottom"
+    for part in ("header", "#verdicts .claims li:first-child", ".accuracy .chart svg", ".accuracy .legend"):
+        assert page.js(bottom, part) <= 900, part
+    head = page.one("header").text
+    assert all(words in head for words in ("Dense accuracy: 97.90", "Trained 2026-01-01", "Read by dwfbench"))
+
+
+def downloaded(page, folder, button, name):
+    """The file that a button gives."""
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    in_sight(page, button).click()
+    page.wait.until(lambda _: (folder / name).exists() and not list(folder.glob("*.crdownload")))
+    return (folder / name).read_bytes()
+
+
+def test_a_table_is_downloaded_as_csv_with_its_numbers(page, tmp_path):
+    page.one("[data-controls='compare-table'] select").send_keys("dwf")
+    text = downloaded(page, tmp_path, page.one("[data-csv='compare-table']"), "compare.csv").decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    shown = ResultSet([*records(), record(*METHODS[3], 0, 100.0, test_accuracy=0.1)])
+    table = tables.compare(shown, method=["dwf"])
+    assert [row["Method"] for row in rows] == list(table["Method"])
+    for row, expected in zip(rows, table.to_dict("records"), strict=True):
+        assert float(row["CR 2"]) == pytest.approx(expected["CR 2"])
+        assert float(row["CR 2 ci95"]) == pytest.approx(expected["CR 2 ci95"])
+        assert row["CR 5"] == ""
+
+
+def test_a_text_that_a_spreadsheet_would_calculate_is_none_in_the_csv(page, tmp_path):
+    page.js("document.querySelector('#runs-table td').textContent = '=1+1, \"a\"'")
+    text = downloaded(page, tmp_path, page.one("[data-csv='runs-table']"), "runs.csv").decode()
+    assert '\'=1+1, "a"' in next(iter(csv.reader(io.StringIO(text.split("\n", 1)[1]))))
+
+
+def colours_of(picture):
+    return {colour for _, colour in picture.getcolors(1 << 24)}
+
+
+def test_a_chart_is_downloaded_as_a_picture_of_what_is_shown(page, usual, tmp_path):
+    open_and_wait(page, usual)
+    whole = downloaded(page, tmp_path, page.one(".accuracy [data-picture]"), "accuracy-0.png")
+    picture = Image.open(io.BytesIO(whole)).convert("RGB")
+    width = page.js("return document.querySelector('.accuracy .chart').clientWidth")
+    assert picture.width == 2 * width
+    ink = tuple(int(looks.inks(ResultSet(records()).runs)["dwf D=2"].colour[at : at + 2], 16) for at in (1, 3, 5))
+    assert picture.getpixel((2, 2)) == (255, 255, 255)
+    assert ink in colours_of(picture)
+    (tmp_path / "accuracy-0.png").unlink()
+    in_sight(page, page.one(".legend input[value='dwf D=2']")).click()
+    in_sight(page, page.one("#theme")).click()  # a picture is light whatever the page is
+    fewer = downloaded(page, tmp_path, page.one(".accuracy [data-picture]"), "accuracy-0.png")
+    picture = Image.open(io.BytesIO(fewer)).convert("RGB")
+    assert ink not in colours_of(picture)
+    assert picture.getpixel((2, 2)) == (255, 255, 255)
+
+
+def test_a_small_chart_is_downloaded_too(page, usual, tmp_path):
+    open_and_wait(page, usual)
+    button = page.one("#layers [data-picture]")
+    name = page.js("return arguments[0].closest('figure').querySelector('.chart').dataset.chart", button)
+    assert Image.open(io.BytesIO(downloaded(page, tmp_path, button, f"{name}.png"))).size > (100, 100)
 
 
 def test_the_first_stop_of_the_keyboard_skips_to_the_content(page):

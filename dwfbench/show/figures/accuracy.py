@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import cycle
 from statistics import median
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from dwfbench.analysis.axes import AXES, CURVES, across, along
@@ -66,7 +67,8 @@ class Accuracy(Figure):
         read = along(frame, self.axis) if self.axis in CURVES else frame[:0]
         means = curves.bands(read[read["compression"].notna()], self.max_gap)
         astray = off_target(frame, self.max_gap)
-        means = means[~means["label"].isin(astray)]
+        lined = [key not in astray for key in means[curves.KEYS].itertuples(index=False, name=None)]
+        means = means[lined]
         others = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
@@ -77,14 +79,16 @@ class Accuracy(Figure):
         entries += {mark.name: Entry(mark.name, mark.ink) for mark in marks if mark.name not in inks}.values()
         wide = ((means["upper"] - means["lower"]) > style.WIDEST_BAND).any()
         remarks = [f"(bands wider than {style.WIDEST_BAND} points\nare not drawn)"] if wide else []
-        remarks += [f"({label}: no line, as runs end\nfar from the CR asked for)" for label in astray]
+        if astray:
+            named = ", ".join(dict.fromkeys(label for *_, label in astray))
+            remarks.append(fill(f"(no line: runs of {named} end far from the CR asked for)", 32))
         legend = Legend(entries, remarks=remarks)
         return Drawing([Group(panels, min(len(panels), 3), large=True)], legend, size=(3.9, 3.2), margin=(1.7, 0))
 
 
-def off_target(runs: "pd.DataFrame", most: float) -> list[str]:
-    """The labels of pruners most of whose runs end a factor of more than ``most`` from the compression that was asked
-    for: what lies between such runs is chance.
+def off_target(runs: "pd.DataFrame", most: float) -> list[tuple[str, str, str]]:
+    """The curves (data set, model, label) of pruners most of whose runs end a factor of more than ``most`` from the
+    compression that was asked for: what lies between such runs is chance.
     """
     import numpy as np
 
@@ -93,7 +97,7 @@ def off_target(runs: "pd.DataFrame", most: float) -> list[str]:
     asked = runs[runs["knob"] == "compression"]
     ended, wanted = asked["compression"].astype(float), asked["knob_value"]
     missed = asked.assign(far=~near(np.minimum(ended, wanted), np.maximum(ended, wanted), most, asked["numel"]))
-    return [label for label, share in missed.groupby("label")["far"].mean().items() if share > 0.5]
+    return [key for key, share in missed.groupby(["dataset", "model", "label"])["far"].mean().items() if share > 0.5]
 
 
 def panel(

@@ -1,7 +1,9 @@
 """The tables of the page: grids that it can sort and filter.
 
-A grid is {"columns": [{"name", "number"}], "rows": [{"group", "cells": [{"text", "key"}]}]}: the page sorts by the key
-if there is one (an empty one goes last), and can show the rows of one group only.
+A grid is {"columns": [{"name", "number", "falling", "hidden"}], "rows": [{"group", "cells": [{"text", "key",
+"half"}]}]}: the page sorts by the key if there is one (an empty one goes last), first falling or rising as the column
+says, so that what is best comes first, and can show the rows of one group only. `half`, the half width of the key's
+interval, and hidden columns are for the CSV file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,11 +18,16 @@ from dwfbench.runs.record import Record, Study, Trial, Tuned
 from dwfbench.show import style, tables, typeset
 from dwfbench.show import verdicts as judgements
 
+RISING = ("Seed", "Trial", "Epochs", "Extra", "Knob", "Seconds", "s/run")
+"""Columns of numbers of which low ones are better, or come first."""
 PANEL_TITLES = [tables.TITLES[name] for name in curves.PANEL]
 
 
-def grid(columns: Sequence[str], rows: Sequence[tuple[str, list]], words: Iterable[str]) -> dict:
-    """A grid of rows (group, cells), a cell a text or (text, number); the columns `words` are flush left.
+def grid(
+    columns: Sequence[str], rows: Sequence[tuple[str, list]], words: Iterable[str], hidden: Iterable[str] = ()
+) -> dict:
+    """A grid of rows (group, cells), a cell a text, (text, number) or (text, number, half width of its interval); the
+    columns `words` are flush left.
 
     Data set and model have no columns where all rows agree in them: the page's head names them.
     """
@@ -30,16 +37,24 @@ def grid(columns: Sequence[str], rows: Sequence[tuple[str, list]], words: Iterab
 
     kept = [place for place in range(len(columns)) if differs(place)]
     return {
-        "columns": [{"name": columns[place], "number": columns[place] not in set(words)} for place in kept],
+        "columns": [
+            _column(columns[place], columns[place] not in set(words)) | {"hidden": columns[place] in set(hidden)}
+            for place in kept
+        ],
         "rows": [{"group": group, "cells": [_cell(row[place]) for place in kept]} for group, row in rows],
     }
 
 
+def _column(name: str, number: bool) -> dict:
+    return {"name": name, "number": number, "falling": number and name not in RISING}
+
+
 def _cell(content: str | tuple) -> dict:
     if isinstance(content, str):
-        return {"text": content, "key": None}
-    text, number = content
-    return {"text": text, "key": "" if number is None or pd.isna(number) else f"{number:.10g}"}
+        return {"text": content, "key": None, "half": None}
+    text, *numbers = content
+    key, half = ("" if number is None or pd.isna(number) else f"{number:.10g}" for number in (*numbers, None)[:2])
+    return {"text": text, "key": key, "half": half or None}
 
 
 def amount(value: Any, form: str | None = None) -> tuple[str, object]:
@@ -55,17 +70,6 @@ def verdicts(judged: pd.DataFrame) -> dict:
     return grid(header, list(zip(judged["verdict"], body, strict=True)), typeset.WORDS)
 
 
-def notes(lines: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """The lines of `verdicts.notes`, each with the indented ones below it."""
-    found: list[tuple[str, list[str]]] = []
-    for line in lines:
-        if line.startswith(" "):
-            found[-1][1].append(line.strip())
-        else:
-            found.append((line, []))
-    return found
-
-
 def dense(table: pd.DataFrame) -> list[str]:
     """The accuracy of dense runs, for every data set, model and budget of a `compare` table where there is one."""
     rows = table[table["Dense"].notna()].drop_duplicates(["Dataset", "Model", "Epochs"]).to_dict("records")
@@ -76,17 +80,25 @@ def dense(table: pd.DataFrame) -> list[str]:
     return texts
 
 
+def shared(table: pd.DataFrame) -> dict[str, str]:
+    """The columns of counts and of the dense reference in which all rows of a `compare` table agree, with the text."""
+    header, *body = tables.cells(table)
+    columns = dict(zip(header, zip(*body, strict=True), strict=True)) if len(body) > 1 else {}
+    wanted = [name for name in ("Seeds", "Epochs", "Extra", "Dense") if len(set(columns.get(name, ()))) == 1]
+    return {name: columns[name][0] for name in wanted}
+
+
 def comparison(table: pd.DataFrame, shown: pd.DataFrame) -> dict:
-    """A `compare` table of the runs `shown`."""
+    """A `compare` or `versus` table of the runs `shown`; the columns in which all rows agree are hidden."""
     header, *body = tables.cells(table)
     method = shown.drop_duplicates("label").set_index("label")["method"]
     names = [name for name in table.columns if not name.endswith(tables.BESIDE)]
     rows = []
     for texts, row in zip(body, table.to_dict("records"), strict=True):
         pairs = zip(names, texts, strict=True)
-        cells = [text if name in tables.LEFT else (text, row[name]) for name, text in pairs]
+        cells = [text if name in tables.LEFT else (text, row[name], row.get(f"{name} ci95")) for name, text in pairs]
         rows.append((method[row["Method"]], cells))
-    return grid(header, rows, tables.LEFT)
+    return grid(header, rows, tables.LEFT, shared(table))
 
 
 def runs(shown: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:

@@ -25,18 +25,33 @@ from dwfbench.base.files import replace
 from dwfbench.runs.record import Study
 from dwfbench.show import comparison, looks, vega, verdicts
 from dwfbench.show.figures import figures
-from dwfbench.show.report import charts, grids, provenance
+from dwfbench.show.report import charts, grids, judgements, provenance
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a report was asked to show: result sets; names of data sets, models and methods, None for all."""
+    """What a report was asked to show: result sets; names of data sets, models and methods, None for all; what is
+    compared at which CRs and tolerances, None for the usual ones, and the curve that others are compared with.
+    """
 
     results: tuple[str, ...]
     dataset: list[str] | None = None
     model: list[str] | None = None
     method: list[str] | None = None
     threshold: float | None = None
+    at: list[float] | None = None
+    tolerance: list[float] | None = None
+    versus: str | None = None
+
+    def asked(self) -> comparison.Asked:
+        """What is compared."""
+        return comparison.Asked(self.at or curves.AT, self.tolerance or curves.TOLERANCES, method=self.method)
+
+    def comparing(self) -> list[str]:
+        """The flags that ask for the same comparison again."""
+        listed = {"at": self.at, "tolerance": self.tolerance}
+        flags = [(name, ",".join(f"{value:g}" for value in values)) for name, values in listed.items() if values]
+        return [word for name, text in flags for word in (f"--{name}", text)]
 
     def words(self, threshold: bool = True, method: bool = True) -> list[str]:
         """The flags that ask for the same again, with --threshold and --method or without."""
@@ -71,7 +86,8 @@ def render(results: ResultSet, selection: Selection) -> str:
     labels = list(looks.inks(shown))
     studies = [study for study in _ordered(results.studies, labels) if _is_of(study, shown)]
     drawn = charts.Charts()
-    made = comparison.compare(results, comparison.Asked(method=selection.method))
+    made = comparison.compare(results, selection.asked())
+    against = comparison.versus(results, selection.versus, selection.asked()) if selection.versus else None
     judged = results.claims()
     sections = [drawn.section(kind(), selected) for kind in figures().values()]
     content = {
@@ -80,14 +96,19 @@ def render(results: ResultSet, selection: Selection) -> str:
         "titles": [", ".join(key) for key, _ in shown.groupby(curves.PANEL)],
         "days": provenance.days(list(chosen.values())),
         "dense": grids.dense(made.table),
-        "verdicts": grids.verdicts(judged),
+        "claims": judgements.listed(judged),
         "counts": verdicts.counts(judged),
-        "notes": grids.notes(verdicts.notes(judged)),
+        "tested": verdicts.TEST,
+        "verdicts": grids.verdicts(judged),
         "figures": [section for section in sections if section],
         "settings": grids.settings(shown, chosen, labels),
         "studies": [grids.study(study) for study in studies],
         "comparison": made,
         "compared": grids.comparison(made.table, shown),
+        "shared": grids.shared(made.table),
+        "versus": against,
+        "differences": against and grids.comparison(against.table, shown),
+        "cautions": judgements.cautions([*made.cautions, *(against.cautions if against else [])]),
         "runs": grids.runs(shown, chosen, labels),
         "failures": grids.failures(selected.failures),
         "provenance": provenance.provenance(list(chosen.values())),
@@ -97,7 +118,7 @@ def render(results: ResultSet, selection: Selection) -> str:
         ],
         "readers": _readers(selection, [section["name"] for section in sections if section]),
         "css": Markup(_file("report.css")),
-        "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js")],
+        "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js", "pictures.js")],
         "bundle": Markup(_bundle()),
         "charts": Markup(_json({"config": vega.CONFIG, "charts": drawn.charts})),
     }
@@ -120,8 +141,10 @@ def _readers(selection: Selection, names: list[str]) -> list[str]:
     """The commands that show the runs again."""
     known = figures()
     drawing = [["plot", name, *selection.words(threshold=known[name]().recounts())] for name in names]
-    judging = ["claims", *selection.words(method=False)]
-    reading = [judging, ["compare", *selection.words()], *drawing, ["report", *selection.words()]]
+    judging, comparing = ["claims", *selection.words(method=False)], [*selection.words(), *selection.comparing()]
+    against = ["--versus", selection.versus] if selection.versus else []
+    compared = [["compare", *comparing], *([["compare", *comparing, *against]] if against else [])]
+    reading = [judging, *compared, *drawing, ["report", *comparing, *against]]
     return [shlex.join(["dwfbench", *words]) for words in reading]
 
 

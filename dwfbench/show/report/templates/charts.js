@@ -9,10 +9,14 @@
     return rows.map((row) => Object.fromEntries(columns.map((column, place) => [column, row[place]])));
   }
 
+  function filled({ spec, tables }) {
+    const datasets = Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, objects(table)]));
+    return { ...spec, datasets };
+  }
+
   async function draw(place) {
-    const { spec, tables } = charts[place.dataset.chart];
-    spec.datasets = Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, objects(table)]));
-    const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", mode: "vega-lite", config });
+    const settings = { actions: false, renderer: "svg", mode: "vega-lite", config };
+    const { view } = await vegaEmbed(place, filled(charts[place.dataset.chart]), settings);
     return view;
   }
 
@@ -69,6 +73,8 @@
       const view = await draw(place);
       const figure = place.closest("figure.large");
       if (figure) join(figure, view);
+      const button = place.parentElement.querySelector("[data-picture]");
+      button?.addEventListener("click", () => picture(place, view, filled(charts[place.dataset.chart]), config));
     }
     document.documentElement.dataset.drawn = "true";
   }
