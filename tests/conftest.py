@@ -11,6 +11,8 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
+os.environ.pop("COLUMNS", None)  # tables are shown whole to tests, whatever terminal starts them
+
 SMALL = ("--epochs", "2", "--batch-size", "128", "--compile", "off", "--threads", "1", "--device", "cpu")
 EVERYTHING = (
     *("--method", "dwf,spred,l1,magnitude,random[distribution=uniform,erk],snip,grasp,synflow,dense"),

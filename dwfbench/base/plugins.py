@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from dwfbench.base import foreign
 from dwfbench.base.errors import UsageError, one_line, reason
 from dwfbench.base.files import content
-from dwfbench.base.text import message
+from dwfbench.base.streams import message
 
 GROUPS = {"method": "dwfbench.methods", "model": "dwfbench.models", "data set": "dwfbench.datasets"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no comma, colon, @ or slash: they mean something in flags

@@ -1,13 +1,13 @@
-"""stdout: what a command was asked for, and nothing else, whoever prints."""
+"""stdout: what a command was asked for, and nothing else, whoever prints. stderr: what is told beside it."""
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from dwfbench.base import screen
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import message
 
 _stdout: TextIO | None = None
 
@@ -63,6 +63,22 @@ def answer(text: str) -> None:
         raise UsageError(f"stdout cannot be written ({error.strerror or error}).") from None
 
 
+def width() -> int | None:
+    """The columns of the terminal that stdout goes to; None for a file or a pipe."""
+    return screen.width(_stdout or sys.stdout)
+
+
+def say(text: str) -> None:
+    """Sentences on stdout, broken at words on a terminal. Raises as ``answer``."""
+    answer(screen.wrapped(text, width()))
+
+
+def message(sentence: str) -> None:
+    """A sentence for the user, on stderr; where that is full or closed, nobody reads it, which ends no training."""
+    with suppress(OSError):
+        print(screen.wrapped(sentence, screen.width(sys.stderr)), file=sys.stderr, flush=True)
+
+
 def beside(format: str, text: str) -> None:
     """A text that belongs to a table but is none of it: on stdout below one for people, else on stderr."""
-    (answer if format == "table" else message)(text)
+    (say if format == "table" else message)(text)

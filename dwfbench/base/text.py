@@ -1,9 +1,7 @@
-"""Texts as messages and tables show them: numbers, rows, and sentences on stderr."""
+"""Texts as messages and tables show them: numbers, rows, and the name that was meant."""
 
 import difflib
-import sys
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 
 
 def short(value: float, digits: int = 3) -> str:
@@ -38,9 +36,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     letters = name.lower().replace("_", "-")
     close = difflib.get_close_matches(letters, plain, n=1) or [each for each in plain if each.startswith(letters)]
     return f"; did you mean {plain[close[0]]}?" if name and close else "."
-
-
-def message(sentence: str) -> None:
-    """A sentence for the user, on stderr; where that is full or closed, nobody reads it, which ends no training."""
-    with suppress(OSError):
-        print(sentence, file=sys.stderr, flush=True)

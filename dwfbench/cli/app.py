@@ -19,8 +19,7 @@ import typer
 from dwfbench.base import foreign, memory
 from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.machine import let_threads_sleep
-from dwfbench.base.streams import answer, own_stdout
-from dwfbench.base.text import message
+from dwfbench.base.streams import answer, message, own_stdout
 from dwfbench.cli.help import Group, examples
 
 SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -48,6 +47,7 @@ COMMANDS = {
     },
     "See what there is": {
         "list": ("info", "methods, models, data sets, recipes or stored runs"),
+        "show": ("show", "a run: outcome, settings, layers, how to repeat it"),
         "doctor": ("info", "examine this machine, installation and results"),
     },
 }

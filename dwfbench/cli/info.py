@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from dwfbench.base.errors import UsageError
-from dwfbench.base.streams import answer
-from dwfbench.base.text import aligned
+from dwfbench.base.screen import table
+from dwfbench.base.streams import answer, width
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import Command, examples
 from dwfbench.cli.sources import RESULTS, Data, Debug, Results
@@ -171,5 +171,5 @@ def doctor(
     if format == "json":
         answer(json.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
     else:
-        answer(aligned([list(doctor.Finding._fields), *map(list, findings)]))
+        answer(table([list(doctor.Finding._fields), *map(list, findings)], columns=width()))
     return SOME_FAILED if any(finding.state == "problem" for finding in findings) else OK

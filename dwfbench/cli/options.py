@@ -158,29 +158,16 @@ class Asked:
         return stopping_at_steps() if self.engine.checkpoints else nullcontext()
 
 
-def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) -> Asked:
+def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False, dry: bool = False) -> Asked:
     """The flags that were ``given`` and the ``rest`` of the command line, the methods' options.
 
-    Loads the data and sets the threads of this process. Raises UsageError for whatever does not fit.
+    Loads the data, or with ``dry`` a stand-in for them where there is one, and sets the threads of this process. Raises
+    UsageError for whatever does not fit.
     """
-    said = {
-        "methods": methods(given["method"]),
-        **{key: given[key] for key in ("points", "max_runs", "max_gap", "strength_max", "seeds")},
-        **{
-            key: numbers(given[key], key.replace("_", "-"))
-            for key in ("strength", "compression", "strength_range", "compression_range", "seed")
-        },
-        **{name: value(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
-        **leftover(rest),
-    }
-    said = {key: value for key, value in said.items() if value is not None}
-    if "seed" in said and "seeds" in said:
-        raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
-    code = (
-        None
-        if given["allow_code"]
-        else [said.get("model"), said.get("dataset"), *(name for name, _ in said.get("methods", []))]
-    )
+    said = spoken(given, rest)
+    code = None
+    if not given["allow_code"]:
+        code = [said.get("model"), said.get("dataset"), *(name for name, _ in said.get("methods", []))]
     layers = [spec.read_toml(given["config"], code)] if given["config"] else []
 
     from dwfbench import models
@@ -194,17 +181,37 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False) ->
     layers[0] = {key: value for key, value in layers[0].items() if key != "title"}
     everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, said]
     models.check(plan.general(everything, "model", None))
-    dataset = data.load(
-        plan.general(everything, "dataset", None),
-        data_dir=given["data_dir"],
-        **{key: plan.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS},
-    ).to(engine.here)
-    return Asked(plan.requests(layers, said), dataset, engine, given["results"])
+    name = plan.general(everything, "dataset", None)
+    cut = {key: plan.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS}
+    requests = plan.requests(layers, said)  # before the data: what is misspelt is told at once
+    dataset = None
+    if dry:
+        dataset = data.stand_in(name, **{key: cut[key] for key in ("val_fraction", "image_size")})
+    dataset = dataset or data.load(name, data_dir=given["data_dir"], **cut)
+    return Asked(requests, dataset.to(engine.here), engine, given["results"])
+
+
+def spoken(given: Mapping[str, Any], rest: list[str]) -> dict[str, Any]:
+    """The settings that flags give, as ``plan.requests`` takes them."""
+    said = {
+        "methods": methods(given["method"]),
+        **{key: given[key] for key in ("points", "max_runs", "max_gap", "strength_max", "seeds")},
+        **{
+            key: numbers(given[key], key.replace("_", "-"))
+            for key in ("strength", "compression", "strength_range", "compression_range", "seed")
+        },
+        **{name: value(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
+        **leftover(rest),
+    }
+    said = {key: value for key, value in said.items() if value is not None}
+    if "seed" in said and "seeds" in said:
+        raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
+    return said
 
 
 def value(item: Any, text: str) -> Any:
     """The value of a shared setting's flag."""
-    if "," in text and item.type in (int, float) and item.name not in spec.DATA_KEYS:
+    if item.type in (int, float) and "," in text and item.name not in spec.DATA_KEYS:
         flag, each = item.name.replace("_", "-"), ",".join(f"dwf[{item.name}={part}]" for part in text.split(",")[:2])
         raise UsageError(
             f"--{flag} takes one value, not {text!r}; to compare several, give each method its own: --method {each!r}."

@@ -1,26 +1,25 @@
 """Progress on stderr: live bars on a terminal, plain lines elsewhere (logs of batch jobs)."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from dwfbench.base.text import knob, short
+from dwfbench.execution.worker import Rows
 from dwfbench.runs.record import Record
 
 PLAIN_INTERVAL = 30.0
 """Seconds between two progress lines where there is no terminal."""
+
+LABEL = 28
+"""Letters of a curve's label beside its bar, so that all of a line has room in 80 columns."""
 
 
 @dataclass
@@ -35,6 +34,16 @@ class Curve:
     started: float | None = None
 
 
+class Bars(Progress):
+    """A bar a curve, of fixed parts, and below them a line on what trains just now, cut where the terminal ends."""
+
+    line = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.line, no_wrap=True, overflow="crop")
+
+
 class Reporter:
     """Shows what ``run.execute`` tells, curve by curve; a context manager around the work."""
 
@@ -43,14 +52,13 @@ class Reporter:
         self.live = self.console.is_terminal
         self.curves: dict[str, Curve] = {}
         self.told = time.monotonic()
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("runs"),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self.bars = Bars(
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=LABEL)),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[runs]}", table_column=whole()),
+            TimeElapsedColumn(table_column=whole()),
+            TimeRemainingColumn(table_column=whole()),
+            TextColumn("left", table_column=whole()),
             console=self.console,
             disable=not self.live,
         )
@@ -60,6 +68,7 @@ class Reporter:
         return self
 
     def __exit__(self, *exception):
+        self.bars.line = ""
         self.bars.stop()
 
     def curve(self, label: str, runs: int, pending: int, epochs: int) -> None:
@@ -74,13 +83,21 @@ class Reporter:
             known.runs += pending
             self.bars.update(known.task, total=known.runs)
         elif pending:
-            task = self.bars.add_task(label, total=pending, detail="", start=False)
+            shown = label if len(label) <= LABEL else f"{label[: LABEL - 2]}.."
+            task = self.bars.add_task(shown, total=pending, runs=f"0/{pending} runs", start=False)
             self.curves[label] = Curve(task, pending, epochs)
 
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
+    def compiling(self, label: str) -> None:
+        """The first step of a curve is compiled."""
+        self.begun(label)
+        self.show(label, "compiling the step (once; 10 s on a quiet machine)")
+
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None:
         """So many epochs of a group of lanes are over, the last one with such a row of the history."""
         curve = self.begun(label)
-        parts = [f"epoch {row['epoch']}/{curve.epochs}", f"lanes {lanes}"]
+        parts = [f"epoch {row['epoch']}/{curve.epochs}"] + [f"{lanes} at once"] * (lanes > 1)
+        if row["train_loss"] is not None:
+            parts.append(f"loss {short(row['train_loss'])}")
         if row["val_accuracy"] is not None:
             parts.append(f"val {100 * row['val_accuracy']:.1f} %")
         if row["compression"] is not None:
@@ -88,7 +105,7 @@ class Reporter:
         curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)
         self.show(label, ", ".join(parts))
 
-    def run(self, record: Record) -> None:
+    def run(self, record: Record, history: list[dict]) -> None:
         """A run is stored."""
         curve = self.begun(record.label)
         curve.done += 1
@@ -113,12 +130,23 @@ class Reporter:
 
     def show(self, label: str, detail: str = "") -> None:
         curve = self.curves[label]
-        fields: dict[str, Any] = {"detail": detail} if detail else {}
-        self.bars.update(curve.task, completed=curve.progress, **fields)
+        self.bars.line = f"{label}: {detail}" if detail else self.bars.line
+        self.bars.update(curve.task, completed=curve.progress, runs=f"{curve.done}/{curve.runs} runs")
         if not self.live and detail and time.monotonic() - self.told > PLAIN_INTERVAL:
             self.told = time.monotonic()
-            left = (self.told - (curve.started or self.told)) * (curve.runs / curve.progress - 1)
-            self.note(f"{label}: runs {curve.done}/{curve.runs}, {detail}, about {left:.0f} s left")
+            gone = self.told - (curve.started or self.told)
+            left = f", about {clock(gone * (curve.runs / curve.progress - 1))} left" if curve.progress else ""
+            self.note(f"{label}: {curve.done}/{curve.runs} runs, {detail}, {clock(gone)} gone{left}")
 
     def note(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, markup=False)
+
+
+def whole() -> Column:
+    """A column that is never cut."""
+    return Column(no_wrap=True, overflow="crop")
+
+
+def clock(seconds: float) -> str:
+    """A time as the bars have it: 1:02:03."""
+    return str(timedelta(seconds=round(seconds)))

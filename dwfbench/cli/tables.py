@@ -1,7 +1,11 @@
 """The tables with which commands end."""
 
-from dwfbench.base.text import aligned, knob, short
+from dwfbench.base.screen import table, wrapped
+from dwfbench.base.streams import width
+from dwfbench.base.text import knob, short
 from dwfbench.runs.record import Record, Study
+
+DECAY = "Decay budget: strength x sum of learning rates / (1 - momentum)."
 
 
 def verification_table(found: list) -> str:
@@ -15,7 +19,7 @@ def verification_table(found: list) -> str:
              f"{100 * again.test_accuracy:.2f}" if ok else again.status, f"±{one.points:.2f}, x{one.ratio:.2f}",
              "agrees" if one.agrees else "DIFFERS", first.id]
         )  # fmt: skip
-    return aligned(rows)
+    return table(rows, ("method", "", "id"), ("method", "seed"), width())
 
 
 def study_table(studies: list[Study]) -> str:
@@ -31,7 +35,7 @@ def study_table(studies: list[Study]) -> str:
                 for target in targets
             ]
             rows.append([study.label, values, *cells, str(len(trial.runs)), str(trial.bad)])
-    return aligned(rows)
+    return table(rows, ("method", "trial"), ("method", "runs", "bad"), width())
 
 
 def plan_table(curves: list, store, force: bool) -> str:
@@ -46,7 +50,9 @@ def plan_table(curves: list, store, force: bool) -> str:
                  f"{stored}, again" if force and stored == "ok" else stored]
             )  # fmt: skip
     count = len(rows) - 1
-    return f"{aligned(rows)}\n\n{count} runs. Decay budget: strength x sum of learning rates / (1 - momentum)."
+    shown = table(rows, ("id", "method", "knob", "stored"), ("method", "seed", "epochs", "lr", "stored"), width())
+    decay = "" if all(row[6] == "-" for row in rows[1:]) else f" {DECAY}"
+    return f"{shown}\n\n{count} run{'s' * (count != 1)}.{wrapped(decay, width())}"
 
 
 def curve_table(records: list[Record]) -> str:
@@ -56,20 +62,26 @@ def curve_table(records: list[Record]) -> str:
     from dwfbench.analysis.soundness import unsound
 
     why = unsound(records)
+    knobs = {record.knob for record in records if record.knob}
+    turned = "knob" if len(knobs) != 1 else "target" if knobs == {"compression"} else "strength"
     score = " ".join(sorted({record.score for record in records if record.score is not None}))
     test, val = (f"{part} {score} %".replace("  ", " ") for part in ("test", "val"))
-    rows = [["method", "knob", "seed", "CR", test, val, "effective CR", "s", "status", "id"]]
+    rows = [["id", "method", turned, "seed", "CR", "effective CR", test, val, "s", "status"]]
 
     def ratio(value: float | None) -> str:
         return "-" if value is None else short(value, 4)
 
     for record in sorted(records, key=lambda record: (record.label, record.spec.seed, record.knob_value or 0)):
+        value = record.knob_value
         rows.append(
-            [record.label, knob(record.knob, record.knob_value), str(record.spec.seed), ratio(record.compression),
-             percent_of(record.test_accuracy), percent_of(record.val_accuracy), ratio(record.effective_compression),
-             f"{record.seconds:.1f}", why.get(record.id, record.status), record.id]
+            [record.id, record.label, f"CR {ratio(value)}" if record.knob == "compression" else ratio(value),
+             str(record.spec.seed), ratio(record.compression), ratio(record.effective_compression),
+             percent_of(record.test_accuracy), percent_of(record.val_accuracy), f"{record.seconds:.1f}",
+             why.get(record.id, record.status)]
         )  # fmt: skip
-    return aligned(rows)
+    if all(row[4] == row[5] for row in rows[1:]):  # as a rule: few weights are on no path
+        rows = [[*row[:5], *row[6:]] for row in rows]
+    return table(rows, ("id", "method", "knob", "status"), ("method", turned, "seed", "status"), width())
 
 
 def export_table(manifest: dict) -> str:
@@ -82,10 +94,11 @@ def export_table(manifest: dict) -> str:
         rows.append([file["name"], f"{file['bytes']:,}", f"{file['bytes_zlib']:,}", difference, percent])
     macs = ", ".join(f"{form} {count:,}" for form, count in manifest["macs"].items())
     parameters = ", ".join(f"{form} {count:,}" for form, count in manifest["parameters"].items())
-    return (
-        f"{aligned(rows)}\n\nThe network itself: {percent_of(manifest['test_accuracy'])} % of {manifest['samples']} "
-        f"test samples. MACs: {macs}. Parameters: {parameters}."
+    itself = (
+        f"The network itself: {percent_of(manifest['test_accuracy'])} % of {manifest['samples']} test samples. "
+        f"MACs: {macs}. Parameters: {parameters}."
     )
+    return f"{table(rows, ('file',), columns=width())}\n\n{wrapped(itself, width())}"
 
 
 def percent_of(value: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
-from dwfbench.base.streams import answer
+from dwfbench.base.streams import answer, say
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
@@ -70,7 +70,7 @@ def run(
     """Train the runs of one or more curves; runs that are stored already are skipped."""
     if tuned and options.gives(given, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
-    asked = options.read(given, context.args, save_model)
+    asked = options.read(given, context.args, save_model, dry_run)
 
     from dwfbench.analysis import soundness
     from dwfbench.cli.progress import Reporter
@@ -95,7 +95,9 @@ def run(
         for curve in curves:
             if curve.targets:
                 answer(f"{curve.method.label()} is searched: up to {curve.most} strengths of each seed follow.")
-        answer(estimate.sentence(curves, todo, asked.dataset, asked.engine))
+        if any(todo) and asked.engine.cluster is None:
+            message("Measuring a few steps of every curve ...")
+        say(estimate.sentence(curves, todo, asked.dataset, asked.engine))
         return OK
     store.prepare()
     with Reporter() as reporter, asked.stopping():

@@ -27,7 +27,7 @@ from dwfbench.data.readers.image_folder import listing
 from dwfbench.data.readers.tree import open_tree
 from dwfbench.data.task import Task, task_of
 
-__all__ = ["DataError", "Dataset", "Split", "describe", "identity", "load"]
+__all__ = ["DataError", "Dataset", "Split", "describe", "identity", "load", "stand_in"]
 
 ENV_DATA = "DWFBENCH_DATA"
 SYSTEM_ROOT = Path("/usr/share/datasets")  # where Debian's dataset-* packages put their files
@@ -191,6 +191,30 @@ def _of_tensors(name: str, source: Tensors, val_fraction: float, split_seed: int
     train, val = _cut(source.train_inputs, source.train_targets, val_fraction, split_seed)
     test = Split(torch.from_numpy(source.test_inputs), torch.from_numpy(source.test_targets))
     return Dataset(name, train, val, test, torch.zeros(1), torch.ones(1), source.outputs, source.checksum)
+
+
+def stand_in(name: str, *, val_fraction: float = 0.1, image_size: int | None = None) -> Dataset | None:
+    """A data set of the form of a known one, for what needs no pixels: they are noise, and its checksum is empty.
+
+    None where the form is known only once the set is read, which then needs no network.
+    """
+    form = readers.KNOWN[name].form if name in readers.KNOWN else None
+    if form is None:
+        return None
+    channels, *sides = form.shape
+    height, width = (image_size, image_size) if image_size else sides
+    random = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        # One image for all where they would take up a gigabyte.
+        different = count if count * channels * height * width < 1 << 28 else 1
+        images = torch.randint(256, (different, channels, height, width), generator=random, dtype=torch.uint8)
+        return Split(images.expand(count, -1, -1, -1), torch.arange(count) % form.classes)
+
+    held_out = round(val_fraction * form.train)
+    train, val, test = (split(count) for count in (form.train - held_out, held_out, form.test))
+    grey = torch.full((channels,), 0.5)
+    return Dataset(name, train, val, test, grey, grey, form.classes, checksum="")
 
 
 def _path(name: str) -> Path:

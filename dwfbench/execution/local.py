@@ -5,7 +5,7 @@ import pickle
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import connection
 from typing import Any
@@ -134,8 +134,8 @@ class Seat:
                 self.end()
                 yield Unfinished(task, why, died=not late)
                 return
-            if kind == "note":
-                progress.note(what)
+            if kind in ("compiling", "epoch", "note"):
+                getattr(progress, kind)(*what)
             elif kind == "result":
                 self.task = self.task.without(what.record.id)
                 yield what
@@ -183,7 +183,8 @@ class Seat:
 class Teller:
     """What a worker process tells through its pipe: pairs of a kind and a content.
 
-    Kinds are note, result, done (with a task), failed (it comes to nothing; why) and error (of all; a sentence).
+    Kinds are those of a Listener, result, done (with a task), failed (it comes to nothing; why) and error (of all; a
+    sentence).
     """
 
     def __init__(self, pipe: connection.Connection):
@@ -196,11 +197,14 @@ class Teller:
         except OSError:
             raise KeyboardInterrupt from None
 
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
-        """Only results are shown of other processes."""
+    def compiling(self, *what: Any) -> None:
+        self.tell("compiling", what)
 
-    def note(self, text: str) -> None:
-        self.tell("note", text)
+    def epoch(self, *what: Any) -> None:
+        self.tell("epoch", what)
+
+    def note(self, *what: Any) -> None:
+        self.tell("note", what)
 
 
 def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, files: list[plugins.File]) -> None:

@@ -34,6 +34,7 @@ from dwfbench.execution.worker import (
     Outcome,
     Progress,
     Result,
+    Rows,
     Task,
     Unfinished,
     Worker,
@@ -145,7 +146,7 @@ def heard(orders: list[Order], desk: "ray.actor.ActorHandle", engine: Engine, pr
     done, _ = ray.wait(list(going), num_returns=len(going), timeout=POLL)
     news: list[tuple] = ray.get(desk.news.remote())  # with all that those who are done have told
     for kind, *what in news:
-        if kind in ("epoch", "note"):
+        if kind in ("compiling", "epoch", "note"):
             getattr(progress, kind)(*what)
         elif (order := numbered.get(what[0])) is None:
             continue
@@ -241,8 +242,11 @@ class Telling:
     def __init__(self, desk: "ray.actor.ActorHandle"):
         self.desk = desk
 
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
-        self.desk.tell.remote("epoch", label, lanes, dict(row), epochs)
+    def compiling(self, label: str) -> None:
+        self.desk.tell.remote("compiling", label)
+
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None:
+        self.desk.tell.remote("epoch", label, lanes, row, epochs, rows)
 
     def note(self, text: str) -> None:
         self.desk.tell.remote("note", text)

@@ -20,7 +20,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
 from dwfbench.data import dataset as data
 from dwfbench.methods.contract import Method
-from dwfbench.runs.record import Provenance, Record, Tuned
+from dwfbench.runs.record import HISTORY, Provenance, Record, Tuned
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import assess, loop
 from dwfbench.training import compile as compiler
@@ -115,10 +115,19 @@ class Result:
     outdated: tuple[str, ...] = ()
 
 
-class Listener(Protocol):
-    """What a worker tells while it trains."""
+Rows = Mapping[str, list[Mapping[str, Any]]]
+"""What is new of the histories of runs, by their ids."""
 
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None: ...
+
+class Listener(Protocol):
+    """What a worker tells while it trains.
+
+    ``compiling``: a curve's step is compiled, which takes its first epoch some seconds. ``epoch``: ``epochs`` of a
+    group of lanes are over; ``row`` is the history's of the lane in the middle, ``rows`` are those of all.
+    """
+
+    def compiling(self, label: str) -> None: ...
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None: ...
     def note(self, text: str) -> None: ...
 
 
@@ -126,7 +135,7 @@ class Progress(Listener, Protocol):
     """What is told of the progress; ``dwfbench.cli.progress`` shows it."""
 
     def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
-    def run(self, record: Record) -> None: ...
+    def run(self, record: Record, history: list[dict]) -> None: ...
 
 
 class Unfinished(NamedTuple):
@@ -171,11 +180,13 @@ class Worker:
     def train(self, task: Task, listener: Listener) -> Iterator[Result]:
         """The results of a task's runs, failures included, each as soon as it is there."""
         started, left, lanes = now(), list(task.specs), task.lanes
+        known = {one.id: 0 for one in left}  # rows of each history; epochs that runs share are known after them
 
         def on_epoch(seen: list[Trained], epochs: int) -> None:
-            """Shown is the lane in the middle of the group."""
-            row = {name: seen[len(seen) // 2].history[-1][name] for name in ("epoch", "val_accuracy", "compression")}
-            listener.epoch(task.method.label(), len(seen), row, epochs)
+            rows = {lane.spec.id: [plain(row) for row in lane.history[known[lane.spec.id] :]]
+                    for lane in seen if lane.spec.id in known}  # fmt: skip
+            known.update({run_id: known[run_id] + len(new) for run_id, new in rows.items()})
+            listener.epoch(task.method.label(), len(seen), plain(seen[len(seen) // 2].history[-1]), epochs, rows)
 
         while left:
             stop.obey()
@@ -222,6 +233,8 @@ class Worker:
         key = (first.id, compile)
         if key not in self.trainers:
             self.trainers.clear()
+            if compile:
+                listener.compiling(task.method.label())
             checkpoints = None
             if self.place is not None:
                 checkpoints = Checkpoints(self.place, engine.checkpoint_minutes, listener.note)
@@ -275,7 +288,10 @@ class Silent:
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int) -> None:
+    def compiling(self, label: str) -> None:
+        pass
+
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -330,6 +346,11 @@ def keep_memory() -> None:
 
 
 # ---------------------------------------------------------------- small things
+
+
+def plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of the history as its table has it."""
+    return {name: row.get(name) for name in HISTORY}
 
 
 def now() -> str:

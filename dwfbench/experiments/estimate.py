@@ -1,12 +1,17 @@
-"""How long a command will take: a few steps of every curve are measured, the rest is arithmetic."""
+"""How long a command will take: a few steps of every curve are trained as they will be, the rest is arithmetic.
+
+Measured is the real trainer, compiled where runs will be: some steps, a row of the history, a test on a few images.
+Scores are not counted, which take a second or two a run.
+"""
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
-from dwfbench.data import augment
-from dwfbench.data.dataset import Dataset
+from dwfbench.data.dataset import Dataset, Split
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.execution.worker import Engine, Task
 from dwfbench.experiments import run as runner
@@ -15,11 +20,16 @@ from dwfbench.methods.contract import Method
 from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import loop
+from dwfbench.training.evaluate import evaluate
 
-STEPS = 10
-PATIENCE = 3.0
-"""Seconds that a curve's measured steps may take; one step must do where ten would take longer."""
-
+STEPS = 50
+"""Steps that are measured; fewer where they would take longer than PATIENCE."""
+PATIENCE = 2.0
+"""Seconds for the measured steps of a curve."""
+EVALUATED = 250
+"""Images on which a row of the history and the assessment are measured; their time grows with the number of images."""
+TESTS = 4
+"""How often a run is tested: as it is, before its sparsification, and where further thresholds remove weights."""
 
 IN_STEP = ("decay", "penalty", "project")
 """Hooks that are called in a step."""
@@ -31,6 +41,15 @@ class Part(NamedTuple):
     curve: Curve
     runs: list[RunSpec]
     tasks: list[Task]
+
+
+class Costs(NamedTuple):
+    """Seconds: of compiling a curve's step; of a step of one run, of a row of its history, and of its assessment."""
+
+    compiling: float
+    step: float
+    row: float
+    end: float
 
 
 def sentence(curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset, engine: Engine) -> str:
@@ -45,37 +64,27 @@ def sentence(curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset
     runs = sum(len(part.runs) for part in parts)
     if engine.cluster is not None:
         return f"{runs} run{'s' * (runs > 1)} to train, in {sum(len(part.tasks) for part in parts)} groups."
-    seconds = step_times(parts, dataset)
-    low, high = (f"{edge:.2g}" for edge in (min(seconds), max(seconds)))
+    costs = all_costs(parts, dataset)
+    low, high = (f"{1000 * edge:.2g}" for edge in (min(costs).step, max(costs, key=lambda cost: cost.step).step))
     step = low if low == high else f"{low} to {high}"
-    compiling = "; compiling makes them faster" if any(task.compile for part in parts for task in part.tasks) else ""
     return (
-        f"{runs} run{'s' * (runs > 1)} to train, {duration(hours(parts, seconds, dataset, engine.jobs))} on this "
-        f"device ({step} s a step and run, at most {STEPS} eager steps of a curve measured{compiling}; scores and "
-        "evaluation are not counted)."
+        f"{runs} run{'s' * (runs > 1)} to train, {duration(seconds(parts, costs, dataset, engine))} on this device as "
+        f"busy as it is now ({step} ms a step and run, measured)."
     )
 
 
-def step_times(parts: list[Part], dataset: Dataset) -> list[float]:
-    """``seconds_per_step`` of every part; curves with the same step are measured once."""
-    measured: dict[tuple, float] = {}
-    times = []
+def all_costs(parts: list[Part], dataset: Dataset) -> list[Costs]:
+    """The costs of every part; curves with the same step are measured once."""
+    measured: dict[tuple, Costs] = {}
+    costs = []
     for curve, _, tasks in parts:
-        one, lanes = curve.specs[0], tasks[0].lanes
-        key = (
-            *stepped(curve),
-            one.batch_size,
-            one.augment,
-            one.precision,
-            one.optimizer,
-            one.momentum,
-            one.clip_norm,
-            lanes,
-        )
+        one, task = curve.specs[0], tasks[0]
+        settings = (one.batch_size, one.augment, one.precision, one.optimizer, one.momentum, one.clip_norm)
+        key = (*stepped(curve), *settings, task.lanes, task.compile)
         if key not in measured:
-            measured[key] = seconds_per_step(curve, dataset, lanes)
-        times.append(measured[key])
-    return times
+            measured[key] = measure(curve, task, dataset)
+        costs.append(measured[key])
+    return costs
 
 
 def stepped(curve: Curve) -> tuple[Method | None, Parametrization]:
@@ -85,43 +94,76 @@ def stepped(curve: Curve) -> tuple[Method | None, Parametrization]:
     return None if plain else method, stage.parametrization
 
 
-def seconds_per_step(curve: Curve, dataset: Dataset, lanes: int = 1) -> float:
-    """Seconds that an eager step of the real trainer takes a run, where ``lanes`` are trained at once."""
-    specs = list(curve.specs[:lanes])
-    trainer = loop.Trainer(specs[0], curve.method, dataset)
+def measure(curve: Curve, task: Task, dataset: Dataset) -> Costs:
+    """What the trainer takes a run, where ``task.lanes`` are trained at once, on a little of the data."""
+    specs = list(task.specs[: task.lanes])
+    few = replace(dataset, val=first(dataset.val), test=first(dataset.test))
+    trainer = loop.Trainer(specs[0], curve.method, few, compile=task.compile)
     group = trainer.start(specs, "estimate")
-    step, part = trainer.step_of(group), dataset.train
-    index = torch.arange(specs[0].batch_size, device=part.labels.device)
-    view = augment.draw(specs[0].augment, len(index), torch.Generator()).to(index.device)
-    rate = torch.full((len(specs),), 1e-9, device=index.device)  # at this rate no lane diverges
 
-    def measure(steps: int) -> float:
-        started = time.perf_counter()
-        for _ in range(steps):
-            losses = step(group.state, part.images, part.labels, index, view, rate)
-        losses.tolist()  # a device is waited for
-        return (time.perf_counter() - started) / steps / len(specs)
+    def trained(steps: int) -> float:
+        clock = Clock(few)
+        rates = torch.full((steps, len(specs)), 1e-9, device=trainer.device)  # at this rate no lane diverges
+        trainer.train_epoch(group, rates)
+        group.epoch, group.position = 1, 0
+        return clock.seconds()
 
-    measure(1)
-    first = measure(1)
-    return first if first * STEPS > PATIENCE else measure(STEPS)
+    begun = trained(1)
+    step = trained(1)
+    in_epoch = loop.steps_in_epoch(len(dataset.train), specs[0].batch_size)
+    if (steps := min(STEPS, in_epoch, int(PATIENCE / step))) > 1:
+        step = trained(steps) / steps
+    clock = Clock(few)
+    trainer.record(group, torch.full((len(specs),), 1e-9, device=trainer.device))
+    row = clock.seconds() * share(dataset.val)
+    clock = Clock(few)
+    evaluate(trainer.network, {**trainer.weights(group), **group.state.others, **group.state.buffers}, few.test, few)
+    test = clock.seconds() * share(dataset.test)
+    compiling = begun - step if task.compile else 0.0
+    return Costs(compiling, *(cost / len(specs) for cost in (step, row, TESTS * test)))
 
 
-def hours(parts: list[Part], seconds: list[float], dataset: Dataset, jobs: int) -> float:
-    """Hours of training at the given ``seconds`` a step and run of every part.
+class Clock:
+    """The time since it was made, in which a device has finished its work."""
+
+    def __init__(self, dataset: Dataset):
+        self.finish: Callable[[], object] = lambda: dataset.mean.sum().item()
+        self.finish()
+        self.started = time.perf_counter()
+
+    def seconds(self) -> float:
+        self.finish()
+        return time.perf_counter() - self.started
+
+
+def first(split: Split) -> Split:
+    return Split(split.images[:EVALUATED], split.labels[:EVALUATED])
+
+
+def share(split: Split) -> float:
+    """By what the time on the first EVALUATED images grows on all of them."""
+    return max(1.0, len(split) / EVALUATED)
+
+
+def seconds(parts: list[Part], costs: list[Costs], dataset: Dataset, engine: Engine) -> float:
+    """Of the whole command.
 
     Epochs that the runs of a seed share count once; ``jobs`` processes work side by side, as far as there are tasks.
     """
-    total = 0.0
-    for (curve, runs, _), step in zip(parts, seconds, strict=True):
+    work = 0.0
+    for (curve, runs, _), cost in zip(parts, costs, strict=True):
         one = curve.specs[0]
         shared = shared_epochs(curve.method.stages(one.epochs))
         epochs = shared * len({run.seed for run in runs}) + (one.epochs - shared) * len(runs)
-        total += step * epochs * loop.steps_in_epoch(len(dataset.train), one.batch_size)
-    return total / 3600 / min(jobs, sum(len(part.tasks) for part in parts))
+        steps = loop.steps_in_epoch(len(dataset.train), one.batch_size)
+        work += epochs * (steps * cost.step + cost.row / engine.eval_every) + len(runs) * cost.end
+    compiling = sum({id(cost): cost.compiling for cost in costs}.values())
+    return compiling + work / min(engine.jobs, sum(len(part.tasks) for part in parts))
 
 
-def duration(hours: float) -> str:
-    if hours >= 1:
-        return f"about {hours:,.{1 if hours < 10 else 0}f} hours"
-    return f"about {60 * hours:.2g} minutes" if hours * 60 >= 1 else "less than a minute"
+def duration(seconds: float) -> str:
+    """In words, to two digits."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= size:
+            return f"about {float(f'{seconds / size:.2g}'):g} {unit}"
+    return f"about {max(1.0, float(f'{seconds:.2g}')):g} seconds"

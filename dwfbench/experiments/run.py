@@ -30,14 +30,15 @@ COMPILE_STEPS = 5_000
 def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> list[RunSpec]:
     """Runs without a good record (all of them with ``force``).
 
-    Raises UsageError for a stored run of other data under the same name: the two would look like one experiment.
+    Raises UsageError for a stored run of other data under the same name: the two would look like one experiment. A
+    stand-in for data is not compared.
     """
     missing = []
     for one in curve.specs:
         record = store.read(one.id)
         if record is None or record.status != "ok" or force:
             missing.append(one)
-        elif record.provenance.data_checksum != dataset.checksum:
+        elif dataset.checksum and record.provenance.data_checksum != dataset.checksum:
             raise UsageError(
                 f"{store.folder} holds the run {one.id} of other data named {dataset.name} (its checksum differs); "
                 "choose another folder with --results, or train it again with --force."
@@ -84,7 +85,7 @@ def execute(
                         Folder(engine.checkpoints).drop(name)
                 outcome[result.record.id] = result.record.status
                 claims.give_back(result.record.id)
-                progress.run(result.record)
+                progress.run(result.record, result.history)
             if not others:
                 break
             mine = left_behind(others, claims, store)

@@ -1,10 +1,8 @@
 """A trained network and its data out of a stored run that kept its weights (``dwfbench run --save-model``)."""
 
 import os
-import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -16,9 +14,9 @@ from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import Dataset
 from dwfbench.experiments.verify import spec_of
-from dwfbench.methods import registry
+from dwfbench.runs import repeat
 from dwfbench.runs.record import Record
-from dwfbench.runs.spec import DATA_KEYS, RunSpec
+from dwfbench.runs.spec import DATA_KEYS
 from dwfbench.runs.store import NETWORK, Store, checksum
 from dwfbench.training.checkpoint import MOST
 
@@ -75,37 +73,12 @@ def unique(results: Path, beginning: str) -> str:
 
 
 def command(record: Record, results: Path) -> str:
-    """The command, quoted for a shell, that trains a run again and keeps its weights, whatever recipes say now.
+    """The command that trains a run again and keeps its weights.
 
-    What came from a file or folder of one's own has ``path/to/`` before its name, for the record does not know it.
+    Raises UsageError where this version would not train the same run.
     """
-    one = spec_of(record)
-    words = ["dwfbench", "run", "--method", own_path(one.method, ".py:")]
-    chosen = registry.create(one.method, dict(one.options))
-    for item in fields(chosen):
-        words += flag(item.name, getattr(chosen, item.name))
-    words += flag(record.knob, one.knob) if record.knob else []
-    for item in fields(RunSpec):
-        if item.name not in ("method", "options", "strength", "compression"):
-            value = getattr(one, item.name)
-            words += flag(item.name, own_path(value, {"model": ".py:", "dataset": "", "init": ""}.get(item.name)))
-    return shlex.join([*words, "--results", str(results), "--force", "--save-model"])
-
-
-def flag(name: str, value: Any) -> list[str]:
-    """A setting as words of a command line."""
-    name = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", "none" if value is None else str(value)]
-
-
-def own_path(value: Any, ending: str | None) -> Any:
-    """``NAME@<checksum>`` as a path that has this name, if it is one; else the value."""
-    if ending is None or not isinstance(value, str) or "@" not in value:
-        return value
-    name = value.partition("@")[0]
-    return f"path/to/file{ending}{name}" if ending else f"path/to/{name}"
+    spec_of(record)
+    return repeat.command(record, "--results", str(results), "--force", "--save-model")
 
 
 def dataset_of(stored: Stored, name: str | None, data_dir: Path | None) -> Dataset:

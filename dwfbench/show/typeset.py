@@ -10,15 +10,18 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import groupby
 
-from dwfbench.base import escape
+from dwfbench.base import escape, screen
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import aligned, padded
+from dwfbench.base.streams import width
+from dwfbench.base.text import padded
 from dwfbench.runs.spec import coerce, nearest, setting
 from dwfbench.show.names import Names, read_names
 
 PANEL = ("Dataset", "Model")
 WORDS = (*PANEL, "Method", "Axis", "Claim", "Verdict", "First", "Second", "Measure", "Expected")
 """Columns that are flush left, as numbers are flush right."""
+SETTINGS = (*PANEL, "Runs", "Seeds", "Epochs", "Extra", "Dense")
+"""Columns that a screen shows once, above the table, where all rows have the same."""
 LONG = ("Sentence", "Reason", "Source")
 """Columns that are there for those who ask for them."""
 
@@ -92,7 +95,7 @@ def text(
     body = marked(body, looks, format)
     left = [title for title, name in zip(header, rows[0], strict=True) if name in (*WORDS, *LONG)]
     if format == "table":
-        return aligned([header, *body], left) + "\n"
+        return screen.table([header, *body], left, SETTINGS, width()) + "\n"
     header, *body = padded([header, *body], left)
     titled = zip(header, rows[0], strict=True)
     rule = ["-" * len(cell) if name in (*WORDS, *LONG) else "-" * (len(cell) - 1) + ":" for cell, name in titled]

@@ -59,7 +59,7 @@ def test_run_trains_every_method_and_ends_with_a_table(trained):
     assert code == 1, "two epochs at CR 300 leave some networks without a path"
     assert "of 21 runs ended well and are no results: no path from input to output." in stderr
     assert "of 21 runs ended well and are no results: never left CR 1." in stderr
-    assert len(re.findall(r"no path from input to output +[0-9a-f]{12}$", stdout, re.M)) >= 1
+    assert len(re.findall(r"^[0-9a-f]{12} .* no path from input to output$", stdout, re.M)) >= 1
     assert {record["spec"]["method"] for record in found} == METHODS
     labels = {record["label"] for record in found}
     expected = {"dwf D=2", "dwf D=3", "random (uniform)", "random (erk)", "l1 (proximal)", "magnitude (one-shot)"}
@@ -71,7 +71,7 @@ def test_run_trains_every_method_and_ends_with_a_table(trained):
 
 def test_tables_go_to_stdout_messages_to_stderr_and_neither_has_colour(trained):
     _, _, stdout, stderr = trained
-    assert stdout.startswith("method ")
+    assert stdout.startswith("id ")
     assert "\x1b" not in stdout + stderr
     assert len(stderr.splitlines()) >= 21
     assert not set(stderr.splitlines()) & set(stdout.splitlines())
@@ -221,7 +221,7 @@ def test_runs_that_end_well_and_are_no_results_are_told(run, tmp_path, words, co
     assert ("are no results" in done.stderr) == (said is not None)
     if said:
         assert f"ended well and are no results: {said}." in done.stderr
-        assert re.search(f"  {said} +[0-9a-f]{{12}}$", done.stdout, re.M)
+        assert re.search(f"^[0-9a-f]{{12}} .*  {said}$", done.stdout, re.M)
     assert all(record["status"] == "ok" for record in records(tmp_path))
 
 

@@ -10,7 +10,7 @@ from dwfbench.cli import app, help, options
 from dwfbench.cli.methods import methods
 
 COMMANDS = {name: panel for panel, commands in app.COMMANDS.items() for name in commands}
-FAMILIES = {"train", "reproduce", "read", "plot", "files", "info"}
+FAMILIES = {"train", "reproduce", "read", "plot", "files", "info", "show"}
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "matplotlib", "ray"}
 SCRIPT = "import sys; from dwfbench.cli.app import main; sys.argv[0] = 'dwfbench'; main()"
 

@@ -47,10 +47,13 @@ class Listener:
     def curve(self, label, runs, pending, epochs):
         self.pending.append(pending)
 
-    def epoch(self, label, lanes, row, epochs):
+    def epoch(self, label, lanes, row, epochs, rows):
         pass
 
-    def run(self, record):
+    def compiling(self, label):
+        pass
+
+    def run(self, record, history):
         self.records.append(record)
 
     def note(self, text):
@@ -342,7 +345,7 @@ class Stops(Listener):
         super().__init__()
         self.after, self.seen = after, []
 
-    def epoch(self, label, lanes, row, epochs):
+    def epoch(self, label, lanes, row, epochs, rows):
         self.seen.append(row["epoch"])
         stop.asked = row["epoch"] == self.after
 

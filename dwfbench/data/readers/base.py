@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.request import urlopen
 
 import numpy as np
 
 from dwfbench.base.errors import UsageError, first_line
 from dwfbench.base.files import sweep, temporary
-from dwfbench.base.text import message
+from dwfbench.base.streams import message
 
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer; urllib would wait for minutes behind a silent firewall
 PATIENCE = 3  # seconds of silence before a bar appears
@@ -76,14 +76,27 @@ def checksum(*parts: tuple[np.ndarray, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
+class Form(NamedTuple):
+    """What a data set is like: the numbers of its training and test images, their shape (C, H, W), its classes."""
+
+    train: int
+    test: int
+    shape: tuple[int, int, int]
+    classes: int
+
+
 @dataclass(frozen=True)
 class Known:
-    """A data set known by name: what it is, where it comes from, how it is read, and what of it a folder has."""
+    """A data set known by name: what it is, where it comes from, how it is read, and what of it a folder has.
+
+    ``form`` is known of what may have to be downloaded.
+    """
 
     summary: str
     source: str
     read: Callable[["Places"], Source]
     find: Callable[[Path], object]
+    form: Form | None = None
 
 
 @dataclass(frozen=True)

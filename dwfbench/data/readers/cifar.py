@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwfbench.data.readers.base import DataError, Known, Places, Source, locate, remedy
+from dwfbench.data.readers.base import DataError, Form, Known, Places, Source, locate, remedy
 
 
 def read(name: str, places: Places) -> Source:
@@ -58,7 +58,11 @@ def _arrays(part) -> tuple[np.ndarray, np.ndarray]:
 
 SETS = {
     name: Known(
-        f"60,000 photographs, 3x32x32, {classes} classes", "Krizhevsky 2009", partial(read, name), partial(find, name)
+        f"60,000 photographs, 3x32x32, {classes} classes",
+        "Krizhevsky 2009",
+        partial(read, name),
+        partial(find, name),
+        Form(50_000, 10_000, (3, 32, 32), classes),
     )
     for name, classes in (("cifar10", 10), ("cifar100", 100))
 }

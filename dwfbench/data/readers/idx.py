@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dwfbench.base.files import beginning, opened
-from dwfbench.data.readers.base import DataError, Known, Places, Source, locate, remedy
+from dwfbench.data.readers.base import DataError, Form, Known, Places, Source, locate, remedy
 
 CLASSES = 10  # of every set here
 MAX_IDX_BYTES = 1 << 26  # the largest file of any set here has 47 MB: nothing bigger is ever unpacked
@@ -104,7 +104,7 @@ def _read_pair(image_file: Path, label_file: Path) -> tuple[np.ndarray, np.ndarr
 
 
 SETS = {
-    name: Known(summary, source, partial(read, name), partial(find, name))
+    name: Known(summary, source, partial(read, name), partial(find, name), Form(60_000, 10_000, (1, 28, 28), 10))
     for name, summary, source in (
         ("mnist", "70,000 handwritten digits, 1x28x28, 10 classes", "LeCun, Bottou, Bengio and Haffner 1998"),
         ("fashion-mnist", "70,000 articles of clothing, 1x28x28, 10 classes", "Xiao, Rasul and Vollgraf 2017"),

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from dwfbench.data.readers import tree
-from dwfbench.data.readers.base import DataError, Known, Places, Source, fetch, locate, remedy
+from dwfbench.data.readers.base import DataError, Form, Known, Places, Source, fetch, locate, remedy
 from dwfbench.data.readers.listing import Listing
 
 FOLDER = "tiny-imagenet-200"
@@ -77,5 +77,6 @@ SETS = {
         "Le and Yang 2015, from ImageNet",
         read,
         find,
+        Form(100_000, 10_000, (3, 64, 64), 200),
     )
 }

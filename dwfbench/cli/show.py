@@ -1,0 +1,148 @@
+"""The command that shows one run: what came of it, its settings, history, curve and layers, and how to repeat it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from dwfbench.base.errors import UsageError
+from dwfbench.base.screen import table, wrapped
+from dwfbench.base.streams import answer, say, width
+from dwfbench.base.text import knob, short
+from dwfbench.cli.app import OK, SETTINGS, guarded
+from dwfbench.cli.help import Command, examples
+from dwfbench.cli.sources import RESULTS, Debug, ResultSets, places, stored_records
+from dwfbench.cli.tables import curve_table
+from dwfbench.cli.values import one_of
+from dwfbench.runs import repeat, resultsets
+from dwfbench.runs.curve import curve_key
+from dwfbench.runs.record import SETTINGS as FIELDS
+from dwfbench.runs.record import Layer, Record, content_of
+
+app = typer.Typer(**SETTINGS)
+
+ROWS = 12
+"""Rows of a history that are shown: the first, the last, and others evenly between."""
+
+
+@app.command("show", cls=Command, epilog=examples("dwfbench show 1a2b3c", "dwfbench show 1a2b3c --results theirs.zip"))
+@guarded
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run's id, or as much of it as is unique, or its folder")],
+    results: ResultSets = RESULTS,
+    format: Annotated[str, typer.Option(help="table or json")] = "table",
+    debug: Debug = False,
+) -> int:
+    """Show a run: what came of it, settings, history, curve, layers, and the command that repeats it."""
+    one_of(format, "format", ("table", "json"))
+    if (Path(run) / "run.json").is_file():
+        results, run = [str(Path(run).resolve().parents[1])], Path(run).resolve().name
+    named = resultsets.sources(results)
+    records = stored_records(named, None, None, history=True)
+    record = chosen(records, run, places(named))
+    if format == "json":
+        rows = msgspec.to_builtins(record.history or [])
+        content = content_of(record) | {"history": rows, "command": repeat.command(record)}
+        answer(json.dumps(content, indent=2, ensure_ascii=False))
+        return OK
+    curve = [each for each in records if curve_key(each) == curve_key(record)]
+    turned = f", {knob(record.knob, record.knob_value)}" if record.knob else ""
+    say(f"Run {record.id} in {places(named)}: {record.label}{turned}, seed {record.spec.seed}.")
+    for heading, text in {
+        "Outcome": pairs(outcome(record)),
+        "Settings": pairs(settings(record)),
+        "History": history(record),
+        f"Its curve, {len(curve)} run{'s' * (len(curve) != 1)}": curve_table(curve),
+        "Layers": layers(record.layers),
+        "To train it again (with --force where it is stored)": repeat.lines(repeat.command(record), width()),
+    }.items():
+        if text:
+            answer(f"\n{heading}\n\n{text}")
+    return OK
+
+
+def chosen(records: list[Record], beginning: str, where: str) -> Record:
+    """The one record whose id begins so. Raises UsageError if there is none or more than one."""
+    fitting = [record for record in records if record.id.startswith(beginning)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise UsageError(f"There is no run {beginning!r} in {where}; `dwfbench list runs` shows the ids of runs.")
+    some = ", ".join(record.id for record in fitting[:5]) + (", ..." if len(fitting) > 5 else "")
+    raise UsageError(f"{beginning!r} begins the ids of {len(fitting)} runs ({some}); give more of it.")
+
+
+def outcome(record: Record) -> dict[str, str]:
+    """What came of a run, in words."""
+    origin = record.provenance
+    told: dict[str, Any] = {"status": record.status, "error": record.error}
+    if record.compression is not None:
+        told |= {
+            "test accuracy": percent(record.test_accuracy),
+            "validation accuracy": percent(record.val_accuracy),
+            "compression": f"{short(record.compression, 4)} ({record.nnz:,} of {record.numel:,} weights are left)",
+            "of all parameters": ratio(record.compression_all),
+            "of live paths": ratio(record.effective_compression) if record.connected else "no path is left",
+            "multiplications": f"{record.macs_sparse:,} of {record.macs_dense:,}" if record.macs_sparse else None,
+        }
+    made = [f"{name} {version}" for name, version in origin.versions.items() if name in ("dwfbench", "torch")]
+    threads = f"{origin.threads} thread{'s' * (origin.threads != 1)}" if origin.threads else None
+    told |= {
+        "trained": f"{record.seconds:.1f} s{f', ended {origin.ended}' if origin.ended else ''}",
+        "on": ", ".join(filter(None, [origin.device_name, threads, "compiled" if origin.compiled else None])),
+        "with": ", ".join([*made, *([f"commit {origin.git_commit[:12]}"] if origin.git_commit else [])]),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def settings(record: Record) -> dict[str, str]:
+    """The settings and options of a run by name."""
+    named = {name: getattr(record.spec, name) for name in FIELDS if name != "options"}
+    named = {"method": named.pop("method"), **record.spec.options, **named, **record.spec.others}
+    words = {"None": "none", "True": "yes", "False": "no"}
+    return {
+        name.replace("_", " "): words.get(str(value), str(value))
+        for name, value in named.items()
+        if value is not None or name not in ("strength", "compression")
+    }
+
+
+def pairs(named: dict[str, str]) -> str:
+    """A line for each name, its value wrapped beside it."""
+    size, columns = max(map(len, named)) + 4, width()
+    lines = []
+    for name, value in named.items():
+        first, *others = wrapped(value, None if columns is None else columns - size).splitlines() or [""]
+        lines += [f"  {name:<{size - 2}}{first}", *(" " * size + line for line in others)]
+    return "\n".join(lines)
+
+
+def history(record: Record) -> str:
+    """Some rows of the history of a run."""
+    rows = record.history or []
+    step = max(1, (len(rows) - 1) / (ROWS - 1)) if len(rows) > 1 else 1
+    places = sorted({round(step * number) for number in range(min(ROWS, len(rows)))})
+    shown = [["epoch", "train loss", "val %", "CR", "misalignment", "learning rate"]]
+    for row in (rows[place] for place in places):
+        cells = (row.train_loss, row.val_accuracy and 100 * row.val_accuracy, row.compression, row.misalignment, row.lr)
+        shown.append([str(row.epoch), *("-" if cell is None else short(cell, 4) for cell in cells)])
+    return table(shown, (), columns=width()) if rows else ""
+
+
+def layers(found: list[Layer]) -> str:
+    """The prunable layers of a run, and how much is left of each."""
+    rows = [["layer", "shape", "weights", "left", "%"]]
+    for layer in found:
+        share = f"{100 * layer.nnz / layer.numel:.2f}"
+        rows.append([layer.name, "x".join(map(str, layer.shape)), f"{layer.numel:,}", f"{layer.nnz:,}", share])
+    return table(rows, ("layer", "shape"), columns=width()) if found else ""
+
+
+def percent(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:.2f} %"
+
+
+def ratio(value: float | None) -> str | None:
+    return None if value is None else short(value, 4)

@@ -1,0 +1,58 @@
+"""A run as ``dwfbench show`` shows it."""
+
+import json
+import shlex
+
+from dwfbench.runs.store import Store
+from tests.cli.test_app import ID
+
+
+def test_a_run_is_shown_with_all_that_is_known_of_it(trained, call, monkeypatch):
+    folder = trained[0]
+    record = next(each for each in Store(folder).load() if each.label == "dwf D=3" and each.status == "ok")
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = call("show", record.id[:8], "--results", folder)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert max(map(len, shown.stdout.splitlines())) <= max(80, len(str(folder)) + 20)
+    assert f"{100 * record.test_accuracy:.2f} %" in shown.stdout
+    assert f"({record.nnz:,} of 28,200 weights are left)".replace("28,200", f"{record.numel:,}") in shown.stdout
+    for layer in record.layers:
+        assert f"{layer.nnz:,}" in next(line for line in shown.stdout.splitlines() if line.startswith(layer.name))
+    headings = ["Outcome", "Settings", "History", "Its curve, 2 runs", "Layers"]
+    assert [line for line in shown.stdout.splitlines() if line in headings] == headings
+    assert call("show", folder / "runs" / record.id).stdout.splitlines()[2:] == shown.stdout.splitlines()[2:]
+
+
+def test_the_command_of_a_run_plans_that_run(trained, call):
+    folder = trained[0]
+    labels = {}
+    for record in Store(folder).load():
+        if record.status == "ok":
+            labels[record.label] = record
+    for label in ("dwf D=2", "l1 (proximal)", "random (erk)", "magnitude (one-shot)", "dense"):
+        command = call("show", labels[label].id, "--results", folder).stdout.splitlines()[-1]
+        program, *words = shlex.split(command)
+        planned = call(*words, "--results", folder, "--dry-run", "--threads", "1")
+        assert program == "dwfbench"
+        assert ID.findall(planned.stdout) == [labels[label].id]
+        assert planned.stdout.endswith("Nothing is left to train.\n")
+
+
+def test_json_has_the_record_its_history_and_the_command(trained, call):
+    record = Store(trained[0]).load()[0]
+    content = json.loads(call("show", record.id, "--results", trained[0], "--format", "json").stdout)
+    assert content["id"] == record.id
+    assert [row["epoch"] for row in content["history"]] == [1, 2]
+    assert content["command"].startswith("dwfbench run --method ")
+
+
+def test_a_run_that_failed_is_shown_too_and_one_that_is_not_there_is_refused(run, call, tmp_path):
+    run(tmp_path, "--method", "l1", "--strength", "1e-4", "--lr", "1e6")
+    (record,) = Store(tmp_path).load()
+    shown = call("show", record.id, "--results", tmp_path)
+    assert "diverged" in shown.stdout
+    assert record.error in shown.stdout
+    for beginning, said in (("zz", "There is no run 'zz' in"), ("", "")):
+        refused = call("show", beginning, "--results", tmp_path)
+        assert refused.exit_code == (2 if said else 0)
+        assert said in refused.stderr
