@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from tempfile import TemporaryFile
 from typing import TextIO
 
 from dwfbench.base import screen
@@ -49,6 +50,23 @@ def _taken(stream: TextIO) -> TextIO:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     # What the terminal's alphabet lacks is shown by its number, as JSON writes it, too.
     return open(own, "w", encoding=stream.encoding, errors="backslashreplace")
+
+
+@contextmanager
+def kept_stderr() -> Iterator[Callable[[], str]]:
+    """Within, what libraries write to stderr is not shown; what they wrote so far is what the yielded call gives."""
+    with TemporaryFile() as file:
+        try:
+            before = os.dup(2)
+        except OSError:  # it is closed
+            yield lambda: ""
+            return
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace")
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def answer(text: str) -> None:

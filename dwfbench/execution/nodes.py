@@ -19,10 +19,12 @@ import torch
 import dwfbench
 from dwfbench.base.errors import UsageError, first_line
 from dwfbench.base.machine import SLEEPING
+from dwfbench.base.streams import kept_stderr
 from dwfbench.execution.worker import Cluster, Machine
 
 try:
     import ray
+    from ray._private import worker as driver
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
@@ -77,15 +79,27 @@ def join(address: str) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what breaks is told by us, in a sentence
     try:
         if address != "auto":
             knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"No Ray cluster answers at {address!r} ({first_line(error)}); start one with `ray start --head`, "
             "and join it on every other machine with `ray start --address`."
         ) from None
+    with kept_stderr() as said:  # Ray's own messages begin before anything can stop them
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            driver._worker_logs_enabled = False  # nor of what becomes of nodes, which has no switch of its own
+        except (RayError, OSError, RuntimeError, ValueError, AssertionError) as error:
+            why = first_line(error)
+            if "AuthToken" in said() or "oken" in why:
+                why = "it asks for a token that is not the one here; set RAY_AUTH_MODE and the token as there"
+            raise UsageError(
+                f"No Ray cluster answers at {address!r} ({why}); start one with `ray start --head`, "
+                "and join it on every other machine with `ray start --address`."
+            ) from None
 
 
 def knock(address: str) -> None:
