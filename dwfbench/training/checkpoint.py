@@ -114,7 +114,7 @@ class Folder:
             return None
 
     def write(self, key: str, content: bytes) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(exist_ok=True)  # without a results folder, which was moved away, there is no place for it
         replace(self.file(key), content)
 
     def drop(self, key: str) -> None:
@@ -130,7 +130,8 @@ class Folder:
             try:
                 with files.opened(path) as file:
                     text, _ = header_of(files.beginning(file, files.MOST_JSON))
-                if ended.issuperset(msgspec.json.decode(text, type=Facts).identity.runs):
+                runs = msgspec.json.decode(text, type=Facts).identity.runs
+                if runs and ended.issuperset(runs):
                     path.unlink(missing_ok=True)
             except UNREADABLE:  # whoever resumes it says so
                 continue

@@ -2,9 +2,9 @@
 
     python tests/fuzz/coverage_guided.py TARGET [SECONDS] [FOLDER]
 
-TARGET is idx, zip, tar, record, archive, recipe or weights; the properties are those of the tests beside this file. It
-needs atheris (Linux; `pip install atheris`), which is no dependency of dwfbench. FOLDER keeps the inputs that reached
-new code, to go on from, and those that failed, as ``crash-*``.
+TARGET is idx, zip, tar, record, history, archive, claims, recipe, weights or checkpoint; the properties are those of
+the tests beside this file. It needs atheris (Linux; `pip install atheris`), which is no dependency of dwfbench. FOLDER
+keeps the inputs that reached new code, to go on from, and those that failed, as ``crash-*``.
 """
 
 import sys
@@ -36,9 +36,12 @@ def main() -> None:
         "zip": properties.image_zip,
         "tar": properties.image_tar,
         "record": properties.record,
+        "history": properties.history,
         "archive": properties.archive,
+        "claims": properties.claims_toml,
         "recipe": properties.recipe,
         "weights": properties.sparse_file,
+        "checkpoint": properties.checkpoint,
     }
     if target not in targets or not seconds.isdecimal():
         sys.exit(f"Usage: coverage_guided.py {'|'.join(targets)} [SECONDS] [FOLDER]")

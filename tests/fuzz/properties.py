@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+import msgspec
 from msgspec.structs import replace
 
 from dwfbench.analysis import cautions, dynamics, latency, statistics
@@ -30,6 +31,7 @@ from dwfbench.runs.record import Record
 from dwfbench.runs.store import Store
 from dwfbench.show import tables, verdicts
 from dwfbench.show.report import grids, provenance
+from dwfbench.training.checkpoint import Checkpoints, Folder, Identity
 from tests.fuzz import seeds
 from tests.fuzz.seeds import ID
 
@@ -305,3 +307,43 @@ def network_file(content: bytes) -> bool:
         (place / "runs" / ID / "model.safetensors").write_bytes(content)
         stored = restore.find(place, ID)
         return refusable()(restore.network_of)(stored, digits())
+
+
+def checkpoint(content: bytes) -> bool:
+    """Any bytes as unfinished training: it is that of the seeds, or a sentence says that it is not."""
+    said: list[str] = []
+    with folder() as place:
+        (place / "key.safetensors").write_bytes(content)
+        expected = msgspec.convert(seeds.CHECKPOINT["identity"], Identity)
+        found = Checkpoints(Folder(place), 10, said.append).load("key", expected)
+        Folder(place).sweep({"b"})
+        assert [path.name for path in place.iterdir()] == ["key.safetensors"]
+    assert (found is None) == (len(said) == 1)
+    for text in said:
+        sentence(text)
+    return found is not None
+
+
+# ---------------------------------------------------------------- what lies beside records
+
+
+@refusable()
+def claims_toml(content: bytes) -> None:
+    """Claims of any origin."""
+    with folder() as place:
+        (place / "claims.toml").write_bytes(content)
+        resultsets.claims([resultsets.Source(place)])
+
+
+def history(content: bytes) -> bool:
+    """Any bytes as the history of a good record: it is read, or named and left out."""
+    with folder() as place:
+        results(place, json.dumps(seeds.run_record()).encode())
+        (place / "runs" / ID / "history.csv").write_bytes(content)
+        store = Store(place)
+        records = store.load(history=True, weights=True)
+        assert len(records) == 4
+        for said in store.damaged:
+            sentence(said)
+        read_histories(records)
+    return not store.damaged and bool(content)

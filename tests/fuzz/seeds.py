@@ -218,3 +218,35 @@ def weights() -> list[bytes]:
     sparse = torch.zeros(4, 300)
     sparse[1, 7] = 1.5
     return [sparse_bytes({"a": sparse, "b": torch.ones(3), "c": torch.eye(8, dtype=torch.bfloat16)}), b""]
+
+
+CHECKPOINT = {
+    "identity": {"runs": ["a"], "data": "0" * 16, "version": "0", "schema": 3},
+    "group": {
+        **{"epoch": 1, "position": 0, "stage": 0, "steps": 0, "origins": [], "elapsed": 0.5, "order": ["weights/a"]},
+        "lanes": [{"status": "ok", "error": None, "history": [], "seconds": 1.0, "overhead_seconds": 0.0, "lanes": 1}],
+    },
+}
+
+
+def signed(facts: object) -> bytes:
+    """A checkpoint whose digest is right, whatever its facts are."""
+    import torch
+    from safetensors.torch import save
+
+    from dwfbench.training.checkpoint import digest
+
+    tensors, text = {"weights/a": torch.ones(1, 2)}, json.dumps(facts)
+    return save(tensors, metadata={"checkpoint": text, "digest": digest(tensors, text)})
+
+
+def checkpoint() -> list[bytes]:
+    return [signed(CHECKPOINT), b""]
+
+
+def claims() -> list[bytes]:
+    return [CLAIM.encode(), b"", b"claim = 3"]
+
+
+def history() -> list[bytes]:
+    return [HISTORY.encode(), b"", b"epoch\n-1\n"]

@@ -26,11 +26,14 @@ def test_without_atheris_it_says_so_in_one_sentence():
         (properties.image_zip, seeds.zip(), 2),
         (properties.image_tar, seeds.tar(), 3),
         (properties.record, seeds.record(), 2),
+        (properties.history, seeds.history(), 1),
         (properties.archive, seeds.archive(), 2),
+        (properties.claims_toml, seeds.claims(), 2),
         (properties.recipe, seeds.recipe(), 3),
         (properties.sparse_file, seeds.weights(), 1),
+        (properties.checkpoint, seeds.checkpoint(), 1),
     ],
-    ids=["idx", "zip", "tar", "record", "archive", "recipe", "weights"],
+    ids=["idx", "zip", "tar", "record", "history", "archive", "claims", "recipe", "weights", "checkpoint"],
 )
 def test_the_first_seeds_are_good_files_and_the_others_are_not(read, contents, good):
     """Without good ones among them, mutation would not get past a header."""
