@@ -71,6 +71,7 @@ class Store:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         self.damaged: list[str] = []
+        self.prepared: tuple[int, int] | None = None
 
     def prepare(self) -> None:
         """Create the folder and try a write, before any training: a night's results need a place."""
@@ -90,6 +91,7 @@ class Store:
                 f"The results folder {self.folder} cannot be written ({error.strerror or error}); "
                 "choose another one with --results."
             ) from None
+        self.prepared = _place(self.folder / "runs")
         self.recover()
 
     def recover(self) -> None:
@@ -118,7 +120,15 @@ class Store:
         return None if record is None else record.status
 
     def write(self, record: Written, history: list[dict], state: "Mapping[str, Tensor] | None" = None) -> None:
-        """Store a run. A failed attempt never replaces a good record: failures have a folder of their own."""
+        """Store a run. A failed attempt never replaces a good record: failures have a folder of their own.
+
+        Raises UsageError where that is not possible, also where what was prepared has been moved away or unmounted.
+        """
+        if self.prepared is not None and self.prepared != _place(self.folder / "runs"):
+            raise UsageError(
+                f"The run {record.id} cannot be stored: {self.folder / 'runs'} is no longer the folder that it was when"
+                " training began; bring it back, then start again: what it holds is kept."
+            )
         contents = {"history.csv": history_text(history).encode()}
         if history and "sizes" in history[0]:
             contents["weights.csv"] = weights_text(history).encode()
@@ -295,6 +305,15 @@ def read_json(path: Path, made: Callable[[Any], Type]) -> tuple[dict[str, Any], 
         return content, made(content)
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def _place(folder: Path) -> tuple[int, int] | None:
+    """What a folder is called on its disk; None where there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _names(folder: Path) -> list[str]:

@@ -159,6 +159,26 @@ def test_a_sweep_whose_workers_are_killed_trains_everything_all_the_same(tmp_pat
         sweep.next()
 
 
+@pytest.mark.faults
+def test_compiled_training_killed_at_any_time_ends_as_if_never_killed(tmp_path):
+    """While steps are compiled, too, whose code is kept on disk for the next command."""
+    words = ("run", "--method", "dwf", "--depth", "2", "--strength", "0.001,0.002", "--epochs", "40", "--lanes", "1")
+    words += (*SMALL, "--compile", "on", "--checkpoint-minutes", "0.002")
+    env = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "whole-code")}
+    started = time.monotonic()
+    assert ended(begin(*words, "--results", tmp_path / "whole", env=env)).code == 0
+    seconds, chance = time.monotonic() - started, random.Random(0)
+    env = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "code")}  # nothing is compiled yet
+    for _ in range(6):
+        process = begin(*words, "--results", tmp_path / "results", env=env)
+        with suppress(TimeoutExpired):
+            process.wait(chance.uniform(0.2, 0.9) * seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        ended(process)
+    assert ended(begin(*words, "--results", tmp_path / "results", env=env)).code == 0
+    assert results(tmp_path / "results") == results(tmp_path / "whole")
+
+
 DECODES = """
 import time
 from pathlib import Path
