@@ -4,13 +4,20 @@
 
 Steps of LeNet-300-100 on all cores: alone, and beside as many processes as there are cores that never rest. Each way of
 waiting has a process of its own, as OpenMP reads it from the environment when torch is imported; they train in turn.
+
+At the end a whole command, its start included, on two cores beside six such processes, of which a fair share is 4 times
+as long as alone. What else runs on the machine would count in such a ratio, so it is put together of what that does not
+change: the processor time of the command alone, and the share of a core that the six got while it ran beside them.
 """
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
 from dwfbench.base.machine import SLEEPING, cores
@@ -18,6 +25,8 @@ from dwfbench.base.machine import SLEEPING, cores
 READ = {"OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"}  # none of it from the user
 WAYS = {"spin": {}, "sleep": SLEEPING}
 STEPS = 20  # a measurement: with spinning threads on a busy machine, seconds
+OTHERS = 6
+RUN = ("run", "--method", "dense", "--dataset", "digits", "--compile", "off", "--checkpoint-minutes", "0")
 BUSY = "import time\nend = time.monotonic() + 1800\nwhile time.monotonic() < end: pass"
 
 
@@ -32,6 +41,63 @@ def rows(options: Options) -> Iterator[Row]:
             where = f"beside {beside} busy processes" if beside else "alone"
             name = f"lenet-300-100, {how}, {threads} threads, {where}: step with spinning / sleeping threads"
             yield Row.of(name, per_step(found["spin"], found["sleep"]))
+    yield beside_six(options)
+
+
+def beside_six(options: Options) -> Row:
+    """How many times as long as alone `dwfbench run`, as a user has it, takes at the most beside six busy processes.
+
+    A command that takes T beside them, of which each gets the share s of a core, would take T s / 0.25 if nothing else
+    ran and each got a quarter of one; alone it takes at least C / 2 on both cores, where C is its processor time.
+    """
+    name = f"dwfbench run, two cores, beside {OTHERS} busy processes: at most so many times as long as alone"
+    if cores() < 2 or not hasattr(os, "sched_setaffinity"):
+        return Row.missing(name, "no two cores, or no Linux", target="<= 8")
+    found, shares = [], []
+    with TemporaryDirectory() as folder:
+        for _ in range(min(options.rounds, 3)):
+            _, alone = timed(command(options.quick, folder))
+            others = [Started([sys.executable, "-c", BUSY]) for _ in range(OTHERS)]
+            try:
+                seconds, _ = timed(command(options.quick, folder))
+            finally:
+                for other in others:
+                    other.kill()
+                times = [timed(other) for other in others]
+            share = sum(used / lasted for lasted, used in times) / OTHERS
+            found.append(seconds * share / 0.25 / (alone / 2))
+            shares.append(share)
+    return Row.of(name, Measured.of(found), target="<= 8", note=f"a busy process had {min(shares):.2f} of a core")
+
+
+class Started(subprocess.Popen):
+    """A process on two of the cores, and when it began."""
+
+    def __init__(self, words: list[str], **more):
+        self.began = time.perf_counter()
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        super().__init__(words, preexec_fn=on_two_cores, **silent, **more)
+
+
+def command(quick: bool, folder: str) -> Started:
+    """A command that trains LeNet-300-100, begun; it stores below a folder."""
+    environment = {name: value for name, value in os.environ.items() if name not in READ}
+    words = [*RUN, "--epochs", "2" if quick else "150", "--results", f"{folder}/{time.monotonic_ns()}"]
+    return Started([sys.executable, "-m", "dwfbench", *words], env=environment)
+
+
+def timed(process: Started) -> tuple[float, float]:
+    """The seconds of a process from its beginning to its end, and those of processors that it and its children used."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1, -signal.SIGKILL):  # few epochs are no better than chance
+        raise RuntimeError(f"{process.args} ended with {process.returncode}")
+    return time.perf_counter() - process.began, used.ru_utime + used.ru_stime
+
+
+def on_two_cores() -> None:
+    """In a process before it begins."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 
 
 def per_step(spin: list[float], sleep: list[float]) -> Measured:

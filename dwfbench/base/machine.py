@@ -30,6 +30,16 @@ def let_threads_sleep() -> None:
         os.environ.update(SLEEPING)
 
 
+def spinning() -> str | None:
+    """The setting of this environment that lets OpenMP's threads spin while they wait: "OMP_WAIT_POLICY=ACTIVE"."""
+    if os.environ.get("GOMP_SPINCOUNT", "0") != "0":
+        return f"GOMP_SPINCOUNT={os.environ['GOMP_SPINCOUNT']}"
+    for name, sleeps in SLEEPING.items():
+        if os.environ.get(name, sleeps).upper() != sleeps:
+            return f"{name}={os.environ[name]}"
+    return None if SLEEPING.keys() & os.environ.keys() else "OMP_WAIT_POLICY unset"
+
+
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """A process that is started within hears no interrupt, not even in its first moments; who starts it does, later."""

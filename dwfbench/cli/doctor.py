@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from dwfbench.base import foreign
 from dwfbench.base.errors import UsageError, reason
-from dwfbench.base.machine import cores
+from dwfbench.base.machine import cores, spinning
 
 LITTLE_DISK, LITTLE_MEMORY = 1 << 30, 2 << 30
 """Free bytes of the results' disk and of a device below which there is a warning: a VGG-16 has 59 MB of weights."""
@@ -158,14 +158,21 @@ def without_cuda(torch) -> tuple[str, str]:
 
 
 def threads() -> Iterator[Finding]:
-    """Cores that this process may use, and who else uses them."""
+    """Cores that this process may use, and who else uses them: with what share of them a run has to do."""
     usable, load = cores(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     asked = os.environ.get("OMP_NUM_THREADS", "")
+    lowered = os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
     remedies = []
     if asked.isdecimal() and int(asked) > usable:
         remedies.append(f"unset OMP_NUM_THREADS={asked}, or set it to {usable}")
+    if waits := spinning():
+        remedies.append(f"set OMP_WAIT_POLICY=PASSIVE ({waits}): threads that spin are no use beside other work")
     if load > 0.5 * usable:
-        remedies.append("threads that share a core wait for each other; end what runs, or give fewer --threads")
+        remedies.append(
+            f"a run takes about {1 + load / usable:.1f} times as long as alone; end what runs, or give fewer --threads"
+        )
+    if lowered > 0:
+        remedies.append(f"what has no lowered priority goes first (nice {lowered} here)")
     found = f"{usable} of {os.cpu_count() or usable} cores, {load:.1f} processes running on them"
     yield judged("threads", found, "; ".join(remedies))
 

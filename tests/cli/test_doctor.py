@@ -17,6 +17,10 @@ from dwfbench.cli.doctor import Finding
 def quiet(monkeypatch):
     """A machine on which nothing else runs."""
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setattr(os, "getpriority", lambda which, who: 0)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def only(findings, subject: str) -> Finding:
@@ -222,12 +226,34 @@ def test_threads_beyond_the_cores_are_a_warning(monkeypatch, quiet):
     assert found.state == "ok"
 
 
-def test_a_busy_machine_is_a_warning(monkeypatch):
+def test_a_busy_machine_is_a_warning_with_the_share_that_is_left(monkeypatch, quiet):
     monkeypatch.setattr(doctor, "cores", lambda: 2)
-    monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 0.0, 0.0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (6.0, 0.0, 0.0))
     (found,) = doctor.threads()
     assert found.state == "warning"
-    assert "1.5 processes" in found.found
+    assert "6.0 processes" in found.found
+    assert "about 4.0 times as long as alone" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "waits"),
+    [("OMP_WAIT_POLICY", "active", True), ("OMP_WAIT_POLICY", "passive", False), ("OMP_WAIT_POLICY", None, True),
+     ("GOMP_SPINCOUNT", "1000", True), ("KMP_BLOCKTIME", "200", True), ("KMP_BLOCKTIME", "0", False)],
+)  # fmt: skip
+def test_threads_that_spin_are_a_warning(monkeypatch, quiet, name, value, waits):
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    (found,) = doctor.threads()
+    assert (found.state == "warning") == waits
+    assert (f"OMP_WAIT_POLICY=PASSIVE ({name}" in found.remedy) == waits
+
+
+def test_a_lowered_priority_is_a_warning(monkeypatch, quiet):
+    monkeypatch.setattr(os, "getpriority", lambda which, who: 10)
+    (found,) = doctor.threads()
+    assert found.remedy == "what has no lowered priority goes first (nice 10 here)"
 
 
 def test_no_compiler_is_a_warning(monkeypatch):
