@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -139,7 +140,8 @@ class Reporter:
             self.note(f"{label}: {curve.done}/{curve.runs} runs, {detail}, {clock(gone)} gone{left}")
 
     def note(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False)
+        with suppress(OSError):  # a full stderr ends no training
+            self.console.print(text, soft_wrap=True, markup=False)
 
 
 def whole() -> Column:

@@ -170,6 +170,26 @@ def test_a_folder_that_loses_its_permission_during_training_keeps_what_it_has(tm
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_checkpoints_of_somebody_else_cost_the_checkpoints_alone(tmp_path, whole, mode):
+    folder = tmp_path / "results"
+    words = ("run", *SWEEP, *SMALL, "--checkpoint-minutes", "0.005", "--results", folder)
+    (folder / "checkpoints").mkdir(parents=True)
+    process = begin(*words, before=MORTAL)
+    assert wait_for(lambda: list(folder.glob("checkpoints/*.safetensors")), process)
+    process.kill()
+    ended(process)
+    (folder / "checkpoints").chmod(mode)
+    try:
+        done = dwfbench(*words, before=MORTAL)
+    finally:
+        (folder / "checkpoints").chmod(0o755)
+    assert done.code == 0, done.stderr
+    assert f"No checkpoint could be written to {folder / 'checkpoints'} (Permission denied)" in done.stderr
+    assert results(folder) == whole
+
+
 # ---------------------------------------------------------------- homes
 
 

@@ -216,3 +216,15 @@ def test_a_full_stdout_is_said(words):
     assert done.stderr.startswith("Error: ")
     assert "No space left on device" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.faults
+def test_a_full_stderr_ends_no_training(tmp_path):
+    script = Path(sys.executable).with_name("dwfbench")
+    words = ("run", "--method", "dense", "--epochs", "10", *SMALL, "--results", tmp_path)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([script, *words], stdout=subprocess.PIPE, stderr=full, text=True, timeout=300)
+    assert done.returncode == 0
+    assert "dense" in done.stdout
+    (record,) = Store(tmp_path).load()
+    assert record.status == "ok"
