@@ -7,6 +7,7 @@ Pictures are of committed results, made anew with each build, so that they show 
 import io
 import os
 import re
+import shlex
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -22,11 +23,11 @@ from dwfbench.experiments import reproduce
 ROOT = Path(__file__).parents[1]
 REFERENCE = "results/reference/lenet-300-100.zip"
 SCREENS = {
-    "compare": f"compare --results {REFERENCE} --method dwf,magnitude,synflow --at 30,100 --tolerance 5",
-    "claims": f"claims --results {REFERENCE}",
+    "compare": f'compare --results {REFERENCE} --at 30,100 --tolerance 5 --columns "Method,Runs,CR 30,CR 100,CR@-5pt"',
+    "claims": f"claims --results {REFERENCE} --columns Claim,Measure,Verdict,Effect,Seeds",
 }
 """Commands whose output is shown as a picture of a terminal, by the picture's name."""
-COLUMNS = 110
+COLUMNS = 116
 
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
@@ -57,7 +58,7 @@ def printed(words: str, columns: int = 80) -> str:
     os.chdir(ROOT)
     try:
         with mock.patch.dict(os.environ, {"COLUMNS": str(columns)}):
-            done = CliRunner().invoke(app.app, words.split(), prog_name="dwfbench")
+            done = CliRunner().invoke(app.app, shlex.split(words), prog_name="dwfbench")
     finally:
         os.chdir(here)
     if done.exit_code != 0:

@@ -63,8 +63,8 @@ def factorize(
     and ``collapse`` leaves them one parameter again. Frozen weights (``requires_grad`` False) are left alone.
 
     ``depth`` is the number of factors D >= 2, or a dict of patterns, ``{"conv1": 2, "*": 3}``: the first that fits
-    counts, "*" last; 1 or None leaves a layer alone, and so does it if none fits. Where ``layers`` is None, a dict
-    chooses an Embedding by a pattern other than "*".
+    counts, ``"*"`` last; 1 or None leaves a layer alone, and so does it if none fits. Where ``layers`` is None, a dict
+    chooses an Embedding by a pattern other than ``"*"``.
 
     New factors are drawn by Algorithm 1 with sigma the standard deviation of the weights that the module holds,
     i.e. what its ordinary initialiser gave (``factors.deviation``), and eps = min(min_abs, sigma / 4). ``keep_weights``
