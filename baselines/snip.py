@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dwfbench.base.errors import UsageError
 from dwfbench.methods.contract import Moment, Pruner, option
+from dwfbench.models.functional import caller
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.count import evaluating
 
@@ -35,9 +35,9 @@ def chunk_gradients(
     if len(inputs) == 0:
         raise UsageError("the scoring batch is empty; give at least one sample")
     state = {**weights, **{name: b.clone() for name, b in model.named_buffers()}}
-    size = batch_size or len(inputs)
+    size, call = batch_size or len(inputs), caller(model)
     for x, y in zip(inputs.split(size), targets.split(size), strict=True):
-        logits = functional_call(model, state, (x.clone(),)) / temperature  # a network may write into its input
+        logits = call(state, x.clone()) / temperature  # a network may write into its input
         loss = criterion(logits, y) * (len(x) / len(inputs))
         yield torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
 

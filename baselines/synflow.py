@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
+from dwfbench.models.functional import caller
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.count import WEIGHTED, evaluating
 from dwfbench.sparsity.masks import informed_masks, silent, top_k_masks
@@ -63,11 +63,11 @@ def scores(
         for name, p in model.named_parameters()
     }
     state |= {n: b.abs().double() if b.is_floating_point() else b.clone() for n, b in model.named_buffers()}
-    device = next(model.parameters()).device
+    device, call = next(model.parameters()).device, caller(model)
     for rescaling in (nullcontext(), _Rescaled()):
         with torch.enable_grad(), evaluating(model), _Wide(), rescaling:
             ones = torch.ones(1, *input_shape, dtype=torch.float64, device=device)
-            flow = functional_call(model, {**state, **leaves}, (ones,)).sum()
+            flow = call({**state, **leaves}, ones).sum()
             grads = torch.autograd.grad(flow, list(leaves.values()), materialize_grads=True)
         result = {name: (w.detach() * g).abs() for (name, w), g in zip(leaves.items(), grads, strict=True)}
         flow = total(s.sum() for s in result.values())

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.dwf.module import collapse, own_class
 from dwfbench.models.prunable import Place
 
@@ -75,7 +76,10 @@ def duplicate(model: nn.Module) -> nn.Module:
         for value in kept_by(module):
             if not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # of what somebody's module holds: a lock, an open file
+        raise UsageError(f"The network cannot be copied ({reason(error)}); take that out of it first.") from error
 
 
 def kept_by(module: nn.Module) -> list[Tensor]:

@@ -9,12 +9,13 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import grad
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
+from dwfbench.models.functional import caller
+from dwfbench.models.prunable import is_lazy
 
 Make = Callable[[Any, int], nn.Module]
 
@@ -37,6 +38,7 @@ def build(name: str, make: Make, input_shape: Sequence[int], classes: int) -> nn
     if not isinstance(model, nn.Module):
         raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
     model, case = unwrapped(model), (name, tuple(input_shape), classes)
+    separate(model)
     if case not in _sound or is_unfinished(model):
         Examination(name, model, input_shape, classes).pass_or_refuse()
         _sound.add(case)
@@ -45,6 +47,8 @@ def build(name: str, make: Make, input_shape: Sequence[int], classes: int) -> nn
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network without what spreads it over devices or compiles it: both are the trainer's matter."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return model
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     while isinstance(inner := model._modules.get("_orig_mod"), nn.Module):  # of torch.compile
@@ -56,9 +60,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def separate(model: nn.Module) -> None:
+    """Give every number of a tensor a place of its own, so that it can be written: in an expanded one they share it."""
+    for tensor in tensors_of(model):
+        if not is_lazy(tensor) and tensor.layout is torch.strided and 0 in tensor.stride():
+            tensor.data = tensor.data.contiguous()
+
+
 def is_unfinished(model: nn.Module) -> bool:
     """Whether a lazy layer waits for the first pass to get its shape."""
-    return any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for tensor in tensors_of(model))
+    return any(map(is_lazy, tensors_of(model)))
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:
@@ -72,17 +83,23 @@ class Examination:
         self.name, self.model, self.input_shape, self.classes = name, model, tuple(input_shape), classes
         random = torch.Generator().manual_seed(0)
         self.inputs = torch.randn(SAMPLES, *input_shape, generator=random)
+        parameters = [(name, value) for name, value in model.named_parameters() if not is_lazy(value)]
+        self.versions = {name: (value, value._version) for name, value in parameters}
         self.along = torch.randn(SAMPLES, classes, generator=random)  # gradients are those of a random direction
 
     def pass_or_refuse(self) -> None:
         """Modes and values are left as they are. Lazy layers have their shapes afterwards."""
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
-        outputs = self.outputs_of(self.model, "eval")
         self.check_tensors()
+        outputs = self.outputs_of(self.model, "eval")
+        if is_unfinished(self.model):
+            self.refuse("has lazy layers that no pass reaches; build them with their sizes, or leave them out")
+        self.check_parameters()
         self.check_samples(outputs)
         self.model.train()
-        self.check_writing()
+        self.check_buffers()
+        self.check_parameters()
         self.check_gradient()
         for module, mode in modes.items():
             module.training = mode
@@ -116,8 +133,6 @@ class Examination:
         """Of what the network holds: each tensor must be one that a step can take."""
         if isinstance(self.model, torch.jit.ScriptModule):
             self.refuse("is compiled by torch.jit; return the module itself")
-        if is_unfinished(self.model):
-            self.refuse("has lazy layers that no pass reaches; build them with their sizes, or leave them out")
         if any(tensor.is_meta or tensor.layout is not torch.strided for tensor in tensors_of(self.model)):
             self.refuse("has tensors on the meta device, or sparse ones; all must be dense and have values")
         trainable = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
@@ -147,15 +162,17 @@ class Examination:
                 "it depends on the batch or on chance (statistics of the batch, dropout that heeds no mode)"
             )
 
-    def check_writing(self) -> None:
+    def check_parameters(self) -> None:
+        """A pass must not write into parameters: what is trained for them would know nothing of it."""
+        for name, (parameter, version) in self.versions.items():
+            if parameter._version != version:
+                self.refuse(f"writes into its parameter {name} while it runs (max_norm?), which no method allows for")
+
+    def check_buffers(self) -> None:
         """A pass may write into buffers, but must not replace them, which a functional call forgets."""
         buffers = dict(self.model.named_buffers())
         kept = {name: buffer.clone() for name, buffer in buffers.items()}
-        parameters = {name: (value, value._version) for name, value in self.model.named_parameters()}
         self.outputs_of(self.model, "training")
-        for name, (parameter, version) in parameters.items():
-            if parameter._version != version:
-                self.refuse(f"writes into its parameter {name} while it runs (max_norm?), which no method allows for")
         if any(buffers.get(name) is not buffer for name, buffer in self.model.named_buffers()):
             self.refuse("replaces buffers while it runs; write into them (self.mean.copy_(...)) so that they are kept")
         with torch.no_grad():
@@ -165,10 +182,11 @@ class Examination:
     def check_gradient(self) -> None:
         """Of what is trained, by the same functional call as in a step."""
         trained = {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
+        call = caller(self.model)
 
         def value(tensors: dict[str, Tensor]) -> Tensor:
             buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-            outputs = functional_call(self.model, {**tensors, **buffers}, (self.inputs.clone(),))
+            outputs = call({**tensors, **buffers}, self.inputs.clone())
             self.check_outputs(outputs, "training")
             return (outputs.float() * self.along).sum()
 

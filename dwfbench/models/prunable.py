@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
 from dwfbench.base.errors import UsageError
@@ -120,9 +120,9 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in weights}
 
 
-def is_lazy(parameter: Tensor) -> bool:
-    """Whether a lazy layer's parameter waits for the first pass to get a shape."""
-    return isinstance(parameter, UninitializedParameter)
+def is_lazy(tensor: Tensor) -> bool:
+    """Whether a lazy layer's parameter or buffer waits for the first pass to get a shape."""
+    return isinstance(tensor, UninitializedParameter | UninitializedBuffer)
 
 
 def is_ready(model: nn.Module) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from dwfbench.base.errors import UsageError
+from dwfbench.models.functional import caller
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity import flows
 from dwfbench.sparsity.count import WEIGHTED, evaluating
@@ -186,7 +186,7 @@ def live(
     """
     weights = prunable(model) if weights is None else weights
     flow = torch.ones(1, *input_shape, device=next(iter(weights.values())).device, requires_grad=True)
-    follow = _Flow()
+    follow, call = _Flow(), caller(model)
     present = {name: (w.detach() != 0).to(flow).requires_grad_() for name, w in weights.items()}
     for weight in present.values():
         follow.marked(weight)
@@ -194,7 +194,7 @@ def live(
     constants |= {name: b.clone() for name, b in model.named_buffers()}
     with torch.enable_grad(), evaluating(model), follow:
         # The model gets a view of the input, which it may change in place.
-        out = functional_call(model, constants | present, (flow.clone(),))
+        out = call(constants | present, flow.clone())
     ends = [tensor for tensor in outputs_of(out) if tensor.requires_grad and (tensor > 0).any()]
     if not ends:
         return False, {name: torch.zeros_like(w, dtype=torch.bool) for name, w in present.items()}

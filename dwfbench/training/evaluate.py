@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.data.task import Task
 from dwfbench.dwf.factors import total
+from dwfbench.models.functional import caller
 from dwfbench.training.lanes import lane_tensors
 
 EVALUATION_SAMPLES = 2000
@@ -42,8 +43,10 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
     network.eval()
     one_by_one = lanes == 1 or any(isinstance(module, nn.RNNBase) for module in network.modules())  # vmap cannot
 
+    call = caller(network)
+
     def forward(one: dict[str, Tensor], images: Tensor) -> Tensor:
-        return functional_call(network, one, (images,)).float()
+        return call(one, images).float()
 
     def outputs(images: Tensor) -> Tensor:
         """Those of all lanes, (L, N, outputs)."""

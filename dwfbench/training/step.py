@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import grad
 from torch.nn.functional import cross_entropy
 
 from dwfbench.dwf.factors import total
 from dwfbench.dwf.parametrization import Parametrization, part_names, weights_of
 from dwfbench.methods.contract import Method, Tensors
 from dwfbench.methods.stage import Stage
+from dwfbench.models.functional import caller
 from dwfbench.models.prunable import prunable
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training.optimizers import rule_of
@@ -49,11 +50,13 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 def make_loss(network: nn.Module, parametrization: Parametrization, spec: RunSpec, criterion: Criterion) -> Callable:
     """loss(weights, others, buffers, inputs (B, ...), targets (B, ...)) -> loss (), (the same, new buffers)."""
 
+    call = caller(network)
+
     def loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
         buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
         with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
             tensors = {**weights_of(parametrization, weights), **others, **buffers}
-            logits = functional_call(network, tensors, (images,))
+            logits = call(tensors, images)
         value = criterion(logits.float(), labels)
         return value, (value.detach(), buffers)
 
