@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from dwfbench.base.text import knob, short
-from dwfbench.execution.worker import Rows
+from dwfbench.execution.listener import Rows
 from dwfbench.runs.record import Record
 
 PLAIN_INTERVAL = 30.0

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from dwfbench.data import dataset as data
 from dwfbench.execution import local
+from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import (
     Engine,
     Machine,
     Outcomes,
-    Progress,
     Result,
     Task,
     Unfinished,

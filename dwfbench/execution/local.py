@@ -17,11 +17,11 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
 from dwfbench.base.machine import deaf_to_interrupts, follow_parent
 from dwfbench.data import dataset as data
+from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import (
     GRACE,
     Engine,
     Outcome,
-    Progress,
     Result,
     Task,
     Unfinished,

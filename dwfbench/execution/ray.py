@@ -27,14 +27,13 @@ from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, first_line, reason
 from dwfbench.base.foreign import contained
 from dwfbench.data import dataset as data
+from dwfbench.execution.listener import Progress, Rows
 from dwfbench.execution.nodes import on_workers, refuse_others, versions
 from dwfbench.execution.worker import (
     GRACE,
     Engine,
     Outcome,
-    Progress,
     Result,
-    Rows,
     Task,
     Unfinished,
     Worker,

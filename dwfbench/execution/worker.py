@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
 from dwfbench.data import dataset as data
+from dwfbench.execution.listener import Listener, Progress
 from dwfbench.methods.contract import Method
 from dwfbench.runs.record import HISTORY, Provenance, Record, Tuned
 from dwfbench.runs.spec import RunSpec
@@ -113,29 +114,6 @@ class Result:
     history: list[dict]
     state: dict[str, torch.Tensor] | None
     outdated: tuple[str, ...] = ()
-
-
-Rows = Mapping[str, list[Mapping[str, Any]]]
-"""What is new of the histories of runs, by their ids."""
-
-
-class Listener(Protocol):
-    """What a worker tells while it trains.
-
-    ``compiling``: a curve's step is compiled, which takes its first epoch some seconds. ``epoch``: ``epochs`` of a
-    group of lanes are over; ``row`` is the history's of the lane in the middle, ``rows`` are those of all.
-    """
-
-    def compiling(self, label: str) -> None: ...
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-class Progress(Listener, Protocol):
-    """What is told of the progress; ``dwfbench.cli.progress`` shows it."""
-
-    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
-    def run(self, record: Record, history: list[dict]) -> None: ...
 
 
 class Unfinished(NamedTuple):
@@ -280,22 +258,6 @@ class Worker:
     def plugin_versions(self, spec: RunSpec) -> dict[str, str]:
         """The packages that a run's method, model and data set come from, other than dwfbench: with versions."""
         return plugins.versions({"method": spec.method, "model": spec.model, "data set": spec.dataset})
-
-
-class Silent:
-    """A listener that shows nothing, and keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def compiling(self, label: str) -> None:
-        pass
-
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def failures(task: Task, dataset: data.Dataset, engine: Engine, error: str) -> list[Result]:

@@ -11,7 +11,8 @@ from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.execution.collect import machine, results
-from dwfbench.execution.worker import Engine, Progress, Task
+from dwfbench.execution.listener import Progress
+from dwfbench.execution.worker import Engine, Task
 from dwfbench.experiments.plan import Curve
 from dwfbench.methods.stage import shared_epochs
 from dwfbench.models.prunable import prunable

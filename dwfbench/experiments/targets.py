@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from dwfbench.base.text import short
 from dwfbench.data import dataset as data
-from dwfbench.execution.worker import Engine, Progress
+from dwfbench.execution.listener import Progress
+from dwfbench.execution.worker import Engine
 from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
 from dwfbench.experiments.run import execute

@@ -21,7 +21,8 @@ from dwfbench.analysis.soundness import guesses
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import write_json
 from dwfbench.data.dataset import Dataset
-from dwfbench.execution.worker import Engine, Progress
+from dwfbench.execution.listener import Progress
+from dwfbench.execution.worker import Engine
 from dwfbench.experiments import knobs, plan, targets
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.experiments.search import Rule

@@ -10,7 +10,8 @@ from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.execution.collect import machine
-from dwfbench.execution.worker import Engine, Progress
+from dwfbench.execution.listener import Progress
+from dwfbench.execution.worker import Engine
 from dwfbench.experiments import run
 from dwfbench.experiments.plan import Curve
 from dwfbench.methods import registry

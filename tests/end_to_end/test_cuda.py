@@ -10,10 +10,11 @@ import torch
 
 from dwfbench.data.augment import apply, draw
 from dwfbench.execution import worker as workers
-from dwfbench.execution.worker import Engine, Silent, Task
+from dwfbench.execution.worker import Engine, Task
 from dwfbench.methods.registry import create
 from dwfbench.training import loop
 from dwfbench.training.checkpoint import stop
+from tests.silent import Silent
 from tests.training.test_checkpoint import StopsAt
 from tests.training.test_loop import NORM, NORM8, TINY, run, spec, tiny_data
 

@@ -30,6 +30,7 @@ from dwfbench.runs.spec import RunSpec
 from dwfbench.training.loop import Trainer
 from tests.end_to_end.pretended import pretended
 from tests.records import plain
+from tests.silent import Silent
 
 CLASSES = 11  # more than ten: top-5 accuracy, too
 SMALL = {
@@ -143,7 +144,7 @@ def spec(chosen: Method, model="small", factor=1.0, **settings):
 
 def trained(device, chosen, specs, place=None, per_class=1):
     """The results of runs, two at once, all of which end well, as a process sends them to another."""
-    listener, work = worker.Silent(), worker.Task(chosen, tuple(specs), 2, False)
+    listener, work = Silent(), worker.Task(chosen, tuple(specs), 2, False)
     with pretended() if device == "cuda" else contextlib.nullcontext():
         engine = worker.Engine(torch.device(device), 1, checkpoint_minutes=0.0, save_model=True)
         results = list(worker.Worker(photographs(per_class).to(device), engine, place).train(work, listener))

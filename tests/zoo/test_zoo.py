@@ -10,7 +10,7 @@ import dwfbench
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy.export import export
-from dwfbench.execution.worker import Engine, Silent, Task, Worker
+from dwfbench.execution.worker import Engine, Task, Worker
 from dwfbench.experiments import plan
 from dwfbench.methods.registry import create
 from dwfbench.models.own import unwrapped
@@ -18,6 +18,7 @@ from dwfbench.models.prunable import prunable
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.masks import kept
 from dwfbench.training.loop import Trainer
+from tests.silent import Silent
 from tests.training.test_loop import SHAPE, tiny_data, trained
 from tests.zoo.networks import RANDOM, REFUSED, TRAINED
 

@@ -1,0 +1,28 @@
+"""What is told while runs are trained, and to whom."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from dwfbench.runs.record import Record
+
+Rows = Mapping[str, list[Mapping[str, Any]]]
+"""What is new of the histories of runs, by their ids."""
+
+
+class Listener(Protocol):
+    """What a worker tells while it trains.
+
+    ``compiling``: a curve's step is compiled, which takes its first epoch some seconds. ``epoch``: ``epochs`` of a
+    group of lanes are over; ``row`` is the history's of the lane in the middle, ``rows`` are those of all.
+    """
+
+    def compiling(self, label: str) -> None: ...
+    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Progress(Listener, Protocol):
+    """What is told of the progress; ``dwfbench.cli.progress`` shows it."""
+
+    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
+    def run(self, record: Record, history: list[dict]) -> None: ...
