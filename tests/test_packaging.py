@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -140,3 +141,21 @@ def test_the_python_versions_are_those_of_the_classifiers():
     named = [text.rpartition(" :: ")[2] for text in PROJECT["classifiers"] if "Python :: 3." in text]
     assert named == ["3.11", "3.12", "3.13"]
     assert PROJECT["requires-python"] == f">={named[0]}"
+
+
+def test_the_citation_is_whole_and_of_this_version():
+    """What CFF 1.2.0 demands of a file and of the entries that ours has, and that it is about this package."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0"
+    assert all(isinstance(cited[name], str) and cited[name] for name in ("message", "title"))
+    assert (str(cited["version"]), cited["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert cited["type"] in ("software", "dataset")
+    (paper,) = cited["references"]
+    assert paper["type"] == "conference-paper"
+    assert {"title", "authors"} <= paper.keys()
+    for author in (*cited["authors"], *paper["authors"]):
+        assert author.keys() in ({"name"}, {"family-names", "given-names"})
+        assert all(isinstance(value, str) for value in author.values())
+    known = {"type", "title", "authors", "year", "collection-title", "url", "identifiers"}
+    assert paper.keys() <= known
+    assert all(entry["type"] in ("doi", "url", "swh", "other") and entry["value"] for entry in paper["identifiers"])

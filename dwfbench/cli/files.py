@@ -106,7 +106,8 @@ def export(
     """Write the sparse network of a run as files: safetensors (dense, sparse), ONNX, and without its dead channels.
 
     Every file is loaded again and compared with the network on the whole test set; DIR/manifest.json has the sizes,
-    checksums, shapes, MACs, differences and accuracies.
+    checksums, shapes, MACs, differences and accuracies. DIR/load.py loads it all with PyTorch alone; DIR/README.md is a
+    model card with the evaluation that the Hugging Face Hub reads.
     """
     from dwfbench.deploy import export
     from dwfbench.experiments import stored as restore
@@ -120,6 +121,7 @@ def export(
         "run": stored.id,
         **{key: getattr(record.spec, key) for key in ("dataset", "model", "method")},
         "label": record.label,
+        "compression": record.compression,
         "normalization": {"mean": data.mean.tolist(), "std": data.std.tolist()},
     }
     inputs = restore.inputs_of(data)

@@ -8,7 +8,8 @@
   its weights alone; and ``compact.onnx``, where onnx is asked for too
 
 ``manifest.json`` says what is in them: sizes (bytes, and compressed by zlib), checksums, shapes of layers, MACs,
-parameters, largest differences of the outputs, accuracies, versions.
+parameters, largest differences of the outputs, accuracies, versions. ``README.md`` says it to people and to the Hugging
+Face Hub, and ``load.py`` loads the files with PyTorch alone.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ from torch.export import Dim
 
 from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.files import remove, replace, temporary, write_json
+from dwfbench.deploy.card import card
 from dwfbench.deploy.compact import compact, layer_sizes, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
 from dwfbench.models.prunable import prunable
@@ -96,6 +98,8 @@ def export(
             "versions": versions("onnx" in forms),
         }
         write_json(place / "manifest.json", manifest)
+        replace(place / "load.py", Path(__file__).with_name("load.py").read_bytes())
+        replace(place / "README.md", card(manifest).encode())
     return manifest
 
 

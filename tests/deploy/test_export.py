@@ -83,7 +83,7 @@ def test_the_manifest_is_true(exported, samples):
     assert {check["test_accuracy"] for check in manifest["checks"]} == {correct / 40}
     assert all(check["max_abs_difference"] <= check["tolerance"] < 1e-3 for check in manifest["checks"])
     files = {file["name"]: file for file in manifest["files"]}
-    assert {path.name for path in folder.iterdir()} == {*files, "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {*files, "manifest.json", "load.py", "README.md"}
     for name, file in files.items():
         content = (folder / name).read_bytes()
         assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())

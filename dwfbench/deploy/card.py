@@ -1,0 +1,113 @@
+"""README.md of an export: what the files are, how they are used, and the evaluation as the Hugging Face Hub reads it.
+
+The Hub takes a model's results from the ``model-index`` in the YAML at the head of its README.md.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+WHAT = {
+    "model.safetensors": "the state dict, zeros included",
+    "model.sparse.safetensors": "the same, its matrices in CSR form (see `weights` in load.py)",
+    "model.onnx": "the network for onnxruntime and others: input `images`, output `outputs`",
+    "compact.pt2": "the network without dead neurons and channels, code and all, for `torch.export.load`",
+    "compact.safetensors": "its weights",
+    "compact.onnx": "the same for onnxruntime",
+    "load.py": "loads the network and the weights with PyTorch alone",
+}
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """The text of README.md. ``manifest`` is the export's, with what is known of the run, if anything is."""
+    name = f"{manifest.get('model', 'network')}-{manifest.get('dataset', 'data')}".replace("@", "-")
+    label = manifest.get("label", "a sparse network")
+    head = "\n".join(["---", *front(manifest, name), "---"])
+    return f"{head}\n\n# {name}: {label}\n\n{outcome(manifest)}\n\n{FILES}\n{files(manifest)}\n\n{USE}{note(manifest)}"
+
+
+def front(manifest: Mapping[str, Any], name: str) -> list[str]:
+    """The YAML, whose values are JSON."""
+    method, dataset = manifest.get("method"), manifest.get("dataset", "unknown")
+    told = [f"library_name: {text('pytorch')}", f"pipeline_tag: {text('image-classification')}", "tags:"]
+    told += [f"- {text(tag)}" for tag in ("sparsity", "pruning", "dwfbench", *([method] if method else []))]
+    results = metrics(manifest)
+    if not results:
+        return told
+    told += ["model-index:", f"- name: {text(name)}", "  results:", "  - task:"]
+    told += [f"      type: {text('image-classification')}", f"      name: {text('Image Classification')}"]
+    told += [
+        "    dataset:",
+        f"      type: {text(dataset)}",
+        f"      name: {text(dataset)}",
+        f"      split: {text('test')}",
+    ]
+    told += ["    metrics:"]
+    for kind, title, value in results:
+        told += [f"    - type: {text(kind)}", f"      name: {text(title)}", f"      value: {json.dumps(value)}"]
+    return told
+
+
+def metrics(manifest: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """(type, name, value) of what was measured: accuracies are fractions."""
+    found = [
+        ("accuracy", "Test accuracy", manifest.get("test_accuracy")),
+        ("compression_ratio", "Compression ratio (weights / weights that are not zero)", manifest.get("compression")),
+    ]
+    return [(kind, title, value) for kind, title, value in found if value is not None]
+
+
+def text(value: str) -> str:
+    """A text in YAML, which takes JSON's."""
+    return json.dumps(value)
+
+
+def outcome(manifest: Mapping[str, Any]) -> str:
+    said = []
+    if manifest.get("test_accuracy") is not None:
+        said.append(
+            f"{100 * manifest['test_accuracy']:.2f} % of {manifest['samples']:,} test images are classified correctly."
+        )
+    if manifest.get("compression") is not None:
+        said.append(f"Of {manifest['compression']:.4g} weights one is not zero (compression ratio numel / nnz).")
+    macs, parameters = manifest["macs"], manifest["parameters"]
+    said.append(f"Multiplications an image: {listed(macs)}. Parameters: {listed(parameters)}.")
+    if "run" in manifest:
+        said.append(
+            f"Trained by dwfbench, run `{manifest['run']}`; evaluated on the test set once, after the last epoch."
+        )
+    return "\n".join(said)
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{form} {count:,}" for form, count in counts.items())
+
+
+FILES = "## Files\n\n| File | Bytes | What it is |\n| --- | ---: | --- |"
+
+
+def files(manifest: Mapping[str, Any]) -> str:
+    rows = [(file["name"], f"{file['bytes']:,}") for file in manifest["files"]]
+    return "\n".join(f"| {name} | {size} | {WHAT[name]} |" for name, size in [*rows, ("load.py", "")])
+
+
+USE = """## Use
+
+`python load.py` checks the files and runs the network once; it needs PyTorch alone. In Python:
+
+```python
+from load import load, logits, weights
+
+network = load()  # float32 images, normalised as manifest.json says -> logits
+scores = logits(images)  # uint8 images (N, C, H, W)
+tensors = weights("model.sparse.safetensors")
+```
+"""
+
+
+def note(manifest: Mapping[str, Any]) -> str:
+    shape = "x".join(map(str, manifest["input_shape"]))
+    return (
+        f"\nInputs are images of {shape} (channels, height, width). `load` and `logits` need the file compact.pt2. Its "
+        "outputs were compared with the network's on the test set; manifest.json has the largest differences.\n"
+    )
