@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from dwfbench.base.text import short
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.execution.worker import Engine, Task
@@ -65,7 +66,7 @@ def sentence(curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset
     if engine.cluster is not None:
         return f"{runs} run{'s' * (runs > 1)} to train, in {sum(len(part.tasks) for part in parts)} groups."
     costs = all_costs(parts, dataset)
-    low, high = (f"{1000 * edge:.2g}" for edge in (min(costs).step, max(costs, key=lambda cost: cost.step).step))
+    low, high = (short(1000 * edge, 2) for edge in (min(costs).step, max(costs, key=lambda cost: cost.step).step))
     step = low if low == high else f"{low} to {high}"
     return (
         f"{runs} run{'s' * (runs > 1)} to train, {duration(seconds(parts, costs, dataset, engine))} on this device as "
@@ -101,17 +102,19 @@ def measure(curve: Curve, task: Task, dataset: Dataset) -> Costs:
     trainer = loop.Trainer(specs[0], curve.method, few, compile=task.compile)
     group = trainer.start(specs, "estimate")
 
+    in_epoch = loop.steps_in_epoch(len(dataset.train), specs[0].batch_size)
+    skipped = min(1, in_epoch - 1)  # the first step, before which methods score
+
     def trained(steps: int) -> float:
         clock = Clock(few)
-        rates = torch.full((steps, len(specs)), 1e-9, device=trainer.device)  # at this rate no lane diverges
+        group.position = skipped
+        rates = torch.full((skipped + steps, len(specs)), 1e-9, device=trainer.device)  # no lane diverges at it
         trainer.train_epoch(group, rates)
-        group.epoch, group.position = 1, 0
         return clock.seconds()
 
     begun = trained(1)
     step = trained(1)
-    in_epoch = loop.steps_in_epoch(len(dataset.train), specs[0].batch_size)
-    if (steps := min(STEPS, in_epoch, int(PATIENCE / step))) > 1:
+    if (steps := min(STEPS, in_epoch - skipped, int(PATIENCE / step))) > 1:
         step = trained(steps) / steps
     clock = Clock(few)
     trainer.record(group, torch.full((len(specs),), 1e-9, device=trainer.device))

@@ -51,12 +51,18 @@ def test_times_have_two_digits(seconds, said):
     assert estimate.duration(seconds) == f"about {said}"
 
 
-@pytest.mark.parametrize("methods", [["dwf"], ["snip"], ["dense"]])
-def test_what_is_measured_is_above_zero_and_trains_nothing_away(digits, methods):
-    (part,) = parts(digits, methods=methods, epochs=2)
+@pytest.mark.parametrize("flags", [{}, {"lr": 1e6}, {"epochs": 1}, {"batch_size": 1200}, {"methods": ["l1"]}])
+def test_a_measurement_bears_rates_that_diverge_and_single_epochs_and_steps(digits, flags):
+    (part,) = parts(digits, **{"methods": ["dwf"], "strength": [0.001, 0.01], "epochs": 2, **flags})
     costs = estimate.measure(part.curve, part.tasks[0], digits)
     assert costs.compiling == 0
     assert min(costs.step, costs.row, costs.end) > 0
+
+
+def test_scores_play_no_part_in_a_measurement(digits, monkeypatch):
+    (part,) = parts(digits, methods=["synflow"], compression=2, epochs=2)
+    monkeypatch.setattr(type(part.curve.method), "masks", lambda *_: pytest.fail("scored"))
+    assert estimate.measure(part.curve, part.tasks[0], digits).step > 0
 
 
 def test_curves_with_the_same_step_are_measured_once(digits, monkeypatch):
@@ -88,4 +94,11 @@ def test_a_dry_run_needs_no_data_and_shows_the_plan_first(call, monkeypatch, tmp
     assert (shown.exit_code, list(tmp_path.iterdir())) == (0, [])
     plan_, _, said = shown.stdout.partition("2 runs. Decay budget")
     assert "0.002" in plan_
-    assert "2 runs to train, about 1 seconds on this device as busy as it is now (1e+02 ms a step" in said
+    assert "2 runs to train, about 1 seconds on this device as busy as it is now (100 ms a step" in said
+
+
+def test_a_dry_run_with_nothing_left_says_so_and_measures_nothing(run, trained, monkeypatch):
+    monkeypatch.setattr(estimate, "measure", lambda *_: pytest.fail("measured"))
+    shown = run(trained[0], "--method", "dense", "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
+    assert shown.stdout.splitlines()[-1] == "Nothing is left to train."
