@@ -73,7 +73,7 @@ def test_a_disk_that_fails_for_checkpoints_costs_the_checkpoints_alone(faulty, w
     switch.touch()
     done = dwfbench(*SWEEP, "--results", tmp_path / "results", env=env)
     assert done.code == 0, done.stderr
-    assert ("No checkpoint could be written" in done.stderr) == (call != "unlink")
+    assert "No checkpoint could be written" in done.stderr
     assert results(tmp_path / "results") == whole
 
 
