@@ -22,9 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dwfbench.base import foreign
+from dwfbench.base import foreign, neighbours
 from dwfbench.base.errors import UsageError, one_line, reason
 from dwfbench.base.files import content
+from dwfbench.base.neighbours import Neighbour
 from dwfbench.base.streams import message
 
 GROUPS = {"method": "dwfbench.methods", "model": "dwfbench.models", "data set": "dwfbench.datasets"}
@@ -166,17 +167,22 @@ def versions(names: Mapping[str, str]) -> dict[str, str]:
 class File(NamedTuple):
     """The content of a file in which ``attribute`` is defined; ``kind`` is "method" or "model".
 
-    Or "weights", of a network: bytes of that name, which are never run.
+    Or "weights", of a network: bytes of that name, which are never run. ``neighbours`` are the modules beside it that
+    it imports.
     """
 
     kind: str
     path: str
     attribute: str
     content: bytes
+    neighbours: tuple[Neighbour, ...] = ()
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()[:12]
+        digest = hashlib.sha256(self.content)
+        for neighbour in self.neighbours:
+            digest.update(b"\0" + neighbour.name.encode() + b"\0" + neighbour.code)
+        return digest.hexdigest()[:12]
 
     @property
     def identity(self) -> str:
@@ -218,7 +224,9 @@ def read(kind: str, word: str) -> File:
     """The file of a word ``path/to/file.py:NAME``, which is not run. UsageError when it cannot be read."""
     path, _, attribute = word.rpartition(":")
     try:
-        return File(kind, path, attribute, content(Path(path).expanduser(), MOST_CODE))
+        place = Path(path).expanduser()
+        code = content(place, MOST_CODE)
+        return File(kind, path, attribute, code, neighbours.of(place, code))
     except OSError as error:
         raise UsageError(f"The {kind} {word!r} cannot be read ({error.strerror or error}).") from None
 
@@ -277,6 +285,7 @@ def _run(file: File) -> ModuleType:
     foreign.owned(name)
     try:
         with foreign.contained():
+            neighbours.offer(file.neighbours)
             exec(compile(file.content, file.path, "exec"), module.__dict__)
     except Exception as error:
         del sys.modules[name]
