@@ -29,6 +29,7 @@ COMMANDS = {
     "Train": {
         "run": ("train", "train the runs of one or more curves"),
         "tune": ("train", "choose the learning rate with equal budgets"),
+        "sparsify": ("own", "make a trained network sparse, the short way"),
         "suggest": ("own", "strengths, steps and rates for DWF, by arithmetic"),
         "verify": ("train", "train stored runs again and compare"),
         "reproduce": ("reproduce", "train, compare and draw a figure of a paper"),

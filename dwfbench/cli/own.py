@@ -1,15 +1,27 @@
-"""The commands for a network of one's own: suggest."""
+"""The commands for a network of one's own: suggest, sparsify."""
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import answer
 from dwfbench.cli import options
-from dwfbench.cli.app import OK, SETTINGS, guarded
-from dwfbench.cli.help import Command, examples
+from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
+from dwfbench.cli.help import ENGINE, KNOB, OPTIMISATION, OUTPUT, WHAT, Command, examples
 from dwfbench.cli.sources import Debug
+from dwfbench.cli.tables import export_table, percent_of
+from dwfbench.cli.values import names, numbers
 from dwfbench.runs import spec
+from dwfbench.runs.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dwfbench.experiments.sparsify import Judged
+    from dwfbench.runs.record import Record
 
 app = typer.Typer(**SETTINGS)
 
@@ -45,3 +57,116 @@ def suggest(context: typer.Context, *, debug: Debug = False, **given: Any) -> in
 
     answer("\n\n".join(str(advise.suggestion(request, asked.dataset)) for request in asked.requests))
     return OK
+
+
+SEARCHED = {name: flag for name, flag in SHARED.items() if name not in ("model", "init", "lr", "weight_decay")}
+RATES = "0.05,0.2"
+
+
+@app.command(
+    "sparsify",
+    cls=Command,
+    context_settings=FREE,
+    epilog=examples(
+        "dwfbench sparsify net.py:net --weights w.pt --dataset images/ --compression 20",
+        "dwfbench sparsify lenet-5 --weights w.safetensors --dataset mnist \\",
+        "      --compression 50 --depth 3 --finetune-epochs 5 --to small",
+    ),
+)
+@guarded
+@options.with_flags(SEARCHED | options.in_panel(ENGINE, options.engine_flags()))
+def sparsify(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="network: a name, pkg.module:callable or file.py:callable")],
+    *,
+    weights: Annotated[str, typer.Option(help="its trained weights: .safetensors or torch.save", rich_help_panel=WHAT)],
+    compression: Annotated[float, typer.Option(help="compression ratio to reach", rich_help_panel=KNOB)] = 10.0,
+    rates: Annotated[str, typer.Option(help="learning rates to try", rich_help_panel=OPTIMISATION)] = RATES,
+    budget: Annotated[
+        int | None,
+        typer.Option(help="epochs of all runs [default: 6 runs a rate]", min=1, rich_help_panel=OPTIMISATION),
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="new folder for the files", rich_help_panel=OUTPUT)] = Path("sparse"),
+    forms: Annotated[
+        str, typer.Option(help="what to write, of dense, sparse, onnx and compact", rich_help_panel=OUTPUT)
+    ] = "dense,sparse",
+    debug: Debug = False,
+    **given: Any,
+) -> int:
+    """From trained weights to a sparse network, the short way: DWF from balanced factors, searched and exported.
+
+    Every one of --rates is searched for the strength that gives the compression, in runs of --epochs [default: 20, or
+    as many as make 2,000 steps]; the network that is at least as sparse and best on the validation part is exported. It
+    is then tested, and so are the given weights: what the compression cost. --depth and DWF's other options are flags,
+    too; --finetune-epochs trains the last of the epochs on under the zeros. Runs are kept in RESULTS/sparsify, and the
+    same command goes on from there.
+    """
+    listed = numbers(rates, "rates")
+    if not listed or min(listed) <= 0:
+        raise UsageError(f"--rates takes positive learning rates, separated by commas, not {rates!r}.")
+    if to.exists():
+        raise UsageError(f"{to} exists already; choose another --to.")
+    words = {
+        "method": "dwf",
+        "model": model,
+        "init": weights,
+        "compression": f"{compression:g}",
+        "lr": f"{listed[0]:g}",
+    }
+    asked = options.read({**DEFAULTS, **given, **words}, context.args)
+    if len(asked.requests) > 1:
+        raise UsageError("sparsify makes one network; give every option of DWF one value.")
+
+    from dwfbench.cli.progress import Reporter
+    from dwfbench.experiments import sparsify, stored
+
+    (request,), epochs = asked.requests, None if given["epochs"] is None else int(given["epochs"])
+    spent = sparsify.Budget.of(request, asked.dataset, epochs, budget, listed)
+    curves = sparsify.curves(request, compression, spent, asked.dataset)
+    before = sparsify.judged(sparsify.given_network(curves[0], asked.dataset), asked.dataset)
+    store = Store(asked.results / "sparsify")
+    store.prepare()
+    engine = asked.engine
+    if engine.checkpoints is not None:
+        engine = replace(engine, checkpoints=store.folder / "checkpoints")
+    with Reporter() as reporter, asked.stopping():
+        records = sparsify.train(curves, asked.dataset, store, engine, reporter)
+    record = sparsify.best(records, compression)
+    if record is None:
+        reached = ", ".join(f"{ratio:.3g}" for ratio in sorted({one.compression or 1 for one in records})[-3:])
+        message(
+            f"No run reached CR {compression:g} within the budget ({reached or 'none ended well'}); give a larger one."
+        )
+        return SOME_FAILED
+    network = stored.network_of(stored.find(asked.results / "sparsify", record.id), asked.dataset, model)
+    after = sparsify.judged(network, asked.dataset)
+    manifest = write(network, record, to, forms, asked)
+    answer(verdict(before, after, record, asked.dataset.task.name))
+    answer(f"\n{len(records)} runs of {spent.epochs} epochs. In {to}:\n{export_table(manifest)}")
+    return OK
+
+
+def write(network: "nn.Module", record: "Record", to: Path, forms: str, asked: options.Asked) -> dict[str, Any]:
+    """Export a network, checked on the test set; the manifest."""
+    from dwfbench.deploy import export
+    from dwfbench.experiments import stored
+
+    data = asked.dataset.to("cpu")
+    facts = {"run": record.id, **{key: getattr(record.spec, key) for key in ("dataset", "model", "init")}}
+    labels = None if data.task.score else data.test.labels
+    return export.export(network.cpu(), stored.inputs_of(data), to, names(forms), labels, facts)
+
+
+def verdict(before: "Judged", after: "Judged", record: "Record", score: str) -> str:
+    """What the compression cost, in lines."""
+    cost = 100 * ((after.test or 0) - (before.test or 0))
+    one = record.spec
+    return "\n".join(
+        [
+            f"given weights:   {score} {percent_of(before.test)} % on the test set, {percent_of(before.validation)} % "
+            "on the validation part",
+            f"sparse network:  {score} {percent_of(after.test)} % and {percent_of(after.validation)} %, at CR "
+            f"{record.compression:.4g}: {cost:+.2f} points",
+            f"                 {record.label}, strength {one.strength:g}, learning rate {one.lr:g}, run {record.id}",
+        ]
+    )

@@ -1,0 +1,113 @@
+"""The short way from trained weights to a sparse network: DWF at some rates, each searched for a compression ratio.
+
+Networks are chosen by the validation part alone; the test set is looked at for the one that was chosen, and for the
+given weights.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import nn
+
+from dwfbench import models
+from dwfbench.base.errors import UsageError
+from dwfbench.data.dataset import Dataset, Split
+from dwfbench.execution.worker import Engine, Progress
+from dwfbench.experiments import plan, targets
+from dwfbench.experiments.plan import Curve, Request
+from dwfbench.models import weights as trained
+from dwfbench.runs.record import Record
+from dwfbench.runs.store import Store
+from dwfbench.training import loop
+from dwfbench.training.evaluate import evaluate
+
+GAP = 1.25
+"""Factor between the compressions of the runs around the one asked for: the network has at most so much more."""
+
+LEAST_EPOCHS, LEAST_STEPS, RUNS = 20, 2000, 6
+"""Of a run, and runs of a rate, where the user does not say: fewer steps would take strengths that cost much."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The epochs of a run and of all runs together, and the learning ``rates`` that share them."""
+
+    epochs: int
+    whole: int
+    rates: tuple[float, ...]
+
+    @classmethod
+    def of(cls, request: Request, dataset: Dataset, epochs: int | None, whole: int | None, rates: Sequence[float]):
+        """What was given, and the usual for the rest."""
+        batch_size = plan.bare_spec(request.method, request.settings).batch_size
+        steps = loop.steps_in_epoch(len(dataset.train), batch_size)
+        epochs = epochs or max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
+        return cls(epochs, whole or RUNS * epochs * len(rates), tuple(rates))
+
+    @property
+    def runs(self) -> int:
+        """Strengths that each rate may try. UsageError where they are fewer than two."""
+        count = self.whole // (self.epochs * len(self.rates))
+        if count < 2:
+            raise UsageError(
+                f"--budget {self.whole} has no two runs of {self.epochs} epochs for each of the learning rates; give "
+                "more, or fewer --epochs or --rates."
+            )
+        return count
+
+
+class Judged(NamedTuple):
+    """What a network is worth: accuracies (or scores) on the validation part and the test set, fractions."""
+
+    validation: float | None
+    test: float | None
+
+
+def curves(request: Request, compression: float, budget: Budget, dataset: Dataset) -> list[Curve]:
+    """A curve of DWF for every rate, to be searched for the compression. UsageError where nothing can be chosen by."""
+    if not len(dataset.val):
+        raise UsageError("The best is chosen by the validation part, which is empty; give a --val-fraction above 0.")
+    given = {name: value for name, value in request.settings.items() if name not in ("strength", "points", "seeds")}
+    asked = {**given, "compression": [compression], "max_runs": budget.runs, "max_gap": GAP, "seed": [0]}
+    asked["epochs"] = budget.epochs
+    return [plan.curve(replace(request, settings={**asked, "lr": rate}), dataset) for rate in budget.rates]
+
+
+def train(tried: Sequence[Curve], dataset: Dataset, store: Store, engine: Engine, progress: Progress) -> list[Record]:
+    """The records of all runs that ended well, their networks kept, the test set not looked at."""
+    kept = replace(engine, test=False, save_model=True)
+    grown, _ = targets.execute_to_targets(list(tried), dataset, store, kept, progress)
+    records = [store.read(one.id) for curve in grown for one in curve.specs]
+    return [record for record in records if record is not None and record.status == "ok"]
+
+
+def best(records: Sequence[Record], compression: float) -> Record | None:
+    """The run of at least this compression that is best on the validation part; of equals the sparsest.
+
+    None where no run is as sparse.
+    """
+    sparse = [record for record in records if (record.compression or 0) >= compression * (1 - 1e-9)]
+    return max(sparse, key=lambda record: (record.val_accuracy or 0, record.compression or 0), default=None)
+
+
+def given_network(curve: Curve, dataset: Dataset) -> nn.Module:
+    """The network with the weights that runs start from. UsageError where the file lacks some of them."""
+    one = curve.specs[0]
+    assert one.init is not None
+    network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed, one.prune_embeddings)
+    if absent := trained.put_into(network, one.init):
+        raise UsageError(f"The weights {one.init} lack {', '.join(absent)}, so that they have no accuracy to lose.")
+    return network
+
+
+def judged(network: nn.Module, dataset: Dataset) -> Judged:
+    """The network on the validation part and on the test set."""
+    network = network.to(dataset.train.images.device)
+    state = {name: value.detach()[None] for name, value in network.state_dict(keep_vars=True).items()}
+
+    def on(split: Split) -> float | None:
+        return evaluate(network, state, split, dataset).accuracy[0]
+
+    return Judged(on(dataset.val), on(dataset.test))
