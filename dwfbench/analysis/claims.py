@@ -8,7 +8,7 @@ interval excludes it: below the smallest effect, outside of it, or above it. So 
 one of forty cases. Ratios are compared by their logarithms.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -196,70 +196,76 @@ def _around(near: Mapping[str, Any]) -> str:
     return f"above CR {short(near['below'])}" if near["below"] else f"below CR {short(near['above'])}"
 
 
-def _at_compression(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
+def _of_curves(runs: pd.DataFrame, first: str, second: str, number: Callable[[Read, Pair], float]) -> list[Pair]:
+    """The pairs of which the effect is the difference of a number of either curve, which says where it comes from."""
     pairs = []
     for seed, sides in _reads(runs, first, second):
-        pair, means = Pair(seed, np.nan), []
-        for one in sides:
-            reading = one.curve.at(claim.at)
-            means.append(reading.height.mean())
-            for height, below, above in zip(*reading, strict=True):
-                near = one.neighbours(below, above)
-                pair.ids += near["ids"]
-                if np.isnan(height):
-                    pair.lacking.append(f"no run of {one.key[2]} {_around(near)}")
-        pair.effect = means[0] - means[1]
+        pair = Pair(seed, np.nan)
+        mine, theirs = (number(one, pair) for one in sides)
+        pair.effect = mine - theirs
         pairs.append(pair)
     return pairs
+
+
+def _at_compression(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
+    def accuracy(one: Read, pair: Pair) -> float:
+        reading = one.curve.at(claim.at)
+        for height, below, above in zip(*reading, strict=True):
+            near = one.neighbours(below, above)
+            pair.ids += near["ids"]
+            if np.isnan(height):
+                pair.lacking.append(f"no run of {one.key[2]} {_around(near)}")
+        return float(reading.height.mean())
+
+    return _of_curves(runs, first, second, accuracy)
 
 
 def _at_tolerance(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
     compared = runs[runs["label"].isin([first, second])]
     dense = dense_reference(compared, runs).set_index("label")["dense"]
-    pairs = []
-    for seed, sides in _reads(runs, first, second):
-        pair, logs = Pair(seed, np.nan), []
-        for one in sides:
-            label = one.key[2]
-            ratio, censored, below, above = one.curve.last_within(dense[label] - (claim.tolerance or 0))
-            near = one.neighbours(below, above)
-            pair.ids += near["ids"]
-            logs.append(np.nan if censored else np.log(ratio))
-            if censored:
-                pair.lacking.append(f"{label} never leaves the tolerance")
-            elif np.isnan(ratio):
-                pair.lacking.append(f"no run of {label} {_around(near)}")
-        pair.effect = logs[0] - logs[1]
-        pairs.append(pair)
-    return pairs
+
+    def log_ratio(one: Read, pair: Pair) -> float:
+        label = one.key[2]
+        ratio, censored, below, above = one.curve.last_within(dense[label] - (claim.tolerance or 0))
+        near = one.neighbours(below, above)
+        pair.ids += near["ids"]
+        if censored:
+            pair.lacking.append(f"{label} never leaves the tolerance")
+        elif np.isnan(ratio):
+            pair.lacking.append(f"no run of {label} {_around(near)}")
+        return np.nan if censored else float(np.log(ratio))
+
+    return _of_curves(runs, first, second, log_ratio)
+
+
+def _by_seed(runs: pd.DataFrame, first: str, second: str) -> Iterator[tuple[int, tuple[pd.DataFrame, pd.DataFrame]]]:
+    """For every seed that the labels have in common: the seed and their runs."""
+    groups = {(label, int(seed)): rows for (label, seed), rows in runs.groupby(["label", "seed"])}
+    for seed in sorted({seed for _, seed in groups}):
+        if (first, seed) in groups and (second, seed) in groups:
+            yield seed, (groups[first, seed], groups[second, seed])
 
 
 def _at_strength(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
-    columns = ["seed", "knob_value", "accuracy", "id"]
-    sides = [runs.loc[(runs["label"] == label) & (runs["knob"] == "strength"), columns] for label in (first, second)]
-    both = sides[0].merge(sides[1], on=["seed", "knob_value"])
     pairs = []
-    for seed in sorted(set(sides[0]["seed"]) & set(sides[1]["seed"])):
-        rows = both[both["seed"] == seed]
-        ids = [*rows["id_x"], *rows["id_y"]]
-        lacking = [] if len(rows) else [f"no strength that both {first} and {second} have"]
-        pairs.append(Pair(int(seed), (rows["accuracy_x"] - rows["accuracy_y"]).mean(), ids, lacking))
+    for seed, (mine, theirs) in _by_seed(runs[runs["knob"] == "strength"], first, second):
+        both = mine.merge(theirs, on="knob_value")
+        lacking = [] if len(both) else [f"no strength that both {first} and {second} have"]
+        effect = (both["accuracy_x"] - both["accuracy_y"]).mean()
+        pairs.append(Pair(seed, effect, [*both["id_x"], *both["id_y"]], lacking))
     return pairs
 
 
 def _seconds(claim: Claim, runs: pd.DataFrame, first: str, second: str, records: Mapping[str, Record]) -> list[Pair]:
     """Only runs of one machine that were trained alike can be compared."""
-    alike = [_conditions(records[name]) for name in runs["id"]]
-    runs = runs.assign(alike=alike)[runs["seconds"].to_numpy() > 0]
-    sides = [runs[runs["label"] == label] for label in (first, second)]
+    runs = runs.assign(alike=[_conditions(records[name]) for name in runs["id"]])
     pairs = []
-    for seed in sorted(set(sides[0]["seed"]) & set(sides[1]["seed"])):
-        mine, theirs = (side[side["seed"] == seed] for side in sides)
-        common = set(mine["alike"]) & set(theirs["alike"])
-        mine, theirs = (side[side["alike"].isin(common)] for side in (mine, theirs))
+    for seed, sides in _by_seed(runs[runs["seconds"] > 0], first, second):
+        common = set(sides[0]["alike"]) & set(sides[1]["alike"])
+        mine, theirs = (side[side["alike"].isin(common)] for side in sides)
         effect = np.log(mine["seconds"].mean() / theirs["seconds"].mean()) if common else np.nan
         lacking = [] if common else [f"no runs of {first} and {second} on one machine with the same settings of speed"]
-        pairs.append(Pair(int(seed), effect, [*mine["id"], *theirs["id"]], lacking))
+        pairs.append(Pair(seed, effect, [*mine["id"], *theirs["id"]], lacking))
     return pairs
 
 

@@ -14,7 +14,7 @@ from dwfbench.cli.help import Command, examples
 from dwfbench.cli.sources import Data, Debug, Results
 from dwfbench.cli.tables import export_table
 from dwfbench.cli.values import names, numbers, one_of
-from dwfbench.runs import resultsets
+from dwfbench.runs import packing, resultsets
 
 app = typer.Typer(**SETTINGS)
 
@@ -47,7 +47,7 @@ def pack(
     Trials and studies of tuning, histories, and measurements go along; stored networks (--save-model) do not. Equal
     records give equal archives. Every command that reads results takes archives as it takes folders.
     """
-    parts, damaged = resultsets.pack(resultsets.sources(sources), output, keep_both)
+    parts, damaged = packing.pack(resultsets.sources(sources), output, keep_both)
     for sentence in damaged:
         message(sentence)
     answer(contents(parts, output))
@@ -65,7 +65,7 @@ def unpack(
     (source,) = resultsets.sources([archive])
     if not source.is_archive:
         raise UsageError(f"{source.path} is a folder, not an archive.")
-    parts, damaged = resultsets.unpack(source, to)
+    parts, damaged = packing.unpack(source, to)
     for sentence in damaged:
         message(sentence)
     answer(contents(parts, to))

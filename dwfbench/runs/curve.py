@@ -24,8 +24,8 @@ def curve_settings(record: Record) -> dict[str, Any]:
     """
     named = record.settings()
     every = {name: value for name, value in named.items() if name != "options"} | named["options"]
-    chosen = _chosen(record)
-    return {name: TUNED if name in chosen else value for name, value in every.items() if name not in VARYING}
+    tuned = chosen(record)
+    return {name: TUNED if name in tuned else value for name, value in every.items() if name not in VARYING}
 
 
 def curve_label(record: Record) -> str:
@@ -34,7 +34,7 @@ def curve_label(record: Record) -> str:
     Labels are written by ``Method.label``: "name (option=value, ...)", or a list without brackets.
     """
     options = record.spec.options
-    texts = {_words(name, options[name]) for name in _chosen(record) if name in options}
+    texts = {_words(name, options[name]) for name in chosen(record) if name in options}
     if not texts:
         return record.label
     if inside := re.fullmatch(r"(.*) \((.*)\)", record.label):
@@ -53,7 +53,7 @@ def _words(name: str, value: Any) -> str:
     return words if value is True else f"{words}={value}"
 
 
-def _chosen(record: Record) -> dict[str, Any]:
+def chosen(record: Record) -> dict[str, Any]:
     """The settings that a study chose for a run."""
     tuned = record.provenance.tuned
     return tuned.values if tuned is not None and tuned.study is not None else {}

@@ -1,43 +1,31 @@
-"""Result sets: folders and archives of records, one or several, read as one, merged, packed and unpacked.
+"""Result sets: folders and archives of records, one or several, read as one and merged.
 
 The same run in two sets counts once. Where two sets disagree about a run, nothing decides which of them is right: a
-comparison shows both curves, told apart by their sets' labels, and ``pack`` refuses.
+comparison shows both curves, told apart by their sets' labels, and ``packing`` refuses.
 """
 
-import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from dwfbench.base import files
 from dwfbench.base.errors import UsageError
-from dwfbench.base.escape import spreadsheet
 from dwfbench.runs import archive
 from dwfbench.runs import claims as claims_file
-from dwfbench.runs.archive import Archive, Part
+from dwfbench.runs.archive import Archive
 from dwfbench.runs.claims import Claim
-from dwfbench.runs.curve import curve_key
+from dwfbench.runs.curve import chosen, curve_key
 from dwfbench.runs.record import Record, Study
-from dwfbench.runs.store import Entry, Store
+from dwfbench.runs.store import Store
 
 OUTCOME = (
     *("test_accuracy", "test_loss", "val_accuracy", "dense_equivalent_accuracy"),
     *("compression", "compression_all", "effective_compression", "nnz", "numel"),
 )
 """The numbers of a record in which repetitions of a run on one machine agree to the last digit."""
-
-SUMMARY = [
-    *("part", "id", "label", "dataset", "model", "epochs", "batch_size", "lr", "precision", "seed", "knob", "value"),
-    *("status", "compression", "effective_compression", "test_accuracy", "test_loss", "val_accuracy"),
-    *("dense_equivalent_accuracy", "nnz", "seconds"),
-]
-"""Columns of the table beside an archive, which a reviewer reads."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +149,12 @@ def merged(sets: Sequence[tuple[str, bool, list[Record]]]) -> list[Record]:
     for of_set in curves.values():
         left = _without_repeated(of_set)
         labelled = sum(filled[number][1] for number in left)
-        if len(left) > 1 and (labelled or _disagree(left.values()) or len(set(map(_chosen, left.values()))) > 1):
+        if len(left) > 1 and (labelled or _disagree(left.values()) or len(set(map(_choices, left.values()))) > 1):
             together += [told_apart(run, names[number]) for number, runs in left.items() for run in runs.values()]
         else:
             union: dict[str, Record] = {}
             for runs in left.values():
-                union |= {run_id: _better(union.get(run_id), run) for run_id, run in runs.items()}
+                union |= {run_id: better(union.get(run_id), run) for run_id, run in runs.items()}
             together += union.values()
     return sorted(together, key=lambda record: (record.status != "ok", record.id))
 
@@ -188,7 +176,7 @@ def _without_repeated(of_set: Mapping[int, Mapping[str, Record]]) -> dict[int, M
 def _adds_nothing(run: Record, others: Mapping[str, Record]) -> bool:
     """Whether there is a record of this run among others that has the same result."""
     other = others.get(run.id)
-    return other is not None and agree(run, other) and _better(other, run) is other
+    return other is not None and agree(run, other) and better(other, run) is other
 
 
 def _disagree(sets: Iterable[Mapping[str, Record]]) -> bool:
@@ -196,10 +184,9 @@ def _disagree(sets: Iterable[Mapping[str, Record]]) -> bool:
     return any(not agree(first.setdefault(run_id, run), run) for runs in sets for run_id, run in runs.items())
 
 
-def _chosen(runs: Mapping[str, Record]) -> frozenset[str]:
+def _choices(runs: Mapping[str, Record]) -> frozenset[str]:
     """What tuning chose for these runs."""
-    tuned = (run.provenance.tuned for run in runs.values())
-    return frozenset(repr(sorted(one.values.items())) for one in tuned if one is not None)
+    return frozenset(repr(sorted(values.items())) for values in map(chosen, runs.values()) if values)
 
 
 def agree(one: Record, other: Record) -> bool:
@@ -215,7 +202,7 @@ def differing(one: Record, other: Record) -> list[str]:
     return [name for name, mine, theirs in pairs if mine is not None and theirs is not None and mine != theirs]
 
 
-def _better(one: Record | None, other: Record) -> Record:
+def better(one: Record | None, other: Record) -> Record:
     """Of two records that agree the first; one that failed only where there is no other."""
     return other if one is None or (one.status == "failed" != other.status) else one
 
@@ -226,125 +213,3 @@ def _distinct(names: Sequence[str]) -> list[str]:
         name if names.count(name) == 1 else f"{name}-{names[: place + 1].count(name)}"
         for place, name in enumerate(names)
     ]
-
-
-# ---------------------------------------------------------------- packing
-
-
-def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tuple[dict[str, Part], list[str]]:
-    """Write the sources as one archive, and beside it a table with a row a run; their parts, and what was damaged.
-
-    Raises UsageError for a run about which two sources disagree, unless ``keep_both``: then the later source's run
-    lies in a part of its own, under that source's name. Raises it, too, for an archive that is there and no source.
-    """
-    if target.suffix != ".zip":
-        raise UsageError(f"An archive is called SET.zip, not {target.name}.")
-    if os.path.lexists(target) and target.resolve() not in [source.path.resolve() for source in named]:
-        raise UsageError(f"{target} is there already; name it among the sources to add to it, or choose another name.")
-    parts: dict[str, Part] = {"": Part()}
-    damaged: list[str] = []
-    for source in named:
-        from_source, sentences = parts_of(source)
-        damaged += sentences
-        for label, part in from_source.items():
-            apart = _add(parts.setdefault(label, Part()), part)
-            if apart is None:
-                continue
-            if not keep_both or label:
-                raise UsageError(f"{_disagreement(parts[label], apart, source)}; --keep-both keeps both, with labels.")
-            own = parts.setdefault(source.name, Part())
-            if (third := _add(own, apart)) is not None:
-                raise UsageError(f"{_disagreement(own, third, source)}, in the part {source.name}; give another label.")
-    archive.write(parts, target)
-    files.write(target.with_suffix(".csv"), summary(parts).encode())
-    return parts, damaged
-
-
-def parts_of(source: Source) -> tuple[dict[str, Part], list[str]]:
-    """All that a source holds, and a sentence for everything that is damaged."""
-    if source.is_archive:
-        packed = Archive(source.path)
-        return packed.parts(), packed.damaged
-    part, damaged = archive.folder_part(source.path)
-    return {"": part}, damaged
-
-
-def _add(into: Part, part: Part) -> Part | None:
-    """Adds to a part what another one has; what is there with another result is given back, None if nothing is."""
-    apart = Part(_merge(into.runs, part.runs), _merge(into.trials, part.trials))
-    for name, study in part.studies.items():
-        if into.studies.setdefault(name, study)["trials"] != study["trials"]:
-            apart.studies[name] = study
-    into.claims = into.claims or part.claims
-    if part.claims not in ("", into.claims):
-        apart.claims = part.claims
-    return apart if apart.runs or apart.trials or apart.studies or apart.claims else None
-
-
-def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Adds runs to others; those that are there with another result are given back."""
-    apart = {}
-    for run_id, entry in entries.items():
-        there = into.get(run_id)
-        if there is not None and not agree(there.record, entry.record):
-            apart[run_id] = entry
-        elif there is None or _better(there.record, entry.record) is entry.record:
-            into[run_id] = entry
-    return apart
-
-
-def _disagreement(part: Part, apart: Part, source: Source) -> str:
-    """Which runs of a source are in a part with another result, the first one with its numbers."""
-    for runs, others in ((part.runs, apart.runs), (part.trials, apart.trials)):
-        if others:
-            run_id = min(others)
-            mine, other = runs[run_id].record, others[run_id].record
-            names = differing(mine, other)[:2] or ["status"]
-            numbers = ", ".join(f"{name} {getattr(mine, name)} and {getattr(other, name)}" for name in names)
-            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
-            return f"The run {run_id}{more} of {source.path} has another result than the same run elsewhere ({numbers})"
-    if not apart.studies:
-        return f"The claims of {source.path} are not those of the others"
-    return f"The tuning study {min(apart.studies)} of {source.path} has other trials than the same study elsewhere"
-
-
-def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
-    """Write an archive as a results folder, or into one; a part that was kept apart goes into ``sets/LABEL`` there.
-
-    What the folder has stays. Raises UsageError, before anything is written, if a run there has another result.
-    """
-    parts, damaged = parts_of(source)
-    places = {folder / archive.SETS / label if label else folder: part for label, part in parts.items()}
-    missing: dict[Path, Part] = {}
-    for place, part in places.items():
-        there, _ = archive.folder_part(place)
-        both = Part(dict(there.runs), dict(there.trials), dict(there.studies), there.claims)
-        if apart := _add(both, part):
-            raise UsageError(f"{_disagreement(there, apart, source)}; choose another folder.")
-        missing[place] = Part(
-            _new(both.runs, there.runs), _new(both.trials, there.trials), _new(both.studies, there.studies), both.claims
-        )
-    for place, part in missing.items():
-        archive.write_folder(part, place)
-    return parts, damaged
-
-
-def _new(both: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
-    """What was added to that which is there."""
-    return {name: added for name, added in both.items() if there.get(name) is not added}
-
-
-def summary(parts: Mapping[str, Part]) -> str:
-    """A table with a row a run in the order of the ids, tuning's trials after the others: what changed is a diff."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, SUMMARY, lineterminator="\n")
-    writer.writeheader()
-    for label, part in parts.items():
-        for name, entries in (("", part.runs), ("tuning", part.trials)):
-            for run_id in sorted(entries):
-                record = entries[run_id].record
-                place = "/".join(word for word in (label, name) if word) or "runs"
-                written = {column: getattr(record, column) for column in SUMMARY if hasattr(record, column)}
-                row = record.spec.to_dict() | written | {"part": place, "value": record.knob_value}
-                writer.writerow({column: spreadsheet(row[column]) for column in SUMMARY})
-    return text.getvalue()

@@ -10,7 +10,8 @@ import dwfbench
 from dwfbench.analysis import frames
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.resultsets import Source, pack
+from dwfbench.runs.packing import pack
+from dwfbench.runs.resultsets import Source
 from dwfbench.show import report, tables
 from tests.analysis.test_curves import panel
 from tests.runs.test_archive import fill

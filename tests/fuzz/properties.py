@@ -26,7 +26,7 @@ from dwfbench.data.readers.base import DataError
 from dwfbench.deploy.sparsefile import load_sparse
 from dwfbench.experiments import plan, tune, verify
 from dwfbench.experiments import stored as restore
-from dwfbench.runs import resultsets, spec
+from dwfbench.runs import packing, resultsets, spec
 from dwfbench.runs.record import Record
 from dwfbench.runs.store import Store
 from dwfbench.show import tables, verdicts
@@ -206,8 +206,8 @@ def archive(content: bytes) -> bool:
         for study in studies:
             grids.study(study)
         refusable()(read_claims)(source, records)
-        resultsets.pack([source], place / "again.zip")
-        resultsets.unpack(source, place / "folder")
+        packing.pack([source], place / "again.zip")
+        packing.unpack(source, place / "folder")
         stores = [Store(place / "folder"), *map(Store, (place / "folder").glob("sets/*"))]
         unpacked = {record.id for store in stores for record in store.load()}
         assert unpacked == {record.id.partition("@")[0] for record in records}

@@ -9,7 +9,7 @@ import pytest
 
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
-from dwfbench.runs import archive, resultsets
+from dwfbench.runs import archive, packing, resultsets
 from dwfbench.runs.decode import study_of
 from dwfbench.runs.resultsets import Source, sources
 from dwfbench.runs.spec import RunSpec
@@ -64,7 +64,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def packed(folder, tmp_path):
-    resultsets.pack(sources([folder]), tmp_path / "set.zip")
+    packing.pack(sources([folder]), tmp_path / "set.zip")
     return tmp_path / "set.zip"
 
 
@@ -87,7 +87,7 @@ def test_an_archive_reads_as_its_folder(folder, packed):
 
 
 def test_unpacking_gives_the_folder_back_byte_for_byte(folder, packed, tmp_path, snapshot):
-    resultsets.unpack(Source(packed), tmp_path / "again")
+    packing.unpack(Source(packed), tmp_path / "again")
     again, before = (
         {path.relative_to(place): content for path, content in snapshot(place).items()}
         for place in (tmp_path / "again", folder)
@@ -104,8 +104,8 @@ def test_equal_records_give_equal_bytes(folder, packed, tmp_path):
     (other / "runs" / record(0).id / "measure.json").write_text(json.dumps(MEASUREMENT | {"id": record(0).id}))
     fill(other / "tuning", record(100))
     Store(other).write_study("5eed5eed5eed", study(record(100).id))
-    resultsets.pack(sources([other]), tmp_path / "other.zip")
-    resultsets.pack(sources([packed]), tmp_path / "repacked.zip")
+    packing.pack(sources([other]), tmp_path / "other.zip")
+    packing.pack(sources([packed]), tmp_path / "repacked.zip")
     assert (tmp_path / "other.zip").read_bytes() == packed.read_bytes() == (tmp_path / "repacked.zip").read_bytes()
 
 
@@ -123,7 +123,7 @@ def test_older_histories_may_lack_columns(tmp_path):
     folder = fill(tmp_path / "results", record(0), record(1))
     older = folder / "runs" / record(0).id / "history.csv"
     older.write_text("epoch,train_loss,val_accuracy,compression,misalignment,lr,seconds\n1,0.5,,2,,0.1,1.5\n")
-    resultsets.pack(sources([folder]), tmp_path / "set.zip")
+    packing.pack(sources([folder]), tmp_path / "set.zip")
     rows = {run.id: plain(run)["history"] for run in load(tmp_path / "set.zip")}
     assert rows[record(0).id] == [{"epoch": 1, "train_loss": 0.5, "val_accuracy": None, "compression": 2.0,
                                       "misalignment": None, "norm": None, "lr": 0.1, "seconds": 1.5}]  # fmt: skip
@@ -200,8 +200,8 @@ def test_a_set_has_the_dense_reference_of_its_own(tmp_path):
 def test_packing_merges(tmp_path):
     first = fill(tmp_path / "first", record(0), record(1, status="failed"))
     second = fill(tmp_path / "second", record(0, seconds=9.0), record(1))
-    resultsets.pack(sources([first]), tmp_path / "set.zip")
-    resultsets.pack(sources([tmp_path / "set.zip", second]), tmp_path / "set.zip")
+    packing.pack(sources([first]), tmp_path / "set.zip")
+    packing.pack(sources([tmp_path / "set.zip", second]), tmp_path / "set.zip")
     assert {run.spec.seed: run.status for run in load(tmp_path / "set.zip")} == {0: "ok", 1: "ok"}
 
 
@@ -209,12 +209,12 @@ def test_a_disagreement_is_refused_by_name_or_kept_with_its_label(tmp_path):
     first = fill(tmp_path / "first", record(0), record(1))
     second = fill(tmp_path / "second", record(0), record(1, accuracy=0.8))
     with pytest.raises(UsageError, match=rf"{record(1).id}.*test_accuracy 0\.9 and 0\.8.*--keep-both"):
-        resultsets.pack(sources([first, second]), tmp_path / "set.zip")
+        packing.pack(sources([first, second]), tmp_path / "set.zip")
     assert not (tmp_path / "set.zip").exists()
-    resultsets.pack(sources([first, f"theirs={second}"]), tmp_path / "set.zip", keep_both=True)
+    packing.pack(sources([first, f"theirs={second}"]), tmp_path / "set.zip", keep_both=True)
     accuracies = {run.id: run.test_accuracy for run in load(tmp_path / "set.zip") if run.spec.seed == 1}
     assert accuracies == {f"{record(1).id}@set": 0.9, f"{record(1).id}@theirs": 0.8}
-    resultsets.unpack(Source(tmp_path / "set.zip"), tmp_path / "again")
+    packing.unpack(Source(tmp_path / "set.zip"), tmp_path / "again")
     assert Store(tmp_path / "again" / "sets" / "theirs").read(record(1).id).test_accuracy == 0.8
 
 
@@ -222,12 +222,12 @@ def test_a_third_result_is_not_lost_behind_a_label_that_has_another(tmp_path):
     first, second, third = (
         fill(tmp_path / name, record(0, accuracy=a)) for name, a in (("a", 0.9), ("b", 0.8), ("c", 0.7))
     )
-    resultsets.pack(sources([first, f"theirs={second}"]), tmp_path / "set.zip", keep_both=True)
+    packing.pack(sources([first, f"theirs={second}"]), tmp_path / "set.zip", keep_both=True)
     before = (tmp_path / "set.zip").read_bytes()
     with pytest.raises(UsageError, match=r"test_accuracy 0\.8 and 0\.7.*give another label"):
-        resultsets.pack(sources([tmp_path / "set.zip", f"theirs={third}"]), tmp_path / "set.zip", keep_both=True)
+        packing.pack(sources([tmp_path / "set.zip", f"theirs={third}"]), tmp_path / "set.zip", keep_both=True)
     assert (tmp_path / "set.zip").read_bytes() == before
-    resultsets.pack(sources([tmp_path / "set.zip", f"others={third}"]), tmp_path / "set.zip", keep_both=True)
+    packing.pack(sources([tmp_path / "set.zip", f"others={third}"]), tmp_path / "set.zip", keep_both=True)
     assert sorted(run.test_accuracy for run in load(tmp_path / "set.zip")) == [0.7, 0.8, 0.9]
 
 
@@ -235,23 +235,23 @@ def test_an_archive_that_is_there_is_not_replaced_by_other_records(packed, tmp_p
     other = fill(tmp_path / "other", record(7))
     before = packed.read_bytes()
     with pytest.raises(UsageError, match="is there already"):
-        resultsets.pack(sources([other]), packed)
+        packing.pack(sources([other]), packed)
     with pytest.raises(UsageError, match=r"called SET\.zip"):
-        resultsets.pack(sources([other]), tmp_path / "set.tar")
+        packing.pack(sources([other]), tmp_path / "set.tar")
     assert packed.read_bytes() == before
 
 
 def test_unpacking_into_a_folder_adds_what_is_missing_and_changes_nothing(packed, tmp_path, snapshot):
     there = fill(tmp_path / "there", record(1, seconds=5.0), record(8))
     before = snapshot(there)
-    resultsets.unpack(Source(packed), there)
+    packing.unpack(Source(packed), there)
     after = snapshot(there)
     assert {name: after[name] for name in before} == before
     assert Store(there).read(record(0).id).status == "ok"
     other = fill(tmp_path / "other", record(0, accuracy=0.1))
     before = snapshot(other)
     with pytest.raises(UsageError, match=rf"{record(0).id}.*another result"):
-        resultsets.unpack(Source(packed), other)
+        packing.unpack(Source(packed), other)
     assert snapshot(other) == before
 
 

@@ -6,7 +6,8 @@ from dwfbench.base.errors import UsageError
 from dwfbench.runs import claims, resultsets
 from dwfbench.runs.archive import Archive
 from dwfbench.runs.claims import claims_of
-from dwfbench.runs.resultsets import Source, pack, unpack
+from dwfbench.runs.packing import pack, unpack
+from dwfbench.runs.resultsets import Source
 from tests.runs.test_archive import fill, record
 
 CLAIM = """

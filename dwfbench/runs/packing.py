@@ -1,0 +1,144 @@
+"""Result sets made into one archive, and an archive made into a folder again. Nothing is replaced: runs about which two
+sets disagree are kept in parts of their own, or refused.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dwfbench.base import files
+from dwfbench.base.errors import UsageError
+from dwfbench.base.escape import spreadsheet
+from dwfbench.runs import archive
+from dwfbench.runs.archive import Archive, Part
+from dwfbench.runs.resultsets import Source, agree, better, differing
+from dwfbench.runs.store import Entry
+
+SUMMARY = [
+    *("part", "id", "label", "dataset", "model", "epochs", "batch_size", "lr", "precision", "seed", "knob", "value"),
+    *("status", "compression", "effective_compression", "test_accuracy", "test_loss", "val_accuracy"),
+    *("dense_equivalent_accuracy", "nnz", "seconds"),
+]
+"""Columns of the table beside an archive, which a reviewer reads."""
+
+
+def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tuple[dict[str, Part], list[str]]:
+    """Write the sources as one archive, and beside it a table with a row a run; their parts, and what was damaged.
+
+    Raises UsageError for a run about which two sources disagree, unless ``keep_both``: then the later source's run
+    lies in a part of its own, under that source's name. Raises it, too, for an archive that is there and no source.
+    """
+    if target.suffix != ".zip":
+        raise UsageError(f"An archive is called SET.zip, not {target.name}.")
+    if os.path.lexists(target) and target.resolve() not in [source.path.resolve() for source in named]:
+        raise UsageError(f"{target} is there already; name it among the sources to add to it, or choose another name.")
+    parts: dict[str, Part] = {"": Part()}
+    damaged: list[str] = []
+    for source in named:
+        from_source, sentences = parts_of(source)
+        damaged += sentences
+        for label, part in from_source.items():
+            apart = _add(parts.setdefault(label, Part()), part)
+            if apart is None:
+                continue
+            if not keep_both or label:
+                raise UsageError(f"{_disagreement(parts[label], apart, source)}; --keep-both keeps both, with labels.")
+            own = parts.setdefault(source.name, Part())
+            if (third := _add(own, apart)) is not None:
+                raise UsageError(f"{_disagreement(own, third, source)}, in the part {source.name}; give another label.")
+    archive.write(parts, target)
+    files.write(target.with_suffix(".csv"), summary(parts).encode())
+    return parts, damaged
+
+
+def parts_of(source: Source) -> tuple[dict[str, Part], list[str]]:
+    """All that a source holds, and a sentence for everything that is damaged."""
+    if source.is_archive:
+        packed = Archive(source.path)
+        return packed.parts(), packed.damaged
+    part, damaged = archive.folder_part(source.path)
+    return {"": part}, damaged
+
+
+def _add(into: Part, part: Part) -> Part | None:
+    """Adds to a part what another one has; what is there with another result is given back, None if nothing is."""
+    apart = Part(_merge(into.runs, part.runs), _merge(into.trials, part.trials))
+    for name, study in part.studies.items():
+        if into.studies.setdefault(name, study)["trials"] != study["trials"]:
+            apart.studies[name] = study
+    into.claims = into.claims or part.claims
+    if part.claims not in ("", into.claims):
+        apart.claims = part.claims
+    return apart if apart.runs or apart.trials or apart.studies or apart.claims else None
+
+
+def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Adds runs to others; those that are there with another result are given back."""
+    apart = {}
+    for run_id, entry in entries.items():
+        there = into.get(run_id)
+        if there is not None and not agree(there.record, entry.record):
+            apart[run_id] = entry
+        elif there is None or better(there.record, entry.record) is entry.record:
+            into[run_id] = entry
+    return apart
+
+
+def _disagreement(part: Part, apart: Part, source: Source) -> str:
+    """Which runs of a source are in a part with another result, the first one with its numbers."""
+    for runs, others in ((part.runs, apart.runs), (part.trials, apart.trials)):
+        if others:
+            run_id = min(others)
+            mine, other = runs[run_id].record, others[run_id].record
+            names = differing(mine, other)[:2] or ["status"]
+            numbers = ", ".join(f"{name} {getattr(mine, name)} and {getattr(other, name)}" for name in names)
+            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+            return f"The run {run_id}{more} of {source.path} has another result than the same run elsewhere ({numbers})"
+    if not apart.studies:
+        return f"The claims of {source.path} are not those of the others"
+    return f"The tuning study {min(apart.studies)} of {source.path} has other trials than the same study elsewhere"
+
+
+def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
+    """Write an archive as a results folder, or into one; a part that was kept apart goes into ``sets/LABEL`` there.
+
+    What the folder has stays. Raises UsageError, before anything is written, if a run there has another result.
+    """
+    parts, damaged = parts_of(source)
+    places = {folder / archive.SETS / label if label else folder: part for label, part in parts.items()}
+    missing: dict[Path, Part] = {}
+    for place, part in places.items():
+        there, _ = archive.folder_part(place)
+        both = Part(dict(there.runs), dict(there.trials), dict(there.studies), there.claims)
+        if apart := _add(both, part):
+            raise UsageError(f"{_disagreement(there, apart, source)}; choose another folder.")
+        missing[place] = Part(
+            _new(both.runs, there.runs), _new(both.trials, there.trials), _new(both.studies, there.studies), both.claims
+        )
+    for place, part in missing.items():
+        archive.write_folder(part, place)
+    return parts, damaged
+
+
+def _new(both: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """What was added to that which is there."""
+    return {name: added for name, added in both.items() if there.get(name) is not added}
+
+
+def summary(parts: Mapping[str, Part]) -> str:
+    """A table with a row a run in the order of the ids, tuning's trials after the others: what changed is a diff."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, SUMMARY, lineterminator="\n")
+    writer.writeheader()
+    for label, part in parts.items():
+        for name, entries in (("", part.runs), ("tuning", part.trials)):
+            for run_id in sorted(entries):
+                record = entries[run_id].record
+                place = "/".join(word for word in (label, name) if word) or "runs"
+                written = {column: getattr(record, column) for column in SUMMARY if hasattr(record, column)}
+                row = record.spec.to_dict() | written | {"part": place, "value": record.knob_value}
+                writer.writerow({column: spreadsheet(row[column]) for column in SUMMARY})
+    return text.getvalue()
