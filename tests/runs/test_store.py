@@ -255,6 +255,6 @@ def test_a_read_only_results_folder_is_refused_before_any_training(tmp_path, mon
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(files, "flushed", refuse)
     with pytest.raises(UsageError, match="Read-only file system"):
         Store(tmp_path).prepare()
