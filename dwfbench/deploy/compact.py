@@ -20,6 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.plain import plain as with_parameters
+from dwfbench.models.own import separate
 
 SAMPLES = 8
 """Random inputs on which a constant must be one, beside its weights being zero, and outputs must stay what they are."""
@@ -66,7 +67,7 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     smaller = plain(network).requires_grad_(True)  # the graph is traced through gradients
     inputs = torch.randn(SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = smaller(inputs)
+        expected = smaller(inputs.clone())  # a network may write into them
     whole: set[str] = set()
     try:
         with warnings.catch_warnings():
@@ -83,7 +84,9 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
 
 def plain(network: nn.Module) -> nn.Module:
     """A copy of a network on the CPU, in float32 and eval mode, its weights parameters (see ``dwf.plain``)."""
-    return with_parameters(network).cpu().float().eval().requires_grad_(False)
+    copied = with_parameters(network).cpu().float().eval().requires_grad_(False)
+    separate(copied)
+    return copied
 
 
 def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set[str]) -> tuple[nn.Module, bool]:
@@ -93,7 +96,7 @@ def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set
     by the name of its first layer, and is left alone.
     """
     names = {module: name for name, module in network.named_modules()}
-    graph = torch_pruning.DependencyGraph().build_dependency(network, inputs[:2])
+    graph = torch_pruning.DependencyGraph().build_dependency(network, inputs[:2].clone())
     removed = False
     for group in graph.get_all_groups():
         root = group[0]
@@ -108,7 +111,7 @@ def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set
                     for member, values in zip(consumers, constants, strict=True):
                         fold(member.layer, member.indices[channel], values)
                 graph.get_pruning_group(root.dep.target.module, root.dep.handler, sorted(dead)).prune()
-                same = close(network(inputs), expected)
+                same = close(network(inputs.clone()), expected)
         except (RuntimeError, ValueError, IndexError):  # layers no longer fit each other
             same = False
         if not same:
@@ -176,7 +179,7 @@ def inputs_of(layers: Iterable[nn.Module], network: nn.Module, inputs: Tensor) -
         for layer in layers
     ]
     try:
-        network(inputs)
+        network(inputs.clone())
     finally:
         for hook in hooks:
             hook.remove()

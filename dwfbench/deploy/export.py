@@ -81,13 +81,30 @@ def export(
         raise UsageError("There is no sample on which the files could be checked.")
     if "onnx" in forms:
         require_onnx()
+    try:
+        return write(network, inputs.cpu(), folder, forms, None if labels is None else labels.cpu(), facts or {})
+    except UsageError:
+        raise
+    except Exception as error:  # of whatever a network's code does, in float32 and with other modules in it
+        raise UsageError(f"This network cannot be exported ({reason(error)}).") from error
+
+
+def write(
+    network: nn.Module,
+    inputs: Tensor,
+    folder: Path,
+    forms: Sequence[str],
+    labels: Tensor | None,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What ``export`` does once its arguments are known to be right."""
     network = plain(network)
     with new_folder(folder) as place:
         # Zeros, because torch.export keeps its sample in the file.
         checked, smaller = write_forms(network, torch.zeros(2, *inputs.shape[1:]), place, forms)
-        checks, accuracy = compare(network, checked, inputs.cpu(), None if labels is None else labels.cpu())
+        checks, accuracy = compare(network, checked, inputs, labels)
         manifest = {
-            **(facts or {}),
+            **facts,
             "forms": [form for form in FORMS if form in forms],
             "input_shape": list(inputs.shape[1:]),
             **sizes(network, smaller, inputs.shape[1:]),
@@ -211,11 +228,11 @@ def compare(
     Forms are called by their file's name, if they have one. Raises UsageError for a difference above TOLERANCE, or
     ONNX_TOLERANCE for the name of an ONNX file.
     """
-    expected = torch.cat([network(chunk) for chunk in inputs.split(CHUNK)])
+    expected = passed(network, inputs)
     scale = float(expected.abs().max())
     checks = []
     for name, forward in checked.items():
-        outputs = torch.cat([forward(chunk) for chunk in inputs.split(CHUNK)])
+        outputs = passed(forward, inputs)
         difference = float((outputs - expected).abs().max())
         tolerance = (ONNX_TOLERANCE if name.endswith(".onnx") else TOLERANCE) * scale
         if not difference <= tolerance:  # NaN too
@@ -232,6 +249,17 @@ def compare(
             }
         )
     return checks, accuracy_of(expected, labels)
+
+
+def passed(forward: Forward, inputs: Tensor) -> Tensor:
+    """The outputs for all inputs, which a network may write into. UsageError for outputs that are no tensor."""
+    outputs = [forward(chunk.clone()) for chunk in inputs.split(CHUNK)]
+    if not isinstance(outputs[0], Tensor):
+        raise UsageError(
+            f"The network returns a {type(outputs[0]).__name__}, but must return a tensor; wrap it in a module that "
+            "picks one."
+        )
+    return torch.cat(outputs)
 
 
 def accuracy_of(outputs: Tensor, labels: Tensor | None) -> float | None:

@@ -125,7 +125,7 @@ def macs(model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Ten
     own = prunable(model)
     weights = own if weights is None else weights
     counter = _MacCounter({id(own[name]): weight for name, weight in weights.items()})
-    like = next(iter(own.values()))
+    like = next(model.parameters(), torch.zeros(())) if not own else next(iter(own.values()))
     with torch.no_grad(), evaluating(model), counter:
         model(torch.zeros(1, *input_shape, dtype=like.dtype, device=like.device))
     return counter.dense, counter.sparse

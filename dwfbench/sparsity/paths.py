@@ -185,7 +185,8 @@ def live(
     function through which paths are not followed.
     """
     weights = prunable(model) if weights is None else weights
-    flow = torch.ones(1, *input_shape, device=next(iter(weights.values())).device, requires_grad=True)
+    device = next(iter(weights.values()), torch.zeros(())).device
+    flow = torch.ones(1, *input_shape, device=device, requires_grad=True)
     follow, call = _Flow(), caller(model)
     present = {name: (w.detach() != 0).to(flow).requires_grad_() for name, w in weights.items()}
     for weight in present.values():
