@@ -1,11 +1,11 @@
 """What a compression costs, by training budget."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dwfbench.base.errors import UsageError
 from dwfbench.show import looks, style
-from dwfbench.show.drawing import Axis, Band, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points
+from dwfbench.show.drawing import Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points
 from dwfbench.show.figures import Figure, gap, option
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ DENSE = Ink(style.GREY, dash=style.DASHED)
 @dataclass(frozen=True)
 class Budget(Figure):
     """Test accuracy at a compression ratio, a panel for each, against the epochs of training. Lines are means over
-    seeds, broken where the runs of a budget do not say it, bands the range of seeds; the dashed line is dense training.
+    seeds, broken where the runs of a budget do not say it, upright ones the range of seeds; the dashed line is dense training.
     """
 
     name = "budget"
@@ -82,9 +82,9 @@ def panel(ratio: float, rows: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
     for label, of_label in rows.groupby("label"):
         by_epochs = of_label.groupby("epochs")["accuracy"].agg(["mean", "min", "max"])
         name, x = str(label), by_epochs.index.to_numpy(float)
-        if (by_epochs["max"] > by_epochs["min"]).any():
-            marks.append(Band(inks[name], name, x, by_epochs["min"], by_epochs["max"]))
         marks.append(Line(inks[name], name, x, by_epochs["mean"]))
+        for epochs, low, high in by_epochs.loc[by_epochs["max"] > by_epochs["min"], ["min", "max"]].itertuples():
+            marks.append(Line(replace(inks[name], dash=()), name, [epochs, epochs], [low, high]))
         if inks[name].marker:
             said = by_epochs["mean"].dropna()
             marks.append(Points(inks[name], name, said.index.to_numpy(float), said))
