@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.terminal_theme import SVG_EXPORT_THEME
 from typer.testing import CliRunner
 
+import dwfbench
 from dwfbench.cli import app, info
 from dwfbench.experiments import reproduce
 
@@ -29,12 +31,23 @@ SCREENS = {
 """Commands whose output is shown as a picture of a terminal, by the picture's name."""
 COLUMNS = 116
 
+PUBLIC = {
+    "dwfbench": [name for name in dir(dwfbench) if callable(getattr(dwfbench, name))],
+    "dwfbench.show.notebook": ["Results"],
+    "dwfbench.analysis.resultset": ["ResultSet"],
+    "dwfbench.method": ["Method", "Pruner", "Moment", "Stage"],
+    "dwfbench.sparsity": ["top_k_masks"],
+    "dwfbench.export": ["export"],
+    "dwfbench.sparsefile": ["load_sparse"],
+}
+"""What the page on Python has, by the module from which it is imported."""
+
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 
 def on_files(files, config):
     """mkdocs calls this with the files of docs/; what is generated is added to them."""
-    pages = {"commands": commands(), "methods": methods(), "figures": figures()}
+    pages = {"commands": commands(), "methods": methods(), "figures": figures(), "python": python()}
     made = {f"reference/{name}.md": text for name, text in pages.items()}
     made |= {f"pictures/{name}.svg": terminal(words) for name, words in SCREENS.items()}
     made["pictures/budget.png"] = (ROOT / "results" / "budget" / "budget.png").read_bytes()
@@ -112,6 +125,17 @@ def figures() -> str:
     head = "# Figures of papers\n\nWhat `dwfbench list figures` prints; `dwfbench reproduce NAME` makes one.\n"
     facts = "\n\n".join(info.facts(row) for row in rows)
     return "\n".join([head, *(f"{note}\n" for note in notes), block(facts)])
+
+
+def python() -> str:
+    """The page of what may be imported, each under its public name; mkdocstrings puts in the docstrings."""
+    parts = ["# Python\n\nWhat may be imported. Everything else may change without notice.\n"]
+    for module, names in PUBLIC.items():
+        parts.append(f"## {module}\n")
+        for name in names:
+            item = getattr(import_module(module), name)
+            parts.append(f"::: {item.__module__}.{item.__qualname__}\n")
+    return "\n".join(parts)
 
 
 # ---------------------------------------------------------------- pictures
