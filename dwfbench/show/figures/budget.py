@@ -17,7 +17,7 @@ DENSE = Ink(style.GREY, dash=style.DASHED)
 @dataclass(frozen=True)
 class Budget(Figure):
     """Test accuracy at a compression ratio, a panel for each, against the epochs of training. Lines are means over
-    seeds, broken where the runs of a budget do not say it, upright ones the range of seeds; the dashed line is dense training.
+    seeds, broken where the runs of a budget do not say it, upright ones the range of seeds; dense training is dashed.
     """
 
     name = "budget"
