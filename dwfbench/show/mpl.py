@@ -68,7 +68,7 @@ def figure(drawing: Drawing, made: Figure | None = None) -> Figure:
     elif drawing.legend and drawing.place == "below":
         _add_legend_below(made, drawing.legend)
     elif drawing.legend:
-        _add_legend(made, drawing.legend, loc="outside right center")
+        _add_legend_beside(made, drawing.legend)
     if drawing.notes:
         made.supxlabel("\n".join(drawing.notes), fontsize=matplotlib.rcParams["legend.fontsize"], **NOTE)
     return made
@@ -235,6 +235,12 @@ def _add_legend(at: Figure | Axes, legend: Legend, **more: Any) -> MplLegend:
     handles = [Line2D([], [], label=_listed(entry.label), **_style(entry.ink)) for entry in legend.entries]
     handles += [Line2D([], [], label=remark, linestyle="") for remark in legend.remarks]
     return at.legend(handles=handles, title=legend.title or None, **{"handlelength": 2.8, **more})
+
+
+def _add_legend_beside(made: Figure, legend: Legend) -> None:
+    """A legend on the right; the figure grows where that is taller."""
+    extent = _add_legend(made, legend, loc="outside right center").get_window_extent(RendererAgg(1, 1, made.dpi))
+    made.set_figheight(max(made.get_figheight(), extent.height / made.dpi + 0.1))
 
 
 def _add_legend_below(made: Figure, legend: Legend) -> None:
