@@ -110,6 +110,7 @@ def check_result(result, network, data):
             assert torch.equal(result.state[name], value), name
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("network", TRAINED)
 def test_every_method_trains_it(network, data):
@@ -121,6 +122,7 @@ def test_every_method_trains_it(network, data):
         check_result(result, network, data)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("network", TRAINED)
 def test_several_at_once_or_one_by_one(network, data):
@@ -130,6 +132,7 @@ def test_several_at_once_or_one_by_one(network, data):
         check_result(result, network, data)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("network", ["embedded_positions", "embedded_pixels", "bag_of_pixels", "tied_embedding"])
 def test_embeddings_are_pruned_where_they_are_chosen(network, data):
