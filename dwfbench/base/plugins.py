@@ -28,7 +28,12 @@ from dwfbench.base.files import content
 from dwfbench.base.neighbours import Neighbour
 from dwfbench.base.streams import message
 
-GROUPS = {"method": "dwfbench.methods", "model": "dwfbench.models", "data set": "dwfbench.datasets"}
+GROUPS = {
+    "method": "dwfbench.methods",
+    "model": "dwfbench.models",
+    "data set": "dwfbench.datasets",
+    "logger": "dwfbench.loggers",
+}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no comma, colon, @ or slash: they mean something in flags
 
 MOST_CODE = 1 << 24

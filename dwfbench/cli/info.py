@@ -34,6 +34,7 @@ def list_(
         list[str],
         typer.Option("--results", metavar="[LABEL=]PATH", help="of runs: folders or archives [default: results]"),
     ] = [],  # noqa: B006 (typer copies it)
+    tag: Annotated[str | None, typer.Option(help="of runs: only those with one of these tags")] = None,
     debug: Debug = False,
 ) -> int:
     """Describe the methods (with knob, options, source), models, data sets, recipes, papers' figures or stored runs."""
@@ -48,12 +49,12 @@ def list_(
     if kind != "runs" and kind not in kinds:
         known = [*kinds, "runs"]
         raise UsageError(f"There is no list of {kind!r}{spec.nearest(kind, known)} Choose one of {', '.join(known)}.")
-    if results and kind != "runs":
-        raise UsageError(f"--results is for `dwfbench list runs`, not for {kind}.")
+    if (results or tag) and kind != "runs":
+        raise UsageError(f"--{'results' if results else 'tag'} is for `dwfbench list runs`, not for {kind}.")
     if kind == "runs":
         from dwfbench.cli.read import list_runs
 
-        return list_runs(resultsets.sources(results or RESULTS), as_json)
+        return list_runs(resultsets.sources(results or RESULTS), as_json, tag)
     rows = kinds[kind]()
     answer(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
     return OK

@@ -14,7 +14,7 @@ from dwfbench.base.streams import answer
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import LAYOUT, Command, examples
 from dwfbench.cli.options import described, flags_of, option, with_flags
-from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, places, stored_records
+from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, Tagged, nothing, places, stored_records
 from dwfbench.cli.values import names
 from dwfbench.runs import resultsets, spec
 from dwfbench.runs.resultsets import Source
@@ -69,6 +69,7 @@ def plot(
     model: Listed = None,
     method: Listed = None,
     threshold: Cut = None,
+    tag: Tagged = None,
     debug: Debug = False,
     **given: Any,
 ) -> int:
@@ -85,7 +86,9 @@ def plot(
 
     named = resultsets.sources(results)
     needs = dict.fromkeys((need for figure in chosen for need in figure.needs), True)
-    stored = ResultSet(stored_records(named, dataset, model, method, threshold, **needs)).only(method=names(method))
+    stored = ResultSet(stored_records(named, dataset, model, method, threshold, tag, **needs)).only(
+        method=names(method)
+    )
     written = [path for figure in chosen for path in draw(figure, stored, output, named, layout)]
     return OK if written else NOTHING
 

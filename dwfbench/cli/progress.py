@@ -1,7 +1,7 @@
 """Progress on stderr: live bars on a terminal, plain lines elsewhere (logs of batch jobs)."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +15,7 @@ from rich.text import Text
 from dwfbench.base.text import knob, short
 from dwfbench.execution.listener import Rows
 from dwfbench.runs.record import Record
+from dwfbench.runs.spec import RunSpec
 
 PLAIN_INTERVAL = 30.0
 """Seconds between two progress lines where there is no terminal."""
@@ -72,12 +73,12 @@ class Reporter:
         self.bars.line = ""
         self.bars.stop()
 
-    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None:
-        """A curve of so many runs, of which some are to be trained; the others are stored.
+    def curve(self, label: str, specs: Sequence[RunSpec], pending: int, epochs: int) -> None:
+        """A curve of some runs, of which so many are to be trained; the others are stored.
 
         Curves of one label, such as the trials of a study, and what a curve grows by share a bar.
         """
-        if pending < runs:
+        if pending < (runs := len(specs)):
             self.note(f"{label}: {runs - pending} of {runs} runs are stored already.")
         if pending and label in self.curves:
             known = self.curves[label]

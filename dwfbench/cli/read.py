@@ -13,7 +13,7 @@ from dwfbench.base.streams import answer, beside
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import TEXT, Command, examples
 from dwfbench.cli.options import flags_of, with_flags
-from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, nothing, stored_records
+from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, Tagged, nothing, stored_records
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import names, numbers, one_of, pair
 from dwfbench.runs import resultsets
@@ -70,6 +70,7 @@ def compare(
     model: Listed = None,
     method: Listed = None,
     threshold: Cut = None,
+    tag: Tagged = None,
     format: Format = "table",
     best: Annotated[
         str, typer.Option(help="how the best of a column is marked: none or bold", rich_help_panel=TEXT)
@@ -96,7 +97,7 @@ def compare(
         one_of(axis, "axis", AXES),
     )
     named = resultsets.sources(results)
-    stored = ResultSet(stored_records(named, dataset, model, method, threshold))
+    stored = ResultSet(stored_records(named, dataset, model, method, threshold, tag))
     if stored.runs.empty:
         return nothing(named)
     made = comparison.compare(stored, asked) if versus is None else comparison.versus(stored, versus, asked)
@@ -164,6 +165,7 @@ def claims(
     dataset: Listed = None,
     model: Listed = None,
     threshold: Cut = None,
+    tag: Tagged = None,
     format: Format = "table",
     debug: Debug = False,
     **given: str | None,
@@ -180,7 +182,7 @@ def claims(
     one_of(format, "format", tables.FORMATS)
     sheet = typeset.captioned(sheet_of(given, format), [verdicts.TEST])
     named = resultsets.sources(results)
-    stored = ResultSet(stored_records(named, dataset, model, None, threshold), claimed=resultsets.claims(named))
+    stored = ResultSet(stored_records(named, dataset, model, None, threshold, tag), claimed=resultsets.claims(named))
     if stored.runs.empty:
         return nothing(named)
     for line in cautions.warnings(stored.runs, stored.failures):
@@ -212,6 +214,7 @@ def report(
     model: Listed = None,
     method: Listed = None,
     threshold: Cut = None,
+    tag: Tagged = None,
     debug: Debug = False,
 ) -> int:
     """Write verdicts, charts, tables, failures and provenance as one HTML file that opens without a network."""
@@ -231,7 +234,7 @@ def report(
         versus,
     )
     needs = dict.fromkeys((need for figure in figures().values() for need in figure.needs), True)
-    records = stored_records(named, dataset, model, method, threshold, **needs)
+    records = stored_records(named, dataset, model, method, threshold, tag, **needs)
     stored = ResultSet(records, claimed=resultsets.claims(named))
     if stored.only(method=selection.method).runs.empty:
         return nothing(named)
@@ -244,8 +247,8 @@ def report(
     return OK
 
 
-def list_runs(named: list[Source], as_json: bool) -> int:
-    records = stored_records(named, None, None)
+def list_runs(named: list[Source], as_json: bool, tag: str | None = None) -> int:
+    records = stored_records(named, None, None, tag=tag)
     if not records:
         return nothing(named)
     if not as_json:

@@ -92,6 +92,8 @@ def outcome(record: Record) -> dict[str, str]:
     told |= {
         "trained": f"{record.seconds:.1f} s{f', ended {origin.ended}' if origin.ended else ''}",
         "on": ", ".join(filter(None, [origin.device_name, threads, "compiled" if origin.compiled else None])),
+        "tags": ", ".join(origin.tags),
+        "note": origin.note,
         "with": ", ".join([*made, *([f"commit {origin.git_commit[:12]}"] if origin.git_commit else [])]),
     }
     return {name: value for name, value in told.items() if value}

@@ -32,6 +32,10 @@ Cut = Annotated[
 ]
 Listed = Annotated[str | None, typer.Option(help="only these, separated by commas", rich_help_panel=STORED)]
 
+Tagged = Annotated[
+    str | None, typer.Option(help="only runs with one of these tags, separated by commas", rich_help_panel=STORED)
+]
+
 
 def stored_records(
     named: list[Source],
@@ -39,6 +43,7 @@ def stored_records(
     model,
     method=None,
     threshold: float | None = None,
+    tag=None,
     history: bool = False,
     weights: bool = False,
     measurement: bool = False,
@@ -54,7 +59,7 @@ def stored_records(
     for sentence in damaged:
         message(sentence)
     tell_absent(records, named, {"data set": names(dataset), "model": names(model), "method": names(method)})
-    records = filter_records(records, names(dataset), names(model))
+    records = tagged(filter_records(records, names(dataset), names(model)), names(tag))
     return records if threshold is None else counted_at(records, threshold)
 
 
@@ -65,6 +70,11 @@ def tell_absent(records: list[Record], named: list[Source], wanted: dict[str, li
         known = [*own, *(name.partition("@")[0] for name in own)]
         for name in [name for name in listed or () if own and name not in known]:
             message(f"No run in {places(named)} is of the {what} {name!r}{nearest(name, own)} It has {', '.join(own)}.")
+
+
+def tagged(records: list[Record], tags: list[str] | None) -> list[Record]:
+    """The records with one of the tags; None lets everything through."""
+    return records if tags is None else [each for each in records if not set(tags).isdisjoint(each.provenance.tags)]
 
 
 def places(named: list[Source]) -> str:

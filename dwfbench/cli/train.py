@@ -20,7 +20,7 @@ from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
 from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, stored_records
 from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
-from dwfbench.cli.values import pair
+from dwfbench.cli.values import names, pair
 from dwfbench.runs import resultsets
 from dwfbench.runs.record import Origin
 from dwfbench.runs.store import Store
@@ -60,6 +60,16 @@ def run(
     save_model: Annotated[
         bool, typer.Option("--save-model", help="store the sparse networks as safetensors", rich_help_panel=OUTPUT)
     ] = False,
+    tag: Annotated[
+        str | None, typer.Option(help="tags by which to choose these runs, with commas", rich_help_panel=OUTPUT)
+    ] = None,
+    note: Annotated[
+        str | None, typer.Option(help="a sentence that is kept with these runs", rich_help_panel=OUTPUT)
+    ] = None,
+    log_to: Annotated[
+        str | None,
+        typer.Option(help="watch histories as they come: csv, tensorboard, trackio, wandb", rich_help_panel=OUTPUT),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show what would be trained, and the time", rich_help_panel=OUTPUT)
     ] = False,
@@ -71,10 +81,11 @@ def run(
     if tuned and options.gives(given, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
     asked = options.read(given, context.args, save_model, dry_run)
+    asked = replace(asked, engine=replace(asked.engine, tags=tuple(names(tag) or ()), note=note))
 
     from dwfbench.analysis import soundness
     from dwfbench.cli.progress import Reporter
-    from dwfbench.experiments import advise, estimate, plan, targets
+    from dwfbench.experiments import advise, estimate, loggers, plan, targets
     from dwfbench.experiments import run as runner
 
     if tuned:
@@ -86,8 +97,8 @@ def run(
             message(sentence)
     else:
         curves = [plan.curve(request, asked.dataset) for request in asked.requests]
-    for note in (note for curve in curves for note in (curve.note, advise.budget_note(curve)) if note):
-        message(note)
+    for line in (line for curve in curves for line in (curve.note, advise.budget_note(curve)) if line):
+        message(line)
     store = Store(asked.results)
     if dry_run:
         todo = [runner.pending(curve, store, asked.dataset, force) for curve in curves]
@@ -100,8 +111,9 @@ def run(
         say(estimate.sentence(curves, todo, asked.dataset, asked.engine))
         return OK
     store.prepare()
-    with Reporter() as reporter, asked.stopping():
-        curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, reporter, force)
+    watched = loggers.loggers(names(log_to) or [], asked.results / "logs")
+    with Reporter() as reporter, loggers.Logged(reporter, watched) as told, asked.stopping():
+        curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, told, force)
     for sentence in store.damaged:
         message(sentence)
     wanted = {one.id for curve in curves for one in curve.specs}

@@ -1,9 +1,10 @@
 """What is told while runs are trained, and to whom."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dwfbench.runs.record import Record
+from dwfbench.runs.spec import RunSpec
 
 Rows = Mapping[str, list[Mapping[str, Any]]]
 """What is new of the histories of runs, by their ids."""
@@ -24,5 +25,5 @@ class Listener(Protocol):
 class Progress(Listener, Protocol):
     """What is told of the progress; ``dwfbench.cli.progress`` shows it."""
 
-    def curve(self, label: str, runs: int, pending: int, epochs: int) -> None: ...
+    def curve(self, label: str, specs: Sequence[RunSpec], pending: int, epochs: int) -> None: ...
     def run(self, record: Record, history: list[dict]) -> None: ...

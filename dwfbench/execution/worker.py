@@ -8,10 +8,10 @@ import datetime
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -21,7 +21,8 @@ from dwfbench.base.foreign import contained, told
 from dwfbench.data import dataset as data
 from dwfbench.execution.listener import Listener, Progress
 from dwfbench.methods.contract import Method
-from dwfbench.runs.record import HISTORY, Provenance, Record, Tuned
+from dwfbench.runs.history import plain
+from dwfbench.runs.record import Provenance, Record, Tuned
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import assess, loop
 from dwfbench.training import compile as compiler
@@ -64,6 +65,8 @@ class Engine:
     save_model: bool = False
     test: bool = True  # whether the test set is looked at; tuning does not
     argv: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    note: str | None = None
 
     @property
     def here(self) -> torch.device:
@@ -148,7 +151,7 @@ class Worker:
         self.place = Folder(engine.checkpoints) if place is None and engine.checkpoints else place
         self.provenance = {
             **assess.environment(engine.device, engine.threads // engine.jobs),
-            "argv": list(engine.argv),
+            **{"argv": list(engine.argv), "tags": list(engine.tags), "note": engine.note},
             "data_checksum": dataset.checksum,
         }
         self.trainers: dict[tuple, loop.Trainer] = {}
@@ -308,11 +311,6 @@ def keep_memory() -> None:
 
 
 # ---------------------------------------------------------------- small things
-
-
-def plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row of the history as its table has it."""
-    return {name: row.get(name) for name in HISTORY}
 
 
 def now() -> str:

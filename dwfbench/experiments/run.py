@@ -65,7 +65,7 @@ def execute(
     """
     missing = [[one.id for one in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
     for curve, run_ids in zip(curves, missing, strict=True):
-        progress.curve(curve.method.label(), len(curve.specs), len(run_ids), curve.specs[0].epochs)
+        progress.curve(curve.method.label(), curve.specs, len(run_ids), curve.specs[0].epochs)
     before = {run_id: store.read(run_id) for run_ids in missing for run_id in run_ids}
     outcome: dict[str, str] = {}
     with Claims(store.folder) as claims:

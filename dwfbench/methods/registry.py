@@ -55,7 +55,21 @@ RESERVED = (
     *(*settings(), *OWN, *CURVE_KEYS, "methods", "title", "when"),
     *("recipe", "config", "allow_code", "data_dir", "results", "device", "threads", "lanes", "jobs", "compile"),
     *("eval_every", "checkpoint_minutes", "timeout_minutes", "ray", "cpus_per_group", "gpus_per_group"),
-    *("tuned", "save_model", "dry_run", "force", "debug", "trials", "lr_range", "widen", "max_gap", "help"),
+    *(
+        "tuned",
+        "save_model",
+        "dry_run",
+        "force",
+        "debug",
+        "tag",
+        "note",
+        "log_to",
+        "trials",
+        "lr_range",
+        "widen",
+        "max_gap",
+        "help",
+    ),
 )
 """What an option of a method cannot be called: flags of commands, and keys of recipes."""
 

@@ -59,6 +59,11 @@ def _weights(table: str) -> list[Sizes]:
     return [row for row in rows if sum(row.sizes.values())]
 
 
+def plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row that training gives as the table has it."""
+    return {name: row.get(name) for name in HISTORY}
+
+
 def history_text(history: list[dict]) -> str:
     """history.csv of the rows that training gives."""
     text = io.StringIO()

@@ -139,6 +139,7 @@ class Provenance(Origin, frozen=True, kw_only=True):
     """The same of a run. Nothing in it changes the run's identity; ``data_checksum`` is there if the run ended well.
 
     ``weights_checksum`` is of the file of the run's network; None where none is kept, and of an earlier version.
+    ``tags`` and ``note`` are what the user says of the run.
     """
 
     data_checksum: Text | None = None
@@ -149,6 +150,8 @@ class Provenance(Origin, frozen=True, kw_only=True):
     weights_checksum: Text | None = None
     started: Text | None = None
     ended: Text | None = None
+    tags: list[Text] = []
+    note: Text | None = None
 
 
 class Written(Struct, frozen=True, kw_only=True):

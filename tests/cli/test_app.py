@@ -27,7 +27,7 @@ RESULT_FIELDS = {
 }
 PROVENANCE_FIELDS = {
     *("versions", "git_commit", "git_dirty", "device", "device_name", "threads", "lanes", "precision", "argv"),
-    *("data_checksum", "started", "ended", "compiled", "tuned"),
+    *("data_checksum", "started", "ended", "compiled", "tuned", "tags", "note"),
 }
 METHODS = {"dwf", "spred", "l1", "magnitude", "random", "snip", "grasp", "synflow", "dense"}
 MORE_METHODS = {"gmp", "imp", "lamp", "powerprop", "ratios", "rigl", "set", "str"}

@@ -38,6 +38,22 @@ def test_the_command_of_a_run_plans_that_run(trained, call):
         assert planned.stdout.endswith("Nothing is left to train.\n")
 
 
+def test_tags_and_a_note_are_kept_with_a_run_choose_it_and_are_no_part_of_its_id(run, call, tmp_path):
+    words = ("--method", "snip", "--compression", "2,4")
+    run(tmp_path, "--method", "dense")
+    run(tmp_path, *words, "--tag", "draft, mine", "--note", "before the fix")
+    tagged = {record.id for record in Store(tmp_path).load() if record.provenance.tags == ["draft", "mine"]}
+    assert tagged == set(ID.findall(run(tmp_path, *words, "--dry-run").stdout))
+    for tag in ("mine", "other,draft"):
+        assert set(ID.findall(call("list", "runs", "--results", tmp_path, "--tag", tag).stdout)) == tagged
+    assert "  dense  " not in call("compare", "--results", tmp_path, "--tag", "draft").stdout
+    assert call("compare", "--results", tmp_path, "--tag", "absent").exit_code == 3
+    shown = call("show", tagged.pop(), "--results", tmp_path).stdout
+    assert "draft, mine" in shown
+    assert "before the fix" in shown
+    assert "--tag is for `dwfbench list runs`" in call("list", "models", "--tag", "mine").stderr
+
+
 def test_json_has_the_record_its_history_and_the_command(trained, call):
     record = Store(trained[0]).load()[0]
     content = json.loads(call("show", record.id, "--results", trained[0], "--format", "json").stdout)
