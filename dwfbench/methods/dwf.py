@@ -89,8 +89,8 @@ class Dwf(FactorMethod):
             weight = trained.get(place.name)
             if weight is not None and gate_shape_at(place, self.group, weight) != space.sizes(weight):
                 raise UsageError(
-                    f"The layer {place.layer} is a transposed or grouped convolution, for which group={self.group} is "
-                    "offered by dwfbench.factorize only."
+                    f"The layer {place.layer} is an embedding, or a transposed or grouped convolution, for which "
+                    f"group={self.group} is offered by dwfbench.factorize only."
                 )
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:

@@ -338,7 +338,7 @@ def test_the_method_refuses_options_and_layers_that_do_not_fit(digits, monkeypat
 
     monkeypatch.setattr("dwfbench.models.build", build)
     Dwf(group="channel").check(spec, digits)  # the outputs of a grouped convolution are rows of its weight all the same
-    with pytest.raises(UsageError, match="layer 1 is a transposed or grouped"):
+    with pytest.raises(UsageError, match="layer 1 is an embedding, or a transposed or grouped"):
         Dwf(group="row").check(spec, digits)
 
 
