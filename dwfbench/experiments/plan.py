@@ -245,7 +245,10 @@ def curve(request: Request, dataset: data.Dataset, stored: Mapping[float, float]
     lowest = None if needed is None else needed / reach
     seeds, targets = knobs.seeds_of(settings), knobs.targets_of(chosen, settings)
     most = knobs.whole(settings, "max_runs", knobs.MAX_RUNS)
-    rule = search.Rule(knobs.gap_of(settings), sum(weight.numel() for weight in weights.values()))
+    numel = sum(weight.numel() for weight in weights.values())
+    if targets and max(targets) > numel:
+        raise UsageError(f"{base.model} has {numel:,} prunable weights, so no compression ratio above that.")
+    rule = search.Rule(knobs.gap_of(settings), numel)
     scale, note = (1.0, None) if needed is None else scaled(request, reach, steps)
     guess: search.Guess = ()
     values: Sequence[float | None]

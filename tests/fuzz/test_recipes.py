@@ -60,6 +60,7 @@ def test_every_key_of_a_recipe_with_any_value(general, method, own):
         "day = 0000-00-00",
         "seeds = " + "9" * 5000,
         f"compression = [{'9' * 400}]",
+        "compression = 1e9",
         "compression = inf",
         "strength = nan",
         "strength-range = [1e-320, 1e308]",
