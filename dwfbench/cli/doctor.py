@@ -88,13 +88,14 @@ def packages() -> Iterator[Finding]:
 
 
 def plug_ins() -> Iterator[Finding]:
-    """Methods, models and data sets of packages: which were left out, and which fail when they are loaded."""
+    """Methods, models, data sets and loggers of packages: which were left out, and which fail when they are loaded."""
     from dwfbench import models
     from dwfbench.base import plugins
     from dwfbench.data import readers
+    from dwfbench.experiments import loggers
     from dwfbench.methods import registry
 
-    own = {"method": (), "model": tuple(models.MODELS), "data set": tuple(readers.KNOWN)}
+    own = {"method": (), "model": (*models.MODELS,), "data set": (*readers.KNOWN,), "logger": (*loggers.OURS,)}
     count = 0
     for group in plugins.GROUPS:
         points, refused = plugins.find(group, own[group])

@@ -68,6 +68,8 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     inputs = torch.randn(SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = smaller(inputs.clone())  # a network may write into them
+    if writes_into_parts(smaller(inputs.clone())):  # torch-pruning would follow its channels for ever
+        raise UsageError("The dead channels of this network cannot be traced: it writes into parts of a tensor.")
     whole: set[str] = set()
     try:
         with warnings.catch_warnings():
@@ -80,6 +82,20 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     except Exception as error:  # of a graph that torch-pruning does not understand
         raise UsageError(f"The dead channels of this network cannot be traced ({error}).") from error
     return smaller.requires_grad_(False)
+
+
+def writes_into_parts(outputs: Tensor) -> bool:
+    """Whether, on the way to these outputs, something was written into a part of a tensor, as in y[:, ::2] = x."""
+    waiting, seen = [outputs.grad_fn], set()
+    while waiting:
+        function = waiting.pop()
+        if function is None or function in seen:
+            continue
+        if function.name().endswith("CopySlices"):
+            return True
+        seen.add(function)
+        waiting += [earlier for earlier, _ in function.next_functions]
+    return False
 
 
 def plain(network: nn.Module) -> nn.Module:
