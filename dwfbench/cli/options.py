@@ -201,7 +201,7 @@ def spoken(given: Mapping[str, Any], rest: list[str]) -> dict[str, Any]:
             for key in ("strength", "compression", "strength_range", "compression_range", "seed")
         },
         **{name: value(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
-        **leftover(rest),
+        **own_options(rest),
     }
     said = {key: value for key, value in said.items() if value is not None}
     if "seed" in said and "seeds" in said:
@@ -274,6 +274,17 @@ def positive(text: str, flag: str) -> int:
     if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise UsageError(f"--{flag} must be auto or a whole number of at least 1, not {text!r}.")
     return int(text)
+
+
+def own_options(rest: list[str]) -> dict[str, Any]:
+    """Options of methods in what is left of a command line; UsageError for the name of what is no method's to have, as
+    a configuration spells it (--methods) or as another command has it."""
+    found = leftover(rest)
+    for name in found:
+        if name in ("methods", *spec.settings(), *spec.CURVE_KEYS):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"There is no flag {flag} here{nearest(flag, ['--method'])}")
+    return found
 
 
 def leftover(words: list[str]) -> dict[str, Any]:
