@@ -14,21 +14,21 @@ _stdout: TextIO | None = None
 
 
 @contextmanager
-def own_stdout() -> Iterator[None]:
+def own_stdout() -> Iterator[bool]:
     """Within, ``answer`` alone writes to stdout: what code of others prints, also in C or in processes, is on stderr.
 
     File descriptor 1 stays stderr's until the process ends, at which others may print, too. A command that is called by
-    another one writes to that one's stdout.
+    another one writes to that one's stdout; what is yielded is whether this one was called by none.
     """
     global _stdout
     if _stdout is not None:
-        yield
+        yield False
         return
     before = sys.stdout
     _stdout = _taken(before)
     sys.stdout = sys.stderr
     try:
-        yield
+        yield True
     finally:
         sys.stdout, own, _stdout = before, _stdout, None
         if own is not before and own is not None:
@@ -84,6 +84,11 @@ def answer(text: str) -> None:
 def width() -> int | None:
     """The columns of the terminal that stdout goes to; None for a file or a pipe."""
     return screen.width(_stdout or sys.stdout)
+
+
+def on_terminal() -> bool:
+    """Whether a person sees both what is answered and what is told beside it."""
+    return all(stream is not None and stream.isatty() for stream in (_stdout or sys.stdout, sys.stderr))
 
 
 def say(text: str) -> None:

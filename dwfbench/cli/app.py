@@ -20,6 +20,7 @@ from dwfbench.base import foreign, memory
 from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.machine import let_threads_sleep
 from dwfbench.base.streams import answer, message, own_stdout
+from dwfbench.cli import following
 from dwfbench.cli.help import Group, examples
 
 SETTINGS: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -93,7 +94,7 @@ def guarded(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def wrapper(*args, **kwargs):
-        with own_stdout(), interruptible():
+        with own_stdout() as outermost, interruptible():
             try:
                 with foreign.contained():
                     code = command(*args, **kwargs)
@@ -112,6 +113,9 @@ def guarded(command: Callable) -> Callable:
                 show_traceback(kwargs)
                 message(f"Error: {foreign.told(error)}: {unexpected(error)}; --debug shows where.")
                 code = SOME_FAILED
+            else:  # runs that missed their targets can be read, too
+                if outermost and (not code or command.__name__ == "run"):
+                    following.tell(command.__name__, kwargs)
         raise typer.Exit(code or OK)
 
     return wrapper
