@@ -1,5 +1,7 @@
 """How long the commands that train nothing take: `--help`, `list methods`, `compare` and `plot` over 10,000 records.
 
+The help of every command is counted in CPU seconds of its process, which other processes hardly change.
+
     python -m benchmarks.startup
 
 Every measurement is a fresh process, its start included, as a person at a shell waits for it.
@@ -8,6 +10,7 @@ Every measurement is a fresh process, its start included, as a person at a shell
 import json
 import math
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from itertools import islice, product
 from pathlib import Path
 
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
+from dwfbench.cli.app import COMMANDS
 from dwfbench.runs.record import HISTORY, Cut, Layer, Provenance, Record, content_of
 
 RECORDS = 10_000
@@ -64,7 +68,27 @@ def rows(options: Options) -> list[Row]:
     return [
         Row.of(title, Measured.of(found[title]), "s", targets.get(title), beside(found[title], found["bare"]))
         for title in commands
-    ]
+    ] + helps(options)
+
+
+def helps(options: Options) -> list[Row]:
+    """A row for the help of every command, whose options it loads: what a command costs before it does anything."""
+    names = [name for commands in COMMANDS.values() for name in commands]
+    names = names[:2] if options.quick else names
+    found = interleaved(
+        {f"dwfbench {name} --help": command(name, "--help") for name in names},
+        options.rounds,
+        warm_up=0 if options.quick else 1,
+        least=0,
+        clock=of_children,
+    )
+    return [Row.of(title, Measured.of(seconds), "CPU s", "< 0.3") for title, seconds in found.items()]
+
+
+def of_children() -> float:
+    """CPU seconds that the processes which this one started and waited for have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def beside(seconds: list[float], bare: list[float]) -> str:
