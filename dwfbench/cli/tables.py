@@ -1,5 +1,7 @@
 """The tables with which commands end."""
 
+from collections import Counter
+
 from dwfbench.base.screen import table, wrapped
 from dwfbench.base.streams import width
 from dwfbench.base.text import knob, short
@@ -53,6 +55,22 @@ def plan_table(curves: list, store, force: bool) -> str:
     shown = table(rows, ("id", "method", "knob", "stored"), ("method", "seed", "epochs", "lr", "stored"), width())
     decay = "" if all(row[6] == "-" for row in rows[1:]) else f" {DECAY}"
     return f"{shown}\n\n{count} run{'s' * (count != 1)}.{wrapped(decay, width())}"
+
+
+def plan_sentence(curves: list) -> str:
+    """What is about to be trained, or is stored already: runs, epochs, curves; and how far a search may go."""
+    runs = [one for curve in curves for one in curve.specs]
+    epochs = sorted({one.epochs for one in runs})
+    spent = f"{epochs[0]}{f' to {epochs[-1]}' if len(epochs) > 1 else ''} epoch{'s' * (epochs != [1])}"
+    what = " on ".join(
+        ", ".join(dict.fromkeys(getattr(one, name).partition("@")[0] for one in runs)) for name in ("model", "dataset")
+    )
+    by_label = Counter(curve.method.label() for curve in curves for _ in curve.specs)
+    listed = ", ".join(f"{label} ({count})" for label, count in by_label.items())
+    count = f"{len(runs):,} run{'s' * (len(runs) != 1)}"
+    searched = {curve.method.label(): curve.most for curve in curves if curve.targets}
+    more = f" The search may grow to {max(searched.values())} strengths of each seed." if searched else ""
+    return f"Plan: {count} of {spent}, {what}: {listed}.{more}"
 
 
 def curve_table(records: list[Record]) -> str:

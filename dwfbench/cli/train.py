@@ -19,7 +19,7 @@ from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
 from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, stored_records
-from dwfbench.cli.tables import curve_table, plan_table, study_table, verification_table
+from dwfbench.cli.tables import curve_table, plan_sentence, plan_table, study_table, verification_table
 from dwfbench.cli.values import names, pair
 from dwfbench.runs import resultsets
 from dwfbench.runs.record import Origin
@@ -111,6 +111,7 @@ def run(
         say(estimate.sentence(curves, todo, asked.dataset, asked.engine))
         return OK
     store.prepare()
+    message(plan_sentence(curves))
     watched = loggers.loggers(names(log_to) or [], asked.results / "logs")
     with Reporter() as reporter, loggers.Logged(reporter, watched) as told, asked.stopping():
         curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, told, force)
