@@ -88,7 +88,7 @@ docs: $(VENV)/.installed
 
 # The JSON Schema of what is stored, from the types that read and write it.
 schema: $(VENV)/.installed
-	$(BIN)/python -m dwfbench.runs.record docs/record.schema.json
+	$(BIN)/python -m dwfbench.runs.schema docs/record.schema.json
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .

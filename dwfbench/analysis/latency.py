@@ -12,10 +12,9 @@ from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record
 from dwfbench.runs.store import MEASUREMENT
 
 RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression", "numel"]
-MEASURED = [
-    *("form", "batch", "accuracy", "macs", "bytes", "bytes_zlib", "median", "iqr", "speedup"),
-    *("device_name", "threads"),
-]
+OF_TIMES = ("median", "iqr", "outliers", "speedup", "low", "high")
+OF_PLACES = ("device_name", "threads", "load")
+MEASURED = ["form", "batch", "accuracy", "macs", "bytes", "bytes_zlib", *OF_TIMES, *OF_PLACES]
 
 
 def write(folder: Path, measured: Mapping[str, Any]) -> Measurement:
@@ -34,9 +33,9 @@ def rows(measurement: Measurement) -> list[dict[str, Any]]:
     for timed in measurement.latency:
         form = measurement.forms[timed.form]
         row = {
-            **{name: getattr(timed, name) for name in ("form", "batch", "median", "iqr", "speedup")},
+            **{name: getattr(timed, name) for name in ("form", "batch", *OF_TIMES)},
             **{name: getattr(form, name) for name in ("macs", "bytes", "bytes_zlib")},
-            **{name: getattr(measurement, name) for name in ("device_name", "threads")},
+            **{name: getattr(measurement, name) for name in OF_PLACES},
             "accuracy": 100 * form.test_accuracy,
         }
         made.append(row)
@@ -48,13 +47,20 @@ def frame(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
     size.
 
     Columns RUN, as in ``ResultSet.runs``, and MEASURED: accuracy of the form (percent), MACs, bytes of its file and
-    those compressed by zlib, median and interquartile range of the time of a pass (seconds), speed-up over dense, and
-    where it was measured. In the order of the records, the forms and the batch sizes.
+    those compressed by zlib, median and interquartile range of the time of a pass (seconds) and outliers among the
+    rounds, speed-up over dense with its 95 % interval (NaN: none is known), and where and under what load (NaN: nobody
+    knows) it was measured. In the order of the records, the forms and the batch sizes.
     """
     measured = [
         {"id": id_, **row} for id_, record in records.items() if record.measurement for row in rows(record.measurement)
     ]
-    return runs[RUN].merge(pd.DataFrame(measured, columns=["id", *MEASURED]), on="id", how="inner")
+    table = pd.DataFrame(measured, columns=["id", *MEASURED]).astype({"low": float, "high": float, "load": float})
+    return runs[RUN].merge(table, on="id", how="inner")
+
+
+def undecided(frame: pd.DataFrame) -> pd.Series:
+    """Of every row, whether the interval of its speed-up spans 1: it shows neither a speed-up nor a slow-down."""
+    return (frame["low"] <= 1) & (frame["high"] >= 1)
 
 
 def places(frame: pd.DataFrame) -> list[str]:

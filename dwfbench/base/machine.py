@@ -9,6 +9,9 @@ from contextlib import contextmanager
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """The environment in which OpenMP's threads sleep while they wait: any runtime's variable, and what Intel's reads."""
 
+BUSY = 0.5
+"""The load per usable processor from which other work tells in times."""
+
 
 def cores() -> int:
     """The processors that this process may use, at least 1: those of its affinity, or its container's quota if less.
@@ -18,6 +21,14 @@ def cores() -> int:
     from joblib import cpu_count  # here, as it imports numpy, for which the command line's help does not wait
 
     return cpu_count()
+
+
+def load() -> float | None:
+    """How many processes ran or waited for a processor, on average over the last minute; None where nobody counts."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows; a container without /proc
+        return None
 
 
 def let_threads_sleep() -> None:

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from dwfbench.base import foreign
 from dwfbench.base.errors import UsageError, reason
-from dwfbench.base.machine import cores, spinning
+from dwfbench.base.machine import BUSY, cores, load, spinning
 
 LITTLE_DISK, LITTLE_MEMORY = 1 << 30, 2 << 30
 """Free bytes of the results' disk and of a device below which there is a warning: a VGG-16 has 59 MB of weights."""
@@ -160,7 +160,7 @@ def without_cuda(torch) -> tuple[str, str]:
 
 def threads() -> Iterator[Finding]:
     """Cores that this process may use, and who else uses them: with what share of them a run has to do."""
-    usable, load = cores(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    usable, running = cores(), load() or 0.0
     asked = os.environ.get("OMP_NUM_THREADS", "")
     lowered = os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
     remedies = []
@@ -168,13 +168,14 @@ def threads() -> Iterator[Finding]:
         remedies.append(f"unset OMP_NUM_THREADS={asked}, or set it to {usable}")
     if waits := spinning():
         remedies.append(f"set OMP_WAIT_POLICY=PASSIVE ({waits}): threads that spin are no use beside other work")
-    if load > 0.5 * usable:
+    if running > BUSY * usable:
         remedies.append(
-            f"a run takes about {1 + load / usable:.1f} times as long as alone; end what runs, or give fewer --threads"
+            f"a run takes about {1 + running / usable:.1f} times as long as alone; "
+            "end what runs, or give fewer --threads"
         )
     if lowered > 0:
         remedies.append(f"what has no lowered priority goes first (nice {lowered} here)")
-    found = f"{usable} of {os.cpu_count() or usable} cores, {load:.1f} processes running on them"
+    found = f"{usable} of {os.cpu_count() or usable} cores, {running:.1f} processes running on them"
     yield judged("threads", found, "; ".join(remedies))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
+from dwfbench.base import machine
 from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import answer, beside
 from dwfbench.cli import options
@@ -153,10 +154,10 @@ def measure(
 ) -> int:
     """Sizes, accuracy and speed of runs on this device: dense, sparse (CSR) and without dead neurons and channels.
 
-    The forms are timed in turns. What was measured is kept as measure.json in the run's folder, and
-    `dwfbench plot latency` draws it; records are not touched.
+    The forms are timed in turns, and their speeds compared within each turn. What was measured is kept as measure.json
+    in the run's folder, and `dwfbench plot latency` draws it; records are not touched.
     """
-    from dwfbench.show import tables
+    from dwfbench.show import speed, tables
 
     one_of(format, "format", tables.FORMATS)
     sizes = numbers(batch, "batch")
@@ -172,7 +173,13 @@ def measure(
 
     chosen = list({stored.id: stored for stored in (restore.find(results, run) for run in runs)}.values())
     place, threads = options.hardware(device, threads, 1)
-    where = assess.environment(place, threads)
+    load = machine.load()  # that of others: of this command's own work there is none yet
+    if load is not None and load > machine.BUSY * (usable := machine.cores()):
+        message(
+            f"Other work keeps the processors busy (load {load:.1f}, usable processors {usable}): passes take longer "
+            "than they need, and intervals are wide."
+        )
+    where = assess.environment(place, threads) | {"load": load}
     measured = []
     for stored in chosen:
         data = restore.dataset_of(stored, dataset, data_dir)
@@ -186,7 +193,7 @@ def measure(
         found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
         measured.append(replace(stored.record, measurement=latency.write(stored.folder, found)))
     frame = ResultSet(measured).latency
-    answer(tables.render(tables.latency(frame), format, tables.latency_cells).rstrip("\n"))
-    caption = tables.latency_caption(latency.places(frame))
+    answer(tables.render(speed.table(frame), format, speed.cells).rstrip("\n"))
+    caption = speed.caption(latency.places(frame))
     beside(format, f"\n{caption}" if format == "table" else caption)
     return OK

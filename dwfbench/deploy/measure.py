@@ -4,7 +4,8 @@
 - sparse: Linear layers with their weights in ``torch.sparse_csr``; convolutions stay dense: PyTorch has no sparse ones
 - compact: dead neurons and channels removed (``compact.compact``), the rest dense
 
-Times are of whole forward passes in float32. The forms take turns, so that whatever else the machine does meets all.
+Times are of whole forward passes in float32. The forms take turns, so that whatever else the machine does meets all;
+speeds are compared within a round, and a speed-up comes with the interval that the rounds leave for it.
 """
 
 import copy
@@ -16,7 +17,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.special import bdtr
 from torch import Tensor, nn
 
 from dwfbench.base.errors import UsageError
@@ -75,7 +78,8 @@ def measure(
       makes: those with zeros too, but in sparse layers), ``test_accuracy`` on ``inputs`` (a fraction; None without
       ``labels``), and for all but dense ``max_abs_difference`` from it and the ``tolerance`` for that
     - ``latency``: for each batch size and form the ``median`` and ``iqr`` (interquartile range) of the seconds a pass
-      takes, and ``speedup``, dense's median over the form's
+      takes, the number of ``outliers`` among them, and ``speedup``, the median over the rounds of dense's seconds over
+      the form's, with its 95 % interval from ``low`` to ``high`` (see ``interval``)
     - ``samples``, ``rounds``, ``measured`` (UTC)
 
     Raises UsageError for a batch size or number of rounds below 1, for a network whose channels cannot be traced, and
@@ -156,23 +160,42 @@ def synchronize(device: torch.device) -> None:
 
 
 def summary(batch: int, found: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Median, interquartile range and speed-up of every form; "dense" must be among them."""
-    medians = {form: statistics.median(values) for form, values in found.items()}
-    return [
-        {
-            "batch": batch,
-            "form": form,
-            "median": medians[form],
-            "iqr": interquartile(values),
-            "speedup": medians["dense"] / medians[form],
+    """What is said of the seconds of every form, one number a round; "dense" must be among them."""
+    rows = []
+    for form, values in found.items():
+        ratios = [dense / own for dense, own in zip(found["dense"], values, strict=True)]
+        low, high = interval(ratios)
+        first, third = quartiles(values)
+        row = {
+            **{"batch": batch, "form": form, "median": statistics.median(values), "iqr": third - first},
+            **{"outliers": outliers(values), "speedup": statistics.median(ratios), "low": low, "high": high},
         }
-        for form, values in found.items()
-    ]
+        rows.append(row)
+    return rows
 
 
-def interquartile(values: Sequence[float]) -> float:
-    """The third quartile minus the first, interpolated; 0 for one value."""
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """The first and the third, interpolated; of one value that value."""
     if len(values) < 2:
-        return 0.0
+        return values[0], values[0]
     first, _, third = statistics.quantiles(values, method="inclusive")
-    return third - first
+    return first, third
+
+
+def outliers(values: Sequence[float]) -> int:
+    """How many lie more than one and a half interquartile ranges outside the quartiles (Tukey 1977)."""
+    first, third = quartiles(values)
+    fence = 1.5 * (third - first)
+    return sum(not first - fence <= value <= third + fence for value in values)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """The narrowest interval between two of the values, equally far from the ends of their order, that holds the median
+    of what they are drawn from with 95 % probability at least; None for fewer than six values, which have none.
+
+    A value lies below that median with probability 1/2, whatever the distribution: their number is binomial.
+    """
+    at_most_below = bdtr(np.arange(len(values)), len(values), 0.5)
+    rank = int((at_most_below <= 0.025).sum())
+    ordered = sorted(values)
+    return (ordered[rank - 1], ordered[-rank]) if rank else (None, None)

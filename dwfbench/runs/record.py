@@ -1,16 +1,12 @@
 """What is stored of runs, of tuning studies and of measurements: every field once, with its type, range and default.
 
 The trainer builds these types, the readers use their attributes, and ``docs/record.schema.json`` is made of them
-(``python -m dwfbench.runs.record FILE``). The files may have been edited, damaged, or made by somebody else: what they
-hold becomes one of these types in ``decode`` and nowhere else, or is refused with half a sentence, so that no reader
-has to look twice. A field with a default may be absent, as in files of earlier versions; fields that are not named here
-are not read.
+(``schema``). The files may have been edited, damaged, or made by somebody else: what they hold becomes one of these
+types in ``decode`` and nowhere else, or is refused with half a sentence, so that no reader has to look twice. A field
+with a default may be absent, as in files of earlier versions; fields that are not named here are not read.
 """
 
-import json
 import re
-import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -238,22 +234,31 @@ class Form(Struct, frozen=True, kw_only=True):
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """Seconds that a pass of a form takes at a batch size, and how many times faster than dense that is."""
+    """Seconds that a pass of a form takes at a batch size, and how many times faster than dense that is, with the 95 %
+    interval ``low`` to ``high`` of that (None: too few rounds for one, or measured by an earlier version).
+
+    ``outliers`` counts the rounds in which the form was far slower or faster than usual.
+    """
 
     batch: Counting
     form: Text
     median: Duration
     iqr: Positive
     speedup: Duration
+    low: Duration | None = None
+    high: Duration | None = None
+    outliers: Whole = 0
 
 
 class Measurement(Struct, frozen=True, kw_only=True):
-    """What ``measure.json`` has: sizes and speed of the forms of a run's network on a device."""
+    """What ``measure.json`` has: sizes and speed of the forms of a run's network on a device, and the load average of
+    the minute before, where the system knows it."""
 
     schema: int
     id: Text | None = None
     device_name: Text | None
     threads: Counting
+    load: Positive | None = None
     forms: dict[Text, Form]
     latency: list[Latency]
 
@@ -325,25 +330,3 @@ def content_of(record: Written) -> dict[str, Any]:
     if record.status == "ok":
         del content["error"]
     return msgspec.to_builtins(content | {"spec": record.spec.to_dict()})
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema of a record, a study and a measurement."""
-    _, types = msgspec.json.schema_components([Written, Study, Measurement], ref_template="#/$defs/{name}")
-    others = types["Settings"]["properties"].pop("others")
-    types["Settings"]["additionalProperties"] = others["additionalProperties"]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Records of dwfbench",
-        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("Written", "Study", "Measurement")],
-        "$defs": types,
-    }
-
-
-def schema_text() -> str:
-    """The content of docs/record.schema.json."""
-    return json.dumps(schema(), indent=1, sort_keys=True) + "\n"
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(schema_text(), encoding="utf-8")

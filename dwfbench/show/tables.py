@@ -26,7 +26,6 @@ READINGS = {"points": (False,), "relative": (True,), "both": (False, True)}
 
 TITLES = {"dataset": "Dataset", "model": "Model", "label": "Method"}
 LEFT = tuple(TITLES.values())  # columns of words
-MEASURED = (*LEFT, "Run", "CR", "Form", "test %", "MACs", "Bytes", "zlib")  # a latency table's own columns
 COUNTS = ("Runs", "Seeds", "Epochs", "Extra")
 BESIDE = (" ci95", " n", " censored", " low", " high", " seeds")  # columns that belong to one before them
 
@@ -128,25 +127,6 @@ def made_of(table: pd.DataFrame, column: str | None = None, versus: str | None =
     return made
 
 
-def latency(measured: pd.DataFrame) -> pd.DataFrame:
-    """`latency.frame` with one row per run and form, by data set, model, label and CR; dense, sparse, compact.
-
-    Columns (numbers, unrounded): Dataset, Model, Method (the label), Run (its id), CR, Form, "test %", MACs, Bytes (of
-    the weights' file), zlib (those compressed); "ms at 32" (median time of a pass in milliseconds) and "x at 32"
-    (speed-up: dense's median over the form's) for every batch size; beside the first "... iqr" (interquartile range).
-    """
-    columns = [*KEYS, "id", "compression", "form", "accuracy", "macs", "bytes", "bytes_zlib"]
-    rows = measured.rename(columns=dict(zip(columns, MEASURED, strict=True)))
-    table = rows[list(MEASURED)].drop_duplicates().set_index(["Run", "Form"])
-    for batch, values in rows.groupby("batch"):
-        values = values.set_index(["Run", "Form"])
-        table[f"ms at {batch}"] = 1000 * values["median"]
-        table[f"ms at {batch} iqr"] = 1000 * values["iqr"]
-        table[f"x at {batch}"] = values["speedup"]
-    times = [name for name in table if name not in MEASURED]
-    return table.reset_index().sort_values([*LEFT, "CR", "Run"], kind="stable")[[*MEASURED, *times]]
-
-
 def _add(table: pd.DataFrame, values: pd.DataFrame, by: str, names: dict, columns: list[str]) -> None:
     """Adds, for every name, the rows of `values` whose `by` is its value: columns[0] under the name, the rest
     beside.
@@ -186,15 +166,6 @@ def _order(sort: str | None) -> str:
     return named.get(sort, f"by falling {sort}, those without one last")
 
 
-def latency_caption(places: Sequence[str]) -> str:
-    """What a `latency` table shows, and where it was measured."""
-    return (
-        f"Measured on {' and '.join(places)}. ms: median time of a forward pass of so many samples [interquartile "
-        "range]; x: dense's median over the form's. sparse: Linear layers as torch.sparse_csr, convolutions dense; "
-        "compact: without dead neurons and channels. Bytes: of the weights as safetensors, and compressed by zlib."
-    )
-
-
 # --- texts --------------------------------------------------------------------------------------------------
 
 
@@ -210,25 +181,6 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
     signed = "Dense" not in table
     rows = [[_cell(row, name, signed) for name in names] for row in table.to_dict("records")]
     return [[f"{name}{ends}" if name == "Area" else name for name in names], *rows]
-
-
-def latency_cells(table: pd.DataFrame) -> list[list[str]]:
-    """A `latency` table as rows of short texts, the header first: "0.0451 [0.003]", "2.31"."""
-    names = [name for name in table.columns if not name.endswith(" iqr")]
-    return [names, *[[_latency_cell(row, name) for name in names] for row in table.to_dict("records")]]
-
-
-def _latency_cell(row: dict, name: str) -> str:
-    value = row[name]
-    if isinstance(value, str):
-        return value
-    if pd.isna(value):
-        return "-"
-    if name in ("MACs", "Bytes", "zlib"):
-        return f"{value:,.0f}"
-    if name == "test %":
-        return f"{value:.2f}"
-    return f"{short(value)} [{row[f'{name} iqr']:.2g}]" if name.startswith("ms") else short(value)
 
 
 GROUPS = {

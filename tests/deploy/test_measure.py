@@ -8,11 +8,12 @@ from torch import nn
 
 from dwfbench.analysis import latency
 from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base import machine
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy import measure
 from dwfbench.runs.decode import measurement_of
 from dwfbench.runs.store import Store
-from dwfbench.show import tables
+from dwfbench.show import speed, tables
 from dwfbench.show.drawing import Line, Points
 from dwfbench.show.figures.latency import Latency
 from tests.records import changed, typed
@@ -30,12 +31,35 @@ def small_net():
 
 
 def test_medians_ranges_and_speedups_by_hand():
-    found = measure.summary(32, {"dense": [1.0, 2.0, 3.0, 4.0, 9.0], "sparse": [6.0], "compact": [1.0, 2.0]})
+    dense, compact = [1.0, 2.0, 3.0, 4.0, 5.0, 20.0], [0.5, 0.5, 2.0, 1.0, 1.0, 2.5]
+    found = measure.summary(32, {"dense": dense, "compact": compact})
+    # Dense over compact, round by round: 2, 4, 1.5, 4, 5, 8; of six, the ends are the interval: 1 - 2 / 2^6 = 97 %.
     assert found == [
-        {"batch": 32, "form": "dense", "median": 3.0, "iqr": 2.0, "speedup": 1.0},
-        {"batch": 32, "form": "sparse", "median": 6.0, "iqr": 0.0, "speedup": 0.5},
-        {"batch": 32, "form": "compact", "median": 1.5, "iqr": 0.5, "speedup": 2.0},
+        {"batch": 32, "form": "dense", "median": 3.5, "iqr": 2.5, "outliers": 1, "speedup": 1.0, "low": 1, "high": 1},
+        {"batch": 32, "form": "compact", "median": 1.0, "iqr": 1.125, "outliers": 0, "speedup": 4.0}
+        | {"low": 1.5, "high": 8.0},
     ]
+    (single,) = measure.summary(1, {"dense": [6.0]})
+    assert single == {"batch": 1, "form": "dense", "median": 6.0, "iqr": 0.0, "outliers": 0, "speedup": 1.0} | {
+        "low": None,
+        "high": None,
+    }
+
+
+@pytest.mark.parametrize(("rounds", "cut"), [(5, None), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2), (30, 9)])
+def test_the_interval_of_a_median_by_its_order_statistics(rounds, cut):
+    """Of 9 values, say, the second and the eighth: 2 (1 + 9) / 2^9 = 3.9 % is left out, with the third 18 %."""
+    values = [float(value) for value in range(rounds)]
+    shuffled = values[1::2] + values[::2]
+    assert measure.interval(shuffled) == ((None, None) if cut is None else (values[cut], values[-1 - cut]))
+
+
+def test_outliers_lie_beyond_tukeys_fences():
+    """The quartiles of 1, ..., 5 and another are 2.25 and 4.75; the fences are -1.5 and 8.5."""
+    assert measure.outliers([1, 2, 3, 4, 5, 8.5]) == 0
+    assert measure.outliers([1, 2, 3, 4, 5, 8.6]) == 1
+    assert measure.outliers([-1.6, 1, 2, 3, 4, 5, 6, 7, 20]) == 1
+    assert measure.outliers([2.0]) == 0
 
 
 def test_forms_take_turns(monkeypatch):
@@ -80,6 +104,7 @@ def test_a_measurement():
         (batch, form) for batch in (2, 8) for form in ("dense", "sparse", "compact")
     ]
     assert all(one["median"] > 0 and one["iqr"] >= 0 for one in found["latency"])
+    assert {one["low"] for one in found["latency"]} == {None}  # of three rounds
     assert network.training
 
 
@@ -98,14 +123,14 @@ def record(run_id, cr, method="dwf"):
     return typed(content)
 
 
-def measurement(speeds, threads=1):
-    """A measurement in which a dense pass of one sample takes 6 ms."""
+def measurement(speeds, threads=1, **more):
+    """A measurement in which a dense pass of one sample takes 6 ms, as an earlier version wrote it but for ``more``."""
     forms = {
         form: {"test_accuracy": 0.875, "macs": 1000 * size, "bytes": 4000 * size, "bytes_zlib": 100 * size}
         for form, size in (("dense", 9), ("sparse", 1), ("compact", 3))
     }
     times = [
-        {"batch": batch, "form": form, "median": 0.006 / speedup, "iqr": 0.0005, "speedup": speedup}
+        {"batch": batch, "form": form, "median": 0.006 / speedup, "iqr": 0.0005, "speedup": speedup, **more}
         for batch in (1, 32)
         for form, speedup in zip(forms, (1.0, *speeds), strict=True)
     ]
@@ -124,7 +149,7 @@ def stored(run_id):
 def test_the_table_by_hand():
     records = [record("b" * 12, 30.0), record("a" * 12, 9.5)]
     frame = ResultSet(with_measurements(records, {"a" * 12: measurement((0.5, 2.0))})).latency
-    lines = tables.render(tables.latency(frame), "table", tables.latency_cells).splitlines()
+    lines = tables.render(speed.table(frame), "table", speed.cells).splitlines()
     assert [line.split() for line in lines[1:]] == [
         [*["digits", "lenet", "dwf"], "a" * 12, "9.5", form, "87.50", macs, size, zlib] + 2 * [ms, "[0.5]", speedup]
         for form, macs, size, zlib, ms, speedup in (
@@ -133,10 +158,29 @@ def test_the_table_by_hand():
             ("compact", "3,000", "12,000", "300", "3", "2"),
         )
     ]
-    rows = json.loads(tables.render(tables.latency(frame), "json", tables.latency_cells))
+    rows = json.loads(tables.render(speed.table(frame), "json", speed.cells))
     assert rows[2]["ms at 32"] == pytest.approx(3)
     assert rows[2]["ms at 32 iqr"] == pytest.approx(0.5)
     assert (rows[2]["x at 32"], rows[2]["Bytes"], rows[2]["CR"]) == (2, 12000, 9.5)
+
+
+def test_the_table_has_intervals_and_outliers():
+    found = {"a" * 12: measurement((1.9, 2.0), low=1.75, high=2.25, outliers=3)}
+    table = speed.table(ResultSet(with_measurements([record("a" * 12, 9.5)], found)).latency)
+    header, *_, compact = speed.cells(table)
+    assert dict(zip(header, compact, strict=True))["ms at 32"] == "3 [0.5] *3"
+    assert dict(zip(header, compact, strict=True))["x at 32"] == "2 [1.75-2.25]"
+    rows = json.loads(tables.render(table, "json", speed.cells))
+    beside = ("x at 32 low", "x at 32 high", "ms at 32 outliers")
+    assert [rows[2][name] for name in beside] == [1.75, 2.25, 3]
+
+
+def test_files_of_earlier_versions_have_no_intervals():
+    old = measurement_of(measurement((0.5, 2.0)))
+    assert old.load is None
+    assert {(row.low, row.high, row.outliers) for row in old.latency} == {(None, None, 0)}
+    frame = ResultSet(with_measurements([record("a" * 12, 9.5)], {"a" * 12: measurement((0.5, 2.0))})).latency
+    assert not latency.undecided(frame).any()
 
 
 def test_places_are_named_once():
@@ -187,11 +231,25 @@ def test_the_figure_draws_both_forms_as_they_were_measured():
     assert figure.frame(ResultSet(measured_runs()[2:]))["form"].tolist() == ["sparse", "compact"] * 2
 
 
+def test_the_figure_leaves_out_what_may_be_no_speed_up():
+    intervals = {"a": {"low": 0.9, "high": 2.5}, "b": {"low": 1.1, "high": 4.5}, "c": {"low": 1.0, "high": 1.0}}
+    records = [record(name * 12, cr) for name, cr in zip("abc", (9.0, 12.0, 15.0), strict=True)]
+    found = {name * 12: measurement((0.5, 2.0), **interval) for name, interval in intervals.items()}
+    drawing = Latency().draw(Latency().frame(ResultSet(with_measurements(records, found))))
+    (group,) = drawing.groups
+    by_cr, *by_speed = [[mark for mark in panel.marks if type(mark) is Points] for panel in group.panels]
+    assert [list(mark.x) for mark in by_cr] == [[9.0, 12.0, 15.0]]
+    assert [[list(mark.x) for mark in marks] for marks in by_speed] == [[[2.0], [0.5]]] * 2  # of run b, both forms
+    assert drawing.notes[1:] == ["Left out: 8 of 12 speed-ups, whose 95 % interval spans 1."]
+    old = Latency().draw(Latency().frame(ResultSet(measured_runs())))
+    assert old.notes[1:] == ["No interval is known of 12 of 12 speed-ups."]
+
+
 # ---------------------------------------------------------------- the command
 
 
 @pytest.mark.slow
-def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
+def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot, monkeypatch):
     results = tmp_path / "results"
     assert run(results, *LENET, "--method", "magnitude", "--compression", "4,8", "--save-model").exit_code == 0
     assert run(results, *LENET, "--method", "dense").exit_code == 0
@@ -202,6 +260,8 @@ def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
     assert "dwfbench measure RUN" in nothing.stderr
 
     before = snapshot(results)
+    monkeypatch.setattr(machine, "load", lambda: 1.5)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
     words = ("--results", results, "--batch", "1,4", "--rounds", "2", "--threads", "1", "--device", "cpu")
     found = call("measure", *ids, ids[0], *words, "--format", "json")
     assert found.exit_code == 0, found.stderr
@@ -210,6 +270,7 @@ def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
     accuracies = {one.id: 100 * one.test_accuracy for one in Store(results).load()}
     assert all(row["test %"] == pytest.approx(accuracies[row["Run"]]) for row in rows)
     assert "1 thread" in found.stderr
+    assert "(load 1.5, usable processors 2)" in found.stderr
     after = snapshot(results)
     new = {path.relative_to(results).as_posix() for path in after.keys() - before.keys()}
     assert new == {f"runs/{one}/measure.json" for one in ids}
@@ -217,8 +278,11 @@ def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot):
     stored = json.loads((results / "runs" / ids[0] / "measure.json").read_text())
     assert stored["id"] == ids[0]
     assert stored["threads"] == 1
+    assert stored["load"] == 1.5
     assert "torch" in stored["versions"]
 
+    monkeypatch.setattr(machine, "load", lambda: 0.9)
+    assert "usable processors" not in call("measure", ids[0], *words).stderr
     drawn = call("plot", "latency", "--results", results, "-o", tmp_path / "x.svg")
     assert drawn.exit_code == 0, drawn.stderr
     assert call("plot", "latency", "--results", results, "--method", "dense").exit_code == 3

@@ -29,7 +29,7 @@ from dwfbench.experiments import stored as restore
 from dwfbench.runs import packing, resultsets, spec
 from dwfbench.runs.record import Record
 from dwfbench.runs.store import Store
-from dwfbench.show import tables, verdicts
+from dwfbench.show import speed, tables, verdicts
 from dwfbench.show.report import grids, provenance
 from dwfbench.training.checkpoint import Checkpoints, Folder, Identity
 from tests.fuzz import seeds
@@ -284,7 +284,7 @@ def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
     frame = ResultSet([replace(run, measurement=measurement if run.id == ID else None) for run in records]).latency
     latency.places(frame)
     if not frame.empty:
-        tables.render(tables.latency(frame), "table", tables.latency_cells)
+        tables.render(speed.table(frame), "table", speed.cells)
 
 
 # ---------------------------------------------------------------- weights

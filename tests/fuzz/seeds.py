@@ -141,11 +141,12 @@ def measurement(**more) -> dict:
         for form in ("dense", "sparse", "compact")
     }
     times = [
-        {"batch": batch, "form": form, "median": 0.001, "iqr": 0.0001, "speedup": 1.5}
+        {"batch": batch, "form": form, "median": 0.001, "iqr": 0.0001, "speedup": 1.5, "low": 1.4, "high": 1.6}
         for batch in (1, 32)
         for form in forms
     ]
-    return {"schema": 1, "forms": forms, "latency": times, "device_name": "a processor", "threads": 1, **more}
+    where = {"device_name": "a processor", "threads": 1, "load": 0.5}
+    return {"schema": 1, "forms": forms, "latency": times, **where, **more}
 
 
 def record() -> list[bytes]:

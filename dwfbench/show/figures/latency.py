@@ -16,7 +16,8 @@ DENSE = Ink(style.GREY, dash=style.DASHED, width=0.8)
 @dataclass(frozen=True)
 class Latency(Figure):
     """Test accuracy versus CR and, for every batch size, versus the measured speed-up over dense: markers for the
-    compact form, joined along the runs of a seed, and crosses for sparse CSR. The dashed line is dense's speed.
+    compact form, joined along the runs of a seed, and crosses for sparse CSR. The dashed line is dense's speed. A point
+    whose interval spans it is neither faster nor slower, and left out.
     """
 
     name = "latency"
@@ -33,7 +34,7 @@ class Latency(Figure):
 
     def draw(self, frame):
         from dwfbench.analysis.curves import PANEL
-        from dwfbench.analysis.latency import places
+        from dwfbench.analysis.latency import places, undecided
 
         inks = looks.inks(frame)
         batches = sorted(frame["batch"].unique())
@@ -46,18 +47,25 @@ class Latency(Figure):
             "Speed-up: time of dense over that of the compact form (crosses: of sparse CSR), measured on "
             f"{' and '.join(places(frame))}."
         ]
+        if count := int(undecided(frame).sum()):
+            notes.append(f"Left out: {count} of {len(frame)} speed-ups, whose 95 % interval spans 1.")
+        if count := int(frame["low"].isna().sum()):
+            notes.append(f"No interval is known of {count} of {len(frame)} speed-ups.")
         return Drawing(groups, Legend(entries), notes, size=(2.6, 2.7), margin=(1.7, 0.3))
 
 
 def group(title: str, rows: "pd.DataFrame", batches: list[int], inks: dict[str, Ink], max_gap: float) -> Group:
     """A data set and model: a panel for the CR, and one a batch size."""
+    from dwfbench.analysis.latency import undecided
+
     low, high = padded(rows["accuracy"])
     y = Axis("test accuracy (%)", low=low, high=high)
     runs = rows[rows["form"] == "compact"].drop_duplicates("id")
     panels = [Panel(style.cr_axis(runs["compression"], most=6), y, marks(runs, "compression", inks, max_gap))]
+    decided = rows[~undecided(rows)]
     for batch in batches:
         x = Axis(f"speed-up, batch {batch}", "log", most=6)
-        drawn = [Rule(DENSE, "", "x", 1), *marks(rows[rows["batch"] == batch], "speedup", inks, max_gap)]
+        drawn = [Rule(DENSE, "", "x", 1), *marks(decided[decided["batch"] == batch], "speedup", inks, max_gap)]
         panels.append(Panel(x, y, drawn))
     return Group(panels, len(panels), title)
 
