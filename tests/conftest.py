@@ -67,6 +67,11 @@ KNOWN_SKIPS = (
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
 
 
+def pytest_configure(config):
+    # A shell that starts the tests in the background has them ignore interrupts, which tests send and raise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if not config.getoption("--known-skips"):
         return
