@@ -68,9 +68,8 @@ RATES = "0.05,0.2"
     cls=Command,
     context_settings=FREE,
     epilog=examples(
-        "dwfbench sparsify net.py:net --weights w.pt --dataset images/ --compression 20",
-        "dwfbench sparsify lenet-5 --weights w.safetensors --dataset mnist \\",
-        "      --compression 50 --depth 3 --finetune-epochs 5 --to small",
+        "dwfbench sparsify net.py:f --weights w.pt --dataset images/ --compression 20",
+        "dwfbench sparsify lenet-5 --weights w.pt --compression 50 --to small",
     ),
 )
 @guarded

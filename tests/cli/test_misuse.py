@@ -70,7 +70,7 @@ def test_a_strength_of_zero_is_called_a_control(run, tmp_path):
     assert "a strength of 0 penalises nothing, so that no weight becomes zero: such a run is a control" in shown.stderr
 
 
-OPEN = ("run", "tune", "suggest", "reproduce")
+OPEN = ("run", "tune", "suggest", "sparsify", "reproduce")
 """Commands whose other flags may be options of a method."""
 
 

@@ -64,11 +64,11 @@ class Accuracy(Figure):
         from dwfbench.analysis.published import published
 
         inks = looks.inks(frame)
-        read = along(frame, self.axis) if self.axis in CURVES else frame[:0]
+        read = along(frame, self.axis) if self.axis in CURVES else frame
         means = curves.bands(read[read["compression"].notna()], self.max_gap)
         astray = off_target(frame, self.max_gap)
         lined = [key not in astray for key in means[curves.KEYS].itertuples(index=False, name=None)]
-        means = means[lined]
+        means = means[lined] if self.axis in CURVES else means[:0]
         others = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
