@@ -145,7 +145,7 @@ def records(chance: random.Random) -> Iterator[Record]:
         chosen = registry.create(name, options)
         for point, seed in product(range(POINTS if chosen.knob else 1), range(SEEDS)):
             knob = {chosen.knob: KNOBS[chosen.knob] * 1.7**point} if chosen.knob else {}
-            spec = RunSpec(name, chosen.changed(), model, dataset, seed, epochs=EPOCHS, **knob)
+            spec = RunSpec(name, chosen.changed(), model, dataset, seed=seed, epochs=EPOCHS, **knob)
             target = 2 * 1.7**point * chance.uniform(1, 1.1) if chosen.knob else 1.0
             yield Record(**describe(spec, chosen), **results(target, MODELS[model], chance), provenance=provenance)
 
