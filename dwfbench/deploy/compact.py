@@ -68,10 +68,10 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     inputs = torch.randn(SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = smaller(inputs.clone())  # a network may write into them
-    if writes_into_parts(smaller(inputs.clone())):  # torch-pruning would follow its channels for ever
-        raise UsageError("The dead channels of this network cannot be traced: it writes into parts of a tensor.")
     whole: set[str] = set()
     try:
+        if writes_into_parts(smaller(inputs.clone())):  # torch-pruning would follow its channels for ever
+            raise ValueError("it writes into parts of a tensor")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of torch-pruning's, on parameters outside layers
             removing = True
