@@ -60,12 +60,12 @@ def imported(code: bytes) -> Iterator[str]:
 
 
 def is_known(name: str, folder: Path) -> bool:
-    """Whether a name is that of another module already: Python's, or one imported from elsewhere."""
+    """Whether a name is that of another module already: Python's, ours, or one imported from elsewhere."""
     origin = getattr(sys.modules.get(name), "__file__", None)
     elsewhere = name in sys.modules and (
         origin is None or not Path(origin).absolute().is_relative_to(folder.absolute())
     )
-    return name in sys.stdlib_module_names or (elsewhere and name not in _finder.modules)
+    return name in sys.stdlib_module_names or name in ("dwfbench", "baselines") or (elsewhere and name not in _finder.modules)
 
 
 def files_of(name: str, folder: Path) -> Iterator[Neighbour]:
