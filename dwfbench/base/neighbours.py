@@ -65,7 +65,11 @@ def is_known(name: str, folder: Path) -> bool:
     elsewhere = name in sys.modules and (
         origin is None or not Path(origin).absolute().is_relative_to(folder.absolute())
     )
-    return name in sys.stdlib_module_names or name in ("dwfbench", "baselines") or (elsewhere and name not in _finder.modules)
+    return (
+        name in sys.stdlib_module_names
+        or name in ("dwfbench", "baselines")
+        or (elsewhere and name not in _finder.modules)
+    )
 
 
 def files_of(name: str, folder: Path) -> Iterator[Neighbour]:
