@@ -27,7 +27,7 @@ def suggestion(request: Request, dataset: Dataset) -> Suggestion:
             "advice. `dwfbench run --compression` searches for the strength."
         )
     steps = loop.steps_in_epoch(len(dataset.train), base.batch_size)
-    network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed)
+    network = models.build_for(base, dataset)
     if base.init is not None:
         trained.put_into(network, base.init)
     weights = suggest.initial_weights(network, method.depth, keep_weights=base.init is not None)

@@ -317,7 +317,7 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
 
     What else the network holds is told, and UsageError raised where there is nothing to prune.
     """
-    network = models.build(base.model, dataset.input_shape, dataset.classes, base.seed, base.prune_embeddings)
+    network = models.build_for(base, dataset)
     if base.init is not None and (absent := trained.put_into(network, base.init)):
         plugins.tell(f"The weights {base.init} lack {', '.join(absent)}: these start as they are drawn.")
     weights = {name: value.detach() for name, value in prunable(network).items()}

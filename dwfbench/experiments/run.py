@@ -160,7 +160,7 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: b
     Networks with dropout go alone: their random numbers would depend on the group.
     """
     one, runs = curve.specs[0], len(curve.specs)
-    network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed)
+    network = models.build_for(one, dataset)
     if any(map(has_dropout, network.modules())):
         return 1
     if engine.device.type == "cpu":

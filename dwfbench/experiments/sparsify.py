@@ -96,7 +96,7 @@ def given_network(curve: Curve, dataset: Dataset) -> nn.Module:
     """The network with the weights that runs start from. UsageError where the file lacks some of them."""
     one = curve.specs[0]
     assert one.init is not None
-    network = models.build(one.model, dataset.input_shape, dataset.classes, one.seed, one.prune_embeddings)
+    network = models.build_for(one, dataset)
     if absent := trained.put_into(network, one.init):
         raise UsageError(f"The weights {one.init} lack {', '.join(absent)}, so that they have no accuracy to lose.")
     return network

@@ -116,7 +116,7 @@ def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn
         models.check_named(spec.model, model)
     except UsageError as error:
         raise UsageError(f"The run {stored.id} cannot be restored: {error}.") from None
-    network = models.build(spec.model, dataset.input_shape, dataset.classes, spec.seed, spec.prune_embeddings)
+    network = models.build_for(spec, dataset)
     try:
         content = files.content(path, MOST)
         if stored.record.provenance.weights_checksum not in (None, checksum(content)):

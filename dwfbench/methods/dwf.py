@@ -83,7 +83,7 @@ class Dwf(FactorMethod):
             return
         if self.rescale_init or self.min_abs != DEFAULT_MIN_ABS:
             raise UsageError(f"With group={self.group} nothing is drawn: leave out min-abs and rescale-init.")
-        network = models.build(spec.model, data.input_shape, data.classes, spec.seed, spec.prune_embeddings)
+        network = models.build_for(spec, data)
         trained = prunable.prunable(network)
         for place in prunable.places(network):
             weight = trained.get(place.name)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -161,6 +161,21 @@ def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int, embe
     if embeddings:
         choose_embeddings(network)
     return network
+
+
+class Inputs(Protocol):
+    """What a network has to know of a data set."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+    @property
+    def classes(self) -> int: ...
+
+
+def build_for(spec: Any, data: Inputs, seed: int | None = None) -> nn.Module:
+    """The initial network of a run, by its RunSpec, on its data, as ``build`` makes it; of another seed, if given."""
+    seed = spec.seed if seed is None else seed
+    return build(spec.model, data.input_shape, data.classes, seed, spec.prune_embeddings)
 
 
 def _refuse_too_large(name: str, input_shape: tuple[int, ...], classes: int) -> None:

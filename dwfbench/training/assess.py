@@ -53,7 +53,7 @@ def assess(
     if trained.status != "ok":
         return {"status": trained.status, "error": trained.error}, None
     spec = trained.spec
-    network = models.build(spec.model, data.input_shape, data.classes, spec.seed, spec.prune_embeddings)
+    network = models.build_for(spec, data)
     network.to(data.train.images.device)
     final = {**trained.state, **trained.sparse}
 

@@ -29,8 +29,7 @@ class Networks:
 
     def build(self, seed: int, anew: bool = False) -> nn.Module:
         """The initial network of a seed: with the trained weights that the run starts from, unless drawn ``anew``."""
-        shape, classes = self.data.input_shape, self.data.classes
-        network = models.build(self.spec.model, shape, classes, seed, self.spec.prune_embeddings)
+        network = models.build_for(self.spec, self.data, seed)
         if self.spec.init is not None and not anew:
             trained.put_into(network, self.spec.init)
         return network.to(self.device)
