@@ -73,9 +73,9 @@ def put_into(network: nn.Module, name: str) -> list[str]:
     is in the file.
     """
     given, own = tensors(name), network.state_dict()
-    for key, value in given.items():
-        if key not in own:
-            raise UsageError(f"The weights {name} have {key}, which the network does not.")
+    if foreign := sorted(given.keys() - own.keys()):
+        raise UsageError(f"The weights {name} have {foreign[0]}, which the network does not.")
+    for key, value in sorted(given.items()):  # safetensors gives them in any order
         if value.shape != own[key].shape:
             raise UsageError(
                 f"The weights {name} have {key} of shape {tuple(value.shape)}, but the network's is "
