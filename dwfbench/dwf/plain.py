@@ -15,6 +15,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from dwfbench.base.errors import UsageError, reason
 from dwfbench.dwf.module import collapse, own_class
+from dwfbench.models.functional import modes_kept
 from dwfbench.models.prunable import Place
 
 HOOKS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
@@ -23,17 +24,15 @@ HOOKS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
 def plain(model: nn.Module) -> nn.Module:
     """A copy, in which each weight has the value that it has in eval mode; the model stays as it is."""
     copied = duplicate(model)
-    modes = {module: module.training for module in copied.modules()}
-    copied.eval()
-    collapse(copied)
-    for module in copied.modules():
-        for attribute in computed(module):
-            trainable = any(source.requires_grad for source in Place("", module, attribute).sources)
-            remove_computation(module, attribute)
-            weight = getattr(module, attribute)
-            setattr(module, attribute, nn.Parameter(weight.detach(), requires_grad=trainable))
-    for module, mode in modes.items():
-        module.training = mode
+    with modes_kept(copied):
+        copied.eval()
+        collapse(copied)
+        for module in copied.modules():
+            for attribute in computed(module):
+                trainable = any(source.requires_grad for source in Place("", module, attribute).sources)
+                remove_computation(module, attribute)
+                weight = getattr(module, attribute)
+                setattr(module, attribute, nn.Parameter(weight.detach(), requires_grad=trainable))
     return copied
 
 

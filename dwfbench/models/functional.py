@@ -1,6 +1,7 @@
-"""Calling a network with other tensors in the place of its own, which stay as they are."""
+"""Calling a network with other tensors in the place of its own, or in another mode, which stay as they are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,6 +24,17 @@ def caller(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Any]:
         return functional_call(network, {**tensors, **tied}, (inputs,), tie_weights=False)
 
     return call
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Within, modules may go to training or eval mode; each one's own is put back after."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def ties_of(network: nn.Module) -> dict[str, str]:

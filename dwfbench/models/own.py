@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
-from dwfbench.models.functional import caller
+from dwfbench.models.functional import caller, modes_kept
 from dwfbench.models.prunable import is_lazy
 
 Make = Callable[[Any, int], nn.Module]
@@ -89,20 +89,18 @@ class Examination:
 
     def pass_or_refuse(self) -> None:
         """Modes and values are left as they are. Lazy layers have their shapes afterwards."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        self.check_tensors()
-        outputs = self.outputs_of(self.model, "eval")
-        if is_unfinished(self.model):
-            self.refuse("has lazy layers that no pass reaches; build them with their sizes, or leave them out")
-        self.check_parameters()
-        self.check_samples(outputs)
-        self.model.train()
-        self.check_buffers()
-        self.check_parameters()
-        self.check_gradient()
-        for module, mode in modes.items():
-            module.training = mode
+        with modes_kept(self.model):
+            self.model.eval()
+            self.check_tensors()
+            outputs = self.outputs_of(self.model, "eval")
+            if is_unfinished(self.model):
+                self.refuse("has lazy layers that no pass reaches; build them with their sizes, or leave them out")
+            self.check_parameters()
+            self.check_samples(outputs)
+            self.model.train()
+            self.check_buffers()
+            self.check_parameters()
+            self.check_gradient()
 
     def refuse(self, why: str) -> NoReturn:
         raise UsageError(f"model '{self.name}' {why}")

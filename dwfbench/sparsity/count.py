@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import FLOAT32_EPSILON, total
+from dwfbench.models.functional import modes_kept
 from dwfbench.models.prunable import NOTHING, prunable
 from dwfbench.sparsity.flows import GATES, SIGNATURE, is_packed
 
@@ -61,15 +62,10 @@ def evaluating(model: nn.Module, batch_norm_training: bool = False) -> Iterator[
     Without cuDNN where there are RNN layers, as it has no gradients of theirs in this mode.
     """
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    modes = {module: module.training for module in model.modules()}
-    for module in modes:
-        module.training = batch_norm_training and isinstance(module, _BatchNorm)
-    try:
-        with torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with modes_kept(model), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
+        for module in model.modules():
+            module.training = batch_norm_training and isinstance(module, _BatchNorm)
+        yield
 
 
 class _MacCounter(TorchFunctionMode):
