@@ -78,6 +78,20 @@ def run(*specs, data=None, lanes=None, on_epoch=lambda lanes, epochs: None, **op
     return list(trainer.train(list(specs), lanes, on_epoch))
 
 
+def check_compiled(specs):
+    """The compiled step trains these runs to the networks of the eager one."""
+    eager = run(*specs)
+    try:
+        compiled = run(*specs, compile=True)
+    except Exception as error:
+        if "compiler" not in str(error).lower():
+            raise
+        pytest.skip("no compiler on this machine")
+    for mine, other in zip(compiled, eager, strict=True):
+        for name in other.state:
+            torch.testing.assert_close(mine.state[name], other.state[name], rtol=1e-3, atol=1e-5)
+
+
 def decayed(network, decay):
     """Groups for an optimiser: decay on the weights, none on biases and normalisation."""
     weights = [p for p in network.parameters() if p.dim() > 1]
@@ -462,13 +476,4 @@ def test_bfloat16_trains_close_to_float32_and_keeps_float32_tensors():
     ids=["factors", "plain weights"],
 )
 def test_compiled_and_eager_agree(specs):
-    eager = run(*specs)
-    try:
-        compiled = run(*specs, compile=True)
-    except Exception as error:
-        if "compiler" not in str(error).lower():
-            raise
-        pytest.skip("no compiler on this machine")
-    for mine, other in zip(compiled, eager, strict=True):
-        for name in other.state:
-            torch.testing.assert_close(mine.state[name], other.state[name], rtol=1e-3, atol=1e-5)
+    check_compiled(specs)
