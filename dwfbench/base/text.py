@@ -1,7 +1,7 @@
 """Texts as messages and tables show them: numbers, rows, and the name that was meant."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 
 def short(value: float, digits: int = 3) -> str:
@@ -28,6 +28,12 @@ def padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
         width = max(map(len, column))
         columns.append([text.ljust(width) if column[0] in left else text.rjust(width) for text in column])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def first_few(texts: Sequence[str], most: int = 5) -> str:
+    """The first of some texts, and how many more there are: "a, b, c, d, e and 3 more"."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return f"{', '.join(texts[:most])}{more}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

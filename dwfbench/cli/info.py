@@ -11,6 +11,7 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.base.screen import table
 from dwfbench.base.streams import answer, width
+from dwfbench.base.text import nearest
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import Command, examples
 from dwfbench.cli.sources import RESULTS, Data, Debug, Results
@@ -48,7 +49,7 @@ def list_(
     }
     if kind != "runs" and kind not in kinds:
         known = [*kinds, "runs"]
-        raise UsageError(f"There is no list of {kind!r}{spec.nearest(kind, known)} Choose one of {', '.join(known)}.")
+        raise UsageError(f"There is no list of {kind!r}{nearest(kind, known)} Choose one of {', '.join(known)}.")
     if (results or tag) and kind != "runs":
         raise UsageError(f"--{'results' if results else 'tag'} is for `dwfbench list runs`, not for {kind}.")
     if kind == "runs":

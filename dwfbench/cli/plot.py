@@ -11,12 +11,13 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import replace
 from dwfbench.base.streams import answer
+from dwfbench.base.text import nearest
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import LAYOUT, Command, examples
 from dwfbench.cli.options import described, flags_of, option, with_flags
 from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, Tagged, nothing, places, stored_records
 from dwfbench.cli.values import names
-from dwfbench.runs import resultsets, spec
+from dwfbench.runs import resultsets
 from dwfbench.runs.resultsets import Source
 from dwfbench.show.figures import Figure, figures
 from dwfbench.show.layout import Layout
@@ -98,7 +99,7 @@ def chosen_figures(kind: str, given: dict[str, Any]) -> list[Figure]:
     known = figures()
     if kind not in (*known, ALL):
         choices = (*known, ALL)
-        raise UsageError(f"There is no plot {kind!r}{spec.nearest(kind, choices)} Choose one of {', '.join(choices)}.")
+        raise UsageError(f"There is no plot {kind!r}{nearest(kind, choices)} Choose one of {', '.join(choices)}.")
     taken = {name: {item.name for item in fields(figure)} for name, figure in known.items()}
     for flag in given:
         owners = [name for name in known if flag in taken[name]]

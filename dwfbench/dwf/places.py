@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import nearest
 from dwfbench.dwf.gates import gate_shape
 from dwfbench.models.prunable import EMBEDDINGS, KINDS, KINDS_TEXT, Place, is_ready, places
-from dwfbench.runs.spec import nearest
 
 Depth = int | Mapping[str, int | None]
 Choice = str | type | Callable[[str, nn.Module], bool] | Iterable[str | type]

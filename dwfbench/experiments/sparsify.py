@@ -14,7 +14,8 @@ from torch import nn
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset, Split
-from dwfbench.execution.worker import Engine, Progress
+from dwfbench.execution.listener import Progress
+from dwfbench.execution.worker import Engine
 from dwfbench.experiments import plan, targets
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.models import weights as trained

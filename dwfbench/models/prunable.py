@@ -20,14 +20,13 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import first_few
 
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 KINDS = (nn.Linear, _ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, *EMBEDDINGS)
 KINDS_TEXT = "Linear, Conv, MultiheadAttention, RNN, LSTM or GRU"
 NOTHING = f"the network has no prunable weights; it needs a {KINDS_TEXT} layer that is trained"
 NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-NAMED = 5
-"""Parameters that a sentence names before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +182,7 @@ def left_out(model: nn.Module) -> str | None:
         return None
     total = sum(parameter.numel() for parameter in everything.values())
     share = 100 * sum(weight.numel() for weight in weights.values()) / total
-    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return f"prunable: {share:.3g} % of {total:,} weights; not: {', '.join(named[:NAMED])}{more}"
+    return f"prunable: {share:.3g} % of {total:,} weights; not: {first_few(named)}"
 
 
 def is_usual(name: str, layer: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from dwfbench.analysis.frames import PANEL
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.spec import nearest
+from dwfbench.base.text import nearest
 from dwfbench.show import files, mpl, style
 from dwfbench.show.figures import Figure, figures
 from dwfbench.show.layout import Layout

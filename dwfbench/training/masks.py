@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import first_few
 from dwfbench.dwf.parametrization import Parametrization, part_names
 from dwfbench.methods.contract import Method, Moment, Tensors
-from dwfbench.models.prunable import NAMED
 from dwfbench.sparsity.masks import silent
 from dwfbench.training.group import Group
 from dwfbench.training.lanes import generator, lane_of, lane_tensors
@@ -19,9 +19,8 @@ from dwfbench.training.networks import Networks
 
 def silence(names: list[str]) -> str:
     """What a record says of layers whose scores are all zero."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return (
-        f"the scores of {', '.join(names[:NAMED])}{more} are all zero (a layer that starts at zero stops every "
+        f"the scores of {first_few(names)} are all zero (a layer that starts at zero stops every "
         "signal), so which of their weights are kept, as many as of all, is chance"
     )
 

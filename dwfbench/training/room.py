@@ -9,7 +9,7 @@ from torch import nn
 
 from dwfbench.base import memory
 from dwfbench.methods.stage import Stage
-from dwfbench.sparsity.count import prunable
+from dwfbench.models.prunable import prunable
 
 
 def needed(network: nn.Module, stages: Iterable[Stage], moments: int, lanes: int) -> int:
