@@ -19,8 +19,8 @@ class Trackio(Logger):
 
     def begin(self, run_id: str, name: str, settings: Mapping[str, Any]) -> None:
         words: dict[str, Any] = {"config": dict(settings), "resume": "allow", "embed": False}
-        quiet = {"auto_log_gpu": False, "auto_log_cpu": False}
-        self.runs[run_id] = self.trackio.init("dwfbench", name=f"{name} ({run_id})", **words, **quiet)
+        words |= {"auto_log_gpu": False, "auto_log_cpu": False}
+        self.runs[run_id] = self.trackio.init("dwfbench", name=f"{name} ({run_id})", **words)
 
     def row(self, run_id: str, row: Mapping[str, float]) -> None:
         values = {name: value for name, value in row.items() if name != "epoch"}
