@@ -5,11 +5,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dwfbench.base.errors import UsageError
+
 GIB = 1 << 30
 GROUPS = Path("/sys/fs/cgroup")
 SELF = Path("/proc/self")
 FILES = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
 """Where a control group says its limit and its use: of version 2, which names no controllers, and of version 1."""
+
+LEAST_ADDRESSES = GIB // 2
+"""With less some library or other ends the process, or, as OpenBLAS does, tries again for ever."""
 
 WANT = ("failed to map segment", "annot allocate memory", "can't allocate memory")
 """What the system's loader says, the system itself, and torch."""
@@ -29,6 +34,21 @@ def lacking(needed: float) -> str | None:
     if needed <= there:
         return None
     return f"{needed / GIB:,.1f} GiB of memory, and {there / GIB:,.1f} GiB are available"
+
+
+def require_addresses() -> None:
+    """Refuses a limit of addresses (`ulimit -v`) within which no command's libraries can be loaded.
+
+    Raises
+    ------
+    UsageError
+        With less than `LEAST_ADDRESSES` left.
+    """
+    if (left := address_space()) < LEAST_ADDRESSES:
+        raise UsageError(
+            f"A command needs {LEAST_ADDRESSES / GIB:.1f} GiB of addresses at least, and `ulimit -v` leaves "
+            f"{left / GIB:.1f} GiB; raise it."
+        )
 
 
 def is_lack(error: BaseException) -> bool:

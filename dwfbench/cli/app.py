@@ -96,6 +96,7 @@ def guarded(command: Callable) -> Callable:
     def wrapper(*args, **kwargs):
         with own_stdout() as outermost, interruptible():
             try:
+                memory.require_addresses()
                 with foreign.contained():
                     code = command(*args, **kwargs)
             except KeyboardInterrupt as error:
