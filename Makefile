@@ -7,12 +7,14 @@ DEMO = results/demo
 # Ratios that are trained and compared: a curve is read only where runs lie.
 DEMO_CR = 5,30,100,200
 
+# Sets of runs: those at budgets that decide, and those of 30 and 6 epochs, tuned, which starve DWF.
 REFERENCE = results/reference
-NETWORKS = lenet-300-100 lenet-5
+STARVED = results/starved
+SETS = starved-lenet-300-100 starved-lenet-5
 TUNE-lenet-300-100 = --trials 6 --lr-range 0.03,0.5 --compression 5,40,300 --seed 100,101
 TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --seed 100
-AT-lenet-300-100 = --at 2,5,10,30,100,300,1000
-AT-lenet-5 = --at 2,10,50,250,1000
+AT-lenet-300-100 = 2,5,10,30,100,300,1000
+AT-lenet-5 = 2,10,50,250,1000
 ENGINE ?= --jobs 2
 # Tests side by side: a file's tests stay in one process, as they share what they trained.
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -27,7 +29,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo schema test test-fast test-oldest package audit faults reference reference-check tables docs notebook gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast test-oldest package audit faults starved reference-check tables docs notebook gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,21 +44,21 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench plot all --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
-# The reference results, from the trials to the report: about seven and a half hours on 2 cores. What the archive has is
+# The starved sets, from the trials to the report: about seven and a half hours each on 2 cores. What an archive has is
 # not trained again: it is unpacked first, and packed again at the end.
-reference: $(VENV)/.installed $(NETWORKS:%=reference-%)
+starved: $(VENV)/.installed starved-lenet-300-100 starved-lenet-5
 
-reference-%:
-	test -d $(REFERENCE)/$*/runs || $(BIN)/dwfbench unpack $(REFERENCE)/$*.zip --to $(REFERENCE)/$*
+starved-%:
+	test -d $(STARVED)/$*/runs || $(BIN)/dwfbench unpack $(STARVED)/$*.zip --to $(STARVED)/$*
 	# Studies of before there was a winner at each compression are made anew.
-	find $(REFERENCE)/$*/tuning/studies -name '*.json' ! -exec grep -q '"targets"' {} ';' -delete
-	$(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml $(TUNE-$*) --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
-	$(BIN)/dwfbench run --tuned --config $(REFERENCE)/$*.toml --seeds 3 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
-	$(BIN)/dwfbench pack $(REFERENCE)/$*.zip $(REFERENCE)/$* -o $(REFERENCE)/$*.zip
-	$(MAKE) tables-$*
+	find $(STARVED)/$*/tuning/studies -name '*.json' ! -exec grep -q '"targets"' {} ';' -delete
+	$(BIN)/dwfbench tune --config $(STARVED)/$*.toml $(TUNE-$*) --results $(STARVED)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench run --tuned --config $(STARVED)/$*.toml --seeds 3 --results $(STARVED)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench pack $(STARVED)/$*.zip $(STARVED)/$* -o $(STARVED)/$*.zip
+	$(MAKE) tables-starved-$*
 
 # Tables, figures and reports of the archives, those that are not committed too.
-tables: $(VENV)/.installed $(NETWORKS:%=tables-%)
+tables: $(VENV)/.installed $(SETS:%=tables-%)
 	$(BIN)/dwfbench compare --results results/fashion-mnist-lenet-300-100.zip --format markdown > results/fashion-mnist-lenet-300-100/table.md
 	$(BIN)/dwfbench plot all --results results/fashion-mnist-lenet-300-100.zip
 	$(BIN)/dwfbench plot --threshold 0.001 --results results/fashion-mnist-lenet-300-100.zip -o results/fashion-mnist-lenet-300-100/accuracy-1e-3.png
@@ -64,15 +66,19 @@ tables: $(VENV)/.installed $(NETWORKS:%=tables-%)
 	$(BIN)/dwfbench compare --results results/fashion-mnist-more-baselines.zip --at 10,30,100,300,1000 --format markdown > results/fashion-mnist-more-baselines/table.md
 	$(BIN)/dwfbench compare --results results/fashion-mnist-bfloat16.zip --at 50,100,200,300,500 --format markdown > results/fashion-mnist-bfloat16/table.md
 
-tables-%:
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --format markdown > $(REFERENCE)/$*/table.md
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --format latex > $(REFERENCE)/$*/table.tex
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --reading relative --format csv > $(REFERENCE)/$*/table.csv
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=3" --format markdown > $(REFERENCE)/$*/versus-dwf-3.md
-	$(BIN)/dwfbench compare --results $(REFERENCE)/$*.zip $(AT-$*) --versus "dwf D=2" --format markdown > $(REFERENCE)/$*/versus-dwf-2.md
-	$(BIN)/dwfbench claims --results $(REFERENCE)/$*.zip --format markdown > $(REFERENCE)/$*/claims.md
-	$(BIN)/dwfbench plot all --results $(REFERENCE)/$*.zip
-	$(BIN)/dwfbench report --results $(REFERENCE)/$*.zip
+define TABLES
+$(BIN)/dwfbench compare --results $(1).zip --at $(2) --format markdown > $(1)/table.md
+$(BIN)/dwfbench compare --results $(1).zip --at $(2) --format latex > $(1)/table.tex
+$(BIN)/dwfbench compare --results $(1).zip --at $(2) --reading relative --format csv > $(1)/table.csv
+$(BIN)/dwfbench compare --results $(1).zip --at $(2) --versus "dwf D=3" --format markdown > $(1)/versus-dwf-3.md
+$(BIN)/dwfbench compare --results $(1).zip --at $(2) --versus "dwf D=2" --format markdown > $(1)/versus-dwf-2.md
+$(BIN)/dwfbench claims --results $(1).zip --format markdown > $(1)/claims.md
+$(BIN)/dwfbench plot all --results $(1).zip
+$(BIN)/dwfbench report --results $(1).zip
+endef
+
+tables-starved-%:
+	$(call TABLES,$(STARVED)/$*,$(AT-$*))
 
 # The example notebook, with the outputs that it has now.
 notebook: $(VENV)/.installed
@@ -80,7 +86,7 @@ notebook: $(VENV)/.installed
 
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed
-	for net in $(NETWORKS); do $(BIN)/dwfbench verify --results $(REFERENCE)/$$net.zip --draw $(DRAW) $(ENGINE) || exit 1; done
+	for set in $(STARVED)/lenet-300-100 $(STARVED)/lenet-5; do $(BIN)/dwfbench verify --results $$set.zip --draw $(DRAW) $(ENGINE) || exit 1; done
 
 # The documentation as a site that opens from disk, site/index.html; a warning is an error.
 docs: $(VENV)/.installed

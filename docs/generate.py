@@ -23,7 +23,7 @@ from dwfbench.cli import app, info
 from dwfbench.experiments import reproduce
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = "results/reference/lenet-300-100.zip"
+REFERENCE = "results/starved/lenet-300-100.zip"
 SCREENS = {
     "compare": f'compare --results {REFERENCE} --at 30,100 --tolerance 5 --columns "Method,Runs,CR 30,CR 100,CR@-5pt"',
     "claims": f"claims --results {REFERENCE} --columns Claim,Measure,Verdict,Effect,Seeds",

@@ -2,7 +2,7 @@
 
 A weight without gradient decays as |w_0| exp(-2 budget), at every depth, where the decay budget is strength * sum of
 learning rates / (1 - momentum). So the strength that brings half of the weights to zero, CR 2, follows from the
-weights: for LeNet-300-100 the budget is 6.0 to 6.1, and the committed runs (results/budget, results/reference) pass
+weights: for LeNet-300-100 the budget is 6.0 to 6.1, and the committed runs (results/budget, results/starved) pass
 CR 2 at 5.7 to 6.1. How strongly gradients hold the last weights does not follow: CR 300 took at most HIGHEST times as
 much there.
 """

@@ -207,7 +207,7 @@ def chained(targets):
 @pytest.fixture(scope="module")
 def stored():
     """Compression by strength of the reference runs of LeNet-300-100, by label and seed."""
-    runs = dwfbench.open("results/reference/lenet-300-100.zip").runs
+    runs = dwfbench.open("results/starved/lenet-300-100.zip").runs
     runs = runs[runs["knob"] == "strength"].sort_values("knob_value")
     return {
         (str(label), int(seed)): dict(zip(of_seed["knob_value"], of_seed["compression"], strict=True))
