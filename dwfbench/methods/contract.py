@@ -165,6 +165,13 @@ class Method:
         """
         return None
 
+    def shrinkage(self) -> float:
+        """c in c / 2 times the sum of w^2 over the network's weights themselves, whatever is trained for them.
+
+        It joins the objective in every stage, whether penalised or not, and does not depend on the strength.
+        """
+        return 0.0
+
     def project(self, tensor: Tensor, strength: Tensor, rate: Tensor) -> Tensor | None:
         """A trained tensor after an optimiser step, or None: as it is.
 

@@ -64,6 +64,7 @@ class Dwf(FactorMethod):
     group: str = option(
         "none", "weights that vanish together: none, channel (of an output) or row (of an input)", choices=gates.GROUPS
     )
+    product_decay: float = option(0.0, "L2 decay of the weights, the products, beside that of their factors", low=0)
     finetune_epochs: int = option(0, "epochs, of all, in which the collapsed weights train on under their zeros", low=0)
     finetune_lr: float = option(0.1, "peak of fine-tuning's own cosine, as a multiple of lr", low=0, open=True)
 
@@ -98,6 +99,9 @@ class Dwf(FactorMethod):
         if self.finetune_epochs == 0:
             return (factors,)
         return factors, Stage(self.finetune_epochs, self.finetune_lr, penalised=False)
+
+    def shrinkage(self) -> float:
+        return self.product_decay
 
     def masks(self, moment: Moment, scores: Tensors | None) -> Tensors | None:
         """Fine-tuning keeps what Algorithm 2 would have set to zero at zero."""

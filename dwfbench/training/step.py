@@ -47,18 +47,24 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 """The mean loss () of a network's outputs (B, outputs) for their targets (B, ...): by default cross-entropy."""
 
 
-def make_loss(network: nn.Module, parametrization: Parametrization, spec: RunSpec, criterion: Criterion) -> Callable:
-    """loss(weights, others, buffers, inputs (B, ...), targets (B, ...)) -> loss (), (the same, new buffers)."""
+def make_loss(
+    network: nn.Module, parametrization: Parametrization, spec: RunSpec, criterion: Criterion, shrinkage: float = 0.0
+) -> Callable:
+    """loss(weights, others, buffers, inputs (B, ...), targets (B, ...)) -> objective (), (loss (), new buffers).
+
+    The objective, whose gradient is taken, is the loss and ``shrinkage`` / 2 times the sum of the squared weights.
+    """
 
     call = caller(network)
 
     def loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
         buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
         with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
-            tensors = {**weights_of(parametrization, weights), **others, **buffers}
-            logits = call(tensors, images)
+            plain = weights_of(parametrization, weights)
+            logits = call({**plain, **others, **buffers}, images)
         value = criterion(logits.float(), labels)
-        return value, (value.detach(), buffers)
+        objective = value + shrinkage / 2 * total(w.square().sum() for w in plain.values()) if shrinkage else value
+        return objective, (value.detach(), buffers)
 
     return loss
 
@@ -75,7 +81,8 @@ def make_step(
 
     ``penalised`` says whether the method's ``penalty`` acts in this stage, and is not None.
     """
-    loss_gradient = grad(make_loss(network, stage.parametrization, spec, criterion), argnums=(0, 1), has_aux=True)
+    loss = make_loss(network, stage.parametrization, spec, criterion, method.shrinkage())
+    loss_gradient = grad(loss, argnums=(0, 1), has_aux=True)
     penalty_gradient = grad(method.penalty)
     rule = rule_of(spec)
     masked = {name: part_names(stage.parametrization, name)[0] for name in prunable(network)}

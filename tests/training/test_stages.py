@@ -8,7 +8,7 @@ import torch
 
 from baselines.magnitude import Magnitude
 from dwfbench import models
-from dwfbench.dwf.parametrization import Product
+from dwfbench.dwf.parametrization import Product, part_names
 from dwfbench.methods.contract import Method, Pruner
 from dwfbench.methods.dwf import Dwf
 from dwfbench.methods.stage import Stage, shared_epochs
@@ -68,6 +68,46 @@ class Squares(Method):
 def test_an_empty_subclass_is_dense_training():
     (mine,), (dense,) = train(Empty(), spec("empty")), run(spec())
     assert all(torch.equal(mine.state[name], dense.state[name]) for name in dense.state)
+
+
+@dataclass(frozen=True)
+class Shrunk(Empty):
+    """Dense training with decay in the objective in place of the optimiser's."""
+
+    decays: ClassVar[bool] = False
+
+    def shrinkage(self):
+        return 0.1
+
+
+def test_shrinkage_of_plain_weights_is_weight_decay():
+    (mine,), (dense,) = train(Shrunk(), spec("empty")), run(spec(weight_decay=0.1))
+    assert mine.history[0]["train_loss"] == pytest.approx(dense.history[0]["train_loss"])  # the loss alone is told
+    for name, value in dense.state.items():
+        torch.testing.assert_close(mine.state[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_product_decay_is_the_chain_rule_through_the_factors(depth):
+    """With c / 2 w^2 on the products a factor's gradient grows by c w times the product of the others."""
+    method, c = Dwf(depth=depth, product_decay=0.7), 0.7
+    moved = []
+    for chosen in (method, Dwf(depth=depth)):
+        trainer = Trainer(spec("dwf", strength=0.0, momentum=0.0, options=chosen.changed()), chosen, tiny_data())
+        group = trainer.start([trainer.spec], "a test")
+        before = {name: value.clone() for name, value in group.state.weights.items()}
+        images, labels = tiny_data().train.images, tiny_data().train.labels
+        step = trainer.step_of(group)
+        index, view = torch.arange(8), torch.zeros(8, 0)
+        step(group.state, images, labels, index, view, torch.tensor([0.5]))
+        moved.append({name: before[name] - value for name, value in group.state.weights.items()})
+        factors = before
+    for name in SIZES:
+        parts = [factors[part].squeeze(0) for part in part_names(Product(depth), name)]
+        weight = torch.stack(parts).prod(0)
+        for part, factor in zip(part_names(Product(depth), name), parts, strict=True):
+            more = (moved[0][part] - moved[1][part]).squeeze(0)
+            torch.testing.assert_close(more, 0.5 * c * weight * weight / factor, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("distribution", ["global", "uniform", "erk"])
