@@ -20,7 +20,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, owned, told
 from dwfbench.base.text import nearest
 from dwfbench.models import own
-from dwfbench.models.lenet import LeNet5, LeNet300100
+from dwfbench.models.lenet import LeNet5, LeNet5Of1998, LeNet300100
 from dwfbench.models.prunable import choose_embeddings
 from dwfbench.models.resnet import resnet18, resnet20
 from dwfbench.models.vgg import vgg
@@ -45,10 +45,20 @@ MODELS = {
         "two convolutions and one hidden layer, Caffe's variant; 430,500 weights at 1x28x28",
         "Jia et al. 2014 (Caffe); Han, Pool, Tran and Dally 2015",
     ),
+    "lenet-5-1998": Entry(
+        LeNet5Of1998,
+        "two convolutions and two hidden layers; 61,470 weights at 1x28x28",
+        "LeCun, Bottou, Bengio and Haffner 1998",
+    ),
     "vgg-16": Entry(
         partial(vgg, depth=16),
         "13 convolutions with batch norm and one linear layer; 14,715,584 weights at 3x32x32",
         "Simonyan and Zisserman 2015 (D); OpenLTH's form for CIFAR",
+    ),
+    "vgg-16-quarter": Entry(
+        partial(vgg, depth=16, narrower=4),
+        "vgg-16 a quarter as wide, which a CPU can train; 921,008 weights at 3x32x32",
+        "Simonyan and Zisserman 2015 (D); the width is dwfbench's own choice",
     ),
     "vgg-16-512": Entry(
         partial(vgg, depth=16, hidden=512),

@@ -19,7 +19,7 @@ from dwfbench.sparsity.count import macs
 from dwfbench.sparsity.paths import path_report
 from dwfbench.sparsity.report import sparsity_report
 
-NAMES = ("vgg-16", "vgg-16-512", "vgg-19", "vgg-19-512", "resnet-18", "resnet-20")
+NAMES = ("vgg-16", "vgg-16-quarter", "vgg-16-512", "vgg-19", "vgg-19-512", "resnet-18", "resnet-20")
 IMAGE = (3, 32, 32)
 
 
@@ -41,6 +41,7 @@ VGG_16 = [
     9 * (256 * 512 + 2 * 512 * 512),
     9 * (3 * 512 * 512),
 ]
+QUARTER = [9 * (3 * 16 + 16 * 16), *(weights // 16 for weights in VGG_16[1:])]
 VGG_19 = [*VGG_16[:2], *(more + 9 * n * n for more, n in zip(VGG_16[2:], (256, 512, 512), strict=True))]
 RESNET_18 = [9 * 3 * 64 + 4 * 9 * 64 * 64] + [9 * n * 2 * n + 3 * 9 * (2 * n) ** 2 + n * 2 * n for n in (64, 128, 256)]
 RESNET_20 = [9 * 3 * 16 + 6 * 9 * 16 * 16] + [9 * n * 2 * n + 5 * 9 * (2 * n) ** 2 for n in (16, 32)]
@@ -48,6 +49,7 @@ RESNET_20 = [9 * 3 * 16 + 6 * 9 * 16 * 16] + [9 * n * 2 * n + 5 * 9 * (2 * n) **
 # Name, convolutions as above, weights of the linear layers at 10 classes, normalised channels.
 SIZES = [
     ("vgg-16", VGG_16, 512 * 10, 4224),
+    ("vgg-16-quarter", QUARTER, 128 * 10, 4224 // 4),
     ("vgg-16-512", VGG_16, 512 * 512 + 512 * 10, 4224 + 512),
     ("vgg-19", VGG_19, 512 * 10, 5504),
     ("vgg-19-512", VGG_19, 512 * 512 + 512 * 10, 5504 + 512),

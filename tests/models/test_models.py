@@ -11,14 +11,16 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 
-NAMES = ("lenet-300-100", "lenet-5")
+NAMES = ("lenet-300-100", "lenet-5", "lenet-5-1998")
 
 
 def prunable(model):
     return [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
 
 
-@pytest.mark.parametrize(("name", "weights"), [("lenet-300-100", 266_200), ("lenet-5", 430_500)])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("lenet-300-100", 266_200), ("lenet-5", 430_500), ("lenet-5-1998", 61_470)]
+)
 def test_sizes_stated_in_the_literature(name, weights):
     model = models.build(name, (1, 28, 28), 10, seed=0)
     assert sum(weight.numel() for weight in prunable(model)) == weights
@@ -26,7 +28,7 @@ def test_sizes_stated_in_the_literature(name, weights):
 
 def test_layer_names_are_fixed():
     names = [[n for n, _ in models.build(name, (1, 28, 28), 10, seed=0).named_children()] for name in NAMES]
-    assert names == [["fc1", "fc2", "fc3"], ["conv1", "conv2", "fc1", "fc2"]]
+    assert names == [["fc1", "fc2", "fc3"], ["conv1", "conv2", "fc1", "fc2"], ["conv1", "conv2", "fc1", "fc2", "fc3"]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,9 +39,20 @@ def test_networks_adapt_to_the_input(name, shape):
     assert logits.isfinite().all()
 
 
-def test_lenet5_says_when_images_are_too_small():
+@pytest.mark.parametrize("name", ["lenet-5", "lenet-5-1998"])
+def test_lenet5_says_when_images_are_too_small(name):
     with pytest.raises(UsageError, match="at least 8x8 pixels, not 7x28"):
-        models.build("lenet-5", (1, 7, 28), 10, seed=0)
+        models.build(name, (1, 7, 28), 10, seed=0)
+
+
+def test_the_lenet5_of_1998_has_the_maps_of_its_figure_2():
+    """C1 6 x 28 x 28, S2 6 x 14 x 14, C3 16 x 10 x 10, S4 16 x 5 x 5, C5 120, F6 84; images of 28 are padded to 32."""
+    for side in (28, 32):
+        model = models.build("lenet-5-1998", (1, side, side), 10, seed=0)
+        assert model.conv1(torch.randn(1, 1, side, side)).shape == (1, 6, 28, 28)
+        assert model.conv2(torch.randn(1, 6, 14, 14)).shape == (1, 16, 10, 10)
+        assert [layer.out_features for layer in (model.fc1, model.fc2, model.fc3)] == [120, 84, 10]
+        assert model.fc1.in_features == 16 * 5 * 5
 
 
 def test_lenet5_is_caffes_with_a_relu_after_every_hidden_layer():
@@ -92,7 +105,8 @@ def test_names_are_checked_without_building():
     for name in (*models.MODELS, "some.module:Thing"):
         models.check(name)
     with pytest.raises(
-        UsageError, match=r"did you mean lenet-5.*lenet-300-100, lenet-5, .*resnet-20, or .*module:callable"
+        UsageError,
+        match=r"did you mean lenet-5.*lenet-300-100, lenet-5, lenet-5-1998, .*resnet-20, or .*module:callable",
     ):
         models.check("LeNet5")
     for name in ("", ":", "a:", ":b", "a b:c", "a..b:c"):
@@ -101,7 +115,7 @@ def test_names_are_checked_without_building():
 
 
 def test_describe_lists_every_network():
-    vggs = ("vgg-16", "vgg-16-512", "vgg-19", "vgg-19-512")
+    vggs = ("vgg-16", "vgg-16-quarter", "vgg-16-512", "vgg-19", "vgg-19-512")
     assert [row["name"] for row in models.describe()] == [*NAMES, *vggs, "resnet-18", "resnet-20"]
     assert all(row["summary"] and row["source"] for row in models.describe())
 
