@@ -94,13 +94,14 @@ def _subtracted(seed: int, quantity: str, mine: Value, theirs: Value) -> dict[st
 
 
 def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP) -> pd.DataFrame:
-    """The curve with the highest mean accuracy at each CR, among the sparse ones of one data set, model and budget.
+    """The curve that comes first at each CR, among the sparse ones of one data set, model and budget.
 
-    A curve that says something for fewer seeds than another one comes after it, whatever its mean.
+    First comes a curve that no other is surely above; of several the one with most seeds, then the highest mean.
     Columns: dataset, model, epochs, compression, label (missing where no curve says anything), accuracy (percent), n
-    (seeds), next (the label that comes second), difference (points, paired over the seeds that both
-    have), ci95, level (the labels not told apart from the first: the interval of the paired difference holds 0, or
-    there are fewer than 2 pairs).
+    (seeds), level (the labels that it is not surely above, in the same order: the interval of the paired difference
+    reaches 0, or there are fewer than 2 pairs), next (the first of these, else the label that comes second),
+    difference (points, paired over the seeds that both have), ci95. It is the best only where there is a next and
+    nothing is level.
     """
     by = [*PANEL, "epochs"]
     budgets = frame[[*KEYS, "epochs"]].drop_duplicates(KEYS)
@@ -110,21 +111,25 @@ def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP
         table = group.pivot(index="label", columns=["compression", "seed"], values="accuracy")
         for ratio in targets_of(at):
             rows.append((*key, ratio, *_best(table.index.to_numpy(), table[ratio].to_numpy())))
-    columns = [*by, "compression", "label", "accuracy", "n", "next", "difference", "ci95", "level"]
+    columns = [*by, "compression", "label", "accuracy", "n", "level", "next", "difference", "ci95"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _best(labels: np.ndarray, heights: np.ndarray) -> tuple:
     """The columns of `best` from label on, by the heights of the labels (rows) and seeds (columns)."""
     means, _, counts = intervals(heights)
-    order = np.lexsort((-means, -counts))[: np.count_nonzero(counts)]
-    if not len(order):
-        return None, np.nan, 0, None, np.nan, np.nan, []
-    first, others = order[0], order[1:]
-    leads, halves, _ = intervals(heights[first] - heights[others])
-    level = labels[others[~(leads - halves > 0)]].tolist()
-    following = (labels[others[0]], leads[0], halves[0]) if len(others) else (None, np.nan, np.nan)
-    return labels[first], means[first], int(counts[first]), *following, level
+    leads, halves, _ = intervals(heights[:, None] - heights)
+    surely_above = leads - halves > 0
+    order = [place for place in np.lexsort((-means, -counts, surely_above.any(axis=0))) if counts[place]]
+    if not order:
+        return None, np.nan, 0, [], None, np.nan, np.nan
+    first, *others = order
+    level = [other for other in others if not surely_above[first, other]]
+    compared: tuple = (None, np.nan, np.nan)
+    if others:
+        following = (level or others)[0]
+        compared = (labels[following], leads[first, following], halves[first, following])
+    return labels[first], means[first], int(counts[first]), labels[level].tolist(), *compared
 
 
 def label_of(frame: pd.DataFrame, name: str) -> str:

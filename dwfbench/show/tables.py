@@ -258,7 +258,7 @@ ITALIC = {"table": "~", "markdown": "italic", "latex": "italic"}
 def marks_caption(format: str, compared: bool) -> str:
     """What the marks of a table mean."""
     level = f"; {ITALIC[format]}: not told apart from it (the 95 % interval of the paired difference holds 0)"
-    what = "the highest of the sparse methods of a budget" if compared else "the highest"
+    what = "the highest of the sparse methods of a budget with the most seeds" if compared else "the highest"
     return f"{BOLD[format]}: {what}{level if compared else ''}."
 
 

@@ -1,7 +1,7 @@
 """What comparisons say: which curve is best where, what is not decided, and the verdicts on claims as a table."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -30,46 +30,57 @@ MORE = {"sentence": "Sentence", "reason": "Reason", "source": "Source"}
 
 
 def closing(best: pd.DataFrame) -> list[str]:
-    """Two sentences for each data set, model and budget of `statistics.best`: what is best, and what is not decided."""
+    """Two sentences for each data set, model and budget of `statistics.best`: what is best, and what is not decided.
+
+    Best is a curve where it is surely above every other that has a value there.
+    """
     lines = []
     for (dataset, model, epochs), cells in best.groupby([*PANEL, "epochs"]):
         where = f"{dataset}/{model}, {epochs} epochs"
         known = cells[cells["label"].notna()].to_dict("records")
-        groups = [(label, list(rows)) for label, rows in itertools.groupby(known, key=lambda row: row["label"])]
-        said = "; ".join(f"{label} at {_ratios(rows)} ({', '.join(map(_lead, rows))})" for label, rows in groups)
-        lines.append(f"{where}: best is {said}." if said else f"{where}: no curve has a value at these ratios.")
-        level = [f"at CR {row['compression']:g} against {', '.join(row['level'])}" for row in known if row["level"]]
+        alone = _by_label(row for row in known if pd.isna(row["next"]))
+        surely = _by_label(row for row in known if not pd.isna(row["next"]) and not row["level"])
+        parts = [f"best is {label} at {_at(rows)} ({', '.join(map(_lead, rows))})" for label, rows in surely]
+        parts += [f"only {label} has a value at {_at(rows)}" for label, rows in alone]
+        none = "no curve is surely the best at any of these ratios" if known else "no curve has a value at these ratios"
+        lines.append(f"{where}: {'; '.join(parts) or none}.")
+        level = [f"at CR {row['compression']:g} {row['label']} against {_rivals(row)}" for row in known if row["level"]]
         unknown = cells.loc[cells["label"].isna(), "compression"]
-        if len(unknown):
-            level.append(f"at CR {', '.join(f'{ratio:g}' for ratio in unknown)} at all")
+        level += [f"at CR {', '.join(f'{ratio:g}' for ratio in unknown)} anything"] if len(unknown) else []
         if level:
-            what = "not decided (the 95 % interval of the paired difference holds 0, or there is no second pair)"
-            lines.append(f"{where}: {what} {'; '.join(level)}.")
-        elif any(isinstance(row["next"], str) for row in known):
-            lines.append(f"{where}: the best is told apart from all others at every ratio.")
+            what = "not decided (the 95 % interval of the paired difference reaches 0, or there is no second pair)"
+            lines.append(f"{where}: {what}: {'; '.join(level)}.")
+        elif surely:
+            lines.append(f"{where}: nothing is left undecided at these ratios.")
         else:
-            lines.append(f"{where}: there is no other curve to tell it from.")
+            lines.append(f"{where}: there is no other curve to compare with.")
     return lines
 
 
-CLOSING = (
-    "Best: the highest mean; not decided: the 95 % t-interval of the paired difference holds 0, or is of one seed."
-)
+def _by_label(rows: Iterable[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Neighbouring rows of one label together."""
+    return [(label, list(group)) for label, group in itertools.groupby(rows, key=lambda row: row["label"])]
 
 
-def _ratios(rows: list[dict[str, Any]]) -> str:
-    first, last = rows[0]["compression"], rows[-1]["compression"]
-    return f"CR {first:g}" if first == last else f"CR {first:g} to {last:g}"
+def _at(rows: list[dict[str, Any]]) -> str:
+    return "CR " + ", ".join(f"{row['compression']:g}" for row in rows)
 
 
 def _lead(row: dict[str, Any]) -> str:
-    """How far the best curve is above the next one."""
-    if pd.isna(row["next"]):
-        return "alone"
+    """How far the best curve is above the one that comes second."""
+    return f"{_difference(row)} over {row['next']}"
+
+
+def _rivals(row: dict[str, Any]) -> str:
+    """The curves that are level with the first one, and the difference to the first of them."""
+    return ", ".join([f"{row['next']} ({_difference(row)})", *row["level"][1:]])
+
+
+def _difference(row: dict[str, Any]) -> str:
     if pd.isna(row["difference"]):
-        return f"no seed in common with {row['next']}"
+        return "no seed in common"
     half = "" if pd.isna(row["ci95"]) else f" ± {row['ci95']:.2f}"
-    return f"{row['difference']:+.2f}{half} over {row['next']}"
+    return f"{row['difference']:+.2f}{half}"
 
 
 # --- claims ---------------------------------------------------------------------------------------------------

@@ -252,6 +252,13 @@ def test_a_lucky_seed_is_not_the_best_of_three():
     assert math.isnan(row.ci95)
 
 
+def test_what_another_curve_is_surely_above_does_not_come_first():
+    """b has two seeds of three, in both of which it is 2 and 2.1 points above a."""
+    row = best([*seeds_of("a", 91, 92, 93), *seeds_of("b", 93, 94.1)]).iloc[0]
+    assert (row.label, row.n, row.next, row.level) == ("b", 2, "a", [])
+    assert row.difference - row.ci95 > 0
+
+
 def test_one_seed_decides_nothing_and_budgets_are_apart():
     runs = [*seeds_of("a", 91), *seeds_of("b", 90), record(10, 95, label="c", method="c", epochs=9)]
     found = best(runs, at=[10, 50]).set_index(["epochs", "compression"])

@@ -30,26 +30,46 @@ def closing(runs, at):
     return verdicts.closing(statistics.best(ResultSet(runs).runs, at))
 
 
-def test_the_best_by_range_and_what_is_not_decided():
+OPEN = (
+    "mnist/lenet, 60 epochs: not decided "
+    "(the 95 % interval of the paired difference reaches 0, or there is no second pair): "
+)
+
+
+def test_the_best_is_surely_above_all_others_and_the_rest_is_not_decided():
     best, open_ = closing(rivals(), [2, 4, 8, 16])
-    assert best == (
-        "mnist/lenet, 60 epochs: best is a at CR 2 to 4 (+2.10 ± 0.25 over b, +0.10 ± 2.86 over b); b at CR 8 (alone)."
-    )
-    assert open_.startswith("mnist/lenet, 60 epochs: not decided (the 95 % interval")
-    assert open_.endswith("second pair) at CR 4 against b; at CR 16 at all.")
+    assert best == "mnist/lenet, 60 epochs: best is a at CR 2 (+2.10 ± 0.25 over b); only b has a value at CR 8."
+    assert open_ == f"{OPEN}at CR 4 a against b (+0.10 ± 2.86); at CR 16 anything."
+
+
+def test_ratios_between_which_nothing_is_decided_are_not_said_to_be_a_range():
+    runs = [*rivals(), *(record(16, 60 + above, label=name, method=name, seed=seed) for seed in range(3)
+                         for name, above in (("a", 1 + seed / 10), ("b", 0)))]  # fmt: skip
+    best, open_ = closing(runs, [2, 4, 16])
+    assert "best is a at CR 2, 16 (+2.10 ± 0.25 over b, +1.10 ± 0.25 over b)." in best
+    assert open_ == f"{OPEN}at CR 4 a against b (+0.10 ± 2.86)."
 
 
 def test_what_is_all_decided_and_what_is_unknown_is_said():
-    assert closing(rivals(), [2])[1] == "mnist/lenet, 60 epochs: the best is told apart from all others at every ratio."
-    assert closing(rivals(), [8])[1] == "mnist/lenet, 60 epochs: there is no other curve to tell it from."
+    assert closing(rivals(), [2])[1] == "mnist/lenet, 60 epochs: nothing is left undecided at these ratios."
+    assert closing(rivals(), [8])[1] == "mnist/lenet, 60 epochs: there is no other curve to compare with."
     assert closing(rivals(), [90])[0] == "mnist/lenet, 60 epochs: no curve has a value at these ratios."
+    assert closing(rivals(), [90])[1] == f"{OPEN}at CR 90 anything."
 
 
 def test_curves_without_a_seed_in_common_have_no_difference():
     runs = [record(2, 90), record(2, 91, seed=1, method="grasp", label="grasp")]
     best, open_ = closing(runs, [2])
-    assert best == "mnist/lenet, 60 epochs: best is grasp at CR 2 (no seed in common with snip)."
-    assert open_.endswith("second pair) at CR 2 against snip.")
+    assert best == "mnist/lenet, 60 epochs: no curve is surely the best at any of these ratios."
+    assert open_ == f"{OPEN}at CR 2 grasp against snip (no seed in common)."
+
+
+def test_what_is_behind_is_not_the_best():
+    """Three seeds of snip are below the one seed of grasp: neither is the best."""
+    runs = [*(record(2, 90 + seed, seed=seed) for seed in range(3)), record(2, 99, method="grasp", label="grasp")]
+    best, open_ = closing(runs, [2])
+    assert best == "mnist/lenet, 60 epochs: no curve is surely the best at any of these ratios."
+    assert open_ == f"{OPEN}at CR 2 snip against grasp (-9.00)."
 
 
 def test_budgets_are_named_and_apart():
@@ -65,8 +85,8 @@ def test_compare_ends_with_them(tmp_path, call):
     assert call(*words).stdout.splitlines()[-2:] == closing(rivals(), [2, 4])
     result = call(*words, "--format", "csv")
     assert "best is" not in result.stdout
-    assert "best is a at CR 2 to 4" in result.stderr
-    assert "best is b at CR 2" in call(*words, "--method", "b").stdout
+    assert "best is a at CR 2 (" in result.stderr
+    assert "only b has a value at CR 2, 4." in call(*words, "--method", "b").stdout
 
 
 # --- claims
