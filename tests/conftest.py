@@ -61,7 +61,7 @@ LONGEST = ("test_gpu_script.py", "test_kills.py", "test_ray.py", "test_failures.
 """Files that take longest. They begin first: side by side with others they would end last."""
 
 KNOWN_SKIPS = (
-    *("long; --faults runs it", "no CUDA device", "the superuser may write everywhere", "needs TeX"),
+    *("long; --faults runs it", "no CUDA device", "the superuser may write everywhere"),
     *("no package trackio", "no package wandb"),  # with what they need, hundreds of megabytes
 )
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
