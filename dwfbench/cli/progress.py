@@ -26,7 +26,11 @@ LABEL = 28
 
 @dataclass
 class Curve:
-    """What is known of a curve in training; ``progress`` counts runs, with fractions for epochs."""
+    """What is known of a curve in training; ``progress`` counts runs, with fractions for epochs.
+
+    ``first`` are the time and the progress when the first epoch was over: what is left is judged by what came after, as
+    the compiler works before.
+    """
 
     task: TaskID
     runs: int
@@ -34,6 +38,14 @@ class Curve:
     done: int = 0
     progress: float = 0.0
     started: float | None = None
+    first: tuple[float, float] | None = None
+
+    def left(self, now: float) -> str:
+        """How long the rest may take; empty where nothing is known of that."""
+        if self.first is None or self.progress <= self.first[1]:
+            return ""
+        began, before = self.first
+        return f", about {clock((now - began) * (self.runs - self.progress) / (self.progress - before))} left"
 
 
 class Bars(Progress):
@@ -105,6 +117,7 @@ class Reporter:
         if row["compression"] is not None:
             parts.append(f"CR {short(row['compression'])}")
         curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)
+        curve.first = curve.first or (time.monotonic(), curve.progress)
         self.show(label, ", ".join(parts))
 
     def run(self, record: Record, history: list[dict]) -> None:
@@ -136,9 +149,8 @@ class Reporter:
         self.bars.update(curve.task, completed=curve.progress, runs=f"{curve.done}/{curve.runs} runs")
         if not self.live and detail and time.monotonic() - self.told > PLAIN_INTERVAL:
             self.told = time.monotonic()
-            gone = self.told - (curve.started or self.told)
-            left = f", about {clock(gone * (curve.runs / curve.progress - 1))} left" if curve.progress else ""
-            self.note(f"{label}: {curve.done}/{curve.runs} runs, {detail}, {clock(gone)} gone{left}")
+            gone = clock(self.told - (curve.started or self.told))
+            self.note(f"{label}: {curve.done}/{curve.runs} runs, {detail}, {gone} gone{curve.left(self.told)}")
 
     def note(self, text: str) -> None:
         with suppress(OSError):  # a full stderr ends no training
