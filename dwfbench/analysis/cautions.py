@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dwfbench.analysis.frames import KEYS, PANEL
-from dwfbench.base.text import short
+from dwfbench.base.text import ACCURACY, judged_by, short
 
 
 class Caution(str):
@@ -125,8 +125,9 @@ def _holes(each: dict[str, Any]) -> list[tuple[float, float]]:
     return [(each["below"], each["above"])] if value is None and each["below"] and each["above"] else []
 
 
-def chances(made: Made, low: float, high: float) -> list[str]:
+def chances(made: Made, low: float, high: float, score: str = ACCURACY) -> list[str]:
     """Of areas from CR `low` to `high` in which chance accuracy counts where a curve has no runs: a line a panel."""
+    counts = judged_by(score, "chance accuracy counts in the area")
     named: dict[str, dict[str, str]] = {}
     for (panel, label), seeds in made.items():
         missed = [part for each in seeds if each["area"] is not None for part in each["missed"]]
@@ -138,8 +139,8 @@ def chances(made: Made, low: float, high: float) -> list[str]:
     return [
         Caution(
             panel,
-            f"chance accuracy counts in the area of {', '.join(f'{label} {ends}' for label, ends in curves.items())}.",
-            {label: f"chance accuracy counts in the area {ends}" for label, ends in curves.items()},
+            f"{counts} of {', '.join(f'{label} {ends}' for label, ends in curves.items())}.",
+            {label: f"{counts} {ends}" for label, ends in curves.items()},
         )
         for panel, curves in named.items()
     ]

@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 
 from dwfbench.analysis.curves import Read, dense_reference, read
 from dwfbench.analysis.statistics import paired
-from dwfbench.base.text import short
+from dwfbench.base.text import shared_score, short
 from dwfbench.runs.claims import FILE, Claim, claims_of
 from dwfbench.runs.curve import curve_settings
 from dwfbench.runs.record import Record
@@ -115,18 +115,20 @@ def _rows(claim: Claim, curves: Curves, records: Mapping[str, Record], runs: pd.
     if not both:
         absent = [_named(side) for place, side in enumerate((claim.first, claim.second)) if not _any(meant, place)]
         reason = f"no run of {' and of '.join(absent)}" if absent else "no data set, model and budget has runs of both"
-        yield _row(claim, (None, None, None), _named(claim.first), _named(claim.second), [], reason)
+        score = shared_score(runs["score"])
+        yield _row(claim, (None, None, None), _named(claim.first), _named(claim.second), [], reason, score)
     for (dataset, model, epochs, _), (firsts, seconds) in both.items():
         first, second = ", ".join(firsts), ", ".join(seconds)
+        here = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
         if len(firsts) + len(seconds) > 2:
             pairs, reason = [], f"several curves are meant: {first}; {second}"
         else:
-            here = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
             pairs = PAIRS[claim.quantity](claim, here, first, second, records)
             reason = "; ".join(_lacking(pairs)) or {0: "no seed in common", 1: "one seed has no spread"}.get(
                 len(pairs), ""
             )
-        yield _row(claim, (dataset, model, epochs), first, second, pairs, reason)
+        panel = (dataset, model, epochs)
+        yield _row(claim, panel, first, second, pairs, reason, shared_score(here["score"]))
 
 
 def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
@@ -156,7 +158,7 @@ def _lacking(pairs: Sequence[Pair]) -> list[str]:
     return [f"{text} (seed{'s' * (len(of) > 1)} {', '.join(of)})" for text, of in seeds.items()]
 
 
-def _row(claim: Claim, panel: tuple, first: str, second: str, pairs: Sequence[Pair], reason: str) -> tuple:
+def _row(claim: Claim, panel: tuple, first: str, second: str, pairs: Sequence[Pair], reason: str, score: str) -> tuple:
     limit = np.log(claim.smallest) if claim.is_ratio else claim.smallest
     verdict, mean, half, needed = judge([pair.effect for pair in pairs], claim.expected, limit)
     ends = np.array([mean, mean - half, mean + half])
@@ -164,15 +166,23 @@ def _row(claim: Claim, panel: tuple, first: str, second: str, pairs: Sequence[Pa
     n = sum(not np.isnan(pair.effect) for pair in pairs)
     unit = "times" if claim.is_ratio else "points"
     return (
-        *(claim.name, verdict, *panel, first, second, _measure(claim), *(np.exp(ends) if claim.is_ratio else ends)),
+        *(
+            claim.name,
+            verdict,
+            *panel,
+            first,
+            second,
+            _measure(claim, score),
+            *(np.exp(ends) if claim.is_ratio else ends),
+        ),
         *(claim.expected, claim.smallest, unit, n, needed, reason, claim.sentence, claim.source, list(ids)),
     )
 
 
-def _measure(claim: Claim) -> str:
+def _measure(claim: Claim, score: str) -> str:
     return {
-        "accuracy": f"accuracy at CR {', '.join(f'{ratio:g}' for ratio in claim.at)}",
-        "accuracy at strength": "accuracy at equal strength",
+        "accuracy": f"{score} at CR {', '.join(f'{ratio:g}' for ratio in claim.at)}",
+        "accuracy at strength": f"{score} at equal strength",
         "compression": f"CR within {claim.tolerance or 0:g} points of dense",
         "seconds": "seconds a run",
     }[claim.quantity]

@@ -20,7 +20,7 @@ from dwfbench.analysis.frames import KEYS
 from dwfbench.runs.record import HistoryRow, Record
 
 HISTORY = ["epoch", "train_loss", "val_accuracy", "compression", "misalignment", "norm", "lr"]
-DYNAMICS = [*KEYS, "method", "depth", "seed", "knob", "knob_value", "final_compression", *HISTORY]
+DYNAMICS = [*KEYS, "method", "depth", "seed", "knob", "knob_value", "score", "final_compression", *HISTORY]
 AVERAGED = ["val_accuracy", "compression", "misalignment", "norm", "final_compression"]
 RUN = [*KEYS, "method", "depth", "seed", "knob_value", "compression"]
 MARKS = ["onset", "dip", "dip_epoch", "recovery", "aligned", "norm_start", "norm_end"]
@@ -42,9 +42,10 @@ POINTS = 60  # more epochs than these are smoothed
 def histories(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
     """One row per run of `runs` and epoch, from the records by id.
 
-    Columns: dataset, model, label, method, depth, seed, knob, knob_value; final_compression (CR of the finished run,
-    where a final threshold may have cut further); epoch, train_loss, val_accuracy (percent), compression (NaN where
-    not finite), misalignment (NaN if none), norm (the penalty without its strength, sum |w|^(2/D); NaN if none), lr.
+    Columns: dataset, model, label, method, depth, seed, knob, knob_value, score; final_compression (CR of the finished
+    run, where a final threshold may have cut further); epoch, train_loss, val_accuracy (percent), compression (NaN
+    where not finite), misalignment (NaN if none), norm (the penalty without its strength, sum |w|^(2/D); NaN if none),
+    lr.
     """
     values = attrgetter(*HISTORY)
     rows = [(id_, *values(step)) for id_ in runs["id"] for step in _steps(records[id_])]

@@ -24,7 +24,7 @@ KEYS = [*PANEL, "label"]
 
 TEXTS = [
     *("id", "curve", "label", "method", "dataset", "model", "knob", "status", "error"),
-    *("data_checksum", "torch", "device", "set", "unsound"),
+    *("data_checksum", "torch", "device", "set", "unsound", "score"),
 ]
 NUMBERS = [
     *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
@@ -33,7 +33,7 @@ NUMBERS = [
 FRAME = [
     *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
     *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    *("data_checksum", "torch", "device", "extra_passes", "set", "chance", "unsound", "numel"),
+    *("data_checksum", "torch", "device", "extra_passes", "set", "chance", "unsound", "numel", "score"),
 ]
 STORED = {
     **{name: name for name in ("id", "knob", "status", "error", "compression", "effective_compression", "seconds")},
@@ -43,7 +43,7 @@ STORED = {
     "device": "provenance.device_name",
 }
 """Columns that are a field of the record, and which."""
-MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch", "chance", "unsound", "numel"]
+MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch", "chance", "unsound", "numel", "score"]
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
 LAYERS = [*KEYS, "method", "seed", "knob_value", "compression", "layer", "position", "numel", "nnz", "density"]
 
@@ -108,6 +108,7 @@ def _row(record: Record, key: str, label: str, unsound: str | None) -> tuple:
         _percent(soundness.chance(record)),
         unsound,
         record.numel or math.inf,
+        record.judged_by,
     )
 
 

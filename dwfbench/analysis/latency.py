@@ -11,7 +11,7 @@ from dwfbench.runs.decode import measurement_of
 from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record
 from dwfbench.runs.store import MEASUREMENT
 
-RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression", "numel"]
+RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression", "numel", "score"]
 OF_TIMES = ("median", "iqr", "outliers", "speedup", "low", "high")
 OF_PLACES = ("device_name", "threads", "load")
 MEASURED = ["form", "batch", "accuracy", "macs", "bytes", "bytes_zlib", *OF_TIMES, *OF_PLACES]

@@ -10,27 +10,28 @@ CUT_OFF = "no path from input to output"
 STUCK = "never left CR 1"
 
 MARGIN = 0.1
-"""A run is no better than chance within a tenth of chance accuracy, or one point if that is less: test images of one
-class may be some more than those of another."""
+"""A run is no better than chance within a tenth of chance accuracy, or of what is above it, or one point if that is
+less: a network that has learned nothing may be right about some samples more."""
 
 LEFT = 1.05
 """The CR from which a run has left 1."""
 
 
 def chance(record: Record) -> float | None:
-    """Accuracy of guessing, 0 to 1, by the outputs of the last layer; None where the record does not say them.
+    """Accuracy of guessing, 0 to 1; None where the record does not say it.
 
-    A score of the data set's own is 0 where nothing is learned.
+    Records of earlier versions have no ``chance``: it is that of as many equal classes as the last layer has outputs,
+    and 0 of a score of the data set's own.
     """
-    if record.score is not None:
-        return 0.0
+    if record.chance is not None or record.score is not None:
+        return record.chance or 0.0
     shape = record.layers[-1].shape if record.layers else []
     return 1 / shape[0] if shape and shape[0] else None
 
 
 def guesses(accuracy: float, chance: float) -> bool:
     """Whether an accuracy is no better than chance, by MARGIN; both 0 to 1."""
-    return accuracy <= chance + min(MARGIN * chance, 0.01)
+    return accuracy <= chance + min(MARGIN * chance, MARGIN * (1 - chance), 0.01)
 
 
 def unsound(records: Sequence[Record], keys: Sequence[str] | None = None) -> dict[str, str]:

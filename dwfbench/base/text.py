@@ -14,6 +14,26 @@ def knob(name: str | None, value: float | None) -> str:
     return "-" if name is None or value is None else f"{name} {short(value, 4)}"
 
 
+ACCURACY = "accuracy"
+"""What runs are judged by, unless their data set brings a score of its own."""
+
+
+def shared_score(scores: Iterable[str]) -> str:
+    """The name of what some runs are judged by: of the score of all of them, or just "score" where these differ."""
+    different = set(scores)
+    return "score" if len(different) > 1 else next(iter(different), ACCURACY)
+
+
+def judged_by(score: str, text: str) -> str:
+    """A text on accuracy, for runs that are judged by this score."""
+    return text.replace(ACCURACY.capitalize(), capital(score)).replace(ACCURACY, score)
+
+
+def capital(text: str) -> str:
+    """A text with a capital at its beginning and all else as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:
     """Rows, the header first, as lines of padded texts: the columns headed by a word of `left` flush left, the
     others flush right; None: all flush left. No newline at the end.

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from dwfbench.base import machine
 from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import answer, beside
+from dwfbench.base.text import shared_score
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
@@ -117,17 +118,8 @@ def export(
     _, threads = options.hardware("cpu", threads, 1)
     data = restore.dataset_of(stored, dataset, data_dir)
     network = restore.network_of(stored, data, model)
-    record = stored.record
-    facts = {
-        "run": stored.id,
-        **{key: getattr(record.spec, key) for key in ("dataset", "model", "method")},
-        "label": record.label,
-        "compression": record.compression,
-        "normalization": {"mean": data.mean.tolist(), "std": data.std.tolist()},
-    }
-    inputs = restore.inputs_of(data)
-    manifest = export.export(network, inputs, to, names(forms), None if data.task.score else data.test.labels, facts)
-    answer(export_table(manifest))
+    inputs, facts = restore.inputs_of(data), restore.facts_of(stored.record, data)
+    answer(export_table(export.export(network, inputs, to, names(forms), data.test.labels, facts, data.task)))
     return OK
 
 
@@ -184,16 +176,12 @@ def measure(
     for stored in chosen:
         data = restore.dataset_of(stored, dataset, data_dir)
         network = restore.network_of(stored, data, model)
-        if data.task.score is not None:
-            raise UsageError(
-                f"measure compares accuracies, but {data.name} is judged by {data.task.name}; export works."
-            )
         inputs, labels = restore.inputs_of(data).to(place), data.test.labels.to(place)
         message(f"{stored.record.label}, run {stored.id}: measuring")
-        found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds)}
+        found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds, data.task)}
         measured.append(replace(stored.record, measurement=latency.write(stored.folder, found)))
     frame = ResultSet(measured).latency
     answer(tables.render(speed.table(frame), format, speed.cells).rstrip("\n"))
-    caption = speed.caption(latency.places(frame))
+    caption = speed.caption(latency.places(frame), shared_score(frame["score"]))
     beside(format, f"\n{caption}" if format == "table" else caption)
     return OK

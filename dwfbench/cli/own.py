@@ -151,9 +151,8 @@ def write(network: "nn.Module", record: "Record", to: Path, forms: str, asked: o
     from dwfbench.experiments import stored
 
     data = asked.dataset.to("cpu")
-    facts = {"run": record.id, **{key: getattr(record.spec, key) for key in ("dataset", "model", "init")}}
-    labels = None if data.task.score else data.test.labels
-    return export.export(network.cpu(), stored.inputs_of(data), to, names(forms), labels, facts)
+    inputs, facts = stored.inputs_of(data), stored.facts_of(record, data)
+    return export.export(network.cpu(), inputs, to, names(forms), data.test.labels, facts, data.task)
 
 
 def verdict(before: "Judged", after: "Judged", record: "Record", score: str) -> str:

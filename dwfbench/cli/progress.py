@@ -133,6 +133,7 @@ class Reporter:
             part, accuracy = "test", record.test_accuracy
             if accuracy is None:
                 part, accuracy = "val", record.val_accuracy or 0.0
+            part = f"{part} {record.score}" if record.score else part
             self.note(f"{name}: {part} {100 * accuracy:.2f} % at CR {short(record.compression, 4)}")
         self.show(record.label)
 

@@ -111,7 +111,7 @@ def compare(
     marks = tables.marks(made.table, made.best) if best == "bold" else {}
     said = [made.caption, *([tables.marks_caption(format, versus is None)] if marks else [])]
     sheet = typeset.captioned(sheet, [made.heading, *said])
-    answer(tables.render(made.table, format, sheet=sheet, marks=marks).rstrip("\n"))
+    answer(tables.render(made.table, format, sheet=sheet, marks=marks, score=made.score).rstrip("\n"))
     for line in (*([""] if format == "table" else []), " ".join(said), *made.closing):
         beside(format, line)
     return OK

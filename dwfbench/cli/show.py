@@ -80,8 +80,8 @@ def outcome(record: Record) -> dict[str, str]:
     told: dict[str, Any] = {"status": record.status, "error": record.error}
     if record.compression is not None:
         told |= {
-            "test accuracy": percent(record.test_accuracy),
-            "validation accuracy": percent(record.val_accuracy),
+            f"test {record.judged_by}": percent(record.test_accuracy),
+            f"validation {record.judged_by}": percent(record.val_accuracy),
             "compression": f"{short(record.compression, 4)} ({record.nnz:,} of {record.numel:,} weights are left)",
             "of all parameters": ratio(record.compression_all),
             "of live paths": ratio(record.effective_compression) if record.connected else "no path is left",

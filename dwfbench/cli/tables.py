@@ -4,7 +4,7 @@ from collections import Counter
 
 from dwfbench.base.screen import table, wrapped
 from dwfbench.base.streams import width
-from dwfbench.base.text import knob, short
+from dwfbench.base.text import ACCURACY, knob, shared_score, short
 from dwfbench.runs.record import Record, Study
 
 DECAY = "Decay budget: strength x sum of learning rates / (1 - momentum)."
@@ -82,8 +82,8 @@ def curve_table(records: list[Record]) -> str:
     why = unsound(records)
     knobs = {record.knob for record in records if record.knob}
     turned = "knob" if len(knobs) != 1 else "target" if knobs == {"compression"} else "strength"
-    score = " ".join(sorted({record.score for record in records if record.score is not None}))
-    test, val = (f"{part} {score} %".replace("  ", " ") for part in ("test", "val"))
+    score = shared_score(record.judged_by for record in records if record.status == "ok")
+    test, val = (f"{part} %" if score == ACCURACY else f"{part} {score} %" for part in ("test", "val"))
     rows = [["id", "method", turned, "seed", "CR", "effective CR", test, val, "s", "status"]]
 
     def ratio(value: float | None) -> str:
@@ -113,7 +113,8 @@ def export_table(manifest: dict) -> str:
     macs = ", ".join(f"{form} {count:,}" for form, count in manifest["macs"].items())
     parameters = ", ".join(f"{form} {count:,}" for form, count in manifest["parameters"].items())
     itself = (
-        f"The network itself: {percent_of(manifest['test_accuracy'])} % of {manifest['samples']} test samples. "
+        f"The network itself: {manifest['score']} {percent_of(manifest['test_accuracy'])} % on "
+        f"{manifest['samples']:,} test samples. "
         f"MACs: {macs}. Parameters: {parameters}."
     )
     return f"{table(rows, ('file',), columns=width())}\n\n{wrapped(itself, width())}"

@@ -190,8 +190,8 @@ def tune(
         studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
     answer(study_table(studies))
     answer(
-        "\nValidation accuracy in percent at each CR, mean over seeds. *: won there; `dwfbench run --tuned` takes it."
-        "\n-: no score, as some seed has no two runs around that CR within the factor --max-gap."
+        f"\nValidation {asked.dataset.task.name} in percent at each CR, mean over seeds. *: won there; `dwfbench run "
+        "--tuned` takes it.\n-: no value, as some seed has no two runs around that CR within the factor --max-gap."
     )
     for sentence in tuning.remarks(studies, trials):
         message(sentence)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dwfbench.base.text import ACCURACY
+
 WHAT = {
     "model.safetensors": "the state dict, zeros included",
     "model.sparse.safetensors": "the same, its matrices in CSR form (see `weights` in load.py)",
@@ -23,19 +25,21 @@ def card(manifest: Mapping[str, Any]) -> str:
     name = f"{manifest.get('model', 'network')}-{manifest.get('dataset', 'data')}".replace("@", "-")
     label = manifest.get("label", "a sparse network")
     head = "\n".join(["---", *front(manifest, name), "---"])
-    return f"{head}\n\n# {name}: {label}\n\n{outcome(manifest)}\n\n{FILES}\n{files(manifest)}\n\n{USE}{note(manifest)}"
+    used = USE.format(**(IMAGES if of_images(manifest) else SAMPLES)) + note(manifest)
+    return f"{head}\n\n# {name}: {label}\n\n{outcome(manifest)}\n\n{FILES}\n{files(manifest)}\n\n{used}"
 
 
 def front(manifest: Mapping[str, Any], name: str) -> list[str]:
     """The YAML, whose values are JSON."""
     method, dataset = manifest.get("method"), manifest.get("dataset", "unknown")
-    told = [f"library_name: {text('pytorch')}", f"pipeline_tag: {text('image-classification')}", "tags:"]
+    task = "image-classification" if of_images(manifest) and manifest["score"] == ACCURACY else "other"
+    told = [f"library_name: {text('pytorch')}", f"pipeline_tag: {text(task)}", "tags:"]
     told += [f"- {text(tag)}" for tag in ("sparsity", "pruning", "dwfbench", *([method] if method else []))]
     results = metrics(manifest)
     if not results:
         return told
     told += ["model-index:", f"- name: {text(name)}", "  results:", "  - task:"]
-    told += [f"      type: {text('image-classification')}", f"      name: {text('Image Classification')}"]
+    told += [f"      type: {text(task)}", f"      name: {text(task.replace('-', ' ').title())}"]
     told += [
         "    dataset:",
         f"      type: {text(dataset)}",
@@ -49,12 +53,18 @@ def front(manifest: Mapping[str, Any], name: str) -> list[str]:
 
 
 def metrics(manifest: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """(type, name, value) of what was measured: accuracies are fractions."""
+    """(type, name, value) of what was measured: accuracies and scores are fractions."""
+    score = manifest["score"]
     found = [
-        ("accuracy", "Test accuracy", manifest.get("test_accuracy")),
+        (score, f"Test {score}", manifest.get("test_accuracy")),
         ("compression_ratio", "Compression ratio (weights / weights that are not zero)", manifest.get("compression")),
     ]
     return [(kind, title, value) for kind, title, value in found if value is not None]
+
+
+def of_images(manifest: Mapping[str, Any]) -> bool:
+    """Whether the network is known to take images: what is none is not normalised."""
+    return "normalization" in manifest
 
 
 def text(value: str) -> str:
@@ -63,15 +73,18 @@ def text(value: str) -> str:
 
 
 def outcome(manifest: Mapping[str, Any]) -> str:
-    said = []
-    if manifest.get("test_accuracy") is not None:
+    said, sample, score = [], "image" if of_images(manifest) else "sample", manifest["score"]
+    if (reached := manifest.get("test_accuracy")) is not None:
+        tested = f"{manifest['samples']:,} test {sample}s"
         said.append(
-            f"{100 * manifest['test_accuracy']:.2f} % of {manifest['samples']:,} test images are classified correctly."
+            f"{100 * reached:.2f} % of {tested} are classified correctly."
+            if score == ACCURACY
+            else f"Its {score} on {tested} is {reached:.4f}."
         )
     if manifest.get("compression") is not None:
         said.append(f"Of {manifest['compression']:.4g} weights one is not zero (compression ratio numel / nnz).")
     macs, parameters = manifest["macs"], manifest["parameters"]
-    said.append(f"Multiplications an image: {listed(macs)}. Parameters: {listed(parameters)}.")
+    said.append(f"Multiplications for each {sample}: {listed(macs)}. Parameters: {listed(parameters)}.")
     if "run" in manifest:
         said.append(
             f"Trained by dwfbench, run `{manifest['run']}`; evaluated on the test set once, after the last epoch."
@@ -98,16 +111,22 @@ USE = """## Use
 ```python
 from load import load, logits, weights
 
-network = load()  # float32 images, normalised as manifest.json says -> logits
-scores = logits(images)  # uint8 images (N, C, H, W)
+network = load()  # {loaded}
+scores = {called}
 tensors = weights("model.sparse.safetensors")
 ```
 """
+IMAGES = {
+    "loaded": "float32 images, normalised as manifest.json says -> logits",
+    "called": "logits(images)  # uint8 images (N, C, H, W)",
+}
+SAMPLES = {"loaded": "float32 inputs, as in training -> outputs", "called": "logits(inputs)"}
 
 
 def note(manifest: Mapping[str, Any]) -> str:
     shape = "x".join(map(str, manifest["input_shape"]))
+    inputs = f"images of {shape} (channels, height, width)" if of_images(manifest) else f"of shape {shape}"
     return (
-        f"\nInputs are images of {shape} (channels, height, width). `load` and `logits` need the file compact.pt2. Its "
+        f"\nInputs are {inputs}. `load` and `logits` need the file compact.pt2. Its "
         "outputs were compared with the network's on the test set; manifest.json has the largest differences.\n"
     )

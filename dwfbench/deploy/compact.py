@@ -9,7 +9,7 @@ of a network is wrong, as of the channels that attention compares, the outputs c
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -260,10 +260,3 @@ def select_pixels(network: nn.Module, inputs: Tensor) -> None:
         if given is not None and torch.equal(given, inputs.flatten(1)) and 0 < len(used) < layer.in_features:
             parent, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(parent), attribute, Selected(layer, used))
-
-
-def layer_sizes(network: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of the weights of every Linear and Conv layer."""
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Linear | _ConvNd):
-            yield name, tuple(layer.weight.shape)

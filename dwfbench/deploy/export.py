@@ -34,8 +34,9 @@ from torch.export import Dim
 
 from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.files import remove, replace, temporary, write_json
+from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.card import card
-from dwfbench.deploy.compact import compact, layer_sizes, plain
+from dwfbench.deploy.compact import compact, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity import count
@@ -61,12 +62,14 @@ def export(
     forms: Sequence[str] = FORMS,
     labels: Tensor | None = None,
     facts: Mapping[str, Any] | None = None,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
     """Write a network in the ``forms`` to a new ``folder``; returns the manifest.
 
     The network is left as it is; what is written is in float32 and eval mode, and collapsed. ``inputs`` (N, ...) are
     the float32 samples, as the network takes them, on which every file's outputs are compared with the network's;
-    ``labels`` int64 (N,) add accuracies, as fractions. ``facts`` go to the manifest first.
+    ``labels`` int64 (N,) add accuracies, as fractions, or those of another ``task`` its score. ``facts`` go to the
+    manifest first.
 
     Raises UsageError for an unknown form, a folder that has files already, missing packages, a network that PyTorch
     cannot export or that is too far from its form (TOLERANCE), and when the folder cannot be written. Then nothing is
@@ -82,7 +85,7 @@ def export(
     if "onnx" in forms:
         require_onnx()
     try:
-        return write(network, inputs.cpu(), folder, forms, None if labels is None else labels.cpu(), facts or {})
+        return write(network, inputs.cpu(), folder, forms, None if labels is None else labels.cpu(), facts or {}, task)
     except UsageError:
         raise
     except Exception as error:  # of whatever a network's code does, in float32 and with other modules in it
@@ -96,19 +99,21 @@ def write(
     forms: Sequence[str],
     labels: Tensor | None,
     facts: Mapping[str, Any],
+    task: Task,
 ) -> dict[str, Any]:
     """What ``export`` does once its arguments are known to be right."""
     network = plain(network)
     with new_folder(folder) as place:
         # Zeros, because torch.export keeps its sample in the file.
         checked, smaller = write_forms(network, torch.zeros(2, *inputs.shape[1:]), place, forms)
-        checks, accuracy = compare(network, checked, inputs, labels)
+        checks, accuracy = compare(network, checked, inputs, labels, task)
         manifest = {
             **facts,
             "forms": [form for form in FORMS if form in forms],
             "input_shape": list(inputs.shape[1:]),
             **sizes(network, smaller, inputs.shape[1:]),
             "samples": len(inputs),
+            "score": task.name,
             "test_accuracy": accuracy,
             "checks": checks,
             "files": [describe(path) for path in sorted(place.iterdir())],
@@ -154,9 +159,9 @@ def write_forms(
         replace(place / "model.safetensors", dense_bytes(network))
     if "sparse" in forms:
         path = place / "model.sparse.safetensors"
-        replace(path, sparse_bytes(network.state_dict()))
+        replace(path, sparse_bytes(tensors_of(network)))
         again = copy.deepcopy(network)
-        again.load_state_dict(load_sparse(path))
+        again.load_state_dict({**again.state_dict(), **load_sparse(path)})
         checked[path.name] = again
     if "onnx" in forms:
         path = place / "model.onnx"
@@ -177,8 +182,13 @@ def write_forms(
 def dense_bytes(network: nn.Module) -> bytes:
     """The state dict as safetensors; a tensor that has several names is written under each."""
     return save(
-        {name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()}
+        {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors_of(network).items()}
     )
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of its state dict, where a module may keep other things, too (``get_extra_state``)."""
+    return {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
 
 
 def program_of(network: nn.Module, sample: Tensor) -> torch.export.ExportedProgram:
@@ -221,9 +231,9 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:
 
 @torch.no_grad()
 def compare(
-    network: nn.Module, checked: Mapping[str, Forward], inputs: Tensor, labels: Tensor | None
+    network: nn.Module, checked: Mapping[str, Forward], inputs: Tensor, labels: Tensor | None, task: Task
 ) -> tuple[list[dict[str, Any]], float | None]:
-    """What each form's outputs differ by from the network's on all inputs, and the network's own accuracy.
+    """What each form's outputs differ by from the network's on all inputs, and the network's own accuracy or score.
 
     Forms are called by their file's name, if they have one. Raises UsageError for a difference above TOLERANCE, or
     ONNX_TOLERANCE for the name of an ONNX file.
@@ -245,10 +255,10 @@ def compare(
                 "file": name,
                 "max_abs_difference": difference,
                 "tolerance": tolerance,
-                "test_accuracy": accuracy_of(outputs, labels),
+                "test_accuracy": None if labels is None else task.judge(outputs, labels),
             }
         )
-    return checks, accuracy_of(expected, labels)
+    return checks, None if labels is None else task.judge(expected, labels)
 
 
 def passed(forward: Forward, inputs: Tensor) -> Tensor:
@@ -262,22 +272,18 @@ def passed(forward: Forward, inputs: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-def accuracy_of(outputs: Tensor, labels: Tensor | None) -> float | None:
-    """Correct predictions / number of samples; None without labels."""
-    return None if labels is None else int((outputs.argmax(1) == labels).sum()) / len(labels)
-
-
 def sizes(network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int]) -> dict[str, Any]:
-    """Layers, parameters and MACs of the network and of its compact form, if there is one."""
+    """Prunable weights by name, as a record's layers, parameters and MACs of the network and of its compact form, if
+    there is one."""
     dense, sparse = count.macs(network, input_shape)
-    weights = prunable(network).values()
+    weights = prunable(network)
     everything = sum(parameter.numel() for parameter in network.parameters())
-    zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
-    layers: list[dict[str, Any]] = [{"name": name, "shape": list(shape)} for name, shape in layer_sizes(network)]
+    zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights.values())
+    layers: list[dict[str, Any]] = [{"name": name, "shape": list(weight.shape)} for name, weight in weights.items()]
     macs, parameters = {"dense": dense, "sparse": sparse}, {"dense": everything, "nonzero": everything - zeros}
     if smaller is not None:
-        shapes = dict(layer_sizes(smaller))
-        layers = [{**layer, "compact_shape": list(shapes[layer["name"]])} for layer in layers]
+        left = dict(smaller.named_parameters(remove_duplicate=False))
+        layers = [{**layer, "compact_shape": list(left[layer["name"]].shape)} for layer in layers]
         macs["compact"] = count.macs(smaller, input_shape)[0]
         parameters["compact"] = sum(parameter.numel() for parameter in smaller.parameters())
     return {"layers": layers, "macs": macs, "parameters": parameters}

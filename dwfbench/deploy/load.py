@@ -4,7 +4,8 @@
 
     from load import load, logits, weights
     network = load()                    # what was exported, without dead neurons and channels; takes any batch size
-    scores = logits(images)             # of uint8 images (N, C, H, W), which are normalised as in training
+    scores = logits(images)             # of uint8 images (N, C, H, W), which are normalised as in training; of a
+                                        # network that takes none, of float32 inputs, as they are
     tensors = weights("model.sparse.safetensors")  # a state dict, dense again
 
 Loading a .pt2 file is like running a program: take it from people whom you trust. The other files are data only.
@@ -28,7 +29,7 @@ PARTS = ("values", "indices", "indptr", "shape")
 
 @functools.cache
 def load():
-    """The network, ready for inference on the CPU: float32 images (N, C, H, W) -> logits (N, classes)."""
+    """The network, ready for inference on the CPU: float32 images (N, C, H, W) or inputs -> logits (N, classes)."""
     path = HERE / "compact.pt2"
     if not path.exists():
         raise FileNotFoundError("This export has no compact.pt2; `dwfbench export` writes it with the form compact.")
@@ -36,10 +37,12 @@ def load():
 
 
 def logits(images):
-    """What the network says of uint8 images (N, C, H, W)."""
-    mean, std = (torch.tensor(MANIFEST["normalization"][name]).view(-1, 1, 1) for name in ("mean", "std"))
+    """What the network says of uint8 images (N, C, H, W), or of float32 inputs."""
+    if "normalization" in MANIFEST:
+        mean, std = (torch.tensor(MANIFEST["normalization"][name]).view(-1, 1, 1) for name in ("mean", "std"))
+        images = (images.float() / 255 - mean) / std
     with torch.no_grad():
-        return load()((images.float() / 255 - mean) / std)
+        return load()(images)
 
 
 def weights(name):
@@ -72,8 +75,9 @@ def main():
             kept = sum(int(tensor.count_nonzero()) for tensor in tensors)
             print(f"{file['name']}: {kept:,} of {sum(tensor.numel() for tensor in tensors):,} numbers are not zero")
     if (HERE / "compact.pt2").exists():
-        images = torch.zeros(2, *MANIFEST["input_shape"], dtype=torch.uint8)
-        print(f"network: images {tuple(images.shape)} -> logits {tuple(logits(images).shape)}")
+        kind, what = (torch.uint8, "images") if "normalization" in MANIFEST else (torch.float32, "inputs")
+        images = torch.zeros(2, *MANIFEST["input_shape"], dtype=kind)
+        print(f"network: {what} {tuple(images.shape)} -> logits {tuple(logits(images).shape)}")
 
 
 if __name__ == "__main__":

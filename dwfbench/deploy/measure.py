@@ -23,8 +23,9 @@ from scipy.special import bdtr
 from torch import Tensor, nn
 
 from dwfbench.base.errors import UsageError
+from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.compact import compact, plain
-from dwfbench.deploy.export import Forward, compare, compressed, dense_bytes
+from dwfbench.deploy.export import Forward, compare, compressed, dense_bytes, tensors_of
 from dwfbench.deploy.sparsefile import sparse_bytes
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity import count
@@ -71,12 +72,14 @@ def measure(
     labels: Tensor | None = None,
     batches: Sequence[int] = BATCHES,
     rounds: int = ROUNDS,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
     """Sizes, accuracy and latency of the forms of a network, on the device of its ``inputs`` (N, ...), float32.
 
     - ``forms``: for each form ``bytes`` of its safetensors file, ``bytes_zlib``, ``macs`` (the multiplications that it
-      makes: those with zeros too, but in sparse layers), ``test_accuracy`` on ``inputs`` (a fraction; None without
-      ``labels``), and for all but dense ``max_abs_difference`` from it and the ``tolerance`` for that
+      makes: those with zeros too, but in sparse layers), ``test_accuracy`` on ``inputs`` (a fraction, of another
+      ``task`` its score; None without ``labels``), and for all but dense ``max_abs_difference`` from it and the
+      ``tolerance`` for that
     - ``latency``: for each batch size and form the ``median`` and ``iqr`` (interquartile range) of the seconds a pass
       takes, the number of ``outliers`` among them, and ``speedup``, the median over the rounds of dense's seconds over
       the form's, with its 95 % interval from ``low`` to ``high`` (see ``interval``)
@@ -92,7 +95,7 @@ def measure(
     networks = {"dense": network, "sparse": with_sparse_layers(network), "compact": smaller}
     contents = {
         "dense": dense_bytes(network),
-        "sparse": sparse_bytes(network.state_dict()),
+        "sparse": sparse_bytes(tensors_of(network)),
         "compact": dense_bytes(smaller),
     }
     macs = {
@@ -102,7 +105,7 @@ def measure(
     }
     networks = {form: one.to(inputs.device) for form, one in networks.items()}
     others = {form: one for form, one in networks.items() if form != "dense"}
-    checks, accuracy = compare(networks["dense"], others, inputs, labels)
+    checks, accuracy = compare(networks["dense"], others, inputs, labels, task)
     checked = {check.pop("file"): check for check in checks}
     checked["dense"] = {"test_accuracy": accuracy}
     forms = {

@@ -99,14 +99,17 @@ def given_network(curve: Curve, dataset: Dataset) -> nn.Module:
     assert one.init is not None
     network = models.build_for(one, dataset)
     if absent := trained.put_into(network, one.init):
-        raise UsageError(f"The weights {one.init} lack {', '.join(absent)}, so that they have no accuracy to lose.")
+        raise UsageError(
+            f"The weights {one.init} lack {', '.join(absent)}, so that they have no {dataset.task.name} to lose."
+        )
     return network
 
 
 def judged(network: nn.Module, dataset: Dataset) -> Judged:
     """The network on the validation part and on the test set."""
     network = network.to(dataset.train.images.device)
-    state = {name: value.detach()[None] for name, value in network.state_dict(keep_vars=True).items()}
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    state = {name: value.detach()[None] for name, value in tensors.items()}
 
     def on(split: Split) -> float | None:
         return evaluate(network, state, split, dataset).accuracy[0]

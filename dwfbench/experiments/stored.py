@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -103,6 +104,19 @@ def inputs_of(dataset: Dataset) -> Tensor:
     if why := memory.lacking(8 * images.numel()):  # float32, and once more while they are computed
         raise UsageError(f"The {len(images):,} test images of {dataset.name} need {why}.")
     return dataset.normalize(images)
+
+
+def facts_of(record: Record, dataset: Dataset) -> dict[str, Any]:
+    """What an export says of the run that it is of, and of the images that its network takes."""
+    facts = {
+        "run": record.id,
+        **{key: getattr(record.spec, key) for key in ("dataset", "model", "init", "method")},
+        "label": record.label,
+        "compression": record.compression,
+    }
+    if dataset.of_images:
+        facts["normalization"] = {"mean": dataset.mean.tolist(), "std": dataset.std.tolist()}
+    return facts
 
 
 def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn.Module:

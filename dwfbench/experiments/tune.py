@@ -184,14 +184,14 @@ def tune(
     store = Store(folder)
     store.prepare()
     done: list[list[Trial]] = [[] for _ in requests]
-    cells = [grid(request, budget) for request in requests]
+    cells, chance = [grid(request, budget) for request in requests], guessed(dataset)
     while any(cells):
         tried = [(number, values) for number, some in enumerate(cells) for values in some]
         curves = [plan.curve(chosen(requests[number], values), dataset) for number, values in tried]
         finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
         for (number, values), curve in zip(tried, finished, strict=True):
             done[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
-        cells = [wider(request, budget, trials, 1 / dataset.classes) if some else []
+        cells = [wider(request, budget, trials, chance) if some else []
                  for request, trials, some in zip(requests, done, cells, strict=True)]  # fmt: skip
         for request, some in zip(requests, cells, strict=True):
             if some:
@@ -218,14 +218,19 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
         method=request.method.name,
         model=plan.base_spec(request, dataset).model,
         dataset=dataset.name,
-        objective=f"validation accuracy at CR {listed}, each with a winner of its own",
+        objective=f"validation {dataset.task.name} at CR {listed}, each with a winner of its own",
         targets=terms["targets"],
         budget=terms,
         trials=ordered,
-        winners=winners(ordered, 1 / dataset.classes),
+        winners=winners(ordered, guessed(dataset)),
         best=max(range(len(ordered)), key=standing),
         provenance=provenance,
     )
+
+
+def guessed(dataset: Dataset) -> float:
+    """What guessing is worth on the validation part."""
+    return dataset.task.guess(dataset.val.labels) or 0.0
 
 
 def trial(values: Mapping[str, Any], curve: Curve, judged: Sequence[float], store: Store) -> Trial:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from dwfbench.base.text import ACCURACY
 from dwfbench.runs.spec import SCHEMA, RunSpec
 
 MEASUREMENT_SCHEMA = 1
@@ -153,11 +154,11 @@ class Provenance(Origin, frozen=True, kw_only=True):
 class Written(Struct, frozen=True, kw_only=True):
     """The record of a run as ``run.json`` has it, fields in the order in which they are written.
 
-    Accuracies are fractions, or values of the data set's own score, which ``score`` then names; compression ratios are
-    numel / nnz, times seconds. A run that ended well has at least a compression, its layers, thresholds and provenance;
-    what a run of an earlier version lacks is None. ``notes`` say,
-    in a sentence each, what of the network is not prunable, which layers were pruned by chance, and what is unknown,
-    and why.
+    Accuracies are fractions, or values of the data set's own score, which ``score`` then names; ``chance`` is the
+    accuracy of the same answer for every sample of the part that was tested. Compression ratios are numel / nnz, times
+    seconds. A run that ended well has at least a compression, its layers, thresholds and provenance; what a run of an
+    earlier version lacks is None. ``notes`` say, in a sentence each, what of the network is not prunable, which layers
+    were pruned by chance, and what is unknown, and why.
     """
 
     schema: int = SCHEMA
@@ -168,6 +169,7 @@ class Written(Struct, frozen=True, kw_only=True):
     status: Status
     error: str | None = None
     score: Text | None = None
+    chance: Fraction | None = None
     val_accuracy: Fraction | None = None
     compression: Ratio | None = None
     compression_all: Ratio | None = None
@@ -273,6 +275,11 @@ class Record(Written, frozen=True, kw_only=True):
     history: list[HistoryRow] | None = None
     weights: list[Sizes] | None = None
     measurement: Measurement | None = None
+
+    @property
+    def judged_by(self) -> str:
+        """The name of what its accuracies are."""
+        return self.score or ACCURACY
 
     @property
     def knob_value(self) -> float | None:

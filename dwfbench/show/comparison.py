@@ -11,6 +11,7 @@ from dwfbench.analysis.curves import AT, TOLERANCES
 from dwfbench.analysis.frames import PANEL, of_methods
 from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base.text import ACCURACY, shared_score
 from dwfbench.show import style, tables, verdicts
 
 
@@ -40,7 +41,8 @@ class Asked:
 @dataclass(frozen=True)
 class Comparison:
     """The table, for `tables.render`; what it shows, in a text; what its numbers cannot bear, a sentence each; who is
-    best where and what is not decided, with the frame behind that (of `statistics.best`); of what the table is."""
+    best where and what is not decided, with the frame behind that (of `statistics.best`); of what the table is; the
+    name of what is compared, of several scores "score"."""
 
     table: pd.DataFrame
     caption: str
@@ -48,6 +50,7 @@ class Comparison:
     closing: list[str] = field(default_factory=list)
     best: pd.DataFrame | None = None
     heading: str = ""
+    score: str = ACCURACY
 
 
 def compare(results: ResultSet, asked: Asked) -> Comparison:
@@ -59,13 +62,15 @@ def compare(results: ResultSet, asked: Asked) -> Comparison:
     table = _with_axis(table, asked)
     shown = results.only(method=asked.method).runs
     best = statistics.best(shown, asked.at, asked.max_gap)
+    score = shared_score(shown["score"])
     return Comparison(
         table,
-        tables.compare_caption(asked.reading, asked.sort, asked.max_gap),
-        [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked)],
+        tables.compare_caption(asked.reading, asked.sort, asked.max_gap, score),
+        [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked, score)],
         verdicts.closing(best),
         best,
         _heading(shown),
+        score,
     )
 
 
@@ -80,9 +85,11 @@ def versus(results: ResultSet, name: str, asked: Asked) -> Comparison:
     shown = runs if asked.method is None else runs[of_methods(runs, asked.method) | (runs["label"] == label)]
     found = statistics.differences(shown, label, asked.at, *asked.ends, asked.max_gap)
     table = _with_axis(tables.versus(found, asked.sort), asked)
+    score = shared_score(shown["score"])
     lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown, found, label)]
-    caption = tables.versus_caption(label, asked.sort, asked.max_gap)
-    return Comparison(table, caption, [*moved, *lines, *_of_numbers(table, asked, label)], heading=_heading(shown))
+    caption = tables.versus_caption(label, asked.sort, asked.max_gap, score)
+    of_numbers = _of_numbers(table, asked, score, label)
+    return Comparison(table, caption, [*moved, *lines, *of_numbers], heading=_heading(shown), score=score)
 
 
 def _heading(shown: pd.DataFrame) -> str:
@@ -90,10 +97,10 @@ def _heading(shown: pd.DataFrame) -> str:
     return f"{'; '.join(style.heading(key, runs) for key, runs in shown.groupby(PANEL))}."
 
 
-def _of_numbers(table: pd.DataFrame, asked: Asked, versus: str | None = None) -> list[str]:
+def _of_numbers(table: pd.DataFrame, asked: Asked, score: str, versus: str | None = None) -> list[str]:
     """Cautions on what a table's numbers are made of."""
     holes = cautions.holes(tables.made_of(table, versus=versus))
-    return [*holes, *cautions.chances(tables.made_of(table, "Area", versus), *asked.ends)]
+    return [*holes, *cautions.chances(tables.made_of(table, "Area", versus), *asked.ends, score)]
 
 
 def _along(results: ResultSet, asked: Asked) -> tuple[ResultSet, list[str]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from dwfbench.analysis.frames import KEYS
-from dwfbench.base.text import short
+from dwfbench.base.text import ACCURACY, short
 from dwfbench.show.tables import LEFT
 
 OWN = (*LEFT, "Run", "CR", "Form", "test %", "MACs", "Bytes", "zlib")  # columns that are no times
@@ -35,10 +35,11 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
     return made.reset_index().sort_values([*LEFT, "CR", "Run"], kind="stable")[[*OWN, *times]]
 
 
-def caption(places: Sequence[str]) -> str:
+def caption(places: Sequence[str], score: str = ACCURACY) -> str:
     """What a `table` shows, and where it was measured."""
     return (
-        f"Measured on {' and '.join(places)}. ms: median time of a forward pass of so many samples [interquartile "
+        f"Measured on {' and '.join(places)}. test %: {score} on the test set. "
+        "ms: median time of a forward pass of so many samples [interquartile "
         "range], *3: three rounds were outliers; x: dense's time over the form's, median of the rounds [95 % interval]."
         " sparse: Linear layers as torch.sparse_csr, convolutions dense; compact: without dead neurons and channels. "
         "Bytes: of the weights as safetensors, and compressed by zlib."

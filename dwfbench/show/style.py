@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dwfbench.base.text import short
+from dwfbench.base.text import shared_score, short
 from dwfbench.show.drawing import Axis, Panel, bounded
 
 if TYPE_CHECKING:
@@ -134,6 +134,11 @@ def ratio_axis(label: str, ratios: Sequence[float], most: int) -> Axis:
     if not len(ratios):
         return Axis(label, "log", 1, 10, most=most)
     return Axis(label, "log", min(ratios) / BEYOND, max(ratios) * BEYOND, most=most)
+
+
+def score_axis(runs: "pd.DataFrame", part: str = "test", **ends: Any) -> Axis:
+    """The axis of what some runs are judged by: "test accuracy (%)"."""
+    return Axis(f"{part} {shared_score(runs['score'])} (%)", **ends)
 
 
 def cr_axis(compressions: Sequence[float], most: int) -> Axis:

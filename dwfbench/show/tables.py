@@ -16,7 +16,7 @@ from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base import escape
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import short
+from dwfbench.base.text import ACCURACY, judged_by, short
 from dwfbench.show import typeset
 from dwfbench.show.typeset import PLAIN, Marks, Sheet
 
@@ -145,20 +145,24 @@ READ = "Per seed, between runs at most a factor of {max_gap:g} apart in CR, line
 AREA = "Area: mean over log CR of the range; chance accuracy where a seed has no runs, - where it has a hole."
 
 
-def compare_caption(reading: str = "points", sort: str | None = None, max_gap: float = MAX_GAP) -> str:
+def compare_caption(
+    reading: str = "points", sort: str | None = None, max_gap: float = MAX_GAP, score: str = ACCURACY
+) -> str:
     """What a `compare` table shows, in which reading its tolerances are, and how its rows are ordered."""
     within = {
-        False: "CR@-Xpt: the largest CR with an accuracy at most X points below dense.",
-        True: "CR@-X%: the largest CR with an accuracy at most X % of dense's below dense (relative).",
+        False: "CR@-Xpt: the largest CR at which accuracy is at most X points below dense.",
+        True: "CR@-X%: the largest CR at which accuracy is at most X % of dense's below dense (relative).",
     }
     readings = " ".join(within[relative] for relative in READINGS[reading])
-    return f"{INTERVAL} {readings} {READ.format(max_gap=max_gap)} {AREA} Rows: dense first, then {_order(sort)}."
+    text = judged_by(score, f"Accuracy in percent. {INTERVAL} {readings} {READ.format(max_gap=max_gap)} {AREA}")
+    return f"{text} Rows: dense first, then {_order(sort)}."
 
 
-def versus_caption(versus: str, sort: str | None = None, max_gap: float = MAX_GAP) -> str:
+def versus_caption(versus: str, sort: str | None = None, max_gap: float = MAX_GAP, score: str = ACCURACY) -> str:
     """What a `versus` table shows."""
-    what = f"Accuracy minus that of {versus}, in points, paired by seed; what is tested are claims (`dwfbench claims`)."
-    return f"{what} {INTERVAL} {READ.format(max_gap=max_gap)} {AREA} Rows {_order(sort)}."
+    what = "in points, paired by seed; what is tested are claims (`dwfbench claims`)."
+    made = judged_by(score, f"{INTERVAL} {READ.format(max_gap=max_gap)} {AREA}")
+    return f"{judged_by(score, 'Accuracy')} minus that of {versus}, {what} {made} Rows {_order(sort)}."
 
 
 def _order(sort: str | None) -> str:
@@ -199,17 +203,19 @@ def render(
     cells: Callable[[pd.DataFrame], list[list[str]]] = cells,
     sheet: Sheet = PLAIN,
     marks: Marks | None = None,
+    score: str = ACCURACY,
 ) -> str:
     """A table as text: table (aligned), markdown and latex (booktabs) show its `cells`, those of `compare` and `versus`
-    unless others are given, with `marks` (see `typeset`); csv and json (a list of objects, null for missing) hold every
-    column unrounded, csv what numbers are made of as JSON. Raises UsageError for another format and for a column that
-    `sheet` asks for and that is not there.
+    unless others are given, with `marks` (see `typeset`) and the name of the `score` in headings; csv and json (a list
+    of objects, null for missing) hold every column unrounded, csv what numbers are made of as JSON. Raises UsageError
+    for another format and for a column that `sheet` asks for and that is not there.
     """
     if format in ("csv", "json"):
         return _for_machines(chosen(table, sheet), format)
     if format not in FORMATS:
         raise UsageError(f"There is no table format '{format}': choose one of {', '.join(FORMATS)}.")
     groups = GROUPS if "Dense" in table or "Seeds" not in table else GROUPS | {"CR ": "difference (points) at CR"}
+    groups = {columns: judged_by(score, heading) for columns, heading in groups.items()}
     return typeset.text(cells(table), format, sheet, marks, groups)
 
 

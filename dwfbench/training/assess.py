@@ -75,8 +75,12 @@ def assess(
     validation = on(data.val, final)[0] if test else accuracy
     layers = [Layer(**layer) for layer in report["layers"]]
     notes = [one_line(note) for note in (*report["notes"], *trained.notes)]
-    score = data.task.name if data.task.score else None
-    results = {"status": "ok", "score": score, "val_accuracy": validation, **report, "layers": layers, "notes": notes}
+    task = data.task
+    judged = {
+        "score": task.name if task.score else None,
+        "chance": task.guess((data.test if test else data.val).labels),
+    }
+    results = {"status": "ok", **judged, "val_accuracy": validation, **report, "layers": layers, "notes": notes}
     if not test:
         return {**results, **dict.fromkeys(TESTED), "thresholds": []}, final
 

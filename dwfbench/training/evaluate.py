@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
-from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.data.task import Task
 from dwfbench.dwf.factors import total
@@ -75,16 +74,10 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
 
 
 def scored(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
-    """Every lane's outputs, (L, N, outputs), by the data set's own loss and score. UsageError for a score above 1."""
-    assert task.score is not None
-    scores: list[float | None] = []
-    losses: list[float | None] = []
-    for lane in outputs:
-        score, loss = (float(judge(lane, targets)) for judge in (task.score, task.loss))
-        if score > 1:
-            raise UsageError(
-                f"The data set's {task.name} is {score:g}; a score must be at most 1, the higher the better."
-            )
-        scores.append(max(score, 0.0) if math.isfinite(score) else 0.0)
-        losses.append(loss if math.isfinite(loss) else None)
-    return Evaluation(scores, losses, [None] * len(outputs))
+    """Every lane's outputs, (L, N, outputs), by the data set's own loss and score."""
+    losses = [float(task.loss(lane, targets)) for lane in outputs]
+    return Evaluation(
+        [task.judge(lane, targets) for lane in outputs],
+        [loss if math.isfinite(loss) else None for loss in losses],
+        [None] * len(outputs),
+    )

@@ -13,7 +13,13 @@ def why(*runs):
     return [found.get(run.id) for run in runs]
 
 
-def test_chance_is_known_from_the_last_layer():
+def test_chance_is_what_the_record_says():
+    assert chance(changed(record(2, 90), chance=0.35)) == 0.35
+    assert chance(changed(record(2, 90), score="r2")) == 0
+    assert chance(changed(record(2, 90), score="r2", chance=0.0)) == 0
+
+
+def test_chance_is_known_from_the_last_layer_in_records_of_earlier_versions():
     assert chance(record(2, 90)) == 0.1
     assert chance(changed(record(2, 90), layers=[{"name": "a", "numel": 4, "nnz": 4}])) is None
     assert chance(changed(record(2, 90), layers=[])) is None
@@ -28,6 +34,14 @@ def test_a_run_no_better_than_chance(accuracy, expected):
 def test_with_few_classes_chance_is_a_point_wide():
     layers = [{"name": "a", "shape": [2, 3], "numel": 6, "nnz": 6}]
     assert why(*(changed(record(cr, percent), layers=layers) for cr, percent in ((5, 50.9), (6, 51.2)))) == [
+        GUESSING,
+        None,
+    ]
+
+
+def test_where_almost_all_are_of_one_class_chance_is_narrow():
+    """0.1 % above 99 %, which a tenth of chance, and a point, would pass."""
+    assert why(*(changed(record(cr, percent), chance=0.99) for cr, percent in ((5, 99.05), (6, 99.2)))) == [
         GUESSING,
         None,
     ]

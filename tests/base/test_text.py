@@ -2,7 +2,7 @@
 
 import pytest
 
-from dwfbench.base.text import short
+from dwfbench.base.text import judged_by, shared_score, short
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,17 @@ def test_four_digits_are_as_short():
         "998.8",
         "29578",
     ]
+
+
+def test_several_scores_are_called_score():
+    assert [shared_score(names) for names in ([], ["accuracy"], ["r2", "r2"], ["r2", "accuracy"])] == [
+        "accuracy",
+        "accuracy",
+        "r2",
+        "score",
+    ]
+
+
+def test_a_text_names_the_score():
+    assert judged_by("accuracy", "Accuracy, and chance accuracy") == "Accuracy, and chance accuracy"
+    assert judged_by("explainedVariance", "Accuracy: chance accuracy") == "ExplainedVariance: chance explainedVariance"

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,19 @@ def test_the_score_is_of_all_samples_and_below_zero_counts_as_zero(file, monkeyp
     assert found.top5 == [None, None]
 
 
+def test_guessing_is_worth_the_largest_class_and_no_score(file):
+    assert dataset.load(f"{file}:lines").task.guess(torch.zeros(3)) == 0
+    assert CLASSIFICATION.guess(torch.tensor([0, 2, 2, 1])) == 0.5
+    assert CLASSIFICATION.guess(torch.zeros(0, dtype=torch.int64)) is None
+
+
+def test_a_score_without_a_name_is_called_score(file):
+    file.write_text(
+        LINES.replace("lines.loss, lines.score = loss, r2", "lines.loss, lines.score = loss, lambda o, t: r2(o, t)")
+    )
+    assert dataset.load(f"{file}:lines").task.name == "score"
+
+
 def test_classes_need_no_loss(file):
     data = dataset.load(f"{file}:signs")
     assert data.task == CLASSIFICATION
@@ -193,13 +208,29 @@ def test_the_example_learns_and_its_record_names_the_score(run, call, tmp_path):
     (record,) = Store(tmp_path).load()
     assert record.score == "r2"
     assert record.test_accuracy > 0.5
-    shown = call("compare", "--results", tmp_path)
-    assert shown.exit_code == 0, shown.stderr
-    folder = tmp_path / "files"
-    words = ("export", record.id, "--results", tmp_path, "--to", folder, "--forms", "dense,sparse")
-    exported = call(*words, "--dataset", f"{EXAMPLE}:sines", "--model", f"{EXAMPLE}:Convolutions")
+    assert record.chance == 0
+    assert f"test r2 {100 * record.test_accuracy:.2f} %" in result.stderr
+    shown = call("show", record.id, "--results", tmp_path)
+    assert f"{100 * record.test_accuracy:.2f} %" in shown.stdout
+    assert "test r2" in shown.stdout
+    compared = call("compare", "--results", tmp_path)
+    assert compared.exit_code == 0, compared.stderr
+    assert "R2 in percent" in compared.stdout
+    assert "accuracy" not in shown.stdout + compared.stdout
+    files, folder = ("--dataset", f"{EXAMPLE}:sines", "--model", f"{EXAMPLE}:Convolutions"), tmp_path / "files"
+    exported = call("export", record.id, "--results", tmp_path, "--to", folder, "--forms", "dense,compact", *files)
     assert exported.exit_code == 0, exported.stderr
-    assert json.loads((folder / "manifest.json").read_text())["test_accuracy"] is None
+    assert f"r2 {100 * record.test_accuracy:.2f} %" in exported.stdout
+    manifest, card = json.loads((folder / "manifest.json").read_text()), (folder / "README.md").read_text()
+    assert manifest["test_accuracy"] == pytest.approx(record.test_accuracy, abs=1e-4)
+    assert [layer["name"] for layer in manifest["layers"]] == [layer.name for layer in record.layers]
+    assert f"Its r2 on 1,000 test samples is {manifest['test_accuracy']:.4f}." in card
+    assert "image" not in card.replace("input `images`", "")
+    loaded = subprocess.run([sys.executable, "load.py"], cwd=folder, capture_output=True, text=True)
+    assert "network: inputs (2, 1, 64) -> logits (2, 1)" in loaded.stdout, loaded.stderr
+    measured = call("measure", record.id, "--results", tmp_path, "--batch", "1", "--rounds", "2", *files)
+    assert measured.exit_code == 0, measured.stderr
+    assert "test %: r2 on the test set" in measured.stdout
 
 
 def test_known_sets_keep_their_task():

@@ -75,8 +75,8 @@ def test_the_manifest_is_true(exported, samples):
     assert manifest["macs"] == {"dense": 18, "sparse": 16, "compact": 12}
     assert manifest["parameters"] == {"dense": 23, "nonzero": 21, "compact": 16}
     assert manifest["layers"] == [
-        {"name": "1", "shape": [3, 4], "compact_shape": [2, 4]},
-        {"name": "3", "shape": [2, 3], "compact_shape": [2, 2]},
+        {"name": "1.weight", "shape": [3, 4], "compact_shape": [2, 4]},
+        {"name": "3.weight", "shape": [2, 3], "compact_shape": [2, 2]},
     ]
     correct = (small_net()(samples).argmax(1) == torch.arange(40) % 2).sum().item()
     assert manifest["test_accuracy"] == correct / 40

@@ -110,7 +110,7 @@ def test_the_library_the_counts_and_the_masks_speak_of_the_same_weights(name):
 
 
 @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
-def test_an_embedding_is_prunable_where_it_is_chosen(kind):
+def test_an_embedding_is_prunable_where_it_is_chosen(kind, tmp_path):
     model = Tokens(kind)
     assert list(prunable(model)) == ["head.weight"]
     assert left_out(model) == (
@@ -121,6 +121,9 @@ def test_an_embedding_is_prunable_where_it_is_chosen(kind):
     assert dwfbench.sparsity_report(model)["numel"] == 36
     collapsed = dwfbench.collapse(dwfbench.factorize(Tokens(kind), 2, layers=["table", "head"]))
     assert list(prunable(collapsed)) == ["table.weight", "head.weight"]
+    for chosen in (model, collapsed):
+        manifest = export(chosen, torch.randn(2, 7, 4), tmp_path / str(id(chosen)), ("dense",))
+        assert [layer["name"] for layer in manifest["layers"]] == ["table.weight", "head.weight"]
 
 
 def test_frozen_weights_are_left_alone():

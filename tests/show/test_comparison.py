@@ -50,6 +50,20 @@ def test_chance_in_areas_is_among_the_cautions():
     assert not any("no run of" in line for line in wide.cautions)
 
 
+@pytest.mark.parametrize(("score", "named"), [("r2", "r2"), ("", "score")])
+def test_what_is_compared_is_called_by_its_name_and_of_several_data_sets_a_score(score, named):
+    other = [changed(run, spec={"dataset": "sines"}, score=score or None) for run in runs()]
+    found = [changed(run, score="r2") for run in runs() if score] + other
+    asked = Asked(at=[2, 4], span=(2, 8), method=["grasp"])
+    mixed = found if score else [*found, *(changed(run, score="mape", id=f"{run.id}-") for run in runs())]
+    for made in (comparison.compare(ResultSet(mixed), asked), comparison.versus(ResultSet(mixed), "snip", asked)):
+        assert made.score == named
+        latex = tables.render(made.table, "latex", score=made.score)
+        for text in (made.caption, *made.cautions, latex):
+            assert "ccuracy" not in text
+        assert f"{named} " in made.caption.replace("R2", "r2").replace("Score", "score")
+
+
 def moved():
     """Three seeds of two methods whose effective CR is twice their CR, and whose MACs fall by its root; of one run of
     snip neither is known."""

@@ -61,6 +61,19 @@ def records(seeds=3, methods=METHODS, **options):
 
 
 NAMES = ("accuracy", "dynamics", "layers", "weights")
+
+
+@pytest.mark.parametrize("name", ["accuracy", "dynamics"])
+def test_a_figure_calls_the_score_of_each_data_set_by_its_name(name, tmp_path):
+    own = [changed(run, score="r2", id=f"{run.id}-") for run in records(dataset="sines")]
+    alone = texts(name, own, tmp_path)
+    assert "r2 (%)" in alone
+    assert "accuracy" not in alone
+    both = texts(name, [*own, *records()], tmp_path)
+    assert "r2 (%)" in both
+    assert "accuracy (%)" in both
+
+
 EACH = pytest.mark.parametrize("name", NAMES)
 
 

@@ -62,6 +62,15 @@ def records(seeds=2, methods=METHODS, **options):
     ]
 
 
+def test_a_page_of_another_score_does_not_speak_of_accuracy():
+    page = report.render(ResultSet([changed(run, score="r2") for run in records()]), HERE)
+    head = page[page.index("<body") : page.index('<section id="tests"')]
+    assert "<h1>R2 and compression</h1>" in head
+    assert "Dense r2: " in head
+    assert "R2 versus compression" in head
+    assert "accuracy" not in re.sub("<[^>]*>", "", head).lower()
+
+
 class Page(HTMLParser):
     """What a browser would find: tags with their attributes, the text of every section, the script elements."""
 

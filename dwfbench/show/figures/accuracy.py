@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING
 from dwfbench.analysis.axes import AXES, CURVES, across, along
 from dwfbench.base.text import short
 from dwfbench.show import looks, style
-from dwfbench.show.drawing import (
-    Axis,
-    Band,
-    Drawing,
-    Entry,
-    Group,
-    Ink,
-    Legend,
-    Line,
-    Mark,
-    Panel,
-    Points,
-    Rule,
-)
+from dwfbench.show.drawing import Band, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points, Rule
 from dwfbench.show.figures import Figure, gap, option
 
 if TYPE_CHECKING:
@@ -121,7 +108,7 @@ def panel(
             marks += curve(label, inks[label], of_label, means[means["label"] == label])
     sparse = runs.loc[runs["method"] != "dense", "across"]
     x = style.ratio_axis(axis, [*sparse, *(ratio for points in others for ratio in points.x)], most=9)
-    return Panel(x, Axis("test accuracy (%)", low=bottom, high=top, most=12), marks, title)
+    return Panel(x, style.score_axis(runs, low=bottom, high=top, most=12), marks, title)
 
 
 def curve(label: str, ink: Ink, runs: "pd.DataFrame", mean: "pd.DataFrame") -> list[Mark]:
@@ -178,7 +165,7 @@ def details(runs: "pd.DataFrame") -> dict[str, list[str]]:
         "seed": [f"{seed:d}" for seed in runs["seed"]],
         "knob": [style.knob(run) for run in runs.itertuples()],
         "CR": [short(value, 4) for value in runs["compression"]],
-        "test accuracy (%)": [f"{value:.2f}" for value in runs["accuracy"]],
+        style.score_axis(runs).label: [f"{value:.2f}" for value in runs["accuracy"]],
         "density of layers": list(runs["layers"]),
     }
 

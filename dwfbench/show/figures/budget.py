@@ -58,9 +58,10 @@ class Budget(Figure):
             for ratio in self.ratios()
         ]
         values = pd.concat(found)
-        values = values.merge(runs[["label", "method", "depth"]].drop_duplicates("label"), on="label")
+        curve = ["dataset", "model", "label"]
+        values = values.merge(runs[[*curve, "method", "depth", "score"]].drop_duplicates(curve), on=curve)
         said = values["epochs"].where(values["accuracy"].notna())
-        budgets = said.groupby([values[name] for name in ("dataset", "model", "label")]).transform("nunique")
+        budgets = said.groupby([values[name] for name in curve]).transform("nunique")
         return values[budgets > 1]
 
     def draw(self, frame):
@@ -88,4 +89,4 @@ def panel(ratio: float, rows: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
         if inks[name].marker:
             said = by_epochs["mean"].dropna()
             marks.append(Points(inks[name], name, said.index.to_numpy(float), said))
-    return Panel(Axis("epochs", "log", ticks=ticks), Axis("test accuracy (%)"), marks, title=f"CR {ratio:g}")
+    return Panel(Axis("epochs", "log", ticks=ticks), style.score_axis(rows), marks, title=f"CR {ratio:g}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dwfbench.base.text import short
+from dwfbench.base.text import judged_by, shared_score, short
 from dwfbench.show import looks, style
 from dwfbench.show.drawing import Axis, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points, padded
 from dwfbench.show.figures import Figure
@@ -51,6 +51,7 @@ class Dynamics(Figure):
             runs = frame[(frame[KEYS] == list(key)).all(axis=1) & frame["knob_value"].isin(lines["knob_value"])]
             groups.append(group(f"{key[2]} ({', '.join(key[:2])})", lines, runs, present))
         notes = said(some, window, "norm" in present, dynamics.STRENGTHS if len(some) < len(means) else 0)
+        notes = [judged_by(shared_score(frame["score"]), note) for note in notes]
         return Drawing(groups, notes=notes, size=(2.3, 1.75), margin=(1.5, 0.6))
 
 
@@ -60,7 +61,7 @@ def said(means: "pd.DataFrame", window: int, norm: bool, most: int) -> list[str]
     if means["n"].max() > 1:
         notes.append("Thick lines: means over seeds (geometric, but for accuracy); thin lines: the seeds.")
     if window > 1:
-        notes.append(f"Accuracy is a running mean over {window} recorded epochs.")
+        notes.append(f"The accuracy is a running mean over {window} recorded epochs.")
     if norm:
         notes.append("Norm: sum of |w|^(2/D) over the prunable weights (L1: of |w|), the penalty without its strength.")
     if most:
@@ -80,7 +81,7 @@ def group(title: str, means: "pd.DataFrame", runs: "pd.DataFrame", quantities: l
     panels = []
     for quantity in quantities:
         if means[quantity].isna().all():
-            panels.append(Panel(absent=f"no {QUANTITIES[quantity]}"))
+            panels.append(Panel(absent=judged_by(shared_score(runs["score"]), f"no {QUANTITIES[quantity]}")))
             continue
         marks: list[Mark] = []
         for value, mean in means.groupby("knob_value", dropna=False):
@@ -109,7 +110,7 @@ def axis(quantity: str, runs: "pd.DataFrame", means: "pd.DataFrame") -> Axis:
     if quantity == "val_accuracy":
         late = runs.loc[runs["epoch"] > 0.1 * runs["epoch"].max(), quantity]
         low, high = padded([late.min(), runs[quantity].max()])
-        return Axis(label, low=low, high=high)
+        return style.score_axis(runs, "val.", low=low, high=high)
     if quantity != "misalignment":
         return Axis(label, "log")
     values = [*runs[quantity], *means[quantity]]

@@ -59,7 +59,7 @@ def group(title: str, rows: "pd.DataFrame", batches: list[int], inks: dict[str, 
     from dwfbench.analysis.latency import undecided
 
     low, high = padded(rows["accuracy"])
-    y = Axis("test accuracy (%)", low=low, high=high)
+    y = style.score_axis(rows, low=low, high=high)
     runs = rows[rows["form"] == "compact"].drop_duplicates("id")
     panels = [Panel(style.cr_axis(runs["compression"], most=6), y, marks(runs, "compression", inks, max_gap))]
     decided = rows[~undecided(rows)]

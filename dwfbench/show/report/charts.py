@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dwfbench.analysis.resultset import ResultSet
+from dwfbench.base.text import judged_by, shared_score
 from dwfbench.show import vega
 from dwfbench.show.drawing import Group, Legend
 from dwfbench.show.figures import Figure
@@ -21,12 +22,12 @@ class Charts:
         frame = figure.frame(results)
         if frame.empty:
             return None
-        drawing = figure.draw(frame)
+        drawing, score = figure.draw(frame), shared_score(results.runs["score"])
         large = any(group.large for group in drawing.groups)
         return {
             "name": figure.name,
-            "title": figure.summary,
-            "reading": inspect.getdoc(figure),
+            "title": judged_by(score, figure.summary),
+            "reading": judged_by(score, inspect.getdoc(figure) or ""),
             "large": large,
             "legend": _legend(drawing.legend) if not large else None,
             "groups": [self._group(figure.name, group, drawing.legend) for group in drawing.groups],

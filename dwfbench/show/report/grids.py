@@ -71,7 +71,7 @@ def verdicts(judged: pd.DataFrame) -> dict:
 
 
 def dense(table: pd.DataFrame) -> list[str]:
-    """The accuracy of dense runs, for every data set, model and budget of a `compare` table where there is one."""
+    """What dense runs are worth, for every data set, model and budget of a `compare` table where there is one."""
     rows = table[table["Dense"].notna()].drop_duplicates(["Dataset", "Model", "Epochs"]).to_dict("records")
     texts = []
     for row in rows:

@@ -22,6 +22,7 @@ from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base import memory
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import replace
+from dwfbench.base.text import capital
 from dwfbench.runs.record import Study
 from dwfbench.show import comparison, looks, vega, verdicts
 from dwfbench.show.figures import figures
@@ -93,6 +94,8 @@ def render(results: ResultSet, selection: Selection) -> str:
     content = {
         "version": __version__,
         "selection": selection,
+        "score": made.score,
+        "Score": capital(made.score),
         "titles": [", ".join(key) for key, _ in shown.groupby(curves.PANEL)],
         "days": provenance.days(list(chosen.values())),
         "dense": grids.dense(made.table),
