@@ -84,8 +84,8 @@ def factorize(
     Raises UsageError for a depth below 2 (below 1 in a dict), a pattern or type that fits no layer, an unknown group,
     a negative min_abs or one raised to 2 sigma or more, a weight that is factorised already, computed by something
     else, without values (lazy or on the meta device), not of real floating-point numbers, tied with another depth or
-    other groups, or that has values which are infinite or NaN, for an Embedding with max_norm or sparse=True, and if no
-    layer is chosen. A refused model is left as it was.
+    other groups, or that has values which are infinite or NaN or a hook on its gradient, for an Embedding with max_norm
+    or sparse=True, and if no layer is chosen. A refused model is left as it was.
     """
     if group not in GROUPS:
         raise UsageError(f"group must be one of {', '.join(GROUPS)}, not {group!r}.")
@@ -141,6 +141,8 @@ def check(place: Place, depth: int | None) -> None:
     if not parameter.is_floating_point():
         kind = str(parameter.dtype).removeprefix("torch.")
         raise UsageError(f"The weight {place.name} is of type {kind}; only real floating-point weights are factorized.")
+    if parameter._backward_hooks:
+        raise UsageError(f"The weight {place.name} has a hook on its gradient, which no factor has; take it off first.")
     if getattr(place.module, "max_norm", None) is not None or getattr(place.module, "sparse", False):
         raise UsageError(
             f"The Embedding {place.layer} has max_norm or sparse=True, which a product of factors cannot do."

@@ -4,7 +4,8 @@ All questions are asked before any training, on a few random inputs: once a proc
 costs passes. docs/networks.md lists what is refused, and why.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -83,8 +84,9 @@ class Examination:
         self.name, self.model, self.input_shape, self.classes = name, model, tuple(input_shape), classes
         random = torch.Generator().manual_seed(0)
         self.inputs = torch.randn(SAMPLES, *input_shape, generator=random)
-        parameters = [(name, value) for name, value in model.named_parameters() if not is_lazy(value)]
-        self.versions = {name: (value, value._version) for name, value in parameters}
+        self.parameters = dict(model.named_parameters())
+        self.versions = {name: value._version for name, value in self.parameters.items() if has_version(value)}
+        self.buffers = set(dict(model.named_buffers()))
         self.along = torch.randn(SAMPLES, classes, generator=random)  # gradients are those of a random direction
 
     def pass_or_refuse(self) -> None:
@@ -92,27 +94,27 @@ class Examination:
         with modes_kept(self.model):
             self.model.eval()
             self.check_tensors()
-            outputs = self.outputs_of(self.model, "eval")
+            outputs = self.outputs_of("eval", self.inputs)
             if is_unfinished(self.model):
                 self.refuse("has lazy layers that no pass reaches; build them with their sizes, or leave them out")
             self.check_parameters()
             self.check_samples(outputs)
             self.model.train()
-            self.check_buffers()
-            self.check_parameters()
+            self.check_training()
             self.check_gradient()
 
     def refuse(self, why: str) -> NoReturn:
         raise UsageError(f"model '{self.name}' {why}")
 
-    def outputs_of(self, forward: Callable[[Tensor], Any], mode: str, count: int = SAMPLES) -> Tensor:
-        """The outputs for the first samples, without gradients."""
+    def outputs_of(self, mode: str, inputs: Tensor, seed: int = 0) -> Tensor:
+        """The outputs for some samples, without gradients; random numbers are those of the seed."""
         try:
-            with torch.no_grad(), contained():
-                outputs = forward(self.inputs[:count].clone())
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), contained():
+                torch.manual_seed(seed)
+                outputs = self.model(inputs.clone())
         except Exception as error:
             self.refuse(f"fails on images of shape {self.input_shape} in {mode} mode ({told(error)})")
-        self.check_outputs(outputs, mode, count)
+        self.check_outputs(outputs, mode, len(inputs))
         return outputs
 
     def check_outputs(self, outputs: Any, mode: str, count: int = SAMPLES) -> None:
@@ -133,6 +135,8 @@ class Examination:
             self.refuse("is compiled by torch.jit; return the module itself")
         if any(tensor.is_meta or tensor.layout is not torch.strided for tensor in tensors_of(self.model)):
             self.refuse("has tensors on the meta device, or sparse ones; all must be dense and have values")
+        if any(not is_lazy(tensor) and tensor.is_inference() for tensor in tensors_of(self.model)):
+            self.refuse("was built in inference mode, in which nothing can be trained; build it outside")
         trainable = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         if not trainable:
             self.refuse("has no trainable parameter; call requires_grad_() on what is to be trained")
@@ -142,6 +146,11 @@ class Examination:
                     f"has the parameter {name} of type {text(parameter.dtype)}; what is trained must be float32 or "
                     "float64 (--precision bf16 computes in bfloat16)"
                 )
+            if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+                self.refuse(f"has a hook on the gradient of {name}, which a step would not call; take it off")
+        held = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        if pair := sharing({name: value for name, value in held.items() if not is_lazy(value)}, set(trainable)):
+            self.refuse(f"has tensors that share memory, {pair[0]} and {pair[1]}; tie them as one parameter")
 
     def check_samples(self, outputs: Tensor) -> None:
         """A test accuracy must not depend on which samples are tested together, nor on chance."""
@@ -152,9 +161,8 @@ class Examination:
                     f"has the layer {name} without running statistics, so that its accuracy would depend on which "
                     "samples are tested together; use track_running_stats=True, or GroupNorm"
                 )
-        fewer = self.outputs_of(self.model, "eval", SAMPLES // 2)
-        difference = (fewer - outputs[: SAMPLES // 2]).abs().max()
-        if difference > ROUNDING * outputs.abs().max():
+        fewer = self.outputs_of("eval", self.inputs[: SAMPLES // 2], seed=1)
+        if differ(fewer, outputs[: SAMPLES // 2]):
             self.refuse(
                 "gives a sample other logits in eval mode when it is passed with other samples, or again: something in "
                 "it depends on the batch or on chance (statistics of the batch, dropout that heeds no mode)"
@@ -162,20 +170,36 @@ class Examination:
 
     def check_parameters(self) -> None:
         """A pass must not write into parameters: what is trained for them would know nothing of it."""
-        for name, (parameter, version) in self.versions.items():
-            if parameter._version != version:
+        for name, version in self.versions.items():
+            if self.parameters[name]._version != version:
                 self.refuse(f"writes into its parameter {name} while it runs (max_norm?), which no method allows for")
+        now = dict(self.model.named_parameters())
+        made = [name for name, value in now.items() if value is not self.parameters.get(name)]
+        made += [name for name, _ in self.model.named_buffers() if name not in self.buffers]
+        if made:
+            self.refuse(f"makes or replaces {made[0]} while it runs; build it in __init__, or use lazy layers")
 
-    def check_buffers(self) -> None:
-        """A pass may write into buffers, but must not replace them, which a functional call forgets."""
+    def check_training(self) -> None:
+        """A pass may write into buffers, but must not replace them, which a functional call forgets, nor keep anything
+        elsewhere that changes the next one: it would go from run to run."""
         buffers = dict(self.model.named_buffers())
         kept = {name: buffer.clone() for name, buffer in buffers.items()}
-        self.outputs_of(self.model, "training")
-        if any(buffers.get(name) is not buffer for name, buffer in self.model.named_buffers()):
-            self.refuse("replaces buffers while it runs; write into them (self.mean.copy_(...)) so that they are kept")
-        with torch.no_grad():
-            for name, buffer in buffers.items():
-                buffer.copy_(kept[name])
+        outputs = []
+        for inputs in (self.inputs, -self.inputs, self.inputs):
+            outputs.append(self.outputs_of("training", inputs))
+            if any(buffers.get(name) is not buffer for name, buffer in self.model.named_buffers()):
+                self.refuse(
+                    "replaces buffers while it runs; write into them (self.mean.copy_(...)) so that they are kept"
+                )
+            self.check_parameters()
+            with torch.no_grad():
+                for name, buffer in buffers.items():
+                    buffer.copy_(kept[name])
+        if differ(outputs[-1], outputs[0]):
+            self.refuse(
+                "gives the same samples other logits in training mode once it has seen others: it keeps something "
+                "outside of its buffers, or draws random numbers that are not of torch's generator"
+            )
 
     def check_gradient(self) -> None:
         """Of what is trained, by the same functional call as in a step."""
@@ -197,6 +221,30 @@ class Examination:
             self.refuse(f"cannot be trained ({told(error)})")
         if not any(bool(gradient.any()) for gradient in gradients.values()):
             self.refuse("has logits that do not depend on what is trained (no_grad, detach, a function of steps)")
+
+
+def differ(outputs: Tensor, expected: Tensor) -> bool:
+    """Whether outputs differ by more than rounding; what is NaN is not told."""
+    apart = (outputs - expected).abs().max()
+    return bool(apart > ROUNDING * expected.abs().max())
+
+
+def has_version(tensor: Tensor) -> bool:
+    """Whether a tensor counts the writes into it."""
+    return not is_lazy(tensor) and not tensor.is_inference()
+
+
+def sharing(tensors: Mapping[str, Tensor], trainable: Collection[str]) -> tuple[str, str] | None:
+    """Two tensors, one of them trainable, that lie in the same memory, so that a step would move both at once."""
+    places = []
+    for name, value in tensors.items():
+        if value.numel():
+            length = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True)) + 1
+            places.append((value.data_ptr(), value.data_ptr() + length * value.element_size(), name))
+    for (_, end, first), (start, _, second) in itertools.pairwise(sorted(places)):
+        if start < end and (first in trainable or second in trainable):
+            return first, second
+    return None
 
 
 def text(kind: torch.dtype) -> str:

@@ -5,6 +5,7 @@ mix: one that turns into NaN leaves its neighbours alone. A group of one calls t
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ NUMBERS = ("strength", "time")
 """Its numbers, one a lane."""
 
 Item = TypeVar("Item")
+
+# Attention under vmap runs lane by lane, which PyTorch warns of: the results are the same, and nothing can be done.
+warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented the batching rule")
 
 
 def over_lanes(step: Callable, prepare: Callable) -> Callable:

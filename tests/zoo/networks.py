@@ -6,6 +6,7 @@ sentence that says why. ``RANDOM`` draw random numbers while they train.
 
 import math
 import threading
+import types
 from collections import namedtuple
 
 import torch
@@ -15,7 +16,15 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 TRAINED: dict[str, object] = {}
 REFUSED: dict[str, tuple[object, str]] = {}
-RANDOM = {"dropout", "functional_dropout", "attention_dropout", "stochastic_depth"}
+RANDOM = {
+    "dropout",
+    "functional_dropout",
+    "attention_dropout",
+    "stochastic_depth",
+    "drop_path",
+    "dropout_lstm",
+    "rrelu",
+}
 WIDTH = 8
 
 
@@ -175,6 +184,60 @@ def strange_names(shape, classes):
     return net
 
 
+@trained
+def modules_by_name(shape, classes):
+    parts = nn.ModuleDict({"inner": nn.Linear(WIDTH, WIDTH), "act": nn.PReLU()})
+    return Net(shape, classes, lambda net, x: net.parts["act"](net.parts["inner"](x)), parts=parts)
+
+
+@trained
+def several_heads(shape, classes):
+    heads = nn.ModuleList([nn.Linear(WIDTH, classes), nn.Linear(WIDTH, classes)])
+    heads.append(nn.Linear(WIDTH, 5))  # of another task, which no pass reads
+
+    class Heads(Net):
+        def forward(self, x):
+            x = self.first(x.flatten(1)).relu()
+            return self.head(x) + sum(head(x) for head in self.heads[:2])
+
+    return Heads(shape, classes, heads=heads)
+
+
+@trained
+def head_that_is_not_last(shape, classes):
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.first = nn.Linear(WIDTH, classes), nn.Linear(math.prod(shape), WIDTH)
+
+        def forward(self, x):
+            return self.head(self.first(x.flatten(1)).relu())
+
+    return First()
+
+
+@trained
+def transposed_parameter(shape, classes):
+    net = Net(shape, classes, lambda net, x: net.inner(x).relu(), inner=nn.Linear(WIDTH, WIDTH))
+    net.inner.weight = nn.Parameter(torch.randn(WIDTH, WIDTH).t())
+    return net
+
+
+@trained
+def channels_last(shape, classes):
+    layers = [nn.Conv2d(1, 4, 2), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(16, classes)).to(memory_format=torch.channels_last)
+
+
+@trained
+def parameters_of_one_buffer(shape, classes):
+    """Two weights side by side in one piece of memory, as cuDNN wants those of an LSTM."""
+    net = Net(shape, classes, lambda net, x: net.b(net.a(x).relu()), a=nn.Linear(8, 8), b=nn.Linear(8, 8))
+    whole = torch.randn(16, 8) / 3
+    net.a.weight, net.b.weight = nn.Parameter(whole[:8]), nn.Parameter(whole[8:])
+    return net
+
+
 # ---------------------------------------------------------------- shared and frozen
 
 
@@ -207,6 +270,21 @@ def tied_embedding(shape, classes):
     net.table = nn.Embedding(8, 8)
     net.table.weight = net.a.weight
     return net
+
+
+@trained
+def two_names_of_a_parameter(shape, classes):
+    net = Net(shape, classes)
+    net.alias = net.head.weight
+    return net
+
+
+@trained
+def tied_cell(shape, classes):
+    """A Linear layer and a recurrent cell that share a matrix."""
+    cell, layer = nn.GRUCell(8, 8, bias=False), nn.Linear(8, 24, bias=False)
+    layer.weight = cell.weight_hh
+    return Net(shape, classes, lambda net, x: net.cell(x.relu(), net.layer(x)[:, :8]), cell=cell, layer=layer)
 
 
 @trained
@@ -248,6 +326,23 @@ def frozen_weight_norm(shape, classes):
 
 
 @trained
+def frozen_half(shape, classes):
+    body = nn.Linear(WIDTH, WIDTH).half().requires_grad_(False)
+    return Net(shape, classes, lambda net, x: x + net.body(x.half()).float(), body=body)
+
+
+@trained
+def norms_kept_in_eval_mode(shape, classes):
+    class Kept(Net):
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+    return Kept(shape, classes, lambda net, x: net.norm(x).relu(), norm=nn.BatchNorm1d(WIDTH))
+
+
+@trained
 def backbone_without_gradients(shape, classes):
     def function(net, x):
         with torch.no_grad():
@@ -281,6 +376,11 @@ def batch_norm_of_all_batches(shape, classes):
 
 
 @trained
+def synchronised_norm(shape, classes):
+    return stack(shape, classes, nn.SyncBatchNorm(WIDTH))
+
+
+@trained
 def instance_norm(shape, classes):
     norm = nn.InstanceNorm2d(4, affine=True, track_running_stats=True)
     return nn.Sequential(nn.Conv2d(1, 4, 2), norm, nn.Flatten(), nn.Linear(4 * (shape[1] - 1) ** 2, classes))
@@ -301,6 +401,19 @@ def grouped_and_depthwise(shape, classes):
 def transposed_convolution(shape, classes):
     layers = [nn.ConvTranspose2d(1, 4, 2, stride=2), nn.ReLU(), nn.AdaptiveMaxPool2d(2), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(16, classes))
+
+
+@trained
+def grouped_and_transposed(shape, classes):
+    layers = [nn.Conv2d(1, 4, 2), nn.ConvTranspose2d(4, 6, 2, groups=2, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, classes))
+
+
+@trained
+def dilated_and_padded(shape, classes):
+    layers = [nn.Conv2d(1, 4, 3, padding="same", padding_mode="circular"), nn.ReLU()]
+    layers += [nn.Conv2d(4, 4, 2, dilation=2, padding=1, padding_mode="reflect"), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(4, classes))
 
 
 @trained
@@ -333,6 +446,20 @@ def stochastic_depth(shape, classes):
     return Net(shape, classes, function, inner=nn.Linear(WIDTH, WIDTH))
 
 
+@trained
+def drop_path(shape, classes):
+    def function(net, x):
+        kept = torch.rand(len(x), 1) < 0.7 if net.training else 0.7
+        return x + net.inner(x).relu() * kept
+
+    return Net(shape, classes, function, inner=nn.Linear(WIDTH, WIDTH))
+
+
+@trained
+def rrelu(shape, classes):
+    return stack(shape, classes, nn.RReLU(), nn.AlphaDropout(0.2))
+
+
 # ---------------------------------------------------------------- attention, recurrent layers, embeddings
 
 
@@ -352,6 +479,18 @@ def attention_dropout(shape, classes):
 def attention_in_parts(shape, classes):
     layer = nn.MultiheadAttention(shape[2], 2, kdim=2, vdim=3, add_bias_kv=True, batch_first=True)
     return Rows(shape, classes, lambda net, x: net.layer(x, x[..., :2], x[..., :3])[0], shape[2], layer=layer)
+
+
+@trained
+def attention_over_zeros(shape, classes):
+    layer = nn.MultiheadAttention(shape[2], 2, add_zero_attn=True, bias=False)
+
+    def function(net, x):
+        x = x.transpose(0, 1)
+        mask = torch.full((len(x), len(x)), -math.inf).triu(1)
+        return net.layer(x, x, x, attn_mask=mask, need_weights=False)[0].transpose(0, 1)
+
+    return Rows(shape, classes, function, shape[2], layer=layer)
 
 
 @trained
@@ -391,6 +530,39 @@ def lstm(shape, classes):
 def projected_lstm(shape, classes):
     layer = nn.LSTM(shape[2], 5, proj_size=3, batch_first=True)
     return Rows(shape, classes, lambda net, x: net.layer(x)[0], 3, layer=layer)
+
+
+@trained
+def projected_lstm_in_both_directions(shape, classes):
+    layer = nn.LSTM(shape[2], 5, num_layers=2, bidirectional=True, proj_size=3, bias=False)
+
+    def function(net, x):
+        return net.layer(x.transpose(0, 1))[0].transpose(0, 1)
+
+    return Rows(shape, classes, function, 6, layer=layer)
+
+
+@trained
+def dropout_lstm(shape, classes):
+    layer = nn.LSTM(shape[2], 5, num_layers=2, dropout=0.3, batch_first=True)
+    return Rows(shape, classes, lambda net, x: net.layer(x)[0], 5, layer=layer)
+
+
+@trained
+def last_state_of_a_gru(shape, classes):
+    layer = nn.GRU(shape[2], 5, num_layers=2, bidirectional=True, batch_first=True)
+    return Rows(shape, classes, lambda net, x: net.layer(x)[1].transpose(0, 1), 5, layer=layer)
+
+
+@trained
+def gru_cell(shape, classes):
+    def function(net, x):
+        state, other = x.new_zeros(len(x), 5), x.new_zeros(len(x), 5)
+        for step in x.unbind(1):
+            state, other = net.layer(step, state), net.plain(step, other)
+        return (state + other)[:, None]
+
+    return Rows(shape, classes, function, 5, layer=nn.GRUCell(shape[2], 5), plain=nn.RNNCell(shape[2], 5))
 
 
 @trained
@@ -435,6 +607,12 @@ def bag_of_pixels(shape, classes):
         return net.table((x > 0).long().flatten(1))[:, None]
 
     return Rows(shape, classes, function, 5, table=nn.EmbeddingBag(2, 5))
+
+
+@trained
+def sparse_gradients(shape, classes):
+    table = nn.Embedding(2, 5, sparse=True)
+    return Rows(shape, classes, lambda net, x: net.table((x > 0).long().flatten(1)), 5, table=table)
 
 
 # ---------------------------------------------------------------- types, buffers, writing
@@ -513,6 +691,34 @@ def buffers_of_all_types(shape, classes):
 
 
 @trained
+def tensor_that_is_no_buffer(shape, classes):
+    net = Net(shape, classes, lambda net, x: x.relu() * net.scale)
+    net.scale = torch.linspace(0.5, 1.5, WIDTH)
+    return net
+
+
+@trained
+def extra_state(shape, classes):
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"version": 3}
+
+        def set_extra_state(self, state):
+            assert state["version"] == 3
+
+    return Net(shape, classes, lambda net, x: net.inner(x).relu(), inner=Extra(WIDTH, WIDTH))
+
+
+@trained
+def autocast_inside(shape, classes):
+    def function(net, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return net.inner(x).relu().float()
+
+    return Net(shape, classes, function, inner=nn.Linear(WIDTH, WIDTH))
+
+
+@trained
 def expanded_buffer(shape, classes):
     return Net(shape, classes, lambda net, x: x.relu() + net.shift, shift=torch.ones(1).expand(WIDTH))
 
@@ -543,6 +749,32 @@ def hooked(shape, classes):
     net = Net(shape, classes)
     net.first.register_forward_hook(lambda module, inputs, output: 2 * output)
     net.head.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,))
+    return net
+
+
+@trained
+def forward_of_the_instance(shape, classes):
+    net = Net(shape, classes, lambda net, x: net.inner(x).relu(), inner=nn.Linear(WIDTH, WIDTH))
+    net.inner.forward = types.MethodType(lambda layer, x: 2 * F.linear(x, layer.weight, layer.bias), net.inner)
+    return net
+
+
+@trained
+def function_of_the_network_itself(shape, classes):
+    net = Net(shape, classes)
+    net.again = nn.Linear(WIDTH, WIDTH)
+    net.first.register_forward_hook(lambda module, inputs, output: net.again(output))
+    return net
+
+
+@trained
+def counts_in_python(shape, classes):
+    def function(net, x):
+        net.seen += len(x) * net.training
+        return x.relu()
+
+    net = Net(shape, classes, function)
+    net.seen = 0
     return net
 
 
@@ -645,6 +877,24 @@ def named_outputs(shape, classes):
     return Named(shape, classes)
 
 
+@refused("returns a tuple in eval mode")
+def two_heads(shape, classes):
+    class Two(Net):
+        def forward(self, x):
+            return super().forward(x), x
+
+    return Two(shape, classes)
+
+
+@refused("returns a list in eval mode")
+def a_list_of_outputs(shape, classes):
+    class Listed(Net):
+        def forward(self, x):
+            return [super().forward(x)]
+
+    return Listed(shape, classes)
+
+
 @refused("must map 4 images to logits of shape")
 def one_output_too_many(shape, classes):
     return Net(shape, classes + 1)
@@ -677,6 +927,11 @@ def fails_while_training(shape, classes):
             return super().forward(x)
 
     return Failing(shape, classes)
+
+
+@refused("fails on images of shape .* in eval mode")
+def for_one_batch_size(shape, classes):
+    return Net(shape, classes, lambda net, x: x.view(16, WIDTH))
 
 
 @refused("must return a torch.nn.Module")
@@ -762,6 +1017,11 @@ def frozen(shape, classes):
     return Net(shape, classes).requires_grad_(False)
 
 
+@refused("has no trainable parameter")
+def without_parameters(shape, classes):
+    return nn.Sequential(nn.AdaptiveAvgPool2d((1, classes)), nn.Flatten())
+
+
 @refused("no prunable weights")
 def nothing_to_prune(shape, classes):
     class Own(nn.Module):
@@ -790,6 +1050,35 @@ def sparse_buffer(shape, classes):
     return Net(shape, classes, graph=torch.eye(WIDTH).to_sparse())
 
 
+@refused("share memory, .*first.weight")
+def tied_by_their_data(shape, classes):
+    """As of autoencoders: an optimiser would move the one by the gradients of both."""
+    second = nn.Linear(WIDTH, math.prod(shape))
+    net = Net(shape, classes, lambda net, x: net.first(net.second(x).relu()), second=second)
+    net.second.weight.data = net.first.weight.data.t()
+    return net
+
+
+@refused("share memory, .*shadow")
+def buffer_of_a_parameter(shape, classes):
+    net = Net(shape, classes)
+    net.register_buffer("shadow", net.first.weight.data)
+    return net
+
+
+@refused("has a hook on the gradient of first.weight")
+def hook_on_a_gradient(shape, classes):
+    net = Net(shape, classes)
+    net.first.weight.register_hook(lambda gradient: 0.1 * gradient)
+    return net
+
+
+@refused("was built in inference mode")
+def built_in_inference_mode(shape, classes):
+    with torch.inference_mode():
+        return Net(shape, classes)
+
+
 @refused("is compiled by torch.jit")
 def scripted(shape, classes):
     return torch.jit.trace(stack(shape, classes, nn.ReLU()), torch.zeros(2, *shape))
@@ -806,6 +1095,68 @@ def replaces_a_buffer(shape, classes):
         return x - net.mean
 
     return Net(shape, classes, function, mean=torch.zeros(WIDTH))
+
+
+@refused("makes or replaces late.weight while it runs")
+def registers_late(shape, classes):
+    def function(net, x):
+        if not hasattr(net, "late"):
+            net.late = nn.Linear(x.shape[1], WIDTH)
+        return net.late(x).relu()
+
+    return Net(shape, classes, function)
+
+
+@refused("makes or replaces scale while it runs")
+def replaces_a_parameter(shape, classes):
+    def function(net, x):
+        if net.training:
+            net.scale = nn.Parameter(net.scale.detach() * 0.9)
+        return x * net.scale
+
+    return Net(shape, classes, function, scale=nn.Parameter(torch.ones(WIDTH)))
+
+
+@refused("gives the same samples other logits in training mode")
+def carries_its_state(shape, classes):
+    """What it saw in the step before is part of the next, as of a stateful recurrent network."""
+
+    def function(net, x):
+        if net.training:
+            net.state = 0.5 * net.state + x.mean(0).detach()
+        return x.relu() + net.state
+
+    net = Net(shape, classes, function)
+    net.state = torch.zeros(WIDTH)
+    return net
+
+
+@refused("gives the same samples other logits in training mode")
+def random_numbers_of_its_own(shape, classes):
+    """Another generator than torch's, which no seed of a run reaches."""
+    random = torch.Generator().manual_seed(0)
+
+    def function(net, x):
+        return x + 0.5 * torch.randn(x.shape, generator=random) if net.training else x
+
+    return Net(shape, classes, function)
+
+
+@refused("cannot be trained")
+def inference_inside(shape, classes):
+    def function(net, x):
+        with torch.inference_mode():
+            fixed = net.body(x)
+        return x * fixed
+
+    return Net(shape, classes, function, body=nn.Linear(WIDTH, WIDTH))
+
+
+@refused("cannot be trained")
+def hook_on_the_gradient_of_a_layer(shape, classes):
+    net = Net(shape, classes)
+    net.first.register_full_backward_hook(lambda module, inputs, outputs: None)
+    return net
 
 
 @refused("writes into its parameter first.weight")

@@ -1,6 +1,10 @@
 """Every network of the zoo, through the library and through every method: trained right, or refused before training."""
 
+import json
 import math
+import subprocess
+import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ import dwfbench
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy.export import export
+from dwfbench.deploy.measure import measure
 from dwfbench.dwf.plain import duplicate
 from dwfbench.execution.worker import Engine, Task, Worker
 from dwfbench.experiments import plan
@@ -31,6 +36,8 @@ SHARE = 7
 """One of so many methods trains a network where not all do."""
 
 CLASSES = 3
+CHANCE = Counter(tiny_data().test.labels.tolist()).most_common(1)[0][1] / 23
+"""The share of the largest class of the test set, whatever layer of a network comes last."""
 
 
 def named(network):
@@ -68,7 +75,8 @@ def test_a_refusal_is_a_sentence_and_exit_code_2(call, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("network", sorted(set(TRAINED) - RANDOM))
 def test_dense_training_is_that_of_an_ordinary_loop(network, data):
-    decay = 0.0 if network in ("unused_layer", "backbone_without_gradients") else 0.01  # torch decays no such weight
+    idle = ("unused_layer", "several_heads", "backbone_without_gradients")  # torch decays no weight without gradient
+    decay = 0.0 if network in idle else 0.01
     one = RunSpec(method="dense", model=named(network), epochs=2, batch_size=16, lr=0.05, weight_decay=decay)
     (lane,) = Trainer(one, create("dense", {}), data).train([one])
     plain = models.build(one.model, SHAPE, CLASSES, one.seed)
@@ -108,6 +116,7 @@ def check_result(result, network, data):
     assert record.numel == sum(weight.numel() for weight in weights.values())
     assert record.nnz == sum(int(result.state[name].count_nonzero()) for name in weights)
     assert record.test_accuracy is not None
+    assert record.chance == CHANCE
     if record.knob == "compression":
         assert record.nnz <= kept(record.numel, 2.0)
     for name, value in initial.named_parameters():
@@ -196,6 +205,43 @@ def test_the_library_factorizes_trains_collapses_counts_and_exports_it(network, 
     reasons = {"holds_a_lock": "cannot be copied", "double": "same dtype", "double_outputs": "same dtype"}
     assert reasons.get(network, "") in said
     assert bool(said) == (network in reasons), said
+    if not said:
+        manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+        assert [layer["name"] for layer in manifest["layers"]] == [layer["name"] for layer in report["layers"]]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("network", TRAINED)
+def test_there_is_advice_on_it(network):
+    model = made(network)
+    model.eval()(torch.randn(5, *SHAPE))
+    before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    for keep in (False, True):
+        advice = dwfbench.suggest(model, 1000, 0.1, keep_weights=keep)
+        assert 0 < advice.strengths[0] < advice.strengths[1] < math.inf
+        assert all(math.isfinite(speed) for speed in advice.speed.values())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items() if name in before)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("network", sorted(set(TRAINED) - {"holds_a_lock", "double", "double_outputs"}))
+def test_its_forms_are_measured_or_it_is_refused(network):
+    model, inputs = made(network), torch.randn(5, *SHAPE)
+    model.eval()(inputs.clone())
+    if not (said := refusal(measure, model, inputs, None, [1], 1)):
+        return
+    assert "\n" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["attention", "fused_attention", "lstm"])
+def test_a_command_shows_no_warning_of_torch(network, tmp_path):
+    words = ("run", "--model", named(network), "--method", "dwf", "--strength", "1e-4,1e-3", "--lanes", "2")
+    few = ("--epochs", "1", "--threads", "1", "--compile", "off", "--results", tmp_path)
+    done = subprocess.run([sys.executable, "-m", "dwfbench", *words, *few], capture_output=True, text=True)
+    assert "2 runs" in done.stderr
+    assert "Warning" not in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore")
