@@ -22,6 +22,26 @@ class Listener(Protocol):
     def note(self, text: str) -> None: ...
 
 
+TOLD = ("compiling", "epoch", "note")
+"""The calls of a listener."""
+
+
+class Teller:
+    """A listener in another process, which passes on the name and the arguments of every call."""
+
+    def tell(self, kind: str, *what: Any) -> None:
+        raise NotImplementedError
+
+    def compiling(self, *what: Any) -> None:
+        self.tell("compiling", *what)
+
+    def epoch(self, *what: Any) -> None:
+        self.tell("epoch", *what)
+
+    def note(self, *what: Any) -> None:
+        self.tell("note", *what)
+
+
 class Progress(Listener, Protocol):
     """What is told of the progress; ``dwfbench.cli.progress`` shows it."""
 

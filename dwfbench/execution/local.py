@@ -17,7 +17,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
 from dwfbench.base.machine import deaf_to_interrupts, follow_parent
 from dwfbench.data import dataset as data
-from dwfbench.execution.listener import Progress
+from dwfbench.execution.listener import TOLD, Progress, Teller
 from dwfbench.execution.worker import (
     GRACE,
     Engine,
@@ -126,7 +126,7 @@ class Seat:
         """What the process has told since the last call. Raises what its training raised."""
         while self.task is not None and self.pipe.poll():
             try:
-                kind, what = pickle.loads(self.pipe.recv_bytes())
+                kind, *what = pickle.loads(self.pipe.recv_bytes())
             except (EOFError, OSError):
                 task, late = self.task, self.late
                 self.process.join(GRACE)
@@ -134,17 +134,18 @@ class Seat:
                 self.end()
                 yield Unfinished(task, why, died=not late)
                 return
-            if kind in ("compiling", "epoch", "note"):
+            if kind in TOLD:
                 getattr(progress, kind)(*what)
             elif kind == "result":
-                self.task = self.task.without(what.record.id)
-                yield what
+                (result,) = what
+                self.task = self.task.without(result.record.id)
+                yield result
                 self.deadline = time.monotonic() + patience(self.engine)
             elif kind == "error":
-                raise UsageError(what)
+                raise UsageError(*what)
             elif kind == "failed":
                 task, self.task = self.task, None
-                yield Unfinished(task, what)
+                yield Unfinished(task, *what)
             elif self.late:  # it finished all the same, but takes no other task
                 self.end()
             else:
@@ -180,31 +181,19 @@ class Seat:
         self.process, self.task, self.late = None, None, False
 
 
-class Teller:
-    """What a worker process tells through its pipe: pairs of a kind and a content.
-
-    Kinds are those of a Listener, result, done (with a task), failed (it comes to nothing; why) and error (of all; a
-    sentence).
-    """
+class PipeTeller(Teller):
+    """What a worker process tells through its pipe: beside the calls of a listener result, done (with a task), failed
+    (it comes to nothing; why) and error (of all; a sentence)."""
 
     def __init__(self, pipe: connection.Connection):
         self.pipe = pipe
 
-    def tell(self, kind: str, what: Any = None) -> None:
+    def tell(self, kind: str, *what: Any) -> None:
         """Raises KeyboardInterrupt where nobody listens any more."""
         try:
-            self.pipe.send_bytes(pickle.dumps((kind, what)))  # not send(): tensors would go through shared memory
+            self.pipe.send_bytes(pickle.dumps((kind, *what)))  # not send(): tensors would go through shared memory
         except OSError:
             raise KeyboardInterrupt from None
-
-    def compiling(self, *what: Any) -> None:
-        self.tell("compiling", what)
-
-    def epoch(self, *what: Any) -> None:
-        self.tell("epoch", what)
-
-    def note(self, *what: Any) -> None:
-        self.tell("note", what)
 
 
 def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, files: list[plugins.File]) -> None:
@@ -213,7 +202,7 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
     if engine.checkpoints is not None:
         signal.signal(signal.SIGTERM, stop.ask)
     follow_parent()
-    worker, teller = None, Teller(pipe)
+    worker, teller = None, PipeTeller(pipe)
     with suppress(EOFError, KeyboardInterrupt):
         while True:
             content = pipe.recv_bytes()

@@ -84,10 +84,7 @@ def join(address: str) -> None:
         if address != "auto":
             knock(address)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"No Ray cluster answers at {address!r} ({first_line(error)}); start one with `ray start --head`, "
-            "and join it on every other machine with `ray start --address`."
-        ) from None
+        raise unanswered(address, first_line(error)) from None
     with kept_stderr() as said:  # Ray's own messages begin before anything can stop them
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
@@ -96,10 +93,14 @@ def join(address: str) -> None:
             why = first_line(error)
             if "AuthToken" in said() or "oken" in why:
                 why = "it asks for a token that is not the one here; set RAY_AUTH_MODE and the token as there"
-            raise UsageError(
-                f"No Ray cluster answers at {address!r} ({why}); start one with `ray start --head`, "
-                "and join it on every other machine with `ray start --address`."
-            ) from None
+            raise unanswered(address, why) from None
+
+
+def unanswered(address: str, why: str) -> UsageError:
+    return UsageError(
+        f"No Ray cluster answers at {address!r} ({why}); start one with `ray start --head`, "
+        "and join it on every other machine with `ray start --address`."
+    )
 
 
 def knock(address: str) -> None:

@@ -27,7 +27,7 @@ from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, first_line, reason
 from dwfbench.base.foreign import contained
 from dwfbench.data import dataset as data
-from dwfbench.execution.listener import Progress, Rows
+from dwfbench.execution.listener import TOLD, Progress, Teller
 from dwfbench.execution.nodes import on_workers, refuse_others, versions
 from dwfbench.execution.worker import (
     GRACE,
@@ -145,7 +145,7 @@ def heard(orders: list[Order], desk: "ray.actor.ActorHandle", engine: Engine, pr
     done, _ = ray.wait(list(going), num_returns=len(going), timeout=POLL)
     news: list[tuple] = ray.get(desk.news.remote())  # with all that those who are done have told
     for kind, *what in news:
-        if kind in ("compiling", "epoch", "note"):
+        if kind in TOLD:
             getattr(progress, kind)(*what)
         elif (order := numbered.get(what[0])) is None:
             continue
@@ -235,20 +235,14 @@ def checksum(arrays: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-class Telling:
+class DeskTeller(Teller):
     """What a worker tells, and where it keeps checkpoints: at the desk."""
 
     def __init__(self, desk: "ray.actor.ActorHandle"):
         self.desk = desk
 
-    def compiling(self, label: str) -> None:
-        self.desk.tell.remote("compiling", label)
-
-    def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None:
-        self.desk.tell.remote("epoch", label, lanes, row, epochs, rows)
-
-    def note(self, text: str) -> None:
-        self.desk.tell.remote("note", text)
+    def tell(self, kind: str, *what: Any) -> None:
+        self.desk.tell.remote(kind, *what)
 
     def result(self, number: int, result: Result) -> None:
         """Returns when it has arrived."""
@@ -282,12 +276,12 @@ def perform(kit: Kit, desk: "ray.actor.ActorHandle", number: int, task: bytes) -
     refuse_others(ray.util.get_node_ip_address(), versions(), kit.versions)
     stop.asked = False
     signal.signal(signal.SIGINT, stop.ask)  # so does ray.cancel
-    telling = Telling(desk)
-    desk.tell.remote("began", number)
+    teller = DeskTeller(desk)
+    teller.tell("began", number)
     key = (kit.checksum, asdict(kit.engine))
     if _worker is None or _worker[0] != key:
-        place = telling if kit.engine.checkpoints else None
+        place = teller if kit.engine.checkpoints else None
         _worker = key, begin(kit.dataset(), kit.engine, kit.files, place)
     with contained():
-        for result in _worker[1].train(pickle.loads(task), telling):
-            telling.result(number, result)
+        for result in _worker[1].train(pickle.loads(task), teller):
+            teller.result(number, result)

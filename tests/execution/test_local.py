@@ -74,7 +74,7 @@ def test_a_process_that_is_late_but_finishes_takes_no_other_task(digits):
     seat.process, seat.task, seat.deadline = process, worker.Task(curve.method, curve.specs, 1, False), 0
     assert list(seat.hear(Listener())) == []
     assert seat.late
-    local.Teller(theirs).tell("done")
+    local.PipeTeller(theirs).tell("done")
     assert list(seat.hear(Listener())) == []
     assert process.killed
     assert (seat.process, seat.task, seat.late) == (None, None, False)
