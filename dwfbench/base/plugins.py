@@ -14,7 +14,8 @@ import ast
 import hashlib
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from importlib import metadata
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
@@ -277,6 +278,30 @@ def refuse_forgotten(kind: str, name: str) -> None:
             f"The {kind} {name!r} came from a file, which runs do not keep; give the file as path/to/file.py:"
             f"{name.partition('@')[0]}."
         )
+
+
+# ---------------------------------------------------------------- either
+
+
+def of_others(kind: str, name: str, own: Collection[str] = ()) -> Callable[[], Any] | None:
+    """What loads that which others call so: of a package, of a file, or of one that was taken in this process.
+
+    None where there is none; why a package's was refused is told. Raises UsageError for a file that cannot be read.
+    """
+    if names_file(name):
+        return partial(take, read(kind, name))
+    if (known := taken(kind, name)) is not None:
+        return lambda: known
+    points, refused = find(kind, own)
+    if name in refused:
+        tell(refused[name])
+    return partial(load, kind, points[name]) if name in points else None
+
+
+def unusable(kind: str, name: str, why: str) -> str:
+    """The sentence about that of others which is called so and cannot be used."""
+    point = find(kind)[0].get(name)
+    return f"The {kind} {name} cannot be used: {why}." if point is None else broken(kind, point, why)
 
 
 def _run(file: File) -> ModuleType:

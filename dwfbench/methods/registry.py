@@ -25,29 +25,18 @@ def load(name: str) -> type[Method]:
     A class from a file is named ``Class@<checksum>``, and is found under that name too in this process. UsageError
     for an unknown name (with the nearest one), and for a class that fails or breaks the contract.
     """
-    if plugins.names_file(name):
-        return _from_file(plugins.read("method", name))
-    if (found := plugins.taken("method", name)) is not None:
-        return found
-    points, refused = plugins.find("method")
-    if name in refused:
-        plugins.tell(refused[name])
-    if name not in points:
+    in_file = plugins.names_file(name)
+    path, _, attribute = name.rpartition(":")
+    if in_file and attribute in known():
+        raise UsageError(f"There is a method {attribute!r} already; give the class in {path} another name.")
+    load_class = plugins.of_others("method", name)
+    if load_class is None:
         plugins.refuse_forgotten("method", name)
         plugins.refuse_bare("method", name)
-        raise UsageError(f"There is no method {name!r}{nearest(name, points)} `dwfbench list methods` shows them.")
-    kind = plugins.load("method", points[name])
-    if why := fault(kind, name):
-        raise UsageError(plugins.broken("method", points[name], why))
-    return kind
-
-
-def _from_file(file: plugins.File) -> type[Method]:
-    if file.attribute in known():
-        raise UsageError(f"There is a method {file.attribute!r} already; give the class in {file.path} another name.")
-    kind = plugins.take(file)
-    if why := fault(kind, file.identity):
-        raise UsageError(f"The method {file.path}:{file.attribute} cannot be used: {why}.")
+        raise UsageError(f"There is no method {name!r}{nearest(name, known())} `dwfbench list methods` shows them.")
+    kind = load_class()
+    if why := fault(kind, kind.name if in_file else name):
+        raise UsageError(plugins.unusable("method", name, why))
     return kind
 
 
@@ -55,41 +44,13 @@ RESERVED = (
     *(*settings(), *OWN, *CURVE_KEYS, "methods", "title", "when"),
     *("recipe", "config", "allow_code", "data_dir", "results", "device", "threads", "lanes", "jobs", "compile"),
     *("eval_every", "checkpoint_minutes", "timeout_minutes", "ray", "cpus_per_group", "gpus_per_group"),
-    *(
-        "tuned",
-        "save_model",
-        "dry_run",
-        "force",
-        "debug",
-        "tag",
-        "note",
-        "log_to",
-        "trials",
-        "lr_range",
-        "widen",
-        "max_gap",
-        "help",
-    ),
+    *("tuned", "save_model", "dry_run", "force", "debug", "tag", "note", "log_to", "help"),
+    *("trials", "lr_range", "widen"),
 )
 """What an option of a method cannot be called: flags of commands, and keys of recipes."""
 
 KINDS = (bool, int, float, str, int | None, float | None, str | None)
 """What an option of a method can be."""
-
-
-FORMER_HOOKS = {
-    "phases": "stages",
-    "shared_epochs": "Stage.knob_free",
-    "rewind_epoch": "Stage.start",
-    "reparametrize": "Stage.parametrization",
-    "effective": "Stage.parametrization",
-    "initial_masks": "masks",
-    "masks_after": "masks",
-    "masks_at": "masks",
-    "penalty_gradient": "penalty",
-    "misalignment": "Parametrization.misalignment",
-}
-"""Hooks of earlier versions and what took their place: a class that has one would be trained without it."""
 
 
 def fault(kind: Any, name: str) -> str | None:
@@ -104,9 +65,6 @@ def fault(kind: Any, name: str) -> str | None:
         return "its summary and source must be texts"
     if any(isinstance(value, Field) for value in vars(kind).values()):
         return "its class has options but is not decorated with @dataclass(frozen=True)"
-    for former, hook in FORMER_HOOKS.items():
-        if hasattr(kind, former):
-            return f"its {former} is a hook of an earlier version; see {hook} in docs/adding-a-method.md"
     for item in fields(kind):
         if "help" not in item.metadata:
             return f"its option {item.name!r} is not made with dwfbench.method.option"

@@ -100,19 +100,13 @@ def describe() -> list[dict[str, str]]:
 def check(name: str) -> None:
     """Raise UsageError unless `name` is a known network, a readable file's or `module:callable`; imports nothing."""
     module, colon, attribute = name.partition(":")
-    if plugins.names_file(name):
-        plugins.read("model", name)
-        return
-    points, refused = plugins.find("model", MODELS)
-    if name in refused:
-        plugins.tell(refused[name])
-    if name in MODELS or name in points or plugins.taken("model", name) is not None:
+    if plugins.of_others("model", name, MODELS) is not None or name in MODELS:
         return
     if colon and all(part.isidentifier() for part in (*module.split("."), attribute)):
         return
     plugins.refuse_forgotten("model", name)
     plugins.refuse_bare("model", name)
-    known = [*MODELS, *points]
+    known = [*MODELS, *plugins.find("model", MODELS)[0]]
     raise UsageError(
         f"There is no model {name!r}{nearest(name, known)} Choose one of {', '.join(known)}, or give your own as "
         "package.module:callable or path/to/file.py:callable."
@@ -199,11 +193,8 @@ def _refuse_too_large(name: str, input_shape: tuple[int, ...], classes: int) -> 
 
 def _own(name: str) -> Callable[[tuple[int, ...], int], nn.Module]:
     """The callable of a network that is not ours: from a file, a package's entry point, or a module."""
-    if (made := plugins.taken("model", name)) is not None:
-        return made
-    points, _ = plugins.find("model", MODELS)
-    if name in points:
-        return plugins.load("model", points[name])
+    if (load := plugins.of_others("model", name, MODELS)) is not None:
+        return load()
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # console scripts, unlike `python -m`, leave the current directory out
         sys.path.insert(0, os.getcwd())

@@ -144,15 +144,6 @@ def test_the_page_describes_every_hook_with_its_arguments():
     assert told | {"tunable": ""} == {name: words for name, words in arguments_of.items() if name not in own}
 
 
-@pytest.mark.parametrize(("former", "hook"), registry.FORMER_HOOKS.items())
-def test_a_hook_of_an_earlier_version_is_refused(former, hook, tmp_path):
-    """Were it ignored, the method would train dense."""
-    file = tmp_path / "mine.py"
-    file.write_text(CUT + f"\n    def {former}(self, *words):\n        return None\n")
-    with pytest.raises(UsageError, match=f"its {former} is a hook of an earlier version; see {hook}"):
-        registry.load(f"{file}:Cut")
-
-
 def test_every_command_of_the_page_works_and_the_example_is_a_method_like_ours(call, example, monkeypatch, tmp_path):
     (tmp_path / "dwfbench_hoyer.py").write_text(blocks("python")[0])
     monkeypatch.setenv("EPOCHS", "2")

@@ -47,25 +47,12 @@ def reader(name: str) -> Callable[[Places], Source | Tensors] | None:
     load = foreign_reader(name)
     if name in KNOWN:
         return KNOWN[name].read
-    return None if load is None else partial(foreign.read, load, partial(broken, name))
+    return None if load is None else partial(foreign.read, load, name)
 
 
 def foreign_reader(name: str) -> Callable[[], Any] | None:
     """What loads the reader of others of this name, which may be a file's identity, too; None where there is none."""
-    if plugins.names_file(name):
-        return partial(plugins.take, plugins.read("data set", name))
-    if (found := plugins.taken("data set", name)) is not None:
-        return lambda: found
-    points, refused = plugins.find("data set", KNOWN)
-    if name in refused:
-        plugins.tell(refused[name])
-    return partial(plugins.load, "data set", points[name]) if name in points else None
-
-
-def broken(name: str, why: str) -> str:
-    """The sentence about a reader of others that cannot be used."""
-    point = plugins.find("data set", KNOWN)[0].get(name)
-    return f"The data set {name} cannot be used: {why}." if point is None else plugins.broken("data set", point, why)
+    return plugins.of_others("data set", name, KNOWN)
 
 
 def describe() -> list[dict[str, str]]:

@@ -5,16 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
 from dwfbench.data.readers.base import DataError, Places, Source, Tensors
 
 
-def read(load: Callable[[], Any], broken: Callable[[str], str], places: Places) -> Source | Tensors:
-    """What the reader returns that ``load`` gives, with arrays of the types and shapes of ``Source`` or ``Tensors``.
+def read(load: Callable[[], Any], name: str, places: Places) -> Source | Tensors:
+    """What the reader of that name returns, which ``load`` gives, with arrays of the types and shapes of ``Source`` or
+    ``Tensors``.
 
-    ``broken(why)`` is the sentence about a reader that cannot be used. Raises UsageError for one that cannot be loaded
-    and DataError for one that fails or returns something else.
+    Raises UsageError for one that cannot be loaded and DataError for one that fails or returns something else.
     """
     reader = load()
     try:
@@ -28,9 +29,9 @@ def read(load: Callable[[], Any], broken: Callable[[str], str], places: Places) 
     except UsageError:
         raise
     except Exception as error:
-        raise DataError(broken(told(error))) from error
+        raise DataError(plugins.unusable("data set", name, told(error))) from error
     if why:
-        raise DataError(broken(why))
+        raise DataError(plugins.unusable("data set", name, why))
     return found
 
 
