@@ -13,7 +13,6 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -161,36 +160,25 @@ def load(
     places = searched(data_dir, download)
     if (read := readers.reader(name)) is not None:
         title, source = readers.identity(name) or name, read(places)
-        if isinstance(source, Tensors):
-            return _of_tensors(title, source, val_fraction, split_seed, image_size)
         if image_size is not None:
-            source = _resized(source, image_size)
+            source = _resized(title, source, image_size)
     else:
         with open_tree(_path(name)) as files:
             images = listing(files)
             title, source = images.identity, images.read(places.cache, image_size)
-    train, val = _cut(source.train_images, source.train_labels, val_fraction, split_seed)
-    test = Split(torch.from_numpy(source.test_images), torch.from_numpy(source.test_labels))
-    return Dataset(title, train, val, test, *_moments(train.images), source.classes, source.checksum)
+    whole, test = (Split(*map(torch.from_numpy, part)) for part in source.parts)
+    train, val = _cut(whole, val_fraction, split_seed)
+    outputs = source.outputs if isinstance(source, Tensors) else source.classes
+    return Dataset(title, train, val, test, *_moments(train.images), outputs, source.checksum)
 
 
-def _cut(inputs: np.ndarray, targets: np.ndarray, val_fraction: float, split_seed: int) -> tuple[Split, Split]:
+def _cut(whole: Split, val_fraction: float, split_seed: int) -> tuple[Split, Split]:
     """What is trained on and what is kept for validation."""
-    whole = Split(torch.from_numpy(inputs), torch.from_numpy(targets))
     # Sorting keeps the source's order, so without a validation part the seed changes nothing at all.
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(split_seed))
     held_out = round(val_fraction * len(whole))
     val, train = (part.sort().values for part in (order[:held_out], order[held_out:]))
     return Split(whole.images[train], whole.labels[train]), Split(whole.images[val], whole.labels[val])
-
-
-def _of_tensors(name: str, source: Tensors, val_fraction: float, split_seed: int, image_size: int | None) -> Dataset:
-    """A data set that is not of images."""
-    if image_size is not None:
-        raise UsageError(f"{name} is not of images, so there is nothing to resize; leave --image-size out.")
-    train, val = _cut(source.train_inputs, source.train_targets, val_fraction, split_seed)
-    test = Split(torch.from_numpy(source.test_inputs), torch.from_numpy(source.test_targets))
-    return Dataset(name, train, val, test, torch.zeros(1), torch.ones(1), source.outputs, source.checksum)
 
 
 def stand_in(name: str, *, val_fraction: float = 0.1, image_size: int | None = None) -> Dataset | None:
@@ -237,7 +225,10 @@ def searched(data_dir: str | Path | None = None, download: bool = True) -> Place
     return Places(tuple(given), SYSTEM_ROOT, cache, download)
 
 
-def _resized(source: Source, side: int) -> Source:
+def _resized(name: str, source: Source | Tensors, side: int) -> Source:
+    """UsageError for what is not of images, and for more than there is memory for."""
+    if isinstance(source, Tensors):
+        raise UsageError(f"{name} is not of images, so there is nothing to resize; leave --image-size out.")
     count = len(source.train_labels) + len(source.test_labels)
     enough_memory(count, (source.train_images.shape[1], side, side))
 
@@ -248,7 +239,12 @@ def _resized(source: Source, side: int) -> Source:
 
 
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C,) of pixel/255, from histograms: exact, without a float copy."""
+    """Mean and standard deviation (C,) of pixel/255, from histograms: exact, without a float copy.
+
+    0 and 1 of inputs that are no images.
+    """
+    if images.dtype != torch.uint8:
+        return torch.zeros(1), torch.ones(1)
     values = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(images.shape[1])])
     weights = counts / counts.sum(1, keepdim=True, dtype=torch.float64)

@@ -40,10 +40,15 @@ class Source:
     test_labels: np.ndarray
     classes: int
 
+    @property
+    def parts(self) -> tuple["Part", "Part"]:
+        """Images and labels of the training part, and of the test part."""
+        return (self.train_images, self.train_labels), (self.test_images, self.test_labels)
+
     @cached_property
     def checksum(self) -> str:
         """16 hex digits of the SHA-256 of all pixels and labels."""
-        return checksum((self.train_images, self.train_labels), (self.test_images, self.test_labels))
+        return checksum(*self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +65,21 @@ class Tensors:
     test_targets: np.ndarray
     outputs: int
 
+    @property
+    def parts(self) -> tuple["Part", "Part"]:
+        """Inputs and targets of the training part, and of the test part."""
+        return (self.train_inputs, self.train_targets), (self.test_inputs, self.test_targets)
+
     @cached_property
     def checksum(self) -> str:
         """16 hex digits of the SHA-256 of all inputs and targets."""
-        return checksum((self.train_inputs, self.train_targets), (self.test_inputs, self.test_targets))
+        return checksum(*self.parts)
 
 
-def checksum(*parts: tuple[np.ndarray, np.ndarray]) -> str:
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def checksum(*parts: Part) -> str:
     """16 hex digits of the SHA-256 of inputs and targets of each part."""
     digest = hashlib.sha256()
     for inputs, targets in parts:
