@@ -19,7 +19,6 @@ import numpy as np
 from dwfbench.analysis import matched
 from dwfbench.analysis.soundness import guesses
 from dwfbench.base.errors import UsageError
-from dwfbench.base.files import write_json
 from dwfbench.data.dataset import Dataset
 from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import Engine
@@ -27,10 +26,9 @@ from dwfbench.experiments import knobs, plan, targets
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.experiments.search import Rule
 from dwfbench.methods.registry import create
-from dwfbench.runs.decode import study_of
 from dwfbench.runs.record import Origin, Study, Trial
 from dwfbench.runs.spec import RunSpec
-from dwfbench.runs.store import Store, read_json
+from dwfbench.runs.store import Store
 
 TRIALS = 6
 RATES = (0.03, 0.5)
@@ -174,14 +172,14 @@ def tune(
     """
     if not len(dataset.val):
         raise UsageError("Tuning judges by the validation part, which is empty; give a --val-fraction above 0.")
+    store = Store(folder)
     for request in requests:
-        stored, terms = read(folder, study_name(request, dataset)), terms_of(request, budget)
+        stored, terms = store.study(study_name(request, dataset)), terms_of(request, budget)
         if stored is not None and stored.budget != terms and not force:
             raise UsageError(
                 f"{folder} holds a study of {request.method.label()} with another budget ({stored.budget}); "
                 "give the same, choose another --results, or replace it with --force."
             )
-    store = Store(folder)
     store.prepare()
     done: list[list[Trial]] = [[] for _ in requests]
     cells, chance = [grid(request, budget) for request in requests], guessed(dataset)
@@ -199,7 +197,7 @@ def tune(
                 progress.note(f"{request.method.label()}: a winner is at the edge; the learning rate {rates} is tried.")
     studies = [study(*one, dataset, budget, provenance) for one in zip(requests, done, strict=True)]
     for one in studies:
-        write_json(folder / "studies" / f"{one.id}.json", msgspec.to_builtins(one))
+        store.write_study(one.id, msgspec.to_builtins(one))
     return studies
 
 
@@ -265,12 +263,6 @@ def height(points: Sequence[tuple[float, float]], target: float, rule: Rule, kno
     """
     ratios, heights = [ratio for ratio, _ in points], [accuracy for _, accuracy in points]
     return mean(heights) if knob is None else matched.height_at(ratios, heights, target, *rule)
-
-
-def read(folder: Path, name: str) -> Study | None:
-    """A stored study; None where there is none that can be read."""
-    stored = read_json(folder / "studies" / f"{name}.json", study_of)
-    return stored[1] if stored is not None and stored[1].id == name else None
 
 
 def remarks(studies: Sequence[Study], most: int) -> list[str]:

@@ -19,8 +19,8 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
 
     Raises UsageError for a seed that took part in the choice.
     """
-    name = tune.study_name(request, dataset)
-    study = tune.read(folder, name)
+    store = Store(folder)
+    study = store.study(tune.study_name(request, dataset))
     if study is None or (study.winners and not any(winner is not None for winner in study.winners)):
         why = "has no tuning" if study is None else "has no winner in the tuning"
         curve = plan.curve(request, dataset)
@@ -36,7 +36,6 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
             f"The settings of {request.method.label()} were chosen by seed {shared[0]}, so that it cannot be reported; "
             "give other seeds by --seed."
         )
-    store = Store(folder)
     found = []
     for place, part in shares(request, study).items():
         trial = study.trials[place]

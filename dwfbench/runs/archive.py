@@ -27,7 +27,7 @@ from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
 from dwfbench.runs import claims
 from dwfbench.runs.decode import Fault, OtherSchema, id_in, measurement_of, record_from, study_of
-from dwfbench.runs.history import with_tables
+from dwfbench.runs.history import csv_text, with_tables
 from dwfbench.runs.record import HISTORY, RUN_ID, Record, Study
 from dwfbench.runs.store import TUNING, Entry, Store, uncollected
 
@@ -63,8 +63,8 @@ class Part:
 def folder_part(folder: Path) -> tuple[Part, list[str]]:
     """All that a results folder holds, and a sentence for everything in it that cannot be read."""
     store, trials = Store(folder), Store(folder / TUNING)
-    studies = {study.id: content for content, study in store.study_entries()}
-    damaged = store.damaged  # which the next call empties
+    studies = {study.id: content for content, study in trials.studies()}
+    damaged = trials.damaged  # which the next call empties
     part = Part(store.entries(), trials.entries(), studies, claims.read(folder))
     return part, [*store.damaged, *damaged, *trials.damaged]
 
@@ -75,7 +75,7 @@ def write_folder(part: Part, folder: Path) -> None:
         for entry in entries.values():
             store.restore(entry)
     for name, study in part.studies.items():
-        Store(folder).write_study(name, study)
+        Store(folder / TUNING).write_study(name, study)
     if part.claims:
         files.write(folder / claims.FILE, part.claims.encode())
 
@@ -128,14 +128,14 @@ def _table(texts: Sequence[tuple[str, str]], first: Sequence[str]) -> bytes:
     ordered = [*(name for name in first if name in columns), *(name for name in columns if name not in first)]
     if not ordered:
         return b""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", *ordered])
-    for run_id, rows in tables:
-        if rows:
-            places = [rows[0].index(name) if name in rows[0] else None for name in ordered]
-            writer.writerows([run_id, *("" if at is None else row[at] for at in places)] for row in rows[1:])
-    return text.getvalue().encode()
+
+    def together() -> Iterator[list[str]]:
+        yield ["id", *ordered]
+        for run_id, rows in tables:
+            places = [rows[0].index(name) if name in rows[0] else None for name in ordered] if rows else []
+            yield from ([run_id, *("" if at is None else row[at] for at in places)] for row in rows[1:])
+
+    return csv_text(together()).encode()
 
 
 def _cells(text: str) -> list[list[str]]:
@@ -275,10 +275,10 @@ class Archive:
             loaded[label] = sorted(records, key=lambda record: (record.status != "ok", record.id))
         return loaded
 
-    def studies(self) -> list[Study]:
-        """The tuning studies in the order of their ids."""
+    def studies(self) -> list[tuple[dict[str, Any], Study]]:
+        """The tuning studies in the order of their ids, each with the JSON that it was read from."""
         parts = self.parts(runs=False, trials=False).values()
-        return [study_of(part.studies[name]) for part in parts for name in sorted(part.studies)]
+        return [(part.studies[name], study_of(part.studies[name])) for part in parts for name in sorted(part.studies)]
 
 
 @dataclass
@@ -309,7 +309,7 @@ class _Reader:
             if head[:1] != ["id"]:
                 raise ValueError(f"{name} has no column id")
             groups = itertools.groupby(rows, key=lambda row: row[0] if row else "")
-            return {run_id: _csv([head[1:], *(row[1:] for row in group)]) for run_id, group in groups}
+            return {run_id: csv_text([head[1:], *(row[1:] for row in group)]) for run_id, group in groups}
         except csv.Error as error:
             raise ValueError(f"{name} is no table: {error}") from None
 
@@ -334,9 +334,3 @@ def _bounded(file: BinaryIO | Any, longest: int, see: Callable[[bytes], Any]) ->
             raise ValueError(f"a line is longer than {longest:,} bytes")
         see(line)
         yield line
-
-
-def _csv(rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

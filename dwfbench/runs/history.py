@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -66,20 +66,21 @@ def plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def history_text(history: list[dict]) -> str:
     """history.csv of the rows that training gives."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for row in history:  # nine digits are a float32's, and tell the CR of one zero among a hundred million weights
-        writer.writerow({key: f"{v:.9g}" if isinstance(v, float) else v for key, v in row.items()})
-    return text.getvalue()
+    rows = [[row.get(name) for name in HISTORY] for row in history]
+    # Nine digits are a float32's, and tell the CR of one zero among a hundred million weights.
+    return csv_text([HISTORY, *([f"{v:.9g}" if isinstance(v, float) else v for v in row] for row in rows)])
 
 
 def weights_text(history: list[dict]) -> str:
     """weights.csv of rows that have sizes."""
+    bins = list(history[0]["sizes"])
+    return csv_text([["epoch", *bins], *([row["epoch"], *(row["sizes"][name] for name in bins)] for row in history)])
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows, the header first, as CSV; None is blank."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("epoch", *history[0]["sizes"]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"epoch": row["epoch"], **row["sizes"]} for row in history)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

@@ -2,8 +2,6 @@
 sets disagree are kept in parts of their own, or refused.
 """
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.escape import spreadsheet
 from dwfbench.runs import archive
 from dwfbench.runs.archive import Archive, Part
+from dwfbench.runs.history import csv_text
 from dwfbench.runs.resultsets import Source, agree, better, differing
 from dwfbench.runs.store import Entry
 
@@ -130,9 +129,7 @@ def _new(both: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
 
 def summary(parts: Mapping[str, Part]) -> str:
     """A table with a row a run in the order of the ids, tuning's trials after the others: what changed is a diff."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, SUMMARY, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for label, part in parts.items():
         for name, entries in (("", part.runs), ("tuning", part.trials)):
             for run_id in sorted(entries):
@@ -140,5 +137,5 @@ def summary(parts: Mapping[str, Part]) -> str:
                 place = "/".join(word for word in (label, name) if word) or "runs"
                 written = {column: getattr(record, column) for column in SUMMARY if hasattr(record, column)}
                 row = record.spec.to_dict() | written | {"part": place, "value": record.knob_value}
-                writer.writerow({column: spreadsheet(row[column]) for column in SUMMARY})
-    return text.getvalue()
+                rows.append([spreadsheet(row[column]) for column in SUMMARY])
+    return csv_text([SUMMARY, *rows])

@@ -19,7 +19,7 @@ from dwfbench.runs.archive import Archive
 from dwfbench.runs.claims import Claim
 from dwfbench.runs.curve import chosen, curve_key
 from dwfbench.runs.record import Record, Study
-from dwfbench.runs.store import Store
+from dwfbench.runs.store import TUNING, Store
 
 OUTCOME = (
     *("test_accuracy", "test_loss", "val_accuracy", "dense_equivalent_accuracy"),
@@ -106,8 +106,8 @@ def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:
     by_id: dict[str, Study] = {}
     damaged: list[str] = []
     for source in named:
-        store = Archive(source.path) if source.is_archive else Store(source.path)
-        for study in store.studies():
+        store = Archive(source.path) if source.is_archive else Store(source.path / TUNING)
+        for _, study in store.studies():
             by_id.setdefault(study.id, study)
         damaged += store.damaged
     return list(by_id.values()), damaged

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ROOM = 100_000
 """Bytes: about what a run's record, history and weights.csv need, and must be there before training."""
 TUNING = "tuning"
-"""Folder of a results folder that holds the trials of its tuning: a results folder itself, with ``studies/``."""
+"""Folder of a results folder that holds the trials of its tuning: a results folder itself, with their ``studies/``."""
 MEASUREMENT, NETWORK = "measure.json", "model.safetensors"
 Type = TypeVar("Type")
 
@@ -215,23 +215,28 @@ class Store:
         return self.folder / ("runs" if record.status == "ok" else "failed") / record.id
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
-        """Keep the JSON of a tuning study; an earlier one of that name is replaced."""
-        write_json(self.folder / TUNING / "studies" / f"{name}.json", study)
+        """Keep the JSON of a study beside the trials, which are the runs of this folder; an earlier one is replaced."""
+        write_json(self._study(name), study)
 
-    def studies(self) -> list[Study]:
-        """The tuning studies of this folder in the order of their names; unreadable ones are listed in ``damaged``."""
-        return [study for _, study in self.study_entries()]
+    def study(self, name: str) -> Study | None:
+        """The study of that name; None where there is none that can be read."""
+        stored = read_json(self._study(name), study_of)
+        return stored[1] if stored is not None and stored[1].id == name else None
 
-    def study_entries(self) -> list[tuple[dict[str, Any], Study]]:
-        """The same, each with the JSON that it was read from."""
+    def studies(self) -> list[tuple[dict[str, Any], Study]]:
+        """The studies of the trials in this folder, in the order of their names, each with the JSON that it was read
+        from; unreadable ones are listed in ``damaged``."""
         studies = []
-        for path in sorted((self.folder / TUNING / "studies").glob("*.json")):
+        for path in sorted(self._study("").parent.glob("*.json")):
             entry = read_json(path, study_of)
             if entry is None:
                 self._damaged(f"{path} is not a readable tuning study; it is left out.")
             else:
                 studies.append(entry)
         return studies
+
+    def _study(self, name: str) -> Path:
+        return self.folder / "studies" / f"{name}.json"
 
     def _measurement(self, folder: Path) -> tuple[dict[str, Any], Measurement] | None:
         path = folder / MEASUREMENT

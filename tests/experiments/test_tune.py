@@ -134,7 +134,7 @@ def world(monkeypatch, digits, tmp_path):
             return grown, {}
 
         monkeypatch.setattr(tune.targets, "execute_to_targets", trained)
-        monkeypatch.setattr(tune, "Store", lambda folder: SimpleNamespace(prepare=lambda: None, read=records.get))
+        monkeypatch.setattr(Store, "read", lambda store, run_id: records.get(run_id))
         (request,) = requests(methods=method)
         terms = {"trials": 4, "rates": (0.02, 0.16), "widen": 3}
         return study(request, digits, tmp_path, tune.Budget(**(terms | budget)))
@@ -236,7 +236,7 @@ def test_tuning_never_looks_at_the_test_set(folder):
 
 def test_the_best_trials_win_and_their_runs_are_named(folder, digits):
     (request,) = requests(methods="snip")
-    stored = tune.read(folder, tune.study_name(request, digits))
+    stored = Store(folder).study(tune.study_name(request, digits))
     assert len(stored.trials) == 4
     records = {record.id: record for record in Store(folder).load()}
     for place, winner in enumerate(stored.winners):
@@ -250,14 +250,14 @@ def test_the_best_trials_win_and_their_runs_are_named(folder, digits):
 
 def test_methods_with_a_strength_search_within_their_budget(folder, digits):
     (request,) = requests(methods="l1")
-    stored = tune.read(folder, tune.study_name(request, digits))
+    stored = Store(folder).study(tune.study_name(request, digits))
     assert all(2 <= len(trial.runs) <= 2 * tune.RUNS_PER_TARGET for trial in stored.trials)
 
 
 def test_a_study_is_taken_up_where_it_was_left(folder, digits, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     (request,) = requests(methods="l1")
-    stored = tune.read(folder, tune.study_name(request, digits))
+    stored = Store(folder).study(tune.study_name(request, digits))
     lost = [trial.runs[-1] for trial in stored.trials]
     for name in lost:
         shutil.rmtree(tmp_path / "copy" / "runs" / name)

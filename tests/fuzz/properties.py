@@ -267,11 +267,11 @@ def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
     study.parent.mkdir(parents=True)
     study.write_bytes(content)
     (place / "runs" / ID / "measure.json").write_bytes(content)
-    store = Store(place)
-    found = store.studies()
-    assert len(found) + len(store.damaged) == 1
-    one = tune.read(place / "tuning", ID)
-    for known in found:
+    store, trials = Store(place), Store(place / "tuning")
+    found = trials.studies()
+    assert len(found) + len(trials.damaged) == 1
+    one = trials.study(ID)
+    for _, known in found:
         grids.study(known)
         provenance.commands([(known.provenance, "")])
     if one is not None:

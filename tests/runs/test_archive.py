@@ -58,7 +58,7 @@ def folder(tmp_path):
     place = fill(tmp_path / "results", record(0), record(1), record(2, status="diverged"))
     (place / "runs" / record(0).id / "measure.json").write_text(json.dumps(MEASUREMENT | {"id": record(0).id}))
     fill(place / "tuning", record(100))
-    Store(place).write_study("5eed5eed5eed", study(record(100).id))
+    Store(place / "tuning").write_study("5eed5eed5eed", study(record(100).id))
     return place
 
 
@@ -103,7 +103,7 @@ def test_equal_records_give_equal_bytes(folder, packed, tmp_path):
         fill(other, run)
     (other / "runs" / record(0).id / "measure.json").write_text(json.dumps(MEASUREMENT | {"id": record(0).id}))
     fill(other / "tuning", record(100))
-    Store(other).write_study("5eed5eed5eed", study(record(100).id))
+    Store(other / "tuning").write_study("5eed5eed5eed", study(record(100).id))
     packing.pack(sources([other]), tmp_path / "other.zip")
     packing.pack(sources([packed]), tmp_path / "repacked.zip")
     assert (tmp_path / "other.zip").read_bytes() == packed.read_bytes() == (tmp_path / "repacked.zip").read_bytes()
