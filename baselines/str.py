@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dwfbench.dwf.factors import redrawn_if_zero
+from dwfbench.dwf.factors import median_size, redrawn_if_zero
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import Method, option
 from dwfbench.methods.stage import Stage
@@ -58,7 +58,7 @@ class Str(Method):
     def needed_budget(self, weights: dict[str, Tensor]) -> float:
         """Decay alone takes s to ``start`` exp(-budget); half of the initial weights are cut where it is
         logit(median abs(w))."""
-        typical = float(torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median())
+        typical = median_size(weights.values())
         return math.log(self.start / math.log(typical / (1 - typical)))
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:

@@ -192,6 +192,11 @@ def decay_budget(strength: float, rate_sum: float, momentum: float) -> float:
     return strength * rate_sum / (1 - momentum)
 
 
+def median_size(weights: Iterable[Tensor]) -> float:
+    """The median |w| of all weights together."""
+    return float(torch.cat([weight.detach().abs().flatten() for weight in weights]).median())
+
+
 def budget_to_reach_zero(weight: float = 0.05, threshold: float = FLOAT32_EPSILON) -> float:
     """The decay budget after which a gradient-free weight of this size counts as zero (6.5 for 0.05)."""
     return math.log(weight / threshold) / 2

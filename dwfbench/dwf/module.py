@@ -119,13 +119,13 @@ def factorize(
 
 def tied(model: nn.Module, chosen: list[tuple[Place, int | None]]) -> Iterator[tuple[list[Place], int]]:
     """Every weight to factorise once: all places that hold it, and its depth. Raises UsageError, see ``factorize``."""
-    said: dict[int, tuple[Place, int | None]] = {}
+    weights: dict[int, tuple[Place, int | None]] = {}
     for place, depth in chosen:
         check(place, depth)
-        first, other = said.setdefault(id(getattr(place.module, place.attribute)), (place, depth))
+        first, other = weights.setdefault(id(getattr(place.module, place.attribute)), (place, depth))
         if other != depth:
             raise UsageError(f"{first.name} and {place.name} are one tied weight; give them one depth.")
-    for place, depth in said.values():
+    for place, depth in weights.values():
         if depth is not None:
             yield owners(model, getattr(place.module, place.attribute)), depth
 

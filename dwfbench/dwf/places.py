@@ -34,21 +34,21 @@ def choose(model: nn.Module, depth: Depth, layers: Layers = None) -> list[tuple[
     that fits no layer, and if nothing is chosen.
     """
     check_depth(depth)
-    found = list(places(model))
+    candidates = list(places(model))
     if layers is not None:
-        found = wanted(model, found, layers)
+        candidates = wanted(model, candidates, layers)
     depths = depth if isinstance(depth, Mapping) else {"*": depth}
     for pattern in depths:
-        if pattern != "*" and not any(fits(pattern, place.layer) for place in found):
-            raise UsageError(f"depth: no layer is named {pattern!r}{nearest(pattern, names(found))}")
+        if pattern != "*" and not any(fits(pattern, place.layer) for place in candidates):
+            raise UsageError(f"depth: no layer is named {pattern!r}{nearest(pattern, names(candidates))}")
     patterns = [*(pattern for pattern in depths if pattern != "*"), *(["*"] if "*" in depths else [])]
     chosen, ready = [], is_ready(model)
-    for place in found:
-        found_by = next((pattern for pattern in patterns if fits(pattern, place.layer)), None)
-        implied = layers is None and found_by == "*"
-        if found_by is None or not place.counts(ready) or (implied and isinstance(place.module, EMBEDDINGS)):
+    for place in candidates:
+        fitting = next((pattern for pattern in patterns if fits(pattern, place.layer)), None)
+        implied = layers is None and fitting == "*"
+        if fitting is None or not place.counts(ready) or (implied and isinstance(place.module, EMBEDDINGS)):
             continue
-        number = depths[found_by]
+        number = depths[fitting]
         chosen.append((place, None if number is None or number == 1 else index(number)))
     if all(depth is None for _, depth in chosen):
         raise UsageError(f"No layer is chosen: no {KINDS_TEXT} layer is trained, or none is to be factorized.")
@@ -76,28 +76,29 @@ def is_whole(value) -> bool:
         return False
 
 
-def wanted(model: nn.Module, found: list[Place], layers: Choice) -> list[Place]:
-    """The places among ``found`` that ``layers`` choose; UsageError for an item that chooses none."""
+def wanted(model: nn.Module, candidates: list[Place], layers: Choice) -> list[Place]:
+    """The places among the candidates that ``layers`` choose; UsageError for an item that chooses none."""
     if callable(layers) and not isinstance(layers, type):
-        return [place for place in found if layers(place.layer, place.module)]
+        return [place for place in candidates if layers(place.layer, place.module)]
     items = [layers] if isinstance(layers, (str, type)) else list(layers)
     modules = dict(model.named_modules())
     kept: set[Place] = set()
     for item in items:
+        of_type = {name for name, module in modules.items() if isinstance(item, type) and isinstance(module, item)}
         if isinstance(item, str):
-            fitting = [place for place in found if fits(item, place.layer)]
+            fitting = [place for place in candidates if fits(item, place.layer)]
         elif isinstance(item, type):
-            fitting = [p for p in found if any(isinstance(modules[outer], item) for outer in ("", *around(p.layer)))]
+            fitting = [place for place in candidates if not of_type.isdisjoint(("", *around(place.layer)))]
         else:
             raise UsageError(f"layers: names, types or a function of name and module are needed, not {item!r}.")
         if not fitting:
             text = item if isinstance(item, str) else item.__name__
             what = "is named" if isinstance(item, str) else "is a"
-            if not isinstance(item, str) and any(isinstance(module, item) for module in modules.values()):
+            if not isinstance(item, str) and of_type:
                 raise UsageError(f"layers: a {text!r} has no weights that are factorized; {KINDS_TEXT} layers do.")
-            raise UsageError(f"layers: no layer {what} {text!r}{nearest(text, names(found))}")
+            raise UsageError(f"layers: no layer {what} {text!r}{nearest(text, names(candidates))}")
         kept.update(fitting)
-    return [place for place in found if place in kept]
+    return [place for place in candidates if place in kept]
 
 
 def fits(pattern: str, layer: str) -> bool:
@@ -111,9 +112,9 @@ def around(layer: str) -> list[str]:
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def names(found: list[Place]) -> list[str]:
+def names(candidates: list[Place]) -> list[str]:
     """What patterns could have meant: all names in ``around`` the places, without repetition."""
-    return list(dict.fromkeys(name for place in found for name in around(place.layer) if name))
+    return list(dict.fromkeys(name for place in candidates for name in around(place.layer) if name))
 
 
 def owners(model: nn.Module, weight: Tensor) -> list[Place]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dwfbench.base.errors import UsageError
-from dwfbench.dwf.factors import FLOAT32_EPSILON, budget_to_reach_zero
+from dwfbench.dwf.factors import FLOAT32_EPSILON, budget_to_reach_zero, median_size
 from dwfbench.dwf.module import factorized, tied
 from dwfbench.dwf.parametrization import Product
 from dwfbench.dwf.places import choose
@@ -120,7 +120,7 @@ def advice(weights: list[tuple[str, Tensor, float, int]], lr: float, reach: floa
     ``reach`` is the sum of the rates of all ``steps`` / (1 - momentum).
     """
     depth = max(number for *_, number in weights)
-    typical = float(torch.cat([value.abs().flatten().float() for _, value, _, _ in weights]).median())
+    typical = median_size(value.float() for _, value, _, _ in weights)
     budget = max(budget_to_reach_zero(max(typical, FLOAT32_EPSILON)), 0.0)
     low = budget / reach
     return Suggestion(

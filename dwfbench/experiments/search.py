@@ -101,7 +101,7 @@ def further(
     nothing is known. Between two neighbouring strengths there is one proposal at most, so that the next ones know more;
     where ``most`` does not suffice for all, the widest gaps in compression come first.
     """
-    ratios = {strength: ratio for strength, ratio in trained.items() if ratio is not None}
+    ratios = known_of(trained)
     known, position = curve(ratios, guess), scale(guess)
     spans: dict[tuple[Point | None, Point | None], list[float]] = {}
     for target in sorted(set(targets)):
@@ -118,6 +118,11 @@ def further(
         if strength is not None and len(others) < most:
             chosen.append(strength)
     return sorted(chosen)
+
+
+def known_of(trained: Mapping[float, float | None]) -> dict[float, float]:
+    """The strengths whose compression ratio is known."""
+    return {strength: ratio for strength, ratio in trained.items() if ratio is not None}
 
 
 def curve(ratios: Mapping[float, float], guess: Guess) -> list[Point]:

@@ -15,6 +15,7 @@ from dwfbench.execution.worker import Engine
 from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
 from dwfbench.experiments.run import execute
+from dwfbench.experiments.search import known_of
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
 
@@ -57,12 +58,12 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
     if strengths := search.further(by_seed[first], curve.targets, curve.most, curve.guess, curve.rule):
         return curve.at(strengths, first)
     added: list[RunSpec] = []
-    guess = search.fitted(curve.guess, known(by_seed[first]))
+    guess = search.fitted(curve.guess, known_of(by_seed[first]))
     for seed in others:
         strengths = (
             search.further(by_seed[seed], curve.targets, curve.most, guess, curve.rule)
             if by_seed[seed]
-            else search.needed(known(by_seed[first]), curve.targets, curve.rule.numel)
+            else search.needed(known_of(by_seed[first]), curve.targets, curve.rule.numel)
         )
         added += curve.at(strengths, seed)
     return tuple(added)
@@ -81,20 +82,16 @@ def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:
     return found
 
 
-def known(trained: Mapping[float, float | None]) -> dict[float, float]:
-    return {strength: ratio for strength, ratio in trained.items() if ratio is not None}
-
-
 def missed(curve: Curve, store: Store) -> list[str]:
     """Sentences on targets of a curve that a seed has not reached: which seeds, the nearest runs, what to do; one for
     all of which the same is to be said."""
     by_seed = ratios(curve, store)
     said: dict[tuple[str, str], list[str]] = {}
     for target in sorted(set(curve.targets)):
-        seeds = [s for s in curve.seeds if not search.reached(known(by_seed[s]).values(), target, curve.rule)]
+        seeds = [s for s in curve.seeds if not search.reached(known_of(by_seed[s]).values(), target, curve.rule)]
         if seeds:
             trained = by_seed[seeds[0]]
-            around = nearest(curve, known(trained), target)
+            around = nearest(curve, known_of(trained), target)
             of = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
             said.setdefault((of, f"{around}; {advice(curve, trained, target)}"), []).append(short(target))
     return [
@@ -121,7 +118,7 @@ def advice(curve: Curve, trained: Mapping[float, float | None], target: float) -
         return f"all {curve.most} strengths of --max-runs are spent, give more"
     if None in trained.values():
         return "runs failed, train them again"
-    below, above = search.neighbours(known(trained).values(), target, curve.rule.numel)
+    below, above = search.neighbours(known_of(trained).values(), target, curve.rule.numel)
     if below is not None and above is not None:
         return "the curve jumps there, a larger --max-gap accepts that"
     if math.inf in trained.values():

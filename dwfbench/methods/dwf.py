@@ -8,14 +8,13 @@ there are one tensor of the weight's shape and D - 1 gates a group instead.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.dwf import gates
-from dwfbench.dwf.factors import DEFAULT_MIN_ABS, FLOAT32_EPSILON, budget_to_reach_zero, total
+from dwfbench.dwf.factors import DEFAULT_MIN_ABS, FLOAT32_EPSILON, budget_to_reach_zero, median_size, total
 from dwfbench.dwf.parametrization import Gated, Product
 from dwfbench.dwf.places import gate_shape_at
 from dwfbench.methods.contract import Method, Moment, Tensors, option
@@ -45,8 +44,7 @@ class FactorMethod(Method):
         return total(self.parametrization().norm(weight) for weight in weights.values())
 
     def needed_budget(self, weights: Tensors) -> float:
-        typical = torch.cat([weight.detach().abs().flatten() for weight in weights.values()]).median()
-        return budget_to_reach_zero(float(typical))
+        return budget_to_reach_zero(median_size(weights.values()))
 
 
 @dataclass(frozen=True)

@@ -54,15 +54,14 @@ def make_loss(
 
     The objective, whose gradient is taken, is the loss and ``shrinkage`` / 2 times the sum of the squared weights.
     """
-
     call = caller(network)
 
-    def loss(weights: Tensors, others: Tensors, buffers: Tensors, images: Tensor, labels: Tensor):
+    def loss(weights: Tensors, others: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor):
         buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
             plain = weights_of(parametrization, weights)
-            logits = call({**plain, **others, **buffers}, images)
-        value = criterion(logits.float(), labels)
+            outputs = call({**plain, **others, **buffers}, inputs)
+        value = criterion(outputs.float(), targets)
         objective = value + shrinkage / 2 * total(w.square().sum() for w in plain.values()) if shrinkage else value
         return objective, (value.detach(), buffers)
 
@@ -77,7 +76,7 @@ def make_step(
     penalised: bool,
     criterion: Criterion = cross_entropy,
 ) -> Callable[[State, Tensor, Tensor, Tensor], Tensor]:
-    """step(state, images (B, C, H, W), labels (B,), learning rate ()) -> loss (), which moves the state.
+    """step(state, inputs (B, ...), targets (B, ...), learning rate ()) -> loss (), which moves the state.
 
     ``penalised`` says whether the method's ``penalty`` acts in this stage, and is not None.
     """
@@ -88,13 +87,11 @@ def make_step(
     masked = {name: part_names(stage.parametrization, name)[0] for name in prunable(network)}
 
     @torch.no_grad()
-    def step(state: State, images: Tensor, labels: Tensor, rate: Tensor) -> Tensor:
-        (of_weights, of_others), (loss, buffers) = loss_gradient(*state[:3], images, labels)
+    def step(state: State, inputs: Tensor, targets: Tensor, rate: Tensor) -> Tensor:
+        (of_weights, of_others), (loss, buffers) = loss_gradient(*state[:3], inputs, targets)
         gradients = {**of_weights, **of_others}
         if spec.clip_norm:
-            length = total(gradient.square().sum() for gradient in gradients.values()).sqrt()
-            factor = (spec.clip_norm / length.clamp_min(1e-12)).clamp_max(1)
-            gradients = {name: gradient * factor for name, gradient in gradients.items()}
+            gradients = clipped(gradients, spec.clip_norm)
         decay = decay_of(method, stage, spec, state.strength)
         if decay is not None:
             for name, weight in state.weights.items():
@@ -123,6 +120,13 @@ def make_step(
         return loss
 
     return step
+
+
+def clipped(gradients: Tensors, longest: float) -> Tensors:
+    """The gradients, together of this norm at most."""
+    length = total(gradient.square().sum() for gradient in gradients.values()).sqrt()
+    factor = (longest / length.clamp_min(1e-12)).clamp_max(1)
+    return {name: gradient * factor for name, gradient in gradients.items()}
 
 
 def decay_of(method: Method, stage: Stage, spec: RunSpec, strength: Tensor) -> Tensor | None:
