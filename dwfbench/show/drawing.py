@@ -103,6 +103,10 @@ class Text(Mark):
     text: str = ""
 
 
+LAYERS = (Rule, Band, Bars, Line, Points, Arrows, Text)
+"""What lies above what: the later marks."""
+
+
 # ---------------------------------------------------------------- panels
 
 

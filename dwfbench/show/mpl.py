@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from dwfbench.show import style
 from dwfbench.show.drawing import (
+    LAYERS,
     Arrows,
     Axis,
     Band,
@@ -198,8 +199,6 @@ DRAWN: dict[type[Mark], Callable[[Axes, Any], Iterator[Any]]] = {
     Arrows: _arrows,
     Text: _text,
 }
-LAYERS = list(DRAWN)
-"""What lies above what: the later marks."""
 BELOW = 11  # matplotlib's number of an arrow down to the lower edge
 
 

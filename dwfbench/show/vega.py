@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from dwfbench.show import style
+from dwfbench.show import drawing, style
 from dwfbench.show.drawing import Arrows, Axis, Band, Bars, Ink, Line, Mark, Panel, Points, Rule, Text, bounded
 
 DIGITS = 5  # significant ones of a number in a table: finer than a pixel, far coarser than a file's limit
@@ -71,7 +71,7 @@ def chart(panel: Panel, large: bool = False) -> dict[str, Any]:
     panel = bounded(panel)
     kinds: dict[tuple[int, str], list[Mark]] = {}
     for mark in panel.marks:
-        kinds.setdefault((LAYERS.index(type(mark)), getattr(mark, "axis", "")), []).append(mark)
+        kinds.setdefault((drawing.LAYERS.index(type(mark)), getattr(mark, "axis", "")), []).append(mark)
     layers = [_layer(marks, panel, large) for _, marks in sorted(kinds.items())]
     words = f"{panel.y.label} against {panel.x.label}" + (f", {panel.title}" if panel.title else "")
     spec = {
@@ -135,8 +135,6 @@ MARKS: dict[type[Mark], dict[str, Any]] = {
     Arrows: {"type": "point", "size": 90, "strokeWidth": 0, "opacity": 1, "shape": SHAPES["below"], "yOffset": -4},
     Text: {"type": "text", "align": "left", "baseline": "bottom", "fontSize": 10},
 }
-LAYERS = list(MARKS)
-"""What lies above what: the later marks."""
 
 ZOOM = {
     "name": "zoom",
