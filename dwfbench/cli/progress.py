@@ -28,8 +28,8 @@ LABEL = 28
 class Curve:
     """What is known of a curve in training; ``progress`` counts runs, with fractions for epochs.
 
-    ``first`` are the time and the progress when the first epoch was over: what is left is judged by what came after, as
-    the compiler works before.
+    ``first`` are the time and the progress when the first of its epochs was over: what is left is judged by what came
+    after, as the compiler works before.
     """
 
     task: TaskID
@@ -95,6 +95,7 @@ class Reporter:
         if pending and label in self.curves:
             known = self.curves[label]
             known.runs += pending
+            known.first = None  # other curves were trained meanwhile
             self.bars.update(known.task, total=known.runs)
         elif pending:
             shown = label if len(label) <= LABEL else f"{label[: LABEL - 2]}.."

@@ -6,6 +6,7 @@ our own do.
 """
 
 import tempfile
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,7 @@ def run(
     **given: Any,
 ) -> int:
     """Train the runs of one or more curves; runs that are stored already are skipped."""
+    clock = time.perf_counter()
     if tuned and options.gives(given, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
     asked = options.read(given, context.args, save_model, dry_run)
@@ -106,9 +108,10 @@ def run(
         for curve in curves:
             if curve.targets:
                 answer(f"{curve.method.label()} is searched: up to {curve.most} strengths of each seed follow.")
+        started = time.perf_counter() - clock
         if any(todo) and asked.engine.cluster is None:
             message("Measuring a few steps of every curve ...")
-        say(estimate.sentence(curves, todo, asked.dataset, asked.engine))
+        say(estimate.sentence(curves, todo, asked.dataset, asked.engine, started))
         return OK
     store.prepare()
     message(plan_sentence(curves))

@@ -1,7 +1,8 @@
 """How long a command will take: a few steps of every curve are trained as they will be, the rest is arithmetic.
 
-Measured is the real trainer, compiled where runs will be: some steps, a row of the history, a test on a few images.
-Scores are not counted, which take a second or two a run.
+Counted are the start of the command and of its worker processes; in each process the compiler's start and, for every
+curve, its compiled steps, as they are once the disk has them; scores and masks; steps; rows of the history; the
+assessment of each run. Not counted: reading or downloading the data, writing records, waiting for others.
 """
 
 import time
@@ -20,13 +21,18 @@ from dwfbench.experiments.plan import Curve
 from dwfbench.methods.contract import Method
 from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.spec import RunSpec
-from dwfbench.training import loop
+from dwfbench.training import assess, loop
+from dwfbench.training import compile as compiler
 from dwfbench.training.evaluate import evaluate
+from dwfbench.training.group import Network
+from dwfbench.training.networks import copied
 
 STEPS = 50
 """Steps that are measured; fewer where they would take longer than PATIENCE."""
 PATIENCE = 2.0
 """Seconds for the measured steps of a curve."""
+LONG = 10.0
+"""Seconds beyond which masks are not chosen for the measurement, but taken to need so many passes over a batch."""
 EVALUATED = 250
 """Images on which a row of the history and the assessment are measured; their time grows with the number of images."""
 TESTS = 4
@@ -45,7 +51,7 @@ class Part(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """Seconds: of compiling a curve's step; of a step of one run, of a row of its history, and of its assessment."""
+    """Seconds: of compiling one of a curve's steps; of a step of one run, of a row of its history, its assessment."""
 
     compiling: float
     step: float
@@ -53,8 +59,28 @@ class Costs(NamedTuple):
     end: float
 
 
-def sentence(curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset, engine: Engine) -> str:
-    """The number of runs to train and the time they take; ``pending`` are those of each curve."""
+class Masks(NamedTuple):
+    """Seconds of scores, once a seed, and of masks, once a run; and how many different steps a curve has with them."""
+
+    scores: float
+    masks: float
+    steps: int
+
+
+class Start(NamedTuple):
+    """Seconds until a process can train, and until its compiler can compile."""
+
+    process: float
+    compiler: float
+
+
+def sentence(
+    curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset, engine: Engine, started: float
+) -> str:
+    """The number of runs to train and the time they take; ``pending`` are those of each curve.
+
+    ``started`` are the seconds that this command took until here, as the one that trains will.
+    """
     parts = [
         Part(curve, runs, runner.divide(curve, runs, dataset, engine))
         for curve, runs in zip(curves, pending, strict=True)
@@ -65,13 +91,31 @@ def sentence(curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset
     runs = sum(len(part.runs) for part in parts)
     if engine.cluster is not None:
         return f"{runs} run{'s' * (runs > 1)} to train, in {sum(len(part.tasks) for part in parts)} groups."
+    compiled = any(task.compile for part in parts for task in part.tasks)
+    start = Start(started, compiler_start(dataset) if compiled else 0.0)
     costs = all_costs(parts, dataset)
+    masks = [choosing(part.curve, dataset) for part in parts]
     low, high = (short(1000 * edge, 2) for edge in (min(costs).step, max(costs, key=lambda cost: cost.step).step))
     step = low if low == high else f"{low} to {high}"
-    return (
-        f"{runs} run{'s' * (runs > 1)} to train, {duration(seconds(parts, costs, dataset, engine))} on this device as "
-        f"busy as it is now ({step} ms a step and run, measured)."
+    spent = seconds(parts, costs, masks, start, dataset, engine)
+    said = (
+        f"{runs} run{'s' * (runs > 1)} to train, {duration(spent)} on this device as busy as it is now ({step} ms a "
+        "step and run, measured)."
     )
+    alone = [replace(part.tasks[0], specs=part.tasks[0].specs[:1]) for part in parts]
+    further = [
+        trained(part.curve, task, cost, mask, dataset, engine)
+        for part, task, cost, mask in zip(parts, alone, costs, masks, strict=True)
+        if part.curve.targets
+    ]
+    return f"{said} Each run that a search adds takes {duration(max(further))}." if further else said
+
+
+def compiler_start(dataset: Dataset) -> float:
+    """Seconds until the compiler can compile a step: it is imported, and compiles a sum."""
+    clock = Clock(dataset)
+    compiler.compiled(lambda x: x + 1, dataset.mean.device)(dataset.mean)
+    return clock.seconds()
 
 
 def all_costs(parts: list[Part], dataset: Dataset) -> list[Costs]:
@@ -99,31 +143,70 @@ def measure(curve: Curve, task: Task, dataset: Dataset) -> Costs:
     """What the trainer takes a run, where ``task.lanes`` are trained at once, on a little of the data."""
     specs = list(task.specs[: task.lanes])
     few = replace(dataset, val=first(dataset.val), test=first(dataset.test))
-    trainer = loop.Trainer(specs[0], curve.method, few, compile=task.compile)
-    group = trainer.start(specs, "estimate")
-
     in_epoch = loop.steps_in_epoch(len(dataset.train), specs[0].batch_size)
     skipped = min(1, in_epoch - 1)  # the first step, before which methods score
 
-    def trained(steps: int) -> float:
+    def trained(trainer: loop.Trainer, group: loop.Group, steps: int) -> float:
         clock = Clock(few)
         group.position = skipped
         rates = torch.full((skipped + steps, len(specs)), 1e-9, device=trainer.device)  # no lane diverges at it
         trainer.train_epoch(group, rates)
         return clock.seconds()
 
-    begun = trained(1)
-    step = trained(1)
+    for _ in range(2 if task.compile else 1):  # the second time the disk has the code, as when the runs are trained
+        trainer = loop.Trainer(specs[0], curve.method, few, compile=task.compile)
+        group = trainer.start(specs, "estimate")
+        begun = trained(trainer, group, 1)
+    step = trained(trainer, group, 1)
     if (steps := min(STEPS, in_epoch - skipped, int(PATIENCE / step))) > 1:
-        step = trained(steps) / steps
+        step = trained(trainer, group, steps) / steps
+
+    def evaluated(split: Split) -> float:
+        """Seconds for the images of a split beyond those of ``first``."""
+        clock = Clock(few)
+        evaluate(trainer.network, {**trainer.weights(group), **group.state.others, **group.state.buffers},
+                 first(split), few)  # fmt: skip
+        return clock.seconds() * (share(split) - 1)
+
     clock = Clock(few)
     trainer.record(group, torch.full((len(specs),), 1e-9, device=trainer.device))
-    row = clock.seconds() * share(dataset.val)
+    row, more = clock.seconds(), evaluated(dataset.val)
+    lanes = trainer.finish(group, [])
     clock = Clock(few)
-    evaluate(trainer.network, {**trainer.weights(group), **group.state.others, **group.state.buffers}, few.test, few)
-    test = clock.seconds() * share(dataset.test)
-    compiling = begun - step if task.compile else 0.0
-    return Costs(compiling, *(cost / len(specs) for cost in (step, row, TESTS * test)))
+    assess.assess(lanes[0], curve.method, few)
+    end = clock.seconds() + (more + TESTS * evaluated(dataset.test)) / len(specs)
+    return Costs(begun - step if task.compile else 0.0, step / len(specs), (row + more) / len(specs), end)
+
+
+def choosing(curve: Curve, dataset: Dataset) -> Masks:
+    """What a method's scores and masks take, from moments of a training that does not take place."""
+    one = curve.specs[0]
+    trainer = loop.Trainer(one, curve.method, dataset)
+    group = trainer.start([one], "estimate")
+    group.origins = {epoch: Network(*group.state[:3]).map(copied) for epoch in trainer.origins}
+    in_epoch = loop.steps_in_epoch(len(dataset.train), one.batch_size)
+    index, view = torch.arange(one.batch_size, device=trainer.device), trainer.augmentations(group, 1)[0]
+    starts = {epoch * in_epoch for epoch in range(len(trainer.epochs)) if trainer.begins_stage(epoch)}
+    moments = sorted(starts | trainer.mask_steps)
+    steps = set()
+
+    def turned(number: int) -> float:
+        clock = Clock(dataset)
+        group.epoch = number // in_epoch
+        trainer.turn(group, number, number in starts, index, view)
+        stage = trainer.stages[group.stage]
+        steps.add((stage.parametrization, stage.penalised, bool(group.state.masks)))
+        return clock.seconds()
+
+    for _ in range(2):  # the first one takes longer
+        clock = Clock(dataset)
+        trainer.gradients(group, 0, index, view)
+    passes = curve.method.extra_passes(len(trainer.epochs) * in_epoch) * clock.seconds()
+    if passes > LONG:
+        return Masks(0.0, passes, 1 + (len(moments) > 1))
+    scored, again = turned(0), turned(0)
+    later = turned(moments[-1]) * (len(moments) - 1) if len(moments) > 1 else 0.0
+    return Masks(max(scored - again, 0.0), again + later, len(steps))
 
 
 class Clock:
@@ -148,20 +231,38 @@ def share(split: Split) -> float:
     return max(1.0, len(split) / EVALUATED)
 
 
-def seconds(parts: list[Part], costs: list[Costs], dataset: Dataset, engine: Engine) -> float:
-    """Of the whole command.
+def seconds(
+    parts: list[Part], costs: list[Costs], masks: list[Masks], start: Start, dataset: Dataset, engine: Engine
+) -> float:
+    """Of the whole command: of the process that has most to do, after the start of the first one.
 
-    Epochs that the runs of a seed share count once; ``jobs`` processes work side by side, as far as there are tasks.
+    Processes take tasks as they become free. Epochs that the runs of a seed share count once; the steps of a curve are
+    compiled, and scores of a seed are computed, in every process that trains it.
     """
-    work = 0.0
-    for (curve, runs, _), cost in zip(parts, costs, strict=True):
-        one = curve.specs[0]
-        shared = shared_epochs(curve.method.stages(one.epochs))
-        epochs = shared * len({run.seed for run in runs}) + (one.epochs - shared) * len(runs)
-        steps = loop.steps_in_epoch(len(dataset.train), one.batch_size)
-        work += epochs * (steps * cost.step + cost.row / engine.eval_every) + len(runs) * cost.end
-    compiling = sum({id(cost): cost.compiling for cost in costs}.values())
-    return compiling + work / min(engine.jobs, sum(len(part.tasks) for part in parts))
+    tasks = [(part, cost, mask, task) for part, cost, mask in zip(parts, costs, masks, strict=True)
+             for task in part.tasks]  # fmt: skip
+    processes = min(engine.jobs, len(tasks))
+    spent = [start.process if processes > 1 else 0.0] * processes
+    known: list[set] = [set() for _ in range(processes)]  # what each process has compiled and scored
+    for part, cost, mask, task in tasks:
+        process = spent.index(min(spent))
+        curve = part.curve.specs[0].id
+        once: dict[tuple, float] = {("compiler",): start.compiler if task.compile else 0.0}
+        once |= {("steps", curve): cost.compiling * mask.steps}
+        once |= {("scores", curve, one.seed): mask.scores for one in task.specs}
+        spent[process] += sum(cost for what, cost in once.items() if what not in known[process])
+        known[process] |= once.keys()
+        spent[process] += trained(part.curve, task, cost, mask, dataset, engine)
+    return start.process + max(spent)
+
+
+def trained(curve: Curve, task: Task, cost: Costs, mask: Masks, dataset: Dataset, engine: Engine) -> float:
+    """Seconds of the runs of a task, without what its process does once."""
+    one, runs = curve.specs[0], task.specs
+    shared = shared_epochs(curve.method.stages(one.epochs))
+    epochs = shared * len({run.seed for run in runs}) + (one.epochs - shared) * len(runs)
+    steps = loop.steps_in_epoch(len(dataset.train), one.batch_size)
+    return epochs * (steps * cost.step + cost.row / engine.eval_every) + len(runs) * (mask.masks + cost.end)
 
 
 def duration(seconds: float) -> str:

@@ -1,12 +1,14 @@
 """How long a command is said to take: the arithmetic by hand, and what is measured for it, without any data."""
 
+import re
+
 import pytest
 import torch
 
 from dwfbench.data import dataset as data
 from dwfbench.execution.worker import Engine
 from dwfbench.experiments import estimate, run
-from dwfbench.experiments.estimate import Costs
+from dwfbench.experiments.estimate import Costs, Masks, Start
 from dwfbench.experiments.plan import plan
 
 CPU = Engine(device=torch.device("cpu"), threads=1, lanes=1, compile=False)
@@ -19,21 +21,37 @@ def parts(dataset, engine=CPU, **flags):
     return [estimate.Part(*part) for part in zip(curves, runs, divided, strict=True)]
 
 
+AT_ONCE = Start(process=0, compiler=0)
+FREE = Masks(scores=0, masks=0, steps=1)
+
+
 def test_the_time_is_that_of_steps_rows_and_tests(digits):
     made = parts(digits, methods=["dwf"], epochs=3, strength=[1e-4, 1e-3], seed=[0, 1])
     steps = len(digits.train) // 128
-    assert estimate.seconds(made, [Costs(10, 0.5, 0.25, 2)], digits, CPU) == 10 + 4 * (3 * (steps * 0.5 + 0.25) + 2)
+    spent = estimate.seconds(made, [Costs(10, 0.5, 0.25, 2)], [FREE], AT_ONCE, digits, CPU)
+    assert spent == 10 + 4 * (3 * (steps * 0.5 + 0.25) + 2)
 
 
-def test_epochs_that_runs_share_count_once_and_processes_divide_the_work_but_not_the_compiling(digits):
-    engine = Engine(device=torch.device("cpu"), threads=2, lanes=1, compile=False, jobs=2)
+def test_processes_begin_together_and_each_compiles_what_it_trains(digits):
+    """Two seeds of six epochs with three runs of four more each: a process for each seed."""
+    engine = Engine(device=torch.device("cpu"), threads=2, lanes=1, compile=True, jobs=2)
     made = parts(
         digits, engine, methods=["magnitude"], epochs=10, compression=[2, 4, 8], finetune_epochs=4, seed=[0, 1]
     )
     steps = len(digits.train) // 128
-    cost = Costs(10, 1, 0, 0)
-    assert estimate.seconds(made, [cost], digits, engine) == 10 + steps * (2 * 6 + 6 * 4) / 2
-    assert estimate.seconds([*made, *made], [cost, cost], digits, engine) == 10 + 2 * steps * (2 * 6 + 6 * 4) / 2
+    once = 3 + 1 + 2 * 10  # the second process, its compiler, the steps with and without masks
+    spent = estimate.seconds(made, [Costs(10, 1, 0, 0)], [Masks(0, 5, 2)], Start(3, 1), digits, engine)
+    assert spent == 3 + once + steps * (6 + 3 * 4) + 3 * 5
+    twice = estimate.seconds([*made, *made], [Costs(10, 1, 0, 0)] * 2, [FREE] * 2, Start(3, 1), digits, engine)
+    assert twice == 3 + 3 + 1 + 10 + 2 * steps * (6 + 3 * 4), "of the same curve, whose steps it knows"
+
+
+def test_scores_are_computed_once_a_seed_in_every_process(digits):
+    made = parts(digits, methods=["snip"], compression=[2, 4, 8], seed=[0, 1], epochs=1)
+    cost, mask = Costs(0, 0, 0, 0), Masks(scores=7, masks=0.5, steps=1)
+    assert estimate.seconds(made, [cost], [mask], AT_ONCE, digits, CPU) == 2 * 7 + 6 * 0.5
+    engine = Engine(device=torch.device("cpu"), threads=2, lanes=1, compile=False, jobs=2)
+    assert estimate.seconds(made, [cost], [mask], AT_ONCE, digits, engine) == 2 * 7 + 3 * 0.5
 
 
 @pytest.mark.parametrize(
@@ -59,10 +77,30 @@ def test_a_measurement_bears_rates_that_diverge_and_single_epochs_and_steps(digi
     assert min(costs.step, costs.row, costs.end) > 0
 
 
-def test_scores_play_no_part_in_a_measurement(digits, monkeypatch):
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ({"methods": ["dense"]}, 1),
+        ({"methods": ["dwf"]}, 1),
+        ({"methods": ["dwf"], "finetune_epochs": 1}, 2),
+        ({"methods": ["magnitude"], "compression": 2}, 2),
+        ({"methods": ["imp"], "compression": 2, "rounds": 2, "rewind_to": 1}, 2),
+        ({"methods": ["gmp"], "compression": 2}, 1),
+        ({"methods": ["synflow"], "compression": 2}, 1),
+    ],
+)
+def test_masks_are_chosen_once_and_their_steps_are_counted(digits, flags, steps):
+    (part,) = parts(digits, epochs=4, **flags)
+    masks = estimate.choosing(part.curve, digits)
+    assert masks.steps == steps
+    assert masks.scores >= 0 < masks.masks
+
+
+def test_masks_that_would_take_long_are_not_chosen(digits, monkeypatch):
     (part,) = parts(digits, methods=["synflow"], compression=2, epochs=2)
     monkeypatch.setattr(type(part.curve.method), "masks", lambda *_: pytest.fail("scored"))
-    assert estimate.measure(part.curve, part.tasks[0], digits).step > 0
+    monkeypatch.setattr(estimate, "LONG", 0)
+    assert estimate.choosing(part.curve, digits).masks > 0
 
 
 def test_curves_with_the_same_step_are_measured_once(digits, monkeypatch):
@@ -89,12 +127,13 @@ def test_a_dry_run_needs_no_data_and_shows_the_plan_first(call, monkeypatch, tmp
 
     monkeypatch.setattr(data, "load", load)
     monkeypatch.setattr(estimate, "measure", lambda *_: Costs(0, 0.1, 0, 0))
+    monkeypatch.setattr(estimate, "choosing", lambda *_: FREE)
     words = "run --dataset kmnist --method dwf --epochs 1 --batch-size 54000 --lr 0.1 --strength 1e-3,2e-3 --dry-run"
     shown = call(*words.split(), "--results", tmp_path / "none", "--threads", "1")
     assert (shown.exit_code, list(tmp_path.iterdir())) == (0, [])
     plan_, _, said = shown.stdout.partition("2 runs. Decay budget")
     assert "0.002" in plan_
-    assert "2 runs to train, about 1 seconds on this device as busy as it is now (100 ms a step" in said
+    assert re.search(r"2 runs to train, about [\d.]+ seconds on this device as busy as it is now \(100 ms a step", said)
 
 
 def test_a_dry_run_with_nothing_left_says_so_and_measures_nothing(run, trained, monkeypatch):
