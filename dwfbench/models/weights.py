@@ -54,6 +54,8 @@ def tensors(name: str) -> dict[str, Tensor]:
             f"The weights {name} cannot be read ({reason(error)}); save a plain state dict, with safetensors or as "
             "torch.save(model.state_dict(), PATH)."
         ) from None
+    if isinstance(found, Mapping):  # what modules keep beside their tensors stays what it is in the network
+        found = {key: value for key, value in found.items() if not str(key).endswith("_extra_state")}
     if not isinstance(found, Mapping) or not found or not all(isinstance(one, Tensor) for one in found.values()):
         keys = f" but has {', '.join(map(str, list(found)[:3]))}" if isinstance(found, Mapping) and found else ""
         raise UsageError(f"The weights {name} are no plain state dict: tensors by the names of parameters{keys}.")

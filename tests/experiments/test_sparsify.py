@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from dwfbench.base.errors import UsageError
 from dwfbench.experiments import plan, sparsify
@@ -42,6 +43,18 @@ def test_the_best_is_at_least_as_sparse_and_judged_by_validation():
     assert sparsify.best(found, 10.0) is found[3]
     assert sparsify.best(found[:2], 10.0) is found[1]
     assert sparsify.best(found[:1], 10.0) is None
+
+
+def test_a_network_is_judged_by_its_tensors_whatever_else_its_state_holds(digits):
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"version": 1}
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), Extra(64, 10)).eval()
+    found = sparsify.judged(network, digits)
+    guessed = network(digits.normalize(digits.test.images)).argmax(1)
+    assert found.test == pytest.approx(float((guessed == digits.test.labels).float().mean()))
 
 
 @pytest.mark.slow

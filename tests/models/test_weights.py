@@ -56,6 +56,25 @@ def test_names_of_wrapped_networks_are_unwrapped(path, wrapper):
     assert weights.put_into(network(), weights.identity(path(state))) == []
 
 
+def test_what_a_module_keeps_beside_its_tensors_is_left_alone(path):
+    """``get_extra_state`` may return anything."""
+
+    class Extra(nn.Linear):
+        version = 1
+
+        def get_extra_state(self):
+            return {"version": self.version}
+
+        def set_extra_state(self, state):
+            self.version = state["version"]
+
+    trained, fresh = (nn.Sequential(Extra(6, 4), nn.Linear(4, 3)) for _ in range(2))
+    trained[0].version = 2
+    assert weights.put_into(fresh, weights.identity(path(trained.state_dict()))) == []
+    assert torch.equal(fresh[0].weight, trained[0].weight)
+    assert fresh[0].version == 1
+
+
 def test_what_a_file_lacks_stays_and_is_named(path):
     state = {key: value for key, value in network().state_dict().items() if not key.startswith("2.")}
     fresh = network()
