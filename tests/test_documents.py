@@ -68,12 +68,14 @@ def test_a_table_of_a_document_is_the_output_of_its_command(command, table, call
     assert cells(shown.stdout) == cells(table)
 
 
+def printed(*words):
+    """What a command prints at the root of the repository."""
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def made_tables():
     """What `make tables` writes of committed archives, with the words of its commands."""
-    recipe = subprocess.run(
-        ["make", "--dry-run", "tables"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    found = [(shlex.split(words), ROOT / file) for words, file in MADE.findall(recipe)]
+    found = [(shlex.split(words), ROOT / file) for words, file in MADE.findall(printed("make", "--dry-run", "tables"))]
     return [(words, file) for words, file in found if file.exists()]
 
 
@@ -83,3 +85,12 @@ def test_committed_tables_are_what_make_tables_writes(call, monkeypatch):
     assert made
     stale = [file.relative_to(ROOT) for words, file in made if call(*words).stdout != file.read_text(encoding="utf-8")]
     assert not stale, "make tables writes others"
+
+
+def test_every_committed_picture_is_drawn_by_make():
+    recipe = printed("make", "--dry-run", "tables", "pictures")
+    pictures = printed("git", "ls-files", "docs/*.png", "results/*.png").split()
+    assert pictures
+    for picture in map(Path, pictures):
+        by_default = picture.name == "accuracy.png" and f"plot all --results {picture.parent}.zip\n" in recipe
+        assert by_default or re.search(rf"(-o |--screenshot=\S*){picture}\b", recipe), picture
