@@ -34,7 +34,7 @@ PYTHON312 ?= python3.12
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,check]"
 	touch $@
 
 demo: $(VENV)/.installed

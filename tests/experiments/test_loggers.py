@@ -81,6 +81,11 @@ def test_an_unknown_logger_and_one_without_its_package_are_refused_before_traini
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match="--log-to wandb needs a package: pip install wandb"):
         loggers.loggers(["wandb"], tmp_path)
+    (tmp_path / "wandb.py").write_text("from math import of_another_version")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb")
+    with pytest.raises(UsageError, match=r"wandb cannot be imported \(cannot import name 'of_another_version'"):
+        loggers.loggers(["wandb"], tmp_path)
 
 
 @needs("tensorboard")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dwfbench.base import plugins
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.errors import UsageError, first_line, reason
 from dwfbench.base.text import knob, nearest
 from dwfbench.execution.listener import Progress, Rows
 from dwfbench.runs.history import plain
@@ -52,7 +52,7 @@ RESULTS = ("test_accuracy", "val_accuracy", "compression", "effective_compressio
 
 
 def loggers(names: Iterable[str], folder: Path) -> dict[str, Logger]:
-    """The loggers of these names. UsageError for an unknown one and for one whose package is not installed."""
+    """The loggers of these names. UsageError for an unknown one, and for one whose package cannot be imported."""
     points, _ = plugins.find("logger", OURS)
     found = {}
     for name in names:
@@ -68,6 +68,8 @@ def loggers(names: Iterable[str], folder: Path) -> dict[str, Logger]:
             found[name] = kind(folder / name)
         except ModuleNotFoundError as error:
             raise UsageError(f"--log-to {name} needs a package: pip install {error.name}") from None
+        except ImportError as error:  # two packages whose versions do not fit
+            raise UsageError(f"The package of --log-to {name} cannot be imported ({first_line(error)}).") from None
     return found
 
 
