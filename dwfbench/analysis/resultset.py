@@ -6,16 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import msgspec
 import pandas as pd
 
 from dwfbench.analysis import axes, claims, dynamics, frames, latency, statistics
 from dwfbench.analysis.curves import AT, bands, matched
 from dwfbench.analysis.matched import MAX_GAP
-from dwfbench.base.errors import UsageError
 from dwfbench.runs import resultsets
 from dwfbench.runs.claims import Claim
 from dwfbench.runs.record import Record, Study
+from dwfbench.runs.selection import Names, counted_at, filter_records
 
 
 class ResultSet:
@@ -118,12 +117,7 @@ class ResultSet:
         known = {claim.name: claim for claim in (*claims.shipped(), *self.claimed)}
         return claims.verdicts(self.records, self.runs, known.values())
 
-    def only(
-        self,
-        dataset: Sequence[str] | None = None,
-        model: Sequence[str] | None = None,
-        method: Sequence[str] | None = None,
-    ) -> Self:
+    def only(self, dataset: Names = None, model: Names = None, method: Names = None) -> Self:
         """Of these results the ones of the named data sets, models and methods, labelled as among all; None lets
         everything through.
         """
@@ -146,49 +140,3 @@ class ResultSet:
     def counted_at(self, threshold: float) -> Self:
         """The same results as they are when every |w| below `threshold` is cut, see `counted_at`."""
         return type(self)(counted_at(self.records.values(), threshold), self.studies, self.claimed)
-
-
-def filter_records(
-    records: Iterable[Record],
-    dataset: Sequence[str] | None = None,
-    model: Sequence[str] | None = None,
-    method: Sequence[str] | None = None,
-    label: Sequence[str] | None = None,
-) -> list[Record]:
-    """The records whose data set, model, method and label are among the given names; None lets everything
-    through.
-    """
-    wanted = {"dataset": dataset, "model": model, "method": method}
-
-    def matches(record: Record) -> bool:
-        # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
-        own = {field: getattr(record.spec, field) for field in wanted}
-        in_spec = all(
-            names is None or own[field] in names or own[field].partition("@")[0] in names
-            for field, names in wanted.items()
-        )
-        return in_spec and (label is None or record.label in label)
-
-    return [record for record in records if matches(record)]
-
-
-def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
-    """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
-
-    Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
-    What was counted at training's end stays in the other fields. Raises UsageError for a threshold at which the
-    runs were not assessed, naming those at which they were.
-    """
-    recounted = []
-    for record in records:
-        if record.status == "ok" and record.spec.method != "dense":
-            found = {cut.threshold: cut for cut in record.thresholds}
-            if threshold not in found:
-                known = ", ".join(f"{value:g}" for value in found)
-                raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
-            cut = found[threshold]
-            status = "emptied" if cut.compression is None else "ok"
-            changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
-            record = msgspec.structs.replace(record, **changed)
-        recounted.append(record)
-    return recounted

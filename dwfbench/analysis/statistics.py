@@ -13,7 +13,7 @@ from dwfbench.analysis.curves import AT, Read, area_range, interpolate, known, r
 from dwfbench.analysis.frames import KEYS, PANEL, of_methods
 from dwfbench.analysis.matched import MAX_GAP, ROUNDING
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.spec import nearest
+from dwfbench.base.text import no_such
 
 Value = tuple[float, dict[str, Any]]
 """A number of a seed's curve, NaN for none, and what it is made of."""
@@ -147,6 +147,5 @@ def label_of(frame: pd.DataFrame, name: str) -> str:
     if not labels:
         raise UsageError(f"There is no sparse curve here, {name!r} neither.")
     if not own:
-        close = nearest(name, labels)
-        raise UsageError(f"There is no sparse curve {name!r} to compare with{close} Choose one of {', '.join(labels)}.")
+        raise UsageError(no_such("sparse curve", name, labels, " to compare with"))
     return own[0]

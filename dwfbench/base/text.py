@@ -56,6 +56,12 @@ def first_few(texts: Sequence[str], most: int = 5) -> str:
     return f"{', '.join(texts[:most])}{more}"
 
 
+def no_such(what: str, name: str, known: Collection[str], more: str = "") -> str:
+    """ "There is no figure 'wegihts'; did you mean weights? Choose one of accuracy, weights."; ``more`` follows the
+    name."""
+    return f"There is no {what} {name!r}{more}{nearest(name, known)} Choose one of {', '.join(known)}."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """ "; did you mean X?" for the known name that is closest, or that begins so, if there is one; else "."."""
     plain = {each.lower().replace("_", "-"): each for each in known}

@@ -13,7 +13,7 @@ from dwfbench.base.text import shared_score
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, guarded, message
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.sources import Data, Debug, Results
+from dwfbench.cli.sources import Data, Debug, Format, Results
 from dwfbench.cli.tables import export_table
 from dwfbench.cli.values import names, numbers, one_of
 from dwfbench.runs import packing, resultsets
@@ -141,7 +141,7 @@ def measure(
     data_dir: Data = None,
     dataset: Images = None,
     model: Network = None,
-    format: Annotated[str, typer.Option(help="table, markdown, latex, csv or json")] = "table",
+    format: Format = "table",
     debug: Debug = False,
 ) -> int:
     """Sizes, accuracy and speed of runs on this device: dense, sparse (CSR) and without dead neurons and channels.

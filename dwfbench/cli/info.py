@@ -11,12 +11,12 @@ import typer
 from dwfbench.base.errors import UsageError
 from dwfbench.base.screen import table
 from dwfbench.base.streams import answer, width
-from dwfbench.base.text import nearest
+from dwfbench.base.text import no_such
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.sources import RESULTS, Data, Debug, Results
+from dwfbench.cli.sources import RESULTS, Data, Debug, Results, TableOrJson, selected
 from dwfbench.cli.values import one_of
-from dwfbench.runs import resultsets, spec
+from dwfbench.runs import spec
 
 app = typer.Typer(**SETTINGS)
 
@@ -29,7 +29,7 @@ app = typer.Typer(**SETTINGS)
 @guarded
 def list_(
     kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes, figures or runs")],
-    format: Annotated[str, typer.Option(help="table or json")] = "table",
+    format: TableOrJson = "table",
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,  # what --format json was called
     results: Annotated[
         list[str],
@@ -47,15 +47,14 @@ def list_(
         "recipes": list_recipes,
         "figures": list_figures,
     }
-    if kind != "runs" and kind not in kinds:
-        known = [*kinds, "runs"]
-        raise UsageError(f"There is no list of {kind!r}{nearest(kind, known)} Choose one of {', '.join(known)}.")
+    if kind not in (known := [*kinds, "runs"]):
+        raise UsageError(no_such("list of", kind, known))
     if (results or tag) and kind != "runs":
         raise UsageError(f"--{'results' if results else 'tag'} is for `dwfbench list runs`, not for {kind}.")
     if kind == "runs":
         from dwfbench.cli.read import list_runs
 
-        return list_runs(resultsets.sources(results or RESULTS), as_json, tag)
+        return list_runs(selected({"results": results or RESULTS, "tag": tag}), as_json)
     rows = kinds[kind]()
     answer(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
     return OK
@@ -158,7 +157,7 @@ def doctor(
     ray: Annotated[
         str | None, typer.Option(help="the nodes of this Ray cluster, too: auto or host:port", metavar="auto|ADDRESS")
     ] = None,
-    format: Annotated[str, typer.Option(help="table or json")] = "table",
+    format: TableOrJson = "table",
     debug: Debug = False,
 ) -> int:
     """Examine this machine, this installation and the results folder: each finding with its remedy.

@@ -32,6 +32,9 @@ METHODS = (
     'names, or path/to/file.py:Class, separated by commas; brackets bind options to one: "dwf[depth=2,3],l1[lr=0.2]" '
     "[default: dwf]"
 )
+FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""The settings of a command that takes the options of methods, too."""
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 COMPRESSION = "target compression ratios, separated by commas; a method with a strength searches for them"
 
@@ -109,13 +112,12 @@ def flags() -> dict[str, tuple[Any, Any]]:
         "compression_range": option(str | None, "lowest,highest compression for --points"),
     }
     settings = {name: setting(item) for name, item in spec.settings().items()}
-    engine = in_panel(ENGINE, engine_flags())
-    return in_panel(WHAT, chosen) | in_panel(KNOB, knob) | engine | in_panel(OPTIMISATION, settings)
+    return in_panel(WHAT, chosen) | in_panel(KNOB, knob) | engine_flags() | in_panel(OPTIMISATION, settings)
 
 
 def engine_flags() -> dict[str, tuple[Any, Any]]:
     """Those of them that say where and how to train."""
-    return {
+    flags = {
         "data_dir": option(Path | None, "where data sets lie, or are downloaded to"),
         "results": option(Path, "folder of the run records", Path("results")),
         "device": option(str, "auto, cpu, cuda, cuda:1, ...", "auto"),
@@ -132,6 +134,7 @@ def engine_flags() -> dict[str, tuple[Any, Any]]:
             float | None, "with --ray: GPUs of a group, 0.25 for four on one [default: 1 if there are any]", min=0
         ),
     }
+    return in_panel(ENGINE, flags)
 
 
 def setting(item) -> tuple[Any, Any]:
@@ -178,7 +181,6 @@ def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False, dr
     model = plan.general([*layers, said], "model", None)
     dataset_name = plan.general([*layers, said], "dataset", None)
     layers = [spec.base_recipe(given["recipe"], model, dataset_name), *layers]
-    layers[0] = {key: value for key, value in layers[0].items() if key != "title"}
     everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, said]
     models.check(plan.general(everything, "model", None))
     name = plan.general(everything, "dataset", None)
@@ -199,6 +201,7 @@ def spoken(given: Mapping[str, Any], rest: list[str]) -> dict[str, Any]:
         **{
             key: numbers(given[key], key.replace("_", "-"))
             for key in ("strength", "compression", "strength_range", "compression_range", "seed")
+            if given[key] is not None
         },
         **{name: value(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
         **own_options(rest),

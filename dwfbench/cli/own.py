@@ -10,7 +10,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import answer
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
-from dwfbench.cli.help import ENGINE, KNOB, OPTIMISATION, OUTPUT, WHAT, Command, examples
+from dwfbench.cli.help import KNOB, OPTIMISATION, OUTPUT, WHAT, Command, examples
 from dwfbench.cli.sources import Debug
 from dwfbench.cli.tables import export_table, percent_of
 from dwfbench.cli.values import names, numbers
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(**SETTINGS)
 
-FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-
 SHARED = {name: flag for name, flag in options.flags().items() if name in ("recipe", "data_dir", *spec.settings())}
 """Flags of ``run`` that say a network, its data and its training, with a flag for every setting."""
 
@@ -38,7 +35,7 @@ DEFAULTS = {name: default for name, (_, default) in options.flags().items()}
 @app.command(
     "suggest",
     cls=Command,
-    context_settings=FREE,
+    context_settings=options.FREE,
     epilog=examples(
         "dwfbench suggest --model lenet-5 --dataset fashion-mnist --depth 2,3",
         "dwfbench suggest --model net.py:net --dataset images/ --epochs 20 --lr 0.05",
@@ -66,14 +63,14 @@ RATES = "0.05,0.2"
 @app.command(
     "sparsify",
     cls=Command,
-    context_settings=FREE,
+    context_settings=options.FREE,
     epilog=examples(
         "dwfbench sparsify net.py:f --weights w.pt --dataset images/ --compression 20",
         "dwfbench sparsify lenet-5 --weights w.pt --compression 50 --to small",
     ),
 )
 @guarded
-@options.with_flags(SEARCHED | options.in_panel(ENGINE, options.engine_flags()))
+@options.with_flags(SEARCHED | options.engine_flags())
 def sparsify(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="network: a name, pkg.module:callable or file.py:callable")],

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
-from dwfbench.base.files import replace
+from dwfbench.base.files import write
 from dwfbench.base.streams import answer
-from dwfbench.base.text import nearest
+from dwfbench.base.text import no_such
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import LAYOUT, Command, examples
 from dwfbench.cli.options import described, flags_of, option, with_flags
-from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, Tagged, nothing, places, stored_records
-from dwfbench.cli.values import names
-from dwfbench.runs import resultsets
-from dwfbench.runs.resultsets import Source
+from dwfbench.cli.sources import SELECTING, Debug, nothing, records_of, selected
+from dwfbench.runs.selection import Selection
+from dwfbench.runs.spec import from_given
 from dwfbench.show.figures import Figure, figures
 from dwfbench.show.layout import Layout
 
@@ -32,16 +31,20 @@ ALL = "all"
 
 def figure_flags() -> dict[str, tuple[Any, Any]]:
     """The options of the figures as flags, each with the figures that have it; their values are checked by these."""
-    owners: dict[str, list[str]] = {}
-    items: dict[str, Any] = {}
-    for name, kind in figures().items():
-        for item in fields(kind):
-            owners.setdefault(item.name, []).append(name)
-            items[item.name] = item
+    items: dict[str, Any] = {item.name: item for figure in figures().values() for item in fields(figure)}
     return {
-        name: option(item.type | None, f"of {', '.join(owners[name])}: {described(item)}")
-        for name, item in items.items()
+        name: option(items[name].type | None, f"of {', '.join(owners)}: {described(items[name])}")
+        for name, owners in owners_of_options().items()
     }
+
+
+def owners_of_options() -> dict[str, list[str]]:
+    """The figures that have an option, by its name."""
+    owners: dict[str, list[str]] = {}
+    for name, figure in figures().items():
+        for item in fields(figure):
+            owners.setdefault(item.name, []).append(name)
+    return owners
 
 
 @app.command(
@@ -56,7 +59,7 @@ def figure_flags() -> dict[str, tuple[Any, Any]]:
     ),
 )
 @guarded
-@with_flags(figure_flags() | flags_of(Layout, LAYOUT))
+@with_flags(SELECTING | figure_flags() | flags_of(Layout, LAYOUT))
 def plot(
     kind: Annotated[
         str, typer.Argument(metavar="FIGURE", help="what to draw, or all that the runs allow")
@@ -65,76 +68,56 @@ def plot(
         Path | None,
         typer.Option("--output", "-o", help="PNG, SVG, PDF or PGF (for LaTeX) [default: RESULTS/FIGURE.png]"),
     ] = None,
-    results: ResultSets = RESULTS,
-    dataset: Listed = None,
-    model: Listed = None,
-    method: Listed = None,
-    threshold: Cut = None,
-    tag: Tagged = None,
     debug: Debug = False,
     **given: Any,
 ) -> int:
     """Draw stored runs: accuracy against compression, or another figure."""
-    said = {name: value for name, value in given.items() if value is not None}
-    layout = Layout(**{item.name: said.pop(item.name) for item in fields(Layout) if item.name in said})
-    chosen = chosen_figures(kind, said)
-    if threshold is not None and not all(figure.recounts() for figure in chosen):
+    layout, drawn = from_given(Layout, given), chosen_figures(kind, given)
+    chosen = selected(given)
+    if chosen.threshold is not None and not all(figure.recounts() for figure in drawn):
         recounted = ", ".join(name for name, known in figures().items() if known().recounts())
         raise UsageError(f"--threshold recounts the plot {recounted}, with its default axis, and no other.")
     if output is not None and kind == ALL:
         raise UsageError("--output names the file of one figure; leave it out with all.")
     from dwfbench.analysis.resultset import ResultSet
 
-    named = resultsets.sources(results)
-    needs = dict.fromkeys((need for figure in chosen for need in figure.needs), True)
-    stored = ResultSet(stored_records(named, dataset, model, method, threshold, tag, **needs)).only(
-        method=names(method)
-    )
-    written = [path for figure in chosen for path in draw(figure, stored, output, named, layout)]
+    records = records_of(chosen, {need for figure in drawn for need in figure.needs})
+    stored = ResultSet(records).only(method=chosen.method)
+    written = [path for figure in drawn for path in draw(figure, stored, output, chosen, layout)]
     return OK if written else NOTHING
 
 
 def chosen_figures(kind: str, given: dict[str, Any]) -> list[Figure]:
     """The figures of a name, with the options that were given for them."""
     known = figures()
-    if kind not in (*known, ALL):
-        choices = (*known, ALL)
-        raise UsageError(f"There is no plot {kind!r}{nearest(kind, choices)} Choose one of {', '.join(choices)}.")
-    taken = {name: {item.name for item in fields(figure)} for name, figure in known.items()}
-    for flag in given:
-        owners = [name for name in known if flag in taken[name]]
-        if kind not in (*owners, ALL):
+    if kind not in (choices := (*known, ALL)):
+        raise UsageError(no_such("plot", kind, choices))
+    for flag, owners in owners_of_options().items():
+        if given[flag] is not None and kind not in (*owners, ALL):
             raise UsageError(f"--{flag.replace('_', '-')} is an option of {', '.join(owners)}, not of {kind}.")
-    chosen = known if kind == ALL else {kind: known[kind]}
-    return [
-        figure(**{flag: value for flag, value in given.items() if flag in taken[name]})
-        for name, figure in chosen.items()
-    ]
+    return [from_given(figure, given) for name, figure in known.items() if kind in (name, ALL)]
 
 
-def draw(figure: Figure, stored: "ResultSet", output: Path | None, named: list[Source], layout: Layout) -> list[Path]:
+def draw(figure: Figure, stored: "ResultSet", output: Path | None, chosen: Selection, layout: Layout) -> list[Path]:
     """The files of a figure, written and named on stdout; none, with a reason on stderr, where nothing can be drawn."""
     from dwfbench.show import files, tables
 
     frame = figure.frame(stored)
     if frame.empty:
         if figure.absent():
-            message(f"No finished run in {places(named)} that fits {figure.absent()}")
+            message(f"No finished run in {chosen.places} that fits {figure.absent()}")
         else:
-            nothing(named)
+            nothing(chosen)
         return []
-    path = output or named[0].folder / f"{figure.name}.png"
-    written = [path]
+    path = output or chosen.sources[0].folder / f"{figure.name}.png"
     drawing = figure.draw(frame)
-    try:
-        files.write(drawing, path, layout)
-        for ending, table in figure.tables(stored).items():
-            written.append(path.with_suffix(ending))
-            replace(written[-1], tables.csv(table).encode())
-    except OSError as error:
-        raise UsageError(f"{written[-1]} cannot be written ({error.strerror or error}).") from None
-    for path in written:
-        answer(str(path))
+    files.write(drawing, path, layout)
+    beside = {path.with_suffix(ending): tables.csv(table) for ending, table in figure.tables(stored).items()}
+    for place, text in beside.items():
+        write(place, text.encode())
+    written = [path, *beside]
+    for place in written:
+        answer(str(place))
     for sentence in layout.caption(drawing):
         message(f"For the caption: {sentence}")
     return written

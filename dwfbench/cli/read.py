@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,16 +13,16 @@ from dwfbench.base.streams import answer, beside
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import TEXT, Command, examples
 from dwfbench.cli.options import flags_of, with_flags
-from dwfbench.cli.sources import RESULTS, Cut, Debug, Listed, ResultSets, Tagged, nothing, stored_records
+from dwfbench.cli.sources import SELECTING, Debug, Format, nothing, records_of, selected
 from dwfbench.cli.tables import curve_table
-from dwfbench.cli.values import names, numbers, one_of, pair
+from dwfbench.cli.values import numbers, one_of, pair
 from dwfbench.runs import resultsets
 from dwfbench.runs.record import content_of
-from dwfbench.runs.resultsets import Source
+from dwfbench.runs.selection import Selection
+from dwfbench.runs.spec import from_given
 from dwfbench.runs.store import uncollected
 from dwfbench.show.typeset import Sheet
 
-Format = Annotated[str, typer.Option(help="table, markdown, latex, csv or json")]
 At = Annotated[str, typer.Option(help="compression ratios to compare at")]
 Tolerance = Annotated[str, typer.Option(help="losses of accuracy against dense, for the largest CR within")]
 AT, TOLERANCES = "2,5,10,30,100,300", "1,5,10"
@@ -42,9 +42,8 @@ app = typer.Typer(**SETTINGS)
 )
 @guarded
 @uncollected()
-@with_flags(flags_of(Sheet, TEXT))
+@with_flags(SELECTING | flags_of(Sheet, TEXT))
 def compare(
-    results: ResultSets = RESULTS,
     at: At = AT,
     tolerance: Tolerance = TOLERANCES,
     reading: Annotated[
@@ -66,17 +65,12 @@ def compare(
         str | None,
         typer.Option(help='order of rows: "CR 100", Area, ... (falling) or Method [default: Area if all have one]'),
     ] = None,
-    dataset: Listed = None,
-    model: Listed = None,
-    method: Listed = None,
-    threshold: Cut = None,
-    tag: Tagged = None,
     format: Format = "table",
     best: Annotated[
         str, typer.Option(help="how the best of a column is marked: none or bold", rich_help_panel=TEXT)
     ] = "none",
     debug: Debug = False,
-    **given: str | None,
+    **given: Any,
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
     from dwfbench.analysis.axes import AXES
@@ -85,27 +79,26 @@ def compare(
 
     one_of(format, "format", tables.FORMATS)
     one_of(best, "best", ("none", "bold"))
-    sheet = sheet_of(given, format)
-    asked = comparison.Asked(
+    sheet, chosen = sheet_of(given, format), selected(given)
+    asked = tables.Asked(
         compression_ratios(at),
         tolerances_of(tolerance),
         one_of(reading, "reading", tables.READINGS),
         None if area is None else area_range(area),
         gap(max_gap),
-        names(method),
+        chosen.method,
         sort,
         one_of(axis, "axis", AXES),
     )
-    named = resultsets.sources(results)
-    stored = ResultSet(stored_records(named, dataset, model, method, threshold, tag))
+    stored = ResultSet(records_of(chosen))
     if stored.runs.empty:
-        return nothing(named)
+        return nothing(chosen)
     made = comparison.compare(stored, asked) if versus is None else comparison.versus(stored, versus, asked)
     if made.table.empty and versus is not None:
         message(f"There is no other sparse curve here to compare with {versus}.")
         return NOTHING
     if made.table.empty:
-        return nothing(named)
+        return nothing(chosen)
     for line in made.cautions:
         message(line)
     marks = tables.marks(made.table, made.best) if best == "bold" else {}
@@ -117,12 +110,12 @@ def compare(
     return OK
 
 
-def sheet_of(given: Mapping[str, str | None], format: str) -> Sheet:
+def sheet_of(given: Mapping[str, Any], format: str) -> Sheet:
     """What is asked of a table as text. UsageError for what the format has none of."""
     for flag in ("caption", "label"):
         if given[flag] is not None and format != "latex":
             raise UsageError(f"--{flag} is of a LaTeX table: add --format latex, or leave it out.")
-    return Sheet(**{name: value for name, value in given.items() if value is not None})
+    return from_given(Sheet, given)
 
 
 def compression_ratios(text: str) -> list[float]:
@@ -159,17 +152,8 @@ def gap(factor: float) -> float:
 )
 @guarded
 @uncollected()
-@with_flags(flags_of(Sheet, TEXT))
-def claims(
-    results: ResultSets = RESULTS,
-    dataset: Listed = None,
-    model: Listed = None,
-    threshold: Cut = None,
-    tag: Tagged = None,
-    format: Format = "table",
-    debug: Debug = False,
-    **given: str | None,
-) -> int:
+@with_flags({name: flag for name, flag in SELECTING.items() if name != "method"} | flags_of(Sheet, TEXT))
+def claims(format: Format = "table", debug: Debug = False, **given: Any) -> int:
     """Verdicts on claims: supported, contradicted, undecided (and how many seeds would decide) or not run.
 
     The claims are the paper's, which come with dwfbench, and those of a claims.toml in a results folder or archive.
@@ -181,10 +165,10 @@ def claims(
 
     one_of(format, "format", tables.FORMATS)
     sheet = typeset.captioned(sheet_of(given, format), [verdicts.TEST])
-    named = resultsets.sources(results)
-    stored = ResultSet(stored_records(named, dataset, model, None, threshold, tag), claimed=resultsets.claims(named))
+    chosen = selected(given)
+    stored = ResultSet(records_of(chosen), claimed=resultsets.claims(chosen.sources))
     if stored.runs.empty:
-        return nothing(named)
+        return nothing(chosen)
     for line in cautions.warnings(stored.runs, stored.failures):
         message(line)
     table = stored.claims()
@@ -200,57 +184,43 @@ def claims(
     epilog=examples("dwfbench report", "dwfbench report --results theirs.zip --dataset fashion-mnist -o theirs.html"),
 )
 @guarded
+@with_flags(SELECTING)
 def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="HTML file [default: RESULTS/report.html]")
     ] = None,
-    results: ResultSets = RESULTS,
     at: At = AT,
     tolerance: Tolerance = TOLERANCES,
     versus: Annotated[
         str | None, typer.Option(help="show differences to this curve, too (label, or method of one label)")
     ] = None,
-    dataset: Listed = None,
-    model: Listed = None,
-    method: Listed = None,
-    threshold: Cut = None,
-    tag: Tagged = None,
     debug: Debug = False,
+    **given: Any,
 ) -> int:
     """Write verdicts, charts, tables, failures and provenance as one HTML file that opens without a network."""
     from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import report
     from dwfbench.show.figures import figures
+    from dwfbench.show.tables import Asked
 
-    named = resultsets.sources(results)
-    selection = report.Selection(
-        tuple(results),
-        names(dataset),
-        names(model),
-        names(method),
-        threshold,
-        compression_ratios(at) if at != AT else None,
-        tolerances_of(tolerance) if tolerance != TOLERANCES else None,
-        versus,
-    )
-    needs = dict.fromkeys((need for figure in figures().values() for need in figure.needs), True)
-    records = stored_records(named, dataset, model, method, threshold, tag, **needs)
-    stored = ResultSet(records, claimed=resultsets.claims(named))
-    if stored.only(method=selection.method).runs.empty:
-        return nothing(named)
-    stored.studies, damaged = resultsets.studies(named)
+    chosen, asked = selected(given), Asked(compression_ratios(at), tolerances_of(tolerance))
+    records = records_of(chosen, {need for figure in figures().values() for need in figure.needs})
+    stored = ResultSet(records, claimed=resultsets.claims(chosen.sources))
+    if stored.only(method=chosen.method).runs.empty:
+        return nothing(chosen)
+    stored.studies, damaged = resultsets.studies(chosen.sources)
     for sentence in damaged:
         message(sentence)
-    path = output or named[0].folder / "report.html"
-    report.write(report.render(stored, selection), path)
+    path = output or chosen.sources[0].folder / "report.html"
+    report.write(report.render(stored, chosen, asked, versus), path)
     answer(str(path))
     return OK
 
 
-def list_runs(named: list[Source], as_json: bool, tag: str | None = None) -> int:
-    records = stored_records(named, None, None, tag=tag)
+def list_runs(chosen: Selection, as_json: bool) -> int:
+    records = records_of(chosen)
     if not records:
-        return nothing(named)
+        return nothing(chosen)
     if not as_json:
         answer(curve_table(records))
         return OK

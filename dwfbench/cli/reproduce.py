@@ -9,6 +9,7 @@ import typer
 
 from dwfbench.cli.app import INTERRUPTED, OK, SETTINGS, SOME_FAILED, USAGE, guarded, message
 from dwfbench.cli.help import Command, examples
+from dwfbench.cli.options import FREE
 from dwfbench.cli.sources import Debug
 from dwfbench.experiments import reproduce as published
 
@@ -21,7 +22,7 @@ app = typer.Typer(**SETTINGS)
 @app.command(
     "reproduce",
     cls=Command,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=FREE,
     epilog=examples(
         "dwfbench reproduce lenet-300-100-mnist --dry-run",
         "dwfbench reproduce lenet-300-100-mnist --seeds 1 --jobs 2",

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from dwfbench.base.errors import UsageError
 from dwfbench.base.screen import table, wrapped
 from dwfbench.base.streams import answer, say, width
 from dwfbench.base.text import knob, short
 from dwfbench.cli.app import OK, SETTINGS, guarded
 from dwfbench.cli.help import Command, examples
-from dwfbench.cli.sources import RESULTS, Debug, ResultSets, places, stored_records
+from dwfbench.cli.sources import RESULTS, Debug, ResultSets, TableOrJson, records_of, selected
 from dwfbench.cli.tables import curve_table
 from dwfbench.cli.values import one_of
-from dwfbench.runs import repeat, resultsets
+from dwfbench.runs import repeat
 from dwfbench.runs.curve import curve_key
 from dwfbench.runs.record import SETTINGS as FIELDS
 from dwfbench.runs.record import Layer, Record, content_of
+from dwfbench.runs.selection import whole_id
 
 app = typer.Typer(**SETTINGS)
 
@@ -32,16 +32,17 @@ ROWS = 12
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="a run's id, or as much of it as is unique, or its folder")],
     results: ResultSets = RESULTS,
-    format: Annotated[str, typer.Option(help="table or json")] = "table",
+    format: TableOrJson = "table",
     debug: Debug = False,
 ) -> int:
     """Show a run: what came of it, settings, history, curve, layers, and the command that repeats it."""
     one_of(format, "format", ("table", "json"))
     if (Path(run) / "run.json").is_file():
         results, run = [str(Path(run).resolve().parents[1])], Path(run).resolve().name
-    named = resultsets.sources(results)
-    records = stored_records(named, None, None, history=True)
-    record = chosen(records, run, places(named))
+    selection = selected({"results": results})
+    records = records_of(selection, ["history"])
+    run_id = whole_id(run, (each.id for each in records), selection.places)
+    record = next(each for each in records if each.id == run_id)
     if format == "json":
         rows = msgspec.to_builtins(record.history or [])
         content = content_of(record) | {"history": rows, "command": repeat.command(record)}
@@ -49,7 +50,7 @@ def show(
         return OK
     curve = [each for each in records if curve_key(each) == curve_key(record)]
     turned = f", {knob(record.knob, record.knob_value)}" if record.knob else ""
-    say(f"Run {record.id} in {places(named)}: {record.label}{turned}, seed {record.spec.seed}.")
+    say(f"Run {record.id} in {selection.places}: {record.label}{turned}, seed {record.spec.seed}.")
     for heading, text in {
         "Outcome": pairs(outcome(record)),
         "Settings": pairs(settings(record)),
@@ -61,17 +62,6 @@ def show(
         if text:
             answer(f"\n{heading}\n\n{text}")
     return OK
-
-
-def chosen(records: list[Record], beginning: str, where: str) -> Record:
-    """The one record whose id begins so. Raises UsageError if there is none or more than one."""
-    fitting = [record for record in records if record.id.startswith(beginning)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        raise UsageError(f"There is no run {beginning!r} in {where}; `dwfbench list runs` shows the ids of runs.")
-    some = ", ".join(record.id for record in fitting[:5]) + (", ..." if len(fitting) > 5 else "")
-    raise UsageError(f"{beginning!r} begins the ids of {len(fitting)} runs ({some}); give more of it.")
 
 
 def outcome(record: Record) -> dict[str, str]:

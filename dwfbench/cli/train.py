@@ -1,9 +1,4 @@
-"""The commands that train: run, tune and verify.
-
-The shared flags of ``run`` are made from the fields of RunSpec. A method's options are flags too: they are read
-from what is left of the command line and checked against the chosen methods, so that a plug-in's options work as
-our own do.
-"""
+"""The commands that train: run, tune and verify."""
 
 import tempfile
 import time
@@ -18,18 +13,15 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import answer, say
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
-from dwfbench.cli.help import ENGINE, OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
-from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, stored_records
+from dwfbench.cli.help import OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
+from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, records_of, selected
 from dwfbench.cli.tables import curve_table, plan_sentence, plan_table, study_table, verification_table
 from dwfbench.cli.values import names, pair
-from dwfbench.runs import resultsets
 from dwfbench.runs.record import Origin
 from dwfbench.runs.store import Store
 
 app = typer.Typer(**SETTINGS)
 
-
-FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
 NOTE = (
     "A method's own options (--depth 2,3,4, --proximal, --distribution erk, ...) are flags too, and may be "
     "lists; `dwfbench list methods` shows them. The recipe of the model and data set gives what you leave out. "
@@ -41,7 +33,7 @@ NOTE = (
 @app.command(
     "run",
     cls=Command,
-    context_settings=FREE,
+    context_settings=options.FREE,
     epilog=examples(
         "dwfbench run --method dwf --depth 2,3,4 --seeds 3",
         "dwfbench run --method snip,synflow --compression 5,10,30,100,300",
@@ -83,7 +75,7 @@ def run(
     if tuned and options.gives(given, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
     asked = options.read(given, context.args, save_model, dry_run)
-    asked = replace(asked, engine=replace(asked.engine, tags=tuple(names(tag) or ()), note=note))
+    asked = replace(asked, engine=replace(asked.engine, tags=tuple(names(tag)) if tag is not None else (), note=note))
 
     from dwfbench.analysis import soundness
     from dwfbench.cli.progress import Reporter
@@ -115,7 +107,7 @@ def run(
         return OK
     store.prepare()
     message(plan_sentence(curves))
-    watched = loggers.loggers(names(log_to) or [], asked.results / "logs")
+    watched = loggers.loggers([] if log_to is None else names(log_to), asked.results / "logs")
     with Reporter() as reporter, loggers.Logged(reporter, watched) as told, asked.stopping():
         curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, told, force)
     for sentence in store.damaged:
@@ -144,7 +136,7 @@ def run(
 @app.command(
     "tune",
     cls=Command,
-    context_settings=FREE,
+    context_settings=options.FREE,
     epilog=examples(
         "dwfbench tune --method dwf,synflow --trials 6 --compression 5,40,300",
         "dwfbench tune --method dwf --lr-range 0.1,1 --seeds 2",
@@ -207,9 +199,7 @@ def tune(
     epilog=examples("dwfbench verify --runs 8 --draw 1", "dwfbench verify --results theirs.zip --device cuda"),
 )
 @guarded
-@options.with_flags(
-    {name: flag for name, flag in options.in_panel(ENGINE, options.engine_flags()).items() if name != "results"}
-)
+@options.with_flags({name: flag for name, flag in options.engine_flags().items() if name != "results"})
 def verify(
     *,
     results: ResultSets = RESULTS,
@@ -232,8 +222,8 @@ def verify(
     Agreement is a test accuracy within 1 point and a compression within 10 %, or within three times the range of the
     same setting's seeds where that is wider. On the same machine and versions the numbers should be equal.
     """
-    named = resultsets.sources(results)
-    records = stored_records(named, None, None)
+    selection = selected({"results": results})
+    records = records_of(selection)
     if model is not None:
         from dwfbench import models
 
@@ -249,7 +239,7 @@ def verify(
 
     chosen = verification.sample(records, runs, draw)
     if not chosen:
-        return nothing(named)
+        return nothing(selection)
     with tempfile.TemporaryDirectory() as folder, Reporter() as reporter:
         found = verification.verify(
             records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model

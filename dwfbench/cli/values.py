@@ -2,31 +2,20 @@
 
 import math
 from collections.abc import Iterable
-from typing import overload
 
 from dwfbench.base.errors import UsageError
 
 
-@overload
-def names(text: str) -> list[str]: ...
-@overload
-def names(text: str | None) -> list[str] | None: ...
-def names(text: str | None) -> list[str] | None:
+def names(text: str) -> list[str]:
     """A comma list of names."""
-    found = [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
-    if found == []:
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
         raise UsageError("An empty list of names was given.")
     return found
 
 
-@overload
-def numbers(text: str, flag: str) -> list[float]: ...
-@overload
-def numbers(text: str | None, flag: str) -> list[float] | None: ...
-def numbers(text: str | None, flag: str) -> list[float] | None:
+def numbers(text: str, flag: str) -> list[float]:
     """A comma list of numbers; whole ones are ints."""
-    if text is None:
-        return None
     try:
         values = [float(part) for part in text.split(",")]
         if not all(map(math.isfinite, values)):

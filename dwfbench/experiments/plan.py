@@ -131,7 +131,7 @@ def check_bound(kind: type[Method], bound: Mapping[str, Any]) -> None:
     allowed = [*spec.settings(), *spec.CURVE_KEYS, *(item.name for item in fields(kind))]
     for key in bound:
         if key not in allowed:
-            raise UsageError(f"--method {kind.name}[...]: unknown key {key!r}{spec.nearest(key, allowed)}")
+            raise UsageError(f"--method {kind.name}[...]: unknown key {key!r}{nearest(key, allowed)}")
         if key in ("model", "dataset", *spec.DATA_KEYS):
             flag = key.replace("_", "-")
             raise UsageError(f"{key} is the same for all methods; give --{flag}, not --method {kind.name}[{key}=...].")
@@ -160,7 +160,7 @@ def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], 
             allowed = [*shared, *(item.name for item in fields(registry.load(name))), "when"]
             for key in itertools.chain(table, *table.get("when", [])):
                 if key not in allowed:
-                    raise UsageError(f"[method.{name}]: unknown key {key!r}{spec.nearest(key, allowed)}")
+                    raise UsageError(f"[method.{name}]: unknown key {key!r}{nearest(key, allowed)}")
 
 
 def check_knobs(kinds: Iterable[type[Method]], given: Mapping[str, Any]) -> None:

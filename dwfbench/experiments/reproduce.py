@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import nearest
 from dwfbench.runs import spec
 
 
@@ -91,5 +92,5 @@ def figure(name: str) -> Published:
     """The figure of that name; UsageError with the nearest if there is none."""
     known = figures()
     if name not in known:
-        raise UsageError(f"There is no figure {name!r}{spec.nearest(name, known)} `dwfbench list figures` shows them.")
+        raise UsageError(f"There is no figure {name!r}{nearest(name, known)} `dwfbench list figures` shows them.")
     return known[name]

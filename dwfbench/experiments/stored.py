@@ -17,6 +17,7 @@ from dwfbench.data.dataset import Dataset
 from dwfbench.experiments.verify import spec_of
 from dwfbench.runs import repeat
 from dwfbench.runs.record import Record
+from dwfbench.runs.selection import whole_id
 from dwfbench.runs.spec import DATA_KEYS
 from dwfbench.runs.store import NETWORK, Store, checksum
 from dwfbench.training.checkpoint import MOST
@@ -48,7 +49,8 @@ def find(results: Path, run: str) -> Stored:
             f"{results} is a file; the networks of runs lie in results folders, and archives hold their records only."
         )
     else:
-        folder = results / "runs" / unique(results, run)
+        run_ids = [path.parent.name for path in (results / "runs").glob("*/run.json")]
+        folder = results / "runs" / whole_id(run, run_ids, results, "finished run")
     store = Store(folder.parent.parent)
     record = store.read(folder.name)
     if record is None or not (folder / "run.json").is_file():
@@ -59,18 +61,6 @@ def find(results: Path, run: str) -> Stored:
         again = command(record, folder.parent.parent)
         raise UsageError(f"The run {record.id} kept no weights; this trains it again and keeps them: {again}")
     return Stored(folder, record)
-
-
-def unique(results: Path, beginning: str) -> str:
-    """The id of the one finished run that begins so. Raises UsageError if there is none or more than one."""
-    found = sorted(path.parent.name for path in (results / "runs").glob("*/run.json"))
-    fitting = [name for name in found if beginning and name.startswith(beginning)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        raise UsageError(f"There is no finished run {beginning!r} in {results}; `dwfbench run` shows the ids of runs.")
-    some = ", ".join(fitting[:5]) + (", ..." if len(fitting) > 5 else "")
-    raise UsageError(f"{beginning!r} begins the ids of {len(fitting)} runs ({some}); give more of it.")
 
 
 def command(record: Record, results: Path) -> str:

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from dwfbench.data.dataset import Dataset
 from dwfbench.dwf.factors import FLOAT32_EPSILON
 from dwfbench.methods.stage import Stage
-from dwfbench.runs.spec import RunSpec, coerce, setting
+from dwfbench.runs.spec import RunSpec, setting, settle
 from dwfbench.sparsity.masks import DISTRIBUTIONS, informed_masks, top_k_masks
 
 Tensors = dict[str, Tensor]
@@ -72,8 +72,7 @@ class Method:
     decays: ClassVar[bool] = True  # whether RunSpec.weight_decay applies; False for methods with a penalty
 
     def __post_init__(self):
-        for item in fields(self):
-            object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
+        settle(self)
 
     def label(self) -> str:
         """The method's name in tables and legends: with the options that differ from their defaults.

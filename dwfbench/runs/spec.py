@@ -12,11 +12,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dwfbench.base import files, plugins, toml
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import nearest
+
+Type = TypeVar("Type")
 
 SCHEMA = 1
 """Version of the record and of the identity; it changes only when old records would be misread."""
@@ -81,8 +83,7 @@ class RunSpec:
     prune_embeddings: bool = setting(False, "let the weights of Embedding layers be prunable, too")
 
     def __post_init__(self):
-        for item in fields(self):
-            object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
+        settle(self)
         if self.strength is not None and self.compression is not None:
             raise UsageError("A run has one knob: give a strength or a compression, not both.")
         if self.nesterov and self.optimizer != "sgd":
@@ -122,6 +123,22 @@ class RunSpec:
 def _is_default(spec: RunSpec, item) -> bool:
     default = item.default if item.default is not MISSING else item.default_factory()
     return getattr(spec, item.name) == default
+
+
+def settle(options: Any, but: Collection[str] = ()) -> None:
+    """Check and convert the fields of a dataclass of settings, for its ``__post_init__``; ``but`` some.
+
+    Raises UsageError as ``coerce``.
+    """
+    for item in fields(options):
+        if item.name not in but:
+            object.__setattr__(options, item.name, coerce(item, getattr(options, item.name)))
+
+
+def from_given(kind: type[Type], given: Mapping[str, Any]) -> Type:
+    """A dataclass of settings from those of its fields that are given, and not None; others may be among them."""
+    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: given[name] for name in names if given.get(name) is not None})
 
 
 def coerce(item, value: Any) -> Any:
@@ -169,16 +186,7 @@ def coerce(item, value: Any) -> Any:
 def _boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    words = {
-        "true": True,
-        "yes": True,
-        "on": True,
-        "1": True,
-        "false": False,
-        "no": False,
-        "off": False,
-        "0": False,
-    }
+    words = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
     if not isinstance(value, str) or value.lower() not in words:
         raise ValueError
     return words[value.lower()]
@@ -195,16 +203,8 @@ DATA_KEYS = ("val_fraction", "split_seed", "image_size")
 """Settings that choose the data; with model and dataset they are the same for all methods of a command."""
 
 CURVE_KEYS = (
-    "seed",
-    "seeds",
-    "strength",
-    "compression",
-    "points",
-    "strength_range",
-    "strength_max",
-    "compression_range",
-    "max_runs",
-    "max_gap",
+    *("seed", "seeds", "strength", "compression", "points"),
+    *("strength_range", "strength_max", "compression_range", "max_runs", "max_gap"),
 )
 """What a recipe, config file or command line may say about a curve, beside the fields of RunSpec."""
 

@@ -1,41 +1,16 @@
 """A comparison with all that belongs to it: its table, what the table shows, cautions, and the sentences at its end."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from dwfbench.analysis import cautions, curves, statistics
+from dwfbench.analysis import cautions, statistics
 from dwfbench.analysis.axes import AXES
-from dwfbench.analysis.curves import AT, TOLERANCES
 from dwfbench.analysis.frames import PANEL, of_methods
-from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.text import ACCURACY, shared_score
 from dwfbench.show import style, tables, verdicts
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is compared: accuracies `at` these CRs; CRs within `tolerances`, in the `reading` points, relative or both;
-    areas over the CRs of `span`, by default from the lowest to the highest of `at`; `max_gap`, see `matched`; the
-    `method`s shown, and the column by which rows are ordered (`sort`, see `tables.compare`). Along another `axis` of
-    `axes.CURVES` than the compression ratio all these CRs are places on that axis.
-    """
-
-    at: Sequence[float] = AT
-    tolerances: Sequence[float] = TOLERANCES
-    reading: str = "points"
-    span: tuple[float, float] | None = None
-    max_gap: float = MAX_GAP
-    method: Sequence[str] | None = None
-    sort: str | None = None
-    axis: str = "compression"
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The ends of the areas' range."""
-        return curves.area_range(self.at, *(self.span or (None, None)))
+from dwfbench.show.tables import Asked
 
 
 @dataclass(frozen=True)
@@ -56,16 +31,13 @@ class Comparison:
 def compare(results: ResultSet, asked: Asked) -> Comparison:
     """Accuracy at matched compression, compression at tolerance and areas: a row a curve."""
     results, moved = _along(results, asked)
-    table = tables.compare(
-        results, asked.at, asked.tolerances, asked.reading, asked.method, *asked.ends, asked.max_gap, asked.sort
-    )
-    table = _with_axis(table, asked)
+    table = _with_axis(tables.compare(results, asked), asked)
     shown = results.only(method=asked.method).runs
     best = statistics.best(shown, asked.at, asked.max_gap)
     score = shared_score(shown["score"])
     return Comparison(
         table,
-        tables.compare_caption(asked.reading, asked.sort, asked.max_gap, score),
+        tables.compare_caption(asked, score),
         [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked, score)],
         verdicts.closing(best),
         best,
@@ -84,10 +56,10 @@ def versus(results: ResultSet, name: str, asked: Asked) -> Comparison:
     label = statistics.label_of(runs, name)
     shown = runs if asked.method is None else runs[of_methods(runs, asked.method) | (runs["label"] == label)]
     found = statistics.differences(shown, label, asked.at, *asked.ends, asked.max_gap)
-    table = _with_axis(tables.versus(found, asked.sort), asked)
+    table = _with_axis(tables.versus(found, asked), asked)
     score = shared_score(shown["score"])
     lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown, found, label)]
-    caption = tables.versus_caption(label, asked.sort, asked.max_gap, score)
+    caption = tables.versus_caption(label, asked, score)
     of_numbers = _of_numbers(table, asked, score, label)
     return Comparison(table, caption, [*moved, *lines, *of_numbers], heading=_heading(shown), score=score)
 

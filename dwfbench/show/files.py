@@ -12,9 +12,8 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_pgf import LatexError
 
-from dwfbench.base import escape
+from dwfbench.base import escape, files
 from dwfbench.base.errors import UsageError
-from dwfbench.base.files import replace
 from dwfbench.show import style
 from dwfbench.show.drawing import Drawing
 from dwfbench.show.layout import USUAL, Layout
@@ -68,7 +67,8 @@ NO_DATES: dict[str, dict[str, Any]] = {
 def write(drawing: Drawing, path: Path, layout: Layout = USUAL) -> None:
     """Write a drawing in the format of the path's ending, wholly or not at all, parent folders included.
 
-    Raises UsageError for another ending, and where LaTeX, which a .pgf needs, is not there or fails.
+    Raises UsageError for another ending, where LaTeX, which a .pgf needs, is not there or fails, and where the file
+    cannot be written.
     """
     ending = path.suffix.lower()
     if ending not in NO_DATES:
@@ -86,8 +86,7 @@ def write(drawing: Drawing, path: Path, layout: Layout = USUAL) -> None:
             if not latex:
                 raise
             raise UsageError(f"LaTeX cannot set a text of this figure ({_reason(error)})") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, picture.getvalue())
+    files.write(path, picture.getvalue())
 
 
 def settings(look: str) -> dict[Any, Any]:

@@ -8,12 +8,12 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from dwfbench.base.errors import UsageError
-from dwfbench.runs.spec import coerce, setting
+from dwfbench.runs.spec import setting, settle
 from dwfbench.show import style
 from dwfbench.show.drawing import Arrows, Axis, Drawing, Entry, Ink, Panel, Points, bounded, reworded
 from dwfbench.show.names import Names, read_names
@@ -44,15 +44,12 @@ class Layout:
     names: str | None = setting(None, 'TOML file of names to show: "dwf D=3" = "DWF, $D = 3$"')
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name in ("xlim", "ylim") and isinstance(value, Sequence) and not isinstance(value, str):
-                value = ",".join("" if end is None else f"{end:g}" for end in value)
-            elif item.name == "width" and isinstance(value, (int, float)):
-                value = f"{value:g}"
-            if not (item.name == "names" and isinstance(value, (Mapping, Path))):
-                value = coerce(item, value)
-            object.__setattr__(self, item.name, value)
+        for name in ("xlim", "ylim"):
+            if isinstance(ends := getattr(self, name), Sequence) and not isinstance(ends, str):
+                object.__setattr__(self, name, ",".join("" if end is None else f"{end:g}" for end in ends))
+        if isinstance(self.width, (int, float)):
+            object.__setattr__(self, "width", f"{self.width:g}")
+        settle(self, but=["names"] if isinstance(self.names, (Mapping, Path)) else [])
         _ = self.inches, self.ends("xlim"), self.ends("ylim"), self.said  # refused here, before anything is read
 
     @property
@@ -85,7 +82,7 @@ class Layout:
     @cached_property
     def said(self) -> dict[str, str]:
         """The names to show, by what they stand for."""
-        return dict(self.names) if isinstance(self.names, Mapping) else read_names(self.names)
+        return read_names(self.names)
 
     def laid_out(self, drawing: Drawing, escape: Callable[[str], str]) -> Drawing:
         """The drawing as it lies on this page, with texts in the renderer's language: ``escape`` makes those of records

@@ -1,21 +1,27 @@
 """Names that a user wants to read in figures and tables instead of those of records."""
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dwfbench.base import files, toml
 from dwfbench.base.errors import UsageError
 
+MOST = 1 << 20
+"""Bytes of a file of names."""
 
-def read_names(file: Path | str | None) -> dict[str, str]:
-    """The names of a TOML file: "as it is" = "as it is to be shown". UsageError where it holds anything else."""
-    if file is None:
-        return {}
+
+def read_names(file: Mapping[str, str] | Path | str | None) -> dict[str, str]:
+    """The names of a TOML file: "as it is" = "as it is to be shown". UsageError where it holds anything else.
+
+    Those of a mapping are its own, and None is none.
+    """
+    if file is None or isinstance(file, Mapping):
+        return dict(file or {})
     try:
-        content: Any = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content: Any = toml.parsed(files.text(file, MOST))
+    except (OSError, ValueError) as error:
         raise UsageError(f"The names in {file} cannot be read ({error}).") from None
     if wrong := [key for key, value in content.items() if not isinstance(value, str) or not key]:
         raise UsageError(f'{file}: the name of {wrong[0]!r} must be a text: "{wrong[0]}" = "...".')

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from dwfbench.analysis.frames import PANEL
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import nearest
+from dwfbench.base.text import no_such
+from dwfbench.runs.spec import from_given
 from dwfbench.show import files, mpl, style
 from dwfbench.show.figures import Figure, figures
 from dwfbench.show.layout import Layout
@@ -54,15 +55,12 @@ class Results(ResultSet):
 def _chosen(name: str, options: dict[str, Any]) -> tuple[Figure, Layout]:
     known = figures()
     if name not in known:
-        raise UsageError(f"There is no figure {name!r}{nearest(name, known)} Choose one of {', '.join(known)}.")
-    own, shared = ({item.name for item in fields(kind)} for kind in (known[name], Layout))
-    if unknown := [option for option in options if option not in own | shared]:
-        choices = sorted(own | shared)
-        raise UsageError(
-            f"There is no option {unknown[0]!r} of {name}{nearest(unknown[0], choices)} Choose of {', '.join(choices)}."
-        )
-    figure = known[name](**{option: value for option, value in options.items() if option in own})
-    return figure, Layout(**{option: value for option, value in options.items() if option in shared})
+        raise UsageError(no_such("figure", name, known))
+    choices = sorted({item.name for kind in (known[name], Layout) for item in fields(kind)})
+    for option in options:
+        if option not in choices:
+            raise UsageError(no_such("option", option, choices, f" of {name}"))
+    return from_given(known[name], options), from_given(Layout, options)
 
 
 open = Results.open

@@ -5,6 +5,7 @@ Units are those of `curves`: accuracies in percent, their differences in points,
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -33,22 +34,44 @@ BESIDE = (" ci95", " n", " censored", " low", " high", " seeds")  # columns that
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-def compare(
-    results: ResultSet,
-    at: Sequence[float] = AT,
-    tolerances: Sequence[float] = TOLERANCES,
-    reading: str = "points",
-    method: Sequence[str] | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    max_gap: float = MAX_GAP,
-    sort: str | None = None,
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Asked:
+    """What is compared: accuracies `at` these CRs; CRs within `tolerances`, in the `reading` points, relative or both;
+    areas over the CRs of `span`, by default from the lowest to the highest of `at`; `max_gap`, see `matched`; the
+    `method`s shown, and the column by which rows are ordered (`sort`, see `compare`). Along another `axis` of
+    `axes.CURVES` than the compression ratio all these CRs are places on that axis.
+    """
+
+    at: Sequence[float] = AT
+    tolerances: Sequence[float] = TOLERANCES
+    reading: str = "points"
+    span: tuple[float, float] | None = None
+    max_gap: float = MAX_GAP
+    method: Sequence[str] | None = None
+    sort: str | None = None
+    axis: str = "compression"
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the areas' range."""
+        return curves.area_range(self.at, *(self.span or (None, None)))
+
+    def words(self) -> list[str]:
+        """The flags of `dwfbench report` that ask for the same again."""
+        listed = {"at": (self.at, AT), "tolerance": (self.tolerances, TOLERANCES)}
+        flags = [(name, values) for name, (values, usual) in listed.items() if list(values) != list(usual)]
+        return [word for name, values in flags for word in (f"--{name}", ",".join(f"{value:g}" for value in values))]
+
+
+USUAL = Asked()
+
+
+def compare(results: ResultSet, asked: Asked = USUAL) -> pd.DataFrame:
     """One row per curve; within each data set and model dense comes first, then the others by falling `sort`, a column
     of numbers, those without a number last, or by "Method". By default they fall by Area if each has one, so that no
     curve stands above others because these have a hole; else they are in the order of their names.
 
-    `method` chooses the rows shown; the dense reference is found even if it is excluded.
+    The dense reference is found even if it is none of the methods shown.
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Extra (passes over a batch
     that the method needs beside its epochs, where any does; missing in old records), Dense (reference, percent);
     "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%" for every
@@ -57,7 +80,7 @@ def compare(
     it), "... censored" (the CR is a lower bound) and "... seeds" (what it is made of, see `curves`).
     Raises UsageError for a column `sort` that there is not.
     """
-    everything, shown = results.runs, results.only(method=method).runs
+    everything, shown = results.runs, results.only(method=asked.method).runs
     table = shown.groupby(KEYS).agg(
         Runs=("id", "size"),
         Seeds=("seed", "nunique"),
@@ -69,18 +92,18 @@ def compare(
         table = table.drop(columns="Extra")
     table = table.join(curves.dense_reference(shown, everything).set_index(KEYS))
     table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
-    heights = curves.matched(shown, at, max_gap)
-    _add(table, heights, "compression", {f"CR {cr:g}": cr for cr in at}, ["accuracy", "ci95", "n", "seeds"])
-    for relative in READINGS[reading]:
-        names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in tolerances}
-        found = curves.at_tolerance(shown, tolerances, relative, everything, max_gap)
+    heights = curves.matched(shown, asked.at, asked.max_gap)
+    _add(table, heights, "compression", {f"CR {cr:g}": cr for cr in asked.at}, ["accuracy", "ci95", "n", "seeds"])
+    for relative in READINGS[asked.reading]:
+        names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in asked.tolerances}
+        found = curves.at_tolerance(shown, asked.tolerances, relative, everything, asked.max_gap)
         _add(table, found, "tolerance", names, ["compression", "censored", "n", "seeds"])
     sparse = shown[shown["method"] != "dense"]
-    areas = curves.area(sparse, *curves.area_range(at, low, high), max_gap).set_index(KEYS)
+    areas = curves.area(sparse, *asked.ends, asked.max_gap).set_index(KEYS)
     for column in ("area", "ci95", "n", "low", "high", "seeds"):
         table["Area" if column == "area" else f"Area {column}"] = areas[column]
     table["s/run"] = shown.groupby(KEYS)["seconds"].mean()
-    return _sorted(table.reset_index(), sort).rename(columns=TITLES)
+    return _sorted(table.reset_index(), asked.sort).rename(columns=TITLES)
 
 
 def _sorted(table: pd.DataFrame, sort: str | None) -> pd.DataFrame:
@@ -97,7 +120,7 @@ def _sorted(table: pd.DataFrame, sort: str | None) -> pd.DataFrame:
     return table.drop(columns=["method", "sparse", "order"]).reset_index(drop=True)
 
 
-def versus(differences: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
+def versus(differences: pd.DataFrame, asked: Asked = USUAL) -> pd.DataFrame:
     """`statistics.differences` with one row per curve, in the order of `compare`.
 
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Seeds (in common); "CR 10" (difference in
@@ -109,7 +132,7 @@ def versus(differences: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
     ratios = differences["compression"].dropna().unique()
     _add(table, differences, "compression", {f"CR {cr:g}": cr for cr in ratios}, columns)
     _add(table, differences, "quantity", {"Area": "area"}, [*columns, "low", "high"])
-    return _sorted(table.reset_index().assign(method=""), sort).rename(columns=TITLES)
+    return _sorted(table.reset_index().assign(method=""), asked.sort).rename(columns=TITLES)
 
 
 def made_of(table: pd.DataFrame, column: str | None = None, versus: str | None = None) -> dict[tuple[str, str], list]:
@@ -145,29 +168,27 @@ READ = "Per seed, between runs at most a factor of {max_gap:g} apart in CR, line
 AREA = "Area: mean over log CR of the range; chance accuracy where a seed has no runs, - where it has a hole."
 
 
-def compare_caption(
-    reading: str = "points", sort: str | None = None, max_gap: float = MAX_GAP, score: str = ACCURACY
-) -> str:
+def compare_caption(asked: Asked = USUAL, score: str = ACCURACY) -> str:
     """What a `compare` table shows, in which reading its tolerances are, and how its rows are ordered."""
     within = {
         False: "CR@-Xpt: the largest CR at which accuracy is at most X points below dense.",
         True: "CR@-X%: the largest CR at which accuracy is at most X % of dense's below dense (relative).",
     }
-    readings = " ".join(within[relative] for relative in READINGS[reading])
-    text = judged_by(score, f"Accuracy in percent. {INTERVAL} {readings} {READ.format(max_gap=max_gap)} {AREA}")
-    return f"{text} Rows: dense first, then {_order(sort)}."
+    readings = " ".join(within[relative] for relative in READINGS[asked.reading])
+    text = judged_by(score, f"Accuracy in percent. {INTERVAL} {readings} {READ.format(max_gap=asked.max_gap)} {AREA}")
+    return f"{text} Rows: dense first, then {_order(asked)}."
 
 
-def versus_caption(versus: str, sort: str | None = None, max_gap: float = MAX_GAP, score: str = ACCURACY) -> str:
+def versus_caption(versus: str, asked: Asked = USUAL, score: str = ACCURACY) -> str:
     """What a `versus` table shows."""
     what = "in points, paired by seed; what is tested are claims (`dwfbench claims`)."
-    made = judged_by(score, f"{INTERVAL} {READ.format(max_gap=max_gap)} {AREA}")
-    return f"{judged_by(score, 'Accuracy')} minus that of {versus}, {what} {made} Rows {_order(sort)}."
+    made = judged_by(score, f"{INTERVAL} {READ.format(max_gap=asked.max_gap)} {AREA}")
+    return f"{judged_by(score, 'Accuracy')} minus that of {versus}, {what} {made} Rows {_order(asked)}."
 
 
-def _order(sort: str | None) -> str:
+def _order(asked: Asked) -> str:
     named = {None: "by falling Area if all have one, else by name", "Method": "by name"}
-    return named.get(sort, f"by falling {sort}, those without one last")
+    return named.get(asked.sort, f"by falling {asked.sort}, those without one last")
 
 
 # --- texts --------------------------------------------------------------------------------------------------

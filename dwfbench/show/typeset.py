@@ -6,15 +6,15 @@ escaped for each format (see ``escape``); what the user says, names, caption and
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
 from dwfbench.base import escape, screen
 from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import width
-from dwfbench.base.text import padded
-from dwfbench.runs.spec import coerce, nearest, setting
+from dwfbench.base.text import no_such, padded
+from dwfbench.runs.spec import setting, settle
 from dwfbench.show.names import Names, read_names
 
 PANEL = ("Dataset", "Model")
@@ -42,14 +42,12 @@ class Sheet:
     label: str | None = setting(None, "of a LaTeX table, for \\ref")
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if not isinstance(value := getattr(self, item.name), Mapping):
-                object.__setattr__(self, item.name, coerce(item, value))
+        settle(self, but=["names"] if isinstance(self.names, Mapping) else [])
         _ = self.named
 
     @cached_property
     def named(self) -> Names:
-        return Names(self.names if isinstance(self.names, Mapping) else read_names(self.names))
+        return Names(read_names(self.names))
 
     def chosen(self, header: Sequence[str]) -> list[int]:
         """The places of the columns asked for, whatever the case of their names; of "Area CR 2-300" Area is enough."""
@@ -59,8 +57,7 @@ class Sheet:
         wanted = [name.strip() for name in self.columns.split(",")]
         for name in wanted:
             if name.lower() not in places:
-                known = [short_name(title) for title in header]
-                raise UsageError(f"There is no column {name!r}{nearest(name, known)} Choose of {', '.join(known)}.")
+                raise UsageError(no_such("column", name, [short_name(title) for title in header]))
         return [places[name.lower()] for name in wanted]
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from dwfbench.analysis import cautions, curves
 from dwfbench.analysis.frames import mean_layers
-from dwfbench.analysis.resultset import ResultSet, counted_at, filter_records
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.show import tables
 from tests.records import changed, typed
@@ -109,34 +109,6 @@ def test_a_record_without_a_later_field_belongs_to_the_same_curve():
     older, newer = record(2, 90), record(4, 89, image_size=None, nesterov=False)
     assert ResultSet([older, newer]).runs["curve"].nunique() == 1
     assert set(ResultSet([older, newer]).runs["label"]) == {"snip"}
-
-
-def test_a_folder_is_found_by_its_name():
-    runs = [record(2, 90, dataset="flowers@0123456789ab"), record(2, 90, dataset="mnist")]
-    assert filter_records(runs, dataset=["flowers"]) == runs[:1]
-
-
-def test_filters_take_lists():
-    runs = [record(2, 90), record(2, 90, method="grasp", label="grasp"), record(2, 90, dataset="kmnist")]
-    assert len(filter_records(runs, dataset=["mnist"])) == 2
-    assert len(filter_records(runs, dataset=["mnist"], method=["grasp", "snip"], label=["grasp"])) == 1
-    assert len(filter_records(runs)) == 3
-
-
-def test_runs_are_recounted_at_a_recorded_threshold():
-    cuts = [
-        {"threshold": 1.19e-7, "compression": 2.0, "test_accuracy": 0.9, "nnz": 5},
-        {"threshold": 1e-3, "compression": 50.0, "test_accuracy": 0.8, "nnz": 1},
-    ]
-    good, bad = changed(record(2.0, 90.0), thresholds=cuts), record(None, None, status="failed")
-    whole, gone = dense(95), changed(record(9, 50), thresholds=[cuts[1] | {"compression": None}])
-    assert counted_at([whole], 1e-3) == [whole]
-    assert counted_at([gone], 1e-3)[0].status == "emptied"
-    again = counted_at([good, bad], 1e-3)
-    assert [(run.compression, run.test_accuracy) for run in again] == [(50.0, 0.8), (None, None)]
-    assert good.compression == 2.0
-    with pytest.raises(UsageError, match=r"only at 1\.19e-07, 0\.001"):
-        counted_at([good], 1e-4)
 
 
 def test_layers_and_their_mean_over_seeds():
@@ -390,29 +362,29 @@ def test_runs_that_ended_well_and_are_no_results_are_told():
 
 def test_holes_are_named_with_their_seeds():
     runs = curve([(2.3, 90), (1141, 60)]) + curve([(2.3, 90), (1141, 61)], seed=1) + curve([(2, 90), (9, 80)], seed=2)
-    table = tables.compare(ResultSet(runs), at=[2, 5, 50])
+    table = tables.compare(ResultSet(runs), tables.Asked(at=[2, 5, 50]))
     assert cautions.holes(tables.made_of(table)) == [
         "mnist/lenet: no run of snip between CR 2 and 9 (seed 2); 2.3 and 1141 (seeds 0, 1)."
     ]
     pruners = [run for method in ("b", "a") for run in curve([(2, 90), (9, 80)], label=method, method=method)]
-    assert cautions.holes(tables.made_of(tables.compare(ResultSet(pruners), at=[3]))) == [
+    assert cautions.holes(tables.made_of(tables.compare(ResultSet(pruners), tables.Asked(at=[3])))) == [
         "mnist/lenet: no run of a, b between CR 2 and 9 (seed 0)."
     ]
     alike = [
         run for seed, low in enumerate((50, 52, 54, 51)) for run in curve([(2, 99), (9, 90), (low, 80)], seed=seed)
     ]
     alike += curve([(20, 99), (300, 70)], seed=3)
-    assert cautions.holes(tables.made_of(tables.compare(ResultSet(alike), at=[4, 30]))) == [
+    assert cautions.holes(tables.made_of(tables.compare(ResultSet(alike), tables.Asked(at=[4, 30])))) == [
         "mnist/lenet: no run of snip between CR 2 and 9 (seeds 0 to 3); 9 and 20, 20 and 51 (seed 3); about 9 and 52 "
         "(seeds 0, 1, 2)."
     ]
-    near = tables.compare(ResultSet(panel()), at=[2, 8])
+    near = tables.compare(ResultSet(panel()), tables.Asked(at=[2, 8]))
     assert cautions.holes(tables.made_of(near)) == []
 
 
 def test_chance_in_an_area_is_told():
     runs = curve([(4, 90), (8, 80)]) + curve([(2, 95), (4, 94), (8, 93)], label="grasp", method="grasp")
-    table = tables.compare(ResultSet([*runs, dense(99)]), at=[2, 16])
+    table = tables.compare(ResultSet([*runs, dense(99)]), tables.Asked(at=[2, 16]))
     assert cautions.chances(tables.made_of(table, "Area"), 2, 16) == [
         "mnist/lenet: chance accuracy counts in the area of grasp above CR 8, snip below CR 4 and above CR 8."
     ]

@@ -243,21 +243,12 @@ def test_runs_that_are_not_there(kept, call, tmp_path):
         return found.stderr
 
     assert "no finished run 'zz'" in said("zz")
-    assert "no finished run ''" in said("")
+    assert "'' begins the ids of" in said("")
     assert "no finished run" in said("abc", tmp_path / "nowhere")
     ids = [record.id for record in of(kept, "magnitude") + of(kept, "dwf")]
     shared = {one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1}
     for first in shared:
         assert "give more of it" in said(first)
-
-
-def test_a_beginning_of_several_ids(tmp_path):
-    for name in ("abc111111111", "abc222222222"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "run.json").touch()
-    assert restore.unique(tmp_path, "abc1") == "abc111111111"
-    with pytest.raises(UsageError, match=r"2 runs \(abc111111111, abc222222222\)"):
-        restore.unique(tmp_path, "abc")
 
 
 def test_other_weights_and_other_data_are_refused(kept, tmp_path, digits):

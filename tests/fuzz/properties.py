@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from dwfbench.analysis import cautions, dynamics, latency, statistics
 from dwfbench.analysis.frames import mean_layers
-from dwfbench.analysis.resultset import ResultSet, counted_at
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.cli.tables import curve_table
 from dwfbench.data.readers import decoding, idx, image_folder, tiny_imagenet, tree
@@ -28,6 +28,7 @@ from dwfbench.experiments import plan, tune, verify
 from dwfbench.experiments import stored as restore
 from dwfbench.runs import packing, resultsets, spec
 from dwfbench.runs.record import Record
+from dwfbench.runs.selection import counted_at
 from dwfbench.runs.store import Store
 from dwfbench.show import speed, tables, verdicts
 from dwfbench.show.report import grids, provenance
@@ -200,7 +201,7 @@ def archive(content: bytes) -> bool:
             sentence(said)
         results = ResultSet(records, studies)
         frame = results.runs
-        tables.compare(results, at=(2, 10), reading="both")
+        tables.compare(results, tables.Asked(at=(2, 10), reading="both"))
         assert set(results.latency["id"]) <= set(frame["id"])
         assert set(frame["id"]) <= {record.id for record in records}
         for study in studies:
@@ -230,8 +231,11 @@ def read_claims(source: resultsets.Source, records: list[Record]) -> None:
 def read_records(records: list[Record]) -> None:
     """What compare, plot, report, verify and the message of a run without weights make of records."""
     frame = ResultSet(records).runs
-    lines = [*cautions.warnings(frame, ResultSet(records).failures), tables.compare_caption("both")]
-    compared = tables.compare(ResultSet(records), at=(2, 10), reading="both")
+    lines = [
+        *cautions.warnings(frame, ResultSet(records).failures),
+        tables.compare_caption(tables.Asked(reading="both")),
+    ]
+    compared = tables.compare(ResultSet(records), tables.Asked(at=(2, 10), reading="both"))
     for kind in tables.FORMATS:
         lines += tables.render(compared, kind).splitlines()
     lines += cautions.holes(tables.made_of(compared)) + cautions.chances(tables.made_of(compared, "Area"), 2, 10)

@@ -21,7 +21,7 @@ def runs():
 
 def test_a_comparison_has_its_table_caption_cautions_and_end():
     made = comparison.compare(ResultSet(runs()), Asked(at=[2, 4]))
-    assert made.table.equals(tables.compare(ResultSet(runs()), [2, 4]))
+    assert made.table.equals(tables.compare(ResultSet(runs()), tables.Asked(at=[2, 4])))
     assert made.caption == tables.compare_caption()
     assert made.cautions == [
         "mnist/lenet: fewer than 3 seeds, differences may be chance: grasp (2).",

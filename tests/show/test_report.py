@@ -9,15 +9,16 @@ from html.parser import HTMLParser
 import pytest
 
 from dwfbench import __version__
-from dwfbench.analysis.resultset import ResultSet, counted_at
+from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.claims import Claim
 from dwfbench.runs.decode import study_of
+from dwfbench.runs.selection import Selection, counted_at
 from dwfbench.runs.store import Store
-from dwfbench.show import comparison, looks, report, style
+from dwfbench.show import comparison, looks, report, style, tables
 from tests.records import changed, typed
 
-HERE = report.Selection(("results",))
+HERE = Selection(("results",))
 EVIL = 'a</script><img src=x onerror="window.injected=1">\'&é\u2028'
 METHODS = [
     ("dense", "dense", None, {}),
@@ -228,7 +229,7 @@ def test_failures_are_listed_with_their_errors(page):
 def test_the_page_says_all_that_compare_says():
     results = ResultSet(records(seeds=1, methods=METHODS[1:]))
     text = Page(report.render(results, HERE)).texts["comparison"]
-    made = comparison.compare(results, comparison.Asked())
+    made = comparison.compare(results, tables.Asked())
     assert "mnist/lenet: no run of dwf D=2, dwf D=3, random between CR 2 and 10, 10 and 30 (seed 0)." in made.cautions
     assert len(made.closing) == 2
     assert all(line in text for line in (*made.closing, made.caption))
@@ -248,9 +249,9 @@ def test_cautions_stand_with_the_curve_that_they_concern():
 
 
 def test_ratios_tolerances_and_the_other_curve_are_those_asked_for():
-    chosen = report.Selection(("r",), at=[3.0, 20.0], tolerance=[2.0], versus="random")
+    asked = tables.Asked(at=[3.0, 20.0], tolerances=[2.0])
     runs = records(seeds=3)
-    found = Page(report.render(ResultSet(runs), chosen))
+    found = Page(report.render(ResultSet(runs), Selection(("r",)), asked, "random"))
     text = found.texts["comparison"]
     assert "CR 3" in text
     assert "CR@-2pt" in text
@@ -263,8 +264,8 @@ def test_ratios_tolerances_and_the_other_curve_are_those_asked_for():
     assert "dwfbench report --results r --at 3,20 --tolerance 2 --versus random" in lines
     assert "dwfbench claims --results r" in lines
     with pytest.raises(UsageError, match="no sparse curve 'rando'"):
-        report.render(ResultSet(runs), report.Selection(("r",), versus="rando"))
-    alone = report.render(ResultSet(records(methods=METHODS[3:])), report.Selection(("r",), versus="random"))
+        report.render(ResultSet(runs), HERE, versus="rando")
+    alone = report.render(ResultSet(records(methods=METHODS[3:])), HERE, versus="random")
     assert "There is no other sparse curve here." in alone
 
 
@@ -276,7 +277,7 @@ def test_columns_in_which_all_rows_agree_are_said_once():
 
 
 def test_half_widths_are_there_for_files():
-    page = report.render(ResultSet(records(seeds=3)), report.Selection(("r",), at=[2.0]))
+    page = report.render(ResultSet(records(seeds=3)), HERE, tables.Asked(at=[2.0]))
     assert re.search(r'data-key="97\.2\d+" data-half="0\.24\d+">97\.21 ± 0\.25<', page)
 
 
@@ -312,7 +313,7 @@ def test_verdicts_of_several_networks_say_where():
 
 def test_verdicts_are_those_of_all_methods():
     results = ResultSet(records(seeds=3), claimed=[claim()])
-    text = Page(report.render(results, report.Selection(("r",), method=["random"]))).texts
+    text = Page(report.render(results, Selection(("r",), method=["random"]))).texts
     assert "deepercontradicted" in text["tests"]
     assert "dwfbench claims --results r\n" in text["commands"]
 
@@ -389,12 +390,12 @@ def test_the_tuning_of_shown_methods_comes_before_their_runs():
 
 
 def test_the_commands_that_read_have_the_same_selection():
-    chosen = report.Selection(("my results",), ["mnist"], None, ["dwf", "dense"], 1e-3)
+    chosen = Selection(("my results",), ["mnist"], None, ["dwf", "dense"], 1e-3, ["last"])
     cut = [{"threshold": 1e-3, "compression": 5.0, "test_accuracy": 0.9}]
     runs = counted_at(records(thresholds=cut), 1e-3)
     found = Page(report.render(ResultSet(runs), chosen))
     lines = found.texts["commands"].splitlines()
-    flags = "--results 'my results' --dataset mnist --method dwf,dense"
+    flags = "--results 'my results' --dataset mnist --method dwf,dense --tag last"
     assert f"dwfbench report {flags} --threshold 0.001" in lines
     assert f"dwfbench plot layers {flags}" in lines
     assert f"dwfbench plot accuracy {flags} --threshold 0.001" in lines
@@ -403,13 +404,13 @@ def test_the_commands_that_read_have_the_same_selection():
 
 
 def test_a_filtered_report_keeps_the_dense_reference_of_all():
-    text = Page(report.render(ResultSet(records()), report.Selection(("r",), method=["dwf"]))).texts["comparison"]
+    text = Page(report.render(ResultSet(records()), Selection(("r",), method=["dwf"]))).texts["comparison"]
     assert "97.95 ± 0.64" in text
 
 
 def test_nothing_to_show_and_no_place_to_write_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="nothing to report"):
-        report.render(ResultSet(records()), report.Selection(("r",), method=["none"]))
+        report.render(ResultSet(records()), Selection(("r",), method=["none"]))
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         report.write("", tmp_path / "file" / "report.html")

@@ -11,7 +11,7 @@ from typing import Any
 
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, first_line, reason
-from dwfbench.base.text import knob, nearest
+from dwfbench.base.text import knob, no_such
 from dwfbench.execution.listener import Progress, Rows
 from dwfbench.runs.history import plain
 from dwfbench.runs.record import Record
@@ -57,8 +57,7 @@ def loggers(names: Iterable[str], folder: Path) -> dict[str, Logger]:
     found = {}
     for name in names:
         if name not in OURS and name not in points:
-            known = [*OURS, *points]
-            raise UsageError(f"There is no logger {name!r}{nearest(name, known)} Choose of {', '.join(known)}.")
+            raise UsageError(no_such("logger", name, [*OURS, *points]))
         try:
             if name in OURS:
                 module, _, attribute = OURS[name].partition(":")

@@ -5,11 +5,11 @@ these files, so they import pandas, numpy and what needs them where they draw.
 """
 
 import pkgutil
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar
 
-from dwfbench.runs.spec import coerce, setting
+from dwfbench.runs.spec import setting, settle
 from dwfbench.show.drawing import Drawing
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class Figure:
     """What it reads beside the records: history, weights, measurement."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            object.__setattr__(self, item.name, coerce(item, getattr(self, item.name)))
+        settle(self)
 
     def frame(self, results: "ResultSet") -> "pd.DataFrame":
         """The tidy table that is drawn; without rows where there is nothing to draw."""

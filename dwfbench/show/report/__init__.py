@@ -5,6 +5,6 @@ its own. Whatever comes from records (names, labels, errors, commands) is text t
 Percentages, CRs and seconds are as in ``analysis.curves``.
 """
 
-from dwfbench.show.report.page import Selection, render, write
+from dwfbench.show.report.page import render, write
 
-__all__ = ["Selection", "render", "write"]
+__all__ = ["render", "write"]

@@ -7,8 +7,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,67 +19,30 @@ from markupsafe import Markup
 from dwfbench import __version__
 from dwfbench.analysis import curves
 from dwfbench.analysis.resultset import ResultSet
-from dwfbench.base import memory
+from dwfbench.base import files, memory
 from dwfbench.base.errors import UsageError
-from dwfbench.base.files import replace
 from dwfbench.base.text import capital
 from dwfbench.runs.record import Study
+from dwfbench.runs.selection import Selection
 from dwfbench.show import comparison, looks, vega, verdicts
 from dwfbench.show.figures import figures
 from dwfbench.show.report import charts, grids, judgements, provenance
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What a report was asked to show: result sets; names of data sets, models and methods, None for all; what is
-    compared at which CRs and tolerances, None for the usual ones, and the curve that others are compared with.
-    """
-
-    results: tuple[str, ...]
-    dataset: list[str] | None = None
-    model: list[str] | None = None
-    method: list[str] | None = None
-    threshold: float | None = None
-    at: list[float] | None = None
-    tolerance: list[float] | None = None
-    versus: str | None = None
-
-    def asked(self) -> comparison.Asked:
-        """What is compared."""
-        return comparison.Asked(self.at or curves.AT, self.tolerance or curves.TOLERANCES, method=self.method)
-
-    def comparing(self) -> list[str]:
-        """The flags that ask for the same comparison again."""
-        listed = {"at": self.at, "tolerance": self.tolerance}
-        flags = [(name, ",".join(f"{value:g}" for value in values)) for name, values in listed.items() if values]
-        return [word for name, text in flags for word in (f"--{name}", text)]
-
-    def words(self, threshold: bool = True, method: bool = True) -> list[str]:
-        """The flags that ask for the same again, with --threshold and --method or without."""
-        names = {"dataset": self.dataset, "model": self.model, "method": self.method if method else None}
-        flags = [("results", text) for text in self.results]
-        flags += [(flag, ",".join(named)) for flag, named in names.items() if named]
-        if threshold and self.threshold is not None:
-            flags.append(("threshold", f"{self.threshold:g}"))
-        return [word for flag, value in flags for word in (f"--{flag}", value)]
+from dwfbench.show.tables import USUAL, Asked
 
 
 def write(page: str, path: Path) -> None:
     """Write a page, wholly or not at all, parent folders included. Raises UsageError where that is not possible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, page.encode("utf-8", "replace"))  # half a surrogate pair in a name is no reason to fail
-    except OSError as error:
-        raise UsageError(f"The report cannot be written to {path} ({error.strerror or error}).") from None
+    files.write(path, page.encode("utf-8", "replace"))  # half a surrogate pair in a name is no reason to fail
 
 
-def render(results: ResultSet, selection: Selection) -> str:
-    """The page about the runs of the selected methods.
+def render(results: ResultSet, selection: Selection, asked: Asked = USUAL, versus: str | None = None) -> str:
+    """The page about the runs of the selected methods, compared as asked and, if it is named, with a curve.
 
     `results` are those of the selected data sets and models, all methods, recounted at the selected threshold, with
     what the figures need: labels, the dense reference and verdicts come from all of them. Raises UsageError if no run
     is left to show.
     """
+    asked = replace(asked, method=selection.method)
     selected = results.only(method=selection.method)
     shown, chosen = selected.runs, selected.records
     if shown.empty:
@@ -87,8 +50,8 @@ def render(results: ResultSet, selection: Selection) -> str:
     labels = list(looks.inks(shown))
     studies = [study for study in _ordered(results.studies, labels) if _is_of(study, shown)]
     drawn = charts.Charts()
-    made = comparison.compare(results, selection.asked())
-    against = comparison.versus(results, selection.versus, selection.asked()) if selection.versus else None
+    made = comparison.compare(results, asked)
+    against = comparison.versus(results, versus, asked) if versus else None
     judged = results.claims()
     sections = [drawn.section(kind(), selected) for kind in figures().values()]
     content = {
@@ -109,7 +72,8 @@ def render(results: ResultSet, selection: Selection) -> str:
         "comparison": made,
         "compared": grids.comparison(made.table, shown),
         "shared": grids.shared(made.table),
-        "versus": against,
+        "versus": versus,
+        "against": against,
         "differences": against and grids.comparison(against.table, shown),
         "cautions": judgements.cautions([*made.cautions, *(against.cautions if against else [])]),
         "runs": grids.runs(shown, chosen, labels),
@@ -119,7 +83,7 @@ def render(results: ResultSet, selection: Selection) -> str:
             *provenance.commands((study.provenance, "") for study in studies),
             *provenance.commands((record.provenance, record.provenance.started or "") for record in chosen.values()),
         ],
-        "readers": _readers(selection, [section["name"] for section in sections if section]),
+        "readers": _readers(selection, [section["name"] for section in sections if section], asked, versus),
         "css": Markup(_file("report.css")),
         "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js", "pictures.js")],
         "bundle": Markup(_bundle()),
@@ -140,12 +104,12 @@ def _is_of(study: Study, shown: pd.DataFrame) -> bool:
     return bool((shown[names] == [getattr(study, name) for name in names]).all(axis=1).any())
 
 
-def _readers(selection: Selection, names: list[str]) -> list[str]:
+def _readers(selection: Selection, names: list[str], asked: Asked, versus: str | None) -> list[str]:
     """The commands that show the runs again."""
     known = figures()
     drawing = [["plot", name, *selection.words(threshold=known[name]().recounts())] for name in names]
-    judging, comparing = ["claims", *selection.words(method=False)], [*selection.words(), *selection.comparing()]
-    against = ["--versus", selection.versus] if selection.versus else []
+    judging, comparing = ["claims", *selection.words(method=False)], [*selection.words(), *asked.words()]
+    against = ["--versus", versus] if versus else []
     compared = [["compare", *comparing], *([["compare", *comparing, *against]] if against else [])]
     reading = [judging, *compared, *drawing, ["report", *comparing, *against]]
     return [shlex.join(["dwfbench", *words]) for words in reading]
@@ -155,7 +119,7 @@ def _readers(selection: Selection, names: list[str]) -> list[str]:
 
 
 def _file(name: str) -> str:
-    return (files("dwfbench.show.report") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("dwfbench.show.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -1,0 +1,123 @@
+"""Which stored runs a command reads: as flags say it, read, and said again for the commands that a report names."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from dwfbench.base.errors import UsageError
+from dwfbench.base.text import first_few, nearest
+from dwfbench.runs import resultsets
+from dwfbench.runs.record import Record
+from dwfbench.runs.resultsets import Source
+
+Names = Sequence[str] | None
+"""Names, of which a run must have one; None lets everything through."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Result sets as they are named on a command line; names of data sets, models, methods and tags; and the threshold
+    below which weights count as zero, None for as they were trained."""
+
+    results: tuple[str, ...]
+    dataset: Names = None
+    model: Names = None
+    method: Names = None
+    threshold: float | None = None
+    tag: Names = None
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The result sets. Raises UsageError as ``resultsets.sources``."""
+        return resultsets.sources(self.results)
+
+    @property
+    def places(self) -> str:
+        """Where they lie, in words."""
+        return " and ".join(str(source.path) for source in self.sources)
+
+    def load(self, needs: Iterable[str] = ()) -> tuple[list[Record], list[str]]:
+        """The records, with what is needed beside them (history, weights, measurement), and what is to be told: a
+        sentence for everything that is damaged, and for every name that no record has, such as a misspelt one.
+
+        They are of all methods: labels and the dense reference come from all. Raises UsageError as ``sources``, for an
+        archive that cannot be read and as ``counted_at``.
+        """
+        records, damaged = resultsets.load(self.sources, **dict.fromkeys(needs, True))
+        sentences = [*damaged, *self._absent(records)]
+        records = filter_records(records, self.dataset, self.model)
+        if self.tag is not None:
+            records = [record for record in records if not set(self.tag).isdisjoint(record.provenance.tags)]
+        return records if self.threshold is None else counted_at(records, self.threshold), sentences
+
+    def _absent(self, records: list[Record]) -> list[str]:
+        """A sentence for every name that no record has, with the nearest that one has."""
+        sentences = []
+        for what, wanted in {"data set": self.dataset, "model": self.model, "method": self.method}.items():
+            own = sorted({getattr(record.spec, what.replace("data set", "dataset")) for record in records})
+            known = [*own, *(name.partition("@")[0] for name in own)]
+            for name in [name for name in wanted or () if own and name not in known]:
+                where, close = f"No run in {self.places} is of the {what} {name!r}", nearest(name, own)
+                sentences.append(f"{where}{close} It has {', '.join(own)}.")
+        return sentences
+
+    def words(self, threshold: bool = True, method: bool = True) -> list[str]:
+        """The flags that select the same again, with --threshold and --method or without."""
+        names = {"dataset": self.dataset, "model": self.model, "method": self.method if method else None}
+        flags = [("results", text) for text in self.results]
+        flags += [(flag, ",".join(listed)) for flag, listed in {**names, "tag": self.tag}.items() if listed]
+        if threshold and self.threshold is not None:
+            flags.append(("threshold", f"{self.threshold:g}"))
+        return [word for flag, value in flags for word in (f"--{flag}", value)]
+
+
+def filter_records(
+    records: Iterable[Record], dataset: Names = None, model: Names = None, method: Names = None
+) -> list[Record]:
+    """The records whose data set, model and method are among the given names."""
+    given = {"dataset": dataset, "model": model, "method": method}
+    wanted = {field: names for field, names in given.items() if names is not None}
+
+    def matches(record: Record) -> bool:
+        # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
+        own = {field: getattr(record.spec, field) for field in wanted}
+        return all(own[field] in names or own[field].partition("@")[0] in names for field, names in wanted.items())
+
+    return [record for record in records if matches(record)]
+
+
+def whole_id(beginning: str, run_ids: Iterable[str], where: Path | str, what: str = "run") -> str:
+    """The one of the ids that begins so. Raises UsageError if there is none or more than one."""
+    fitting = sorted(run_id for run_id in run_ids if run_id.startswith(beginning))
+    if not fitting:
+        raise UsageError(f"There is no {what} {beginning!r} in {where}; `dwfbench list runs` shows the ids of runs.")
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{beginning!r} begins the ids of {len(fitting)} runs ({first_few(fitting)}); give more of it."
+        )
+    return fitting[0]
+
+
+def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
+    """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
+
+    Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
+    What was counted at training's end stays in the other fields. Raises UsageError for a threshold at which the
+    runs were not assessed, naming those at which they were.
+    """
+    recounted = []
+    for record in records:
+        if record.status == "ok" and record.spec.method != "dense":
+            found = {cut.threshold: cut for cut in record.thresholds}
+            if threshold not in found:
+                known = ", ".join(f"{value:g}" for value in found)
+                raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
+            cut = found[threshold]
+            status = "emptied" if cut.compression is None else "ok"
+            changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
+            record = msgspec.structs.replace(record, **changed)
+        recounted.append(record)
+    return recounted
