@@ -130,14 +130,15 @@ def broken(kind: str, point: EntryPoint, why: str) -> str:
     return f"The {kind} {point.name!r} of {origin(point)} cannot be used: {why}."
 
 
-def describe(kind: str, own: Collection[str]) -> list[dict[str, str]]:
-    """`name`, `summary` and `source` of the models or data sets of packages; what cannot be used is told and left out.
+def describe(kind: str, own: Mapping[str, Any]) -> list[dict[str, str]]:
+    """`name`, `summary` and `source` of the models or data sets known by name, our ``own`` first; what of packages
+    cannot be used is told and left out.
 
-    The summary is the first line of the callable's docstring; a line that begins with "Source: " gives the source,
-    which else is the package.
+    There the summary is the first line of the callable's docstring; a line that begins with "Source: " gives the
+    source, which else is the package.
     """
+    rows = [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in own.items()]
     usable, refused = find(kind, own)
-    rows = []
     for sentence in refused.values():
         tell(sentence)
     for name, point in usable.items():

@@ -93,8 +93,7 @@ def describe() -> list[dict[str, str]]:
 
     Those of packages that cannot be used are named on stderr and left out.
     """
-    rows = [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in MODELS.items()]
-    return rows + plugins.describe("model", MODELS)
+    return plugins.describe("model", MODELS)
 
 
 def check(name: str) -> None:

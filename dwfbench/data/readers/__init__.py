@@ -60,5 +60,4 @@ def describe() -> list[dict[str, str]]:
 
     Those of packages that cannot be used are named on stderr and left out.
     """
-    rows = [{"name": name, "summary": known.summary, "source": known.source} for name, known in KNOWN.items()]
-    return rows + plugins.describe("data set", KNOWN)
+    return plugins.describe("data set", KNOWN)
