@@ -1,7 +1,6 @@
 """The commands that read results: compare, claims and report, and the list of runs; plot has a file of its own."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,11 +80,11 @@ def compare(
     one_of(best, "best", ("none", "bold"))
     sheet, chosen = sheet_of(given, format), selected(given)
     asked = tables.Asked(
-        compression_ratios(at),
-        tolerances_of(tolerance),
+        numbers(at, "at"),
+        numbers(tolerance, "tolerance"),
         one_of(reading, "reading", tables.READINGS),
-        None if area is None else area_range(area),
-        gap(max_gap),
+        None if area is None else pair(area, "area"),
+        max_gap,
         chosen.method,
         sort,
         one_of(axis, "axis", AXES),
@@ -116,33 +115,6 @@ def sheet_of(given: Mapping[str, Any], format: str) -> Sheet:
         if given[flag] is not None and format != "latex":
             raise UsageError(f"--{flag} is of a LaTeX table: add --format latex, or leave it out.")
     return from_given(Sheet, given)
-
-
-def compression_ratios(text: str) -> list[float]:
-    ratios = numbers(text, "at")
-    if any(not value >= 1 for value in ratios):
-        raise UsageError("--at takes compression ratios of at least 1.")
-    return ratios
-
-
-def tolerances_of(text: str) -> list[float]:
-    values = numbers(text, "tolerance")
-    if any(not 0 <= value <= 100 for value in values):
-        raise UsageError("--tolerance takes values from 0 to 100.")
-    return values
-
-
-def area_range(text: str) -> tuple[float, float]:
-    low, high = pair(text, "area")
-    if not 1 <= low < high:
-        raise UsageError("--area takes two compression ratios, the smaller first.")
-    return low, high
-
-
-def gap(factor: float) -> float:
-    if not (math.isfinite(factor) and factor >= 1):
-        raise UsageError(f"--max-gap takes a factor of at least 1, not {factor:g}.")
-    return factor
 
 
 @app.command(
@@ -203,7 +175,7 @@ def report(
     from dwfbench.show.figures import figures
     from dwfbench.show.tables import Asked
 
-    chosen, asked = selected(given), Asked(compression_ratios(at), tolerances_of(tolerance))
+    chosen, asked = selected(given), Asked(numbers(at, "at"), numbers(tolerance, "tolerance"))
     records = records_of(chosen, {need for figure in figures().values() for need in figure.needs})
     stored = ResultSet(records, claimed=resultsets.claims(chosen.sources))
     if stored.only(method=chosen.method).runs.empty:

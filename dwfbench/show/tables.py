@@ -4,6 +4,7 @@ Units are those of `curves`: accuracies in percent, their differences in points,
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,8 @@ class Asked:
     """What is compared: accuracies `at` these CRs; CRs within `tolerances`, in the `reading` points, relative or both;
     areas over the CRs of `span`, by default from the lowest to the highest of `at`; `max_gap`, see `matched`; the
     `method`s shown, and the column by which rows are ordered (`sort`, see `compare`). Along another `axis` of
-    `axes.CURVES` than the compression ratio all these CRs are places on that axis.
+    `axes.CURVES` than the compression ratio all these CRs are places on that axis. Raises UsageError for numbers out of
+    range.
     """
 
     at: Sequence[float] = AT
@@ -50,6 +52,17 @@ class Asked:
     method: Sequence[str] | None = None
     sort: str | None = None
     axis: str = "compression"
+
+    def __post_init__(self) -> None:
+        low, high = self.span or (1, math.inf)
+        faults = {
+            "at takes compression ratios of at least 1": any(not value >= 1 for value in self.at),
+            "tolerance takes values from 0 to 100": any(not 0 <= value <= 100 for value in self.tolerances),
+            "area takes two compression ratios, the smaller first": not 1 <= low < high,
+            f"max-gap takes a factor of at least 1, not {self.max_gap:g}": not 1 <= self.max_gap < math.inf,
+        }
+        for sentence in (sentence for sentence, wrong in faults.items() if wrong):
+            raise UsageError(f"--{sentence}.")
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -112,5 +112,6 @@ def test_other_axes_are_drawn_and_not_compared(axis, why):
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(UsageError, match="no sparse curve"):
         comparison.versus(ResultSet(runs()), "l1", Asked())
-    with pytest.raises(UsageError, match="range"):
-        comparison.compare(ResultSet(runs()), Asked(span=(8, 2)))
+    for wrong in ({"span": (8, 2)}, {"at": [0.5]}, {"tolerances": [101]}, {"max_gap": 0.9}):
+        with pytest.raises(UsageError, match=r"^--[\w-]+ takes "):
+            Asked(**wrong)
