@@ -225,7 +225,7 @@ def outwards(known: list[Point], aim: float, up: bool, position: Callable[[float
         if rise >= math.log(LEVEL):
             start, stop, there = map(position, (inner[0].ratio, end.ratio, aim))
             step = min(max(run * (there - stop) / (stop - start), least), largest)
-        elif run > largest - 0.01 and not asleep:
+        elif inner[0].trained and run > largest - 0.01 and not asleep:
             return None
     return end.strength + step if up else end.strength - step
 
