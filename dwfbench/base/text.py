@@ -4,8 +4,10 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 
 
-def short(value: float, digits: int = 3) -> str:
-    """So many significant digits, or all before the point where there are more: 0.00123, 1.23, 1234."""
+def short(value: float | None, digits: int = 3) -> str:
+    """So many significant digits, or all before the point where there are more: 0.00123, 1.23, 1234; - for none."""
+    if value is None:
+        return "-"
     return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 

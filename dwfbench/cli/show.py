@@ -119,7 +119,7 @@ def history(record: Record) -> str:
     shown = [["epoch", "train loss", "val %", "CR", "misalignment", "learning rate"]]
     for row in (rows[place] for place in places):
         cells = (row.train_loss, row.val_accuracy and 100 * row.val_accuracy, row.compression, row.misalignment, row.lr)
-        shown.append([str(row.epoch), *("-" if cell is None else short(cell, 4) for cell in cells)])
+        shown.append([str(row.epoch), *(short(cell, 4) for cell in cells)])
     return table(shown, (), columns=width()) if rows else ""
 
 

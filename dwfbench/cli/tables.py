@@ -86,14 +86,11 @@ def curve_table(records: list[Record]) -> str:
     test, val = (f"{part} %" if score == ACCURACY else f"{part} {score} %" for part in ("test", "val"))
     rows = [["id", "method", turned, "seed", "CR", "effective CR", test, val, "s", "status"]]
 
-    def ratio(value: float | None) -> str:
-        return "-" if value is None else short(value, 4)
-
     for record in sorted(records, key=lambda record: (record.label, record.spec.seed, record.knob_value or 0)):
-        value = record.knob_value
+        turned_to = short(record.knob_value, 4)
         rows.append(
-            [record.id, record.label, f"CR {ratio(value)}" if record.knob == "compression" else ratio(value),
-             str(record.spec.seed), ratio(record.compression), ratio(record.effective_compression),
+            [record.id, record.label, f"CR {turned_to}" if record.knob == "compression" else turned_to,
+             str(record.spec.seed), short(record.compression, 4), short(record.effective_compression, 4),
              percent_of(record.test_accuracy), percent_of(record.val_accuracy), f"{record.seconds:.1f}",
              why.get(record.id, record.status)]
         )  # fmt: skip

@@ -17,7 +17,7 @@ import torch
 from dwfbench import models
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import nearest
+from dwfbench.base.text import first_few, nearest
 from dwfbench.data import dataset as data
 from dwfbench.dwf.factors import decay_budget
 from dwfbench.dwf.parametrization import draw, keep, weights_of
@@ -319,7 +319,7 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
     """
     network = models.build_for(base, dataset)
     if base.init is not None and (absent := trained.put_into(network, base.init)):
-        plugins.tell(f"The weights {base.init} lack {', '.join(absent)}: these start as they are drawn.")
+        plugins.tell(f"The weights {base.init} lack {first_few(absent)}: these start as they are drawn.")
     weights = {name: value.detach() for name, value in prunable(network).items()}
     if not weights:
         raise UsageError(f"The model {base.model} cannot be trained: {NOTHING}.")

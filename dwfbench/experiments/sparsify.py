@@ -13,6 +13,7 @@ from torch import nn
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import first_few
 from dwfbench.data.dataset import Dataset, Split
 from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import Engine
@@ -100,7 +101,7 @@ def given_network(curve: Curve, dataset: Dataset) -> nn.Module:
     network = models.build_for(one, dataset)
     if absent := trained.put_into(network, one.init):
         raise UsageError(
-            f"The weights {one.init} lack {', '.join(absent)}, so that they have no {dataset.task.name} to lose."
+            f"The weights {one.init} lack {first_few(absent)}, so that they have no {dataset.task.name} to lose."
         )
     return network
 

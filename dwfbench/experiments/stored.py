@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dwfbench import models
 from dwfbench.base import files, memory
 from dwfbench.base.errors import UsageError
+from dwfbench.base.text import first_few
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import Dataset
 from dwfbench.experiments.verify import spec_of
@@ -136,5 +137,5 @@ def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UsageError(f"The weights in {path} cannot be loaded into {spec.model} ({error}).") from None
     if absent := [name for name in missing if name in dict(network.named_parameters())] + unknown:
-        raise UsageError(f"The weights in {path} are not those of {spec.model}: {', '.join(absent)} differ.")
+        raise UsageError(f"The weights in {path} are not those of {spec.model}: {first_few(absent)} differ.")
     return network.eval()
