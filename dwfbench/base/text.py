@@ -52,10 +52,10 @@ def padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def first_few(texts: Sequence[str], most: int = 5) -> str:
-    """The first of some texts, and how many more there are: "a, b, c, d, e and 3 more"."""
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return f"{', '.join(texts[:most])}{more}"
+def first_few(texts: Sequence[str]) -> str:
+    """The first five of some texts, and how many more there are: "a, b, c, d, e and 3 more"."""
+    more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
+    return f"{', '.join(texts[:5])}{more}"
 
 
 def no_such(what: str, name: str, known: Collection[str], more: str = "") -> str:

@@ -105,14 +105,14 @@ def identities(runs: list[RunSpec]) -> set[str]:
     return {one.identity for each in runs for one in (each, knobless(each))}
 
 
-def left_behind(others: dict[str, Record | None], claims: Claims, store: Store, every: float = 1.0) -> set[str]:
+def left_behind(others: dict[str, Record | None], claims: Claims, store: Store) -> set[str]:
     """Wait until other commands have ended with some of their runs; those of them without a new record.
 
     ``others`` are the runs that they train, with the records of before; those that they have ended with are removed.
     """
     while not (free := claims.take(others)):
         stop.obey()
-        time.sleep(every)
+        time.sleep(1)
     untouched = unchanged(free, others, store)
     for run_id in free:
         del others[run_id]

@@ -22,15 +22,15 @@ def available(device: torch.device) -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def compiled(step: Callable, device: torch.device, graphs: bool = True) -> Callable:
+def compiled(step: Callable, device: torch.device) -> Callable:
     """The step as one graph of static shapes; the code is kept on disk, for later processes too.
 
-    With ``graphs``, on CUDA, a step is one launch instead of one a kernel, for tensors that ``stay`` was told of.
+    On CUDA a step is one launch instead of one a kernel, for tensors that ``stay`` was told of.
     """
     # With this pass torch 2.11 lets a step of several lanes read weights that it has already moved.
     options: dict[str, Any] = {"reorder_for_peak_memory": False}
     if device.type == "cuda":
-        options["triton.cudagraphs"] = graphs
+        options["triton.cudagraphs"] = True
     elif onednn_is_faster():
         from dwfbench.training.onednn import OneDnnProducts  # most commands need not wait for the compiler
 
