@@ -16,8 +16,9 @@ TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --seed 100
 AT-lenet-300-100 = 2,5,10,30,100,300,1000
 AT-lenet-5 = 2,10,50,250,1000
 ENGINE ?= --jobs 2
-# Tests side by side: a file's tests stay in one process, as they share what they trained.
-WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests side by side: a file's tests stay in one process, as they share what they trained. Files go out in the order of
+# tests/conftest.py, the longest first; xdist's own order, by the number of tests, has the longest last.
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DRAW ?= $(shell date +%s)
 
 # A GPU that is lent for minutes: what travels to it, and the command there, which makes no environment.

@@ -57,7 +57,7 @@ SLOW = (
 )
 """Folders and files of tests that `make test-fast` leaves out, beside the tests that are marked slow."""
 
-LONGEST = ("test_gpu_script.py", "test_kills.py", "test_ray.py", "test_failures.py")
+LONGEST = ("test_gpu_script.py", "test_ray.py", "test_zoo.py", "test_devices.py", "test_first_comparison.py")
 """Files that take longest. They begin first: side by side with others they would end last."""
 
 KNOWN_SKIPS = (
@@ -65,6 +65,12 @@ KNOWN_SKIPS = (
     *("no package trackio", "no package wandb"),  # with what they need, hundreds of megabytes
 )
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files that are left out wholly are not even imported."""
+    left_out = not {*collection_path.parts}.isdisjoint(SLOW)
+    return True if left_out and config.option.markexpr == "not slow" else None
 
 
 def pytest_configure(config):
@@ -141,6 +147,16 @@ def start():
         )
 
     return start
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Worker processes of commands in this process have nothing to import; those of others have, as users' do."""
+    import torch.multiprocessing
+
+    from tests.forked import CONTEXT
+
+    monkeypatch.setattr(torch.multiprocessing, "get_context", lambda method: CONTEXT)
 
 
 @pytest.fixture(scope="session")

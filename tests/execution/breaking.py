@@ -1,6 +1,8 @@
 """A method whose run of the highest compression dies or waits for ever, while a file says which: not part of what a run
 is."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 METHOD = """
@@ -35,3 +37,14 @@ def method(folder: Path, how: str) -> tuple[str, Path]:
     switch.write_text(how)
     (folder / "breaks.py").write_text(METHOD.format(how=str(switch)))
     return f"{folder / 'breaks.py'}:Breaks", switch
+
+
+class Hurried:
+    """In the place of ``time``: a clock that stands until a condition holds, and then is an hour later at each look."""
+
+    def __init__(self, condition: Callable[[], bool]):
+        self.condition, self.now = condition, time.monotonic()
+
+    def monotonic(self) -> float:
+        self.now += 3600 * self.condition()
+        return self.now

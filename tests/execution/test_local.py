@@ -27,7 +27,7 @@ class Ordered(Store):
 
 @pytest.mark.parametrize(("how", "why"), [("wait", "timed out: "), ("die", local.DIED)])
 def test_what_a_task_finished_is_stored_once_and_the_rest_goes_on_the_next_time(
-    digits, tmp_path, monkeypatch, how, why
+    digits, tmp_path, monkeypatch, forked_workers, how, why
 ):
     name, switch = method(tmp_path, how)
     (curve,) = plan(digits, methods=name, **THREE)
@@ -46,7 +46,7 @@ def test_what_a_task_finished_is_stored_once_and_the_rest_goes_on_the_next_time(
     assert (failed.id in kept) == (how == "wait")
 
     switch.unlink()
-    monkeypatch.undo()
+    monkeypatch.setattr(local, "patience", lambda engine: 3600)
     runner.execute([curve], digits, store, engine, listener)
     assert store.order[3:] == [(8, "ok")]
     assert not checkpoints.exists()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dwfbench.base.errors import UsageError
-from dwfbench.execution import worker
+from dwfbench.execution import local, worker
 from dwfbench.experiments import advise
 from dwfbench.experiments import plan as planning
 from dwfbench.experiments import run as runner
@@ -25,6 +25,7 @@ from dwfbench.runs.store import Store
 from dwfbench.training import compile as compiler
 from dwfbench.training import loop
 from dwfbench.training.checkpoint import stop
+from tests.execution.breaking import Hurried
 from tests.records import plain
 
 CPU = worker.Engine(torch.device("cpu"), threads=1, compile=False)
@@ -409,7 +410,7 @@ def content(store):
 
 
 @pytest.mark.slow
-def test_worker_processes_give_the_records_of_one_process(digits, tmp_path):
+def test_worker_processes_give_the_records_of_one_process(digits, tmp_path, forked_workers):
     curves = plan(digits, **METHODS)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
     runner.execute(curves, digits, here, CPU, Listener())
@@ -446,7 +447,7 @@ def killer(input_shape, classes):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_takes_no_other_run_with_it(digits, tmp_path):
+def test_a_worker_that_dies_takes_no_other_run_with_it(digits, tmp_path, forked_workers):
     good = plan(digits, methods="snip", compression=[2, 3, 4], **SHORT)
     bad = plan(digits, methods="dense", model=f"{__name__}:killer", **SHORT)
     store, listener = Store(tmp_path), Listener()
@@ -471,11 +472,13 @@ def hanger(input_shape, classes):
 
 
 @pytest.mark.slow
-def test_a_group_that_takes_too_long_is_ended_alone(digits, tmp_path):
+def test_a_group_that_takes_too_long_is_ended_alone(digits, tmp_path, monkeypatch, forked_workers):
     good = plan(digits, methods="snip", compression=[2, 3], **SHORT)
     bad = plan(digits, methods="dense", model=f"{__name__}:hanger", **SHORT)
-    engine = replace(CPU, threads=2, jobs=2, lanes=1, timeout_minutes=0.7)
-    outcome = runner.execute([*bad, *good], digits, store := Store(tmp_path), engine, Listener())
+    engine = replace(CPU, threads=2, jobs=2, lanes=1, timeout_minutes=7)
+    listener = Listener()
+    monkeypatch.setattr(local, "time", Hurried(lambda: len(listener.records) == 2))
+    outcome = runner.execute([*bad, *good], digits, store := Store(tmp_path), engine, listener)
     assert sorted(outcome.values()) == ["failed", "ok", "ok"]
     (failed,) = [record for record in store.load() if record.status == "failed"]
-    assert failed.error == "timed out: the group trained for more than the 0.7 minutes of --timeout-minutes"
+    assert failed.error == "timed out: the group trained for more than the 7 minutes of --timeout-minutes"
