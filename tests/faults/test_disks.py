@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dwfbench.runs.store import Store
 from tests.conftest import wait_for
 from tests.faults.commands import SMALL, begin, dwfbench, ended, results, stored, temporaries
 
@@ -46,10 +47,10 @@ def disk(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(call, tmp_path_factory):
     """What the sweep stores when there is room."""
     folder = tmp_path_factory.mktemp("whole")
-    assert dwfbench("run", *SWEEP, *SMALL, "--results", folder).code == 0
+    assert call("run", *SWEEP, *SMALL, "--results", folder).exit_code == 0
     return results(folder)
 
 
@@ -57,14 +58,21 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.faults)])
-def test_a_disk_that_fills_up_while_records_are_written_loses_none(disk, whole, call, jobs):
+def test_a_disk_that_fills_up_while_records_are_written_loses_none(disk, whole, call, monkeypatch, jobs):
     folder = disk.folder / "results"
     words = ("run", *SWEEP, *SMALL, "--threads", jobs, "--jobs", jobs, "--results", folder)
-    process = begin(*words)
-    assert wait_for(lambda: list(folder.glob("runs/*/run.json")), process)
-    disk.fill()
-    done = ended(process)
-    assert done.code == 2
+    write = Store.write
+
+    def fills(store, *content):
+        """The disk is full as soon as a record is there."""
+        write(store, *content)
+        disk.fill()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write", fills)
+        done = call(*words)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.stderr
     assert "No space left on device" in done.stderr
     assert "make room or choose another place" in done.stderr
     before = stored(folder)
@@ -72,7 +80,7 @@ def test_a_disk_that_fills_up_while_records_are_written_loses_none(disk, whole, 
     assert not temporaries(folder)
     assert call("compare", "--results", folder).exit_code == 0
     disk.clear()
-    assert dwfbench(*words).code == 0
+    assert call(*words).exit_code == 0
     assert results(folder) == whole
     assert {path: path.read_bytes() for path in before} == before
 

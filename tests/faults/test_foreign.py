@@ -13,6 +13,7 @@ import pytest
 from dwfbench.runs.store import Store
 from tests.conftest import wait_for
 from tests.faults.commands import SMALL, begin, dwfbench, ended
+from tests.forked import Forked
 
 WAYS = {
     "an error": ("raise ValueError('boom\\x1b[2J')", "ValueError: boom\\x1b[2J"),
@@ -111,9 +112,13 @@ def test_in_training_the_run_failed_and_the_others_are_stored(words, call, tmp_p
     assert records[4].error.endswith("of own.py)")
 
 
-@pytest.mark.parametrize("way", ["an exit at once", "an interrupt"])
-def test_worker_processes_survive_code_of_others(words, tmp_path, way):
-    done = dwfbench(*words("training", way), "--threads", "2", "--jobs", "2", "--seeds", "2")
+def test_worker_processes_survive_code_of_others(words, tmp_path, monkeypatch):
+    """The first run that fails exits at once, and the second one raises an interrupt."""
+    ways = ("an exit at once", "an interrupt")
+    how = f"if os.path.exists({str(tmp_path / 'exited')!r}):\n            {WAYS[ways[1]][0]}\n        "
+    how += f"os.mkdir({str(tmp_path / 'exited')!r})\n        {WAYS[ways[0]][0]}"
+    monkeypatch.setitem(WAYS, "both", (how, ""))
+    done = dwfbench(*words("training", "both"), "--threads", "2", "--jobs", "2", "--seeds", "2")
     assert done.code == 1, done.stderr
     assert "printed by others" in done.stderr
     assert "printed by others" not in done.stdout
@@ -122,7 +127,8 @@ def test_worker_processes_survive_code_of_others(words, tmp_path, way):
         *[(2, "ok")] * 2,
         *[(4, "failed")] * 2,
     ]
-    assert all(named(way) in record.error for record in records if record.status == "failed")
+    failures = [record.error for record in records if record.status == "failed"]
+    assert all(any(named(way) in error for error in failures) for way in ways), failures
 
 
 @pytest.mark.faults
@@ -147,7 +153,7 @@ def test_code_that_fails_in_workers_alone_is_named(words, tmp_path, code, why):
 @pytest.mark.parametrize("place", ["import", "steps"])
 def test_code_that_hangs_is_named_when_it_is_interrupted(words, tmp_path, monkeypatch, place):
     monkeypatch.setitem(WAYS, "hanging", (f"open({str(tmp_path / 'hangs')!r}, 'w'); __import__('time').sleep(600)", ""))
-    process = begin(*words(place, "hanging"))
+    process = Forked(*words(place, "hanging"))
     assert wait_for((tmp_path / "hangs").exists, process)
     process.send_signal(signal.SIGINT)
     deadline = time.monotonic() + 10
