@@ -22,7 +22,7 @@ import torch
 from scipy.special import bdtr
 from torch import Tensor, nn
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, reason
 from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.compact import compact, plain
 from dwfbench.deploy.export import Forward, compare, compressed, dense_bytes, tensors_of
@@ -85,11 +85,23 @@ def measure(
       the form's, with its 95 % interval from ``low`` to ``high`` (see ``interval``)
     - ``samples``, ``rounds``, ``measured`` (UTC)
 
-    Raises UsageError for a batch size or number of rounds below 1, for a network whose channels cannot be traced, and
-    where a form's outputs differ.
+    Raises UsageError for a batch size or number of rounds below 1, for a network whose channels cannot be traced or
+    that fails in one of its forms, and where a form's outputs differ.
     """
     if min(batches, default=0) < 1 or rounds < 1:
         raise UsageError("Batch sizes and rounds must be at least 1.")
+    try:
+        return measured(network, inputs, labels, batches, rounds, task)
+    except UsageError:
+        raise
+    except Exception as error:  # of whatever a network's code does, in float32 and with other modules in it
+        raise UsageError(f"This network cannot be measured ({reason(error)}).") from error
+
+
+def measured(
+    network: nn.Module, inputs: Tensor, labels: Tensor | None, batches: Sequence[int], rounds: int, task: Task
+) -> dict[str, Any]:
+    """What ``measure`` does once its arguments are known to be right."""
     network = plain(network)
     smaller = compact(network, inputs.shape[1:])
     networks = {"dense": network, "sparse": with_sparse_layers(network), "compact": smaller}
