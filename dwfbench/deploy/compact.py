@@ -8,9 +8,11 @@ of a network is wrong, as of the channels that attention compares, the outputs c
 """
 
 import copy
+import sys
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 import torch_pruning
@@ -28,6 +30,8 @@ SAMPLES = 8
 ROUNDING = 1e-5
 """Difference of outputs, relative to the largest, that the order of sums may make."""
 
+LONGEST = 10_000
+"""Steps along which torch-pruning follows the channels of a group: those of usual networks have some hundreds."""
 
 Weighted = nn.Linear | _ConvNd
 
@@ -72,7 +76,7 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     try:
         if writes_into_parts(smaller(inputs.clone())):  # torch-pruning would follow its channels for ever
             raise ValueError("it writes into parts of a tensor")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), bounded_groups():
             warnings.simplefilter("ignore", UserWarning)  # of torch-pruning's, on parameters outside layers
             removing = True
             while removing:  # what is removed may leave others dead
@@ -96,6 +100,25 @@ def writes_into_parts(outputs: Tensor) -> bool:
         seen.add(function)
         waiting += [earlier for earlier, _ in function.next_functions]
     return False
+
+
+@contextmanager
+def bounded_groups() -> Iterator[None]:
+    """Within, torch-pruning raises ValueError where it would follow channels for ever, as through some slices."""
+    graphs: Any = sys.modules[torch_pruning.DependencyGraph.__module__]
+    unbounded = graphs.Group
+
+    class Bounded(unbounded):  # type: ignore[misc, valid-type]
+        def add_dep(self, *dependency: Any, **named: Any) -> None:
+            if len(self) >= LONGEST:
+                raise ValueError("their ways through it have no end")
+            super().add_dep(*dependency, **named)
+
+    graphs.Group = Bounded
+    try:
+        yield
+    finally:
+        graphs.Group = unbounded
 
 
 def plain(network: nn.Module) -> nn.Module:

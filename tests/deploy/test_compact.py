@@ -33,6 +33,22 @@ def same(network, smaller, input_shape, samples=16):
     return torch.allclose(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
+def test_channels_that_are_followed_for_ever_are_refused():
+    """Through the slice of a layer's output that a cell of the same weight reads."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.layer = nn.GRUCell(8, 8, bias=False), nn.Linear(8, 24, bias=False)
+            self.layer.weight = self.cell.weight_hh
+
+        def forward(self, x):
+            return self.cell(x, self.layer(x)[:, :8])
+
+    with pytest.raises(UsageError, match=r"cannot be traced \(their ways through it have no end\)"):
+        compact(Tied(), (8,))
+
+
 def test_a_network_by_hand():
     first = linear([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], [0.0, 0.5, 0.0])
     second = linear([[0.0, 2.0, 1.0], [0.0, 4.0, -1.0]], [0.0, 1.0])
