@@ -340,7 +340,7 @@ def test_a_search_begins_where_the_trial_has_been(digits, tmp_path, monkeypatch)
     assert unhelped.specs[0].strength < 1e-3
     runs = {name: SimpleNamespace(spec=replace(unhelped.specs[0], strength=strength), compression=ratio)
             for name, strength, ratio in (("a", 1e-2, 4.0), ("b", 2e-2, 16.0), ("c", 1.0, None))}  # fmt: skip
-    monkeypatch.setattr(tuned, "Store", lambda folder: SimpleNamespace(read=runs.get))
+    monkeypatch.setattr(Store, "read", lambda store, name: runs.get(name))
     trial = {"values": {"lr": 0.3}, "value": 0.9, "scores": [0.9], "runs": [*runs, "gone"], "bad": 1}
     stored_study(tmp_path, request, digits, trials=[trial], targets=[4], winners=[0], best=0)
     (helped,), _ = tuned.curves(request, digits, tmp_path)
