@@ -16,10 +16,10 @@ failing = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(call, tmp_path_factory):
     """What the sweep stores when nothing fails."""
     folder = tmp_path_factory.mktemp("whole")
-    assert dwfbench(*SWEEP, "--results", folder).code == 0
+    assert call(*SWEEP, "--results", folder).exit_code == 0
     return results(folder)
 
 
@@ -44,11 +44,12 @@ def faulty(library, tmp_path):
 
 @failing
 @pytest.mark.parametrize(
-    "call", ["write", *(pytest.param(call, marks=pytest.mark.faults) for call in ("fsync", "rename", "mkdir", "open"))]
+    "failing_call",
+    ["write", *(pytest.param(name, marks=pytest.mark.faults) for name in ("fsync", "rename", "mkdir", "open"))],
 )
-def test_a_disk_that_fails_while_records_are_written_loses_none(faulty, whole, tmp_path, call):
+def test_a_disk_that_fails_while_records_are_written_loses_none(faulty, whole, tmp_path, call, failing_call):
     folder = tmp_path / "results"
-    env, switch = faulty(call, "/runs/")
+    env, switch = faulty(failing_call, "/runs/")
     process = begin(*SWEEP, "--results", folder, env=env)
     assert wait_for(lambda: stored(folder), process)
     switch.touch()
@@ -59,7 +60,7 @@ def test_a_disk_that_fails_while_records_are_written_loses_none(faulty, whole, t
     before = stored(folder)
     assert 0 < len(results(folder)) < len(whole)
     switch.unlink()
-    assert dwfbench(*SWEEP, "--results", folder).code == 0
+    assert call(*SWEEP, "--results", folder).exit_code == 0
     assert results(folder) == whole
     assert before.items() <= stored(folder).items()
     assert not temporaries(folder)
