@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make docs` are in the README. Each makes a virtual environment of its own first.
+# `make test` and `make docs` are in the README. Each makes a virtual environment of its own first.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,7 +30,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo schema test test-fast test-oldest package audit faults starved reference-check tables docs notebook gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast test-oldest package audit faults starved reference-check tables pictures docs notebook gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -58,7 +58,8 @@ starved-%:
 	$(BIN)/dwfbench pack $(STARVED)/$*.zip $(STARVED)/$* -o $(STARVED)/$*.zip
 	$(MAKE) tables-starved-$*
 
-# Tables, figures and reports of the archives, those that are not committed too.
+# Tables, figures and reports of the archives, those that are not committed too. Every picture and table that is committed
+# is one of these or of `pictures`.
 tables: $(VENV)/.installed $(SETS:%=tables-%)
 	$(BIN)/dwfbench compare --results results/fashion-mnist-lenet-300-100.zip --format markdown > results/fashion-mnist-lenet-300-100/table.md
 	$(BIN)/dwfbench plot all --results results/fashion-mnist-lenet-300-100.zip
@@ -66,6 +67,8 @@ tables: $(VENV)/.installed $(SETS:%=tables-%)
 	$(BIN)/dwfbench plot dynamics --method dwf,spred --results results/fashion-mnist-lenet-300-100.zip
 	$(BIN)/dwfbench compare --results results/fashion-mnist-more-baselines.zip --at 10,30,100,300,1000 --format markdown > results/fashion-mnist-more-baselines/table.md
 	$(BIN)/dwfbench compare --results results/fashion-mnist-bfloat16.zip --at 50,100,200,300,500 --format markdown > results/fashion-mnist-bfloat16/table.md
+	$(BIN)/dwfbench plot budget --results results/budget/lenet-300-100.zip --max-gap 3 -o results/budget/budget.png
+	$(BIN)/dwfbench plot --results results/digits-hoyer.zip -o docs/hoyer.png
 
 define TABLES
 $(BIN)/dwfbench compare --results $(1).zip --at $(2) --format markdown > $(1)/table.md
@@ -80,6 +83,13 @@ endef
 
 tables-starved-%:
 	$(call TABLES,$(STARVED)/$*,$(AT-$*))
+
+# The picture of a report's first screen in the tutorial, by a browser.
+CHROMIUM ?= chromium
+pictures: tables-starved-lenet-300-100
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --force-color-profile=srgb --window-size=1280,900 --virtual-time-budget=20000 \
+		--screenshot=$(CURDIR)/docs/pictures/report.png file://$(CURDIR)/$(STARVED)/lenet-300-100/report.html
+	$(BIN)/python -c 'import sys; from PIL import Image; Image.open(sys.argv[1]).convert("RGB").quantize(256).save(sys.argv[1], optimize=True)' docs/pictures/report.png
 
 # The example notebook, with the outputs that it has now.
 notebook: $(VENV)/.installed
