@@ -10,11 +10,12 @@ DEMO_CR = 5,30,100,200
 # Sets of runs: those at budgets that decide, and those of 30 and 6 epochs, tuned, which starve DWF.
 REFERENCE = results/reference
 STARVED = results/starved
-SETS = starved-lenet-300-100 starved-lenet-5
+SETS = reference-lenet-300-100 starved-lenet-300-100 starved-lenet-5
 TUNE-lenet-300-100 = --trials 6 --lr-range 0.03,0.5 --compression 5,40,300 --seed 100,101
 TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --seed 100
-AT-lenet-300-100 = 2,5,10,30,100,300,1000
-AT-lenet-5 = 2,10,50,250,1000
+AT-starved-lenet-300-100 = 2,5,10,30,100,300,1000
+AT-reference-lenet-300-100 = 2,10,30,100,300
+AT-starved-lenet-5 = 2,10,50,250,1000
 ENGINE ?= --jobs 2
 # Tests side by side: a file's tests stay in one process, as they share what they trained. Files go out in the order of
 # tests/conftest.py, the longest first; xdist's own order, by the number of tests, has the longest last.
@@ -30,7 +31,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo schema test test-fast test-oldest package audit faults starved reference-check tables pictures docs notebook gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast test-oldest package audit faults reference starved reference-check tables pictures docs notebook gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +45,15 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench compare --at $(DEMO_CR) --results $(DEMO)
 	$(BIN)/dwfbench plot all --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
+
+# The reference set: what its archive has not is trained, in bfloat16, eight runs at once in each of two processes.
+reference: $(VENV)/.installed reference-lenet-300-100
+
+reference-%:
+	test -d $(REFERENCE)/$*/runs || $(BIN)/dwfbench unpack $(REFERENCE)/$*.zip --to $(REFERENCE)/$*
+	$(BIN)/dwfbench run --config $(REFERENCE)/$*.toml --seeds 3 --lanes 8 --eval-every 10 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench pack $(REFERENCE)/$* -o $(REFERENCE)/$*.zip
+	$(MAKE) tables-reference-$*
 
 # The starved sets, from the trials to the report: about seven and a half hours each on 2 cores. What an archive has is
 # not trained again: it is unpacked first, and packed again at the end.
@@ -81,8 +91,11 @@ $(BIN)/dwfbench plot all --results $(1).zip
 $(BIN)/dwfbench report --results $(1).zip
 endef
 
+tables-reference-%:
+	$(call TABLES,$(REFERENCE)/$*,$(AT-reference-$*))
+
 tables-starved-%:
-	$(call TABLES,$(STARVED)/$*,$(AT-$*))
+	$(call TABLES,$(STARVED)/$*,$(AT-starved-$*))
 
 # The picture of a report's first screen in the tutorial, by a browser.
 CHROMIUM ?= chromium
@@ -97,7 +110,7 @@ notebook: $(VENV)/.installed
 
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed
-	for set in $(STARVED)/lenet-300-100 $(STARVED)/lenet-5; do $(BIN)/dwfbench verify --results $$set.zip --draw $(DRAW) $(ENGINE) || exit 1; done
+	for set in $(REFERENCE)/lenet-300-100 $(STARVED)/lenet-300-100 $(STARVED)/lenet-5; do $(BIN)/dwfbench verify --results $$set.zip --draw $(DRAW) $(ENGINE) || exit 1; done
 
 # The documentation as a site that opens from disk, site/index.html; a warning is an error.
 docs: $(VENV)/.installed
