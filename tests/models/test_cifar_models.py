@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -23,8 +24,12 @@ NAMES = ("vgg-16", "vgg-16-quarter", "vgg-16-512", "vgg-19", "vgg-19-512", "resn
 IMAGE = (3, 32, 32)
 
 
+drawn = lru_cache(maxsize=6)(models.build)
+
+
 def build(name, shape=IMAGE, classes=10, seed=0):
-    return models.build(name, shape, classes, seed)
+    """A network of one's own; to draw the weights of a large one takes longer than to copy them."""
+    return copy.deepcopy(drawn(name, shape, classes, seed))
 
 
 def numel(tensors):
@@ -175,7 +180,7 @@ def test_resnet20_adds_what_its_shortcuts_bring():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_initial_weights(name):
-    model, same, other = (build(name, seed=seed) for seed in (0, 0, 1))
+    model, same, other = build(name), models.build(name, IMAGE, 10, 0), build(name, seed=1)
     for weight in prunable(model).values():
         expected = math.sqrt(2 / weight[0].numel())
         # The relative error of a sample deviation is 1/sqrt(2n): five of those is a generous margin.
@@ -300,7 +305,7 @@ def test_densities_of_random_masks_are_all_the_same(compression):
     assert all(abs(d - 1 / compression) < 4 * math.sqrt(1 / compression / n) for d, n in zip(drawn, sizes, strict=True))
 
 
-def synaptic_flow(model, compressions):
+def synaptic_flow(model, shape, compressions):
     """Algorithm 1 of Tanaka et al. 2020 as plainly as can be: the layers' densities after each round."""
     model = copy.deepcopy(model).double().eval()
     weights = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
@@ -308,7 +313,7 @@ def synaptic_flow(model, compressions):
         parameter.data = parameter.data.abs() * (not name.endswith("bias"))
     for compression in compressions:
         model.zero_grad()
-        model(torch.ones(1, *IMAGE, dtype=torch.float64)).sum().backward()
+        model(torch.ones(1, *shape, dtype=torch.float64)).sum().backward()
         scores = [w.detach() * w.grad for w in weights]
         pruned = numel(weights) - round(numel(weights) / compression)
         threshold = np.partition(np.concatenate([s.flatten().numpy() for s in scores]), pruned)[pruned]
@@ -320,10 +325,11 @@ def synaptic_flow(model, compressions):
 @pytest.mark.slow
 def test_densities_of_synflow():
     """Four rounds to CR 100, of which the first two are two rounds to CR 10."""
-    model = build("vgg-16")
-    expected = list(synaptic_flow(model, [100 ** (k / 4) for k in (1, 2, 3, 4)]))
-    assert densities(synflow.masks(model, IMAGE, 10, rounds=2)) == pytest.approx(expected[1], abs=0.005)
-    assert densities(synflow.masks(model, IMAGE, 100, rounds=4)) == pytest.approx(expected[3], abs=0.005)
+    shape = (3, 16, 16)
+    model = build("vgg-16", shape)
+    expected = list(synaptic_flow(model, shape, [100 ** (k / 4) for k in (1, 2, 3, 4)]))
+    assert densities(synflow.masks(model, shape, 10, rounds=2)) == pytest.approx(expected[1], abs=0.005)
+    assert densities(synflow.masks(model, shape, 100, rounds=4)) == pytest.approx(expected[3], abs=0.005)
 
 
 # ---------------------------------------------------------------- live paths and multiplications of sparse networks
