@@ -213,12 +213,13 @@ def test_a_network_whose_logits_overflow_is_no_result():
 
 @pytest.mark.slow
 def test_more_variants_of_the_step_than_the_compiler_keeps(monkeypatch):
-    """One process trains many curves; dynamo gives up on a function after eight variants unless it is reset."""
+    """One process trains many curves; dynamo gives up on a function after some variants unless it is reset."""
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda step, **options: compile(step, backend="eager", **options))
-    for size in range(1, 11):
-        lanes = run(*[spec(lr=0.01 * (1 + i), epochs=1) for i in range(size)], compile=True)
-        assert [lane.status for lane in lanes] == ["ok"] * size
+    with torch._dynamo.config.patch(recompile_limit=2):  # else eight
+        for size in range(1, 5):
+            lanes = run(*[spec(lr=0.01 * (1 + i), epochs=1) for i in range(size)], compile=True)
+            assert [lane.status for lane in lanes] == ["ok"] * size
 
 
 def test_scores_are_computed_once_a_seed(monkeypatch):
@@ -472,8 +473,8 @@ def test_bfloat16_trains_close_to_float32_and_keeps_float32_tensors():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "specs",
-    [[spec("dwf", strength=strength) for strength in (1e-3, 1e-2)], [spec(lr=rate, model=NORM) for rate in (0.1, 0.2)]],
-    ids=["factors", "plain weights"],
+    [[spec("dwf", strength=strength) for strength in (1e-3, 1e-2)], [spec(model=NORM)]],
+    ids=["lanes of factors", "plain weights alone"],
 )
 def test_compiled_and_eager_agree(specs):
     check_compiled(specs)
