@@ -53,8 +53,9 @@ def test_a_machine_without_a_c_compiler_has_none(monkeypatch):
     assert not compiler.available(torch.device("cpu"))
 
 
-def test_torch_s_compiler_is_imported_by_those_who_compile_only():
-    code = "import sys, dwfbench.training.loop; sys.exit('torch._inductor' in sys.modules)"
+def test_torch_s_compiler_is_imported_by_none_who_only_plan():
+    code = "import sys, dwfbench.training.loop; from dwfbench import models; "
+    code += "models.build('lenet-5', (1, 28, 28), 10, 0); sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
 
 
