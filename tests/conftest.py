@@ -51,6 +51,7 @@ SLOW = (
         "test_compile.py",
         "test_fence.py",
         "test_gpu_script.py",
+        "test_outside.py",
         "test_packaging.py",
         "test_skips.py",
     ),

@@ -144,6 +144,7 @@ def test_the_page_describes_every_hook_with_its_arguments():
     assert told == {name: words for name, words in arguments_of.items() if name not in own}
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_works_and_the_example_is_a_method_like_ours(call, example, monkeypatch, tmp_path):
     (tmp_path / "dwfbench_hoyer.py").write_text(blocks("python")[0])
     monkeypatch.setenv("EPOCHS", "2")
@@ -154,7 +155,7 @@ def test_every_command_of_the_page_works_and_the_example_is_a_method_like_ours(c
             assert words == ["install", "./dwfbench-hoyer"]
             monkeypatch.syspath_prepend(example)
             continue
-        few = (*ONE_THREAD, "--max-runs", "2") if words[0] in ("run", "tune") else ()
+        few = (*ONE_THREAD, "--max-runs", "2", "--batch-size", "256") if words[0] in ("run", "tune") else ()
         result = call(*words, *few)
         # So few epochs and runs leave DWF no accuracy, and no target is reached.
         assert result.exit_code in ((0, 1) if words[0] in ("run", "tune") else (0,)), (line, result.stderr)
@@ -477,7 +478,7 @@ def test_reading_commands_never_run_the_file(call, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(cores() < 2, reason="two jobs need two cores")
-def test_worker_processes_know_methods_and_networks_from_files(call, tmp_path):
+def test_worker_processes_know_methods_and_networks_from_files(call, tmp_path, forked_workers):
     (tmp_path / "mine.py").write_text(CUT)
     (tmp_path / "net.py").write_text(NET)
     words = ("--method", "mine.py:Cut", "--model", "net.py:net", "--compression", "2,4", "--lanes", "1")
