@@ -1,11 +1,9 @@
-"""The command line as a user meets it: output, exit codes, errors, interruption."""
+"""The command line as a user meets it: output, exit codes, errors."""
 
 import csv
 import json
 import re
 import shutil
-import signal
-import time
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from dwfbench.cli import info
 from dwfbench.methods import registry
 from dwfbench.runs import spec
 from dwfbench.runs.store import Store
-from tests.conftest import EVERYTHING, SMALL
+from tests.conftest import EVERYTHING
 from tests.records import plain
 
 RESULT_FIELDS = {
@@ -227,37 +225,6 @@ def test_runs_that_end_well_and_are_no_results_are_told(run, tmp_path, words, co
         assert f"ended well and are no results: {said}." in done.stderr
         assert re.search(f"^[0-9a-f]{{12}} .*  {said}$", done.stdout, re.M)
     assert all(record["status"] == "ok" for record in records(tmp_path))
-
-
-# ---------------------------------------------------------------- interruption
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_command_keeps_its_finished_runs_and_goes_on_from_there(
-    start, run, tmp_path, snapshot, sent, code
-):
-    words = ("--method", "random", "--compression-range", "2,10", "--points", "12", "--lanes", "1")
-    process = start("run", *SMALL, "--results", tmp_path, *words)
-    while process.poll() is None and not list(tmp_path.glob("runs/[0-9a-f]*/run.json")):
-        time.sleep(0.01)
-    process.send_signal(sent)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == code
-    assert stdout == ""
-    assert "Traceback" not in stderr
-    assert ("Interrupted" in stderr) == (sent == signal.SIGINT)
-    kept = {path.parent.name for path in tmp_path.glob("runs/[0-9a-f]*/run.json")}
-    before = {path: content for path, content in snapshot(tmp_path).items() if path.parent.name in kept}
-    assert 0 < len(kept) < 12
-    assert {record["id"] for record in records(tmp_path)} == kept
-
-    again = run(tmp_path, *words)
-    assert again.exit_code == 0
-    assert again.stderr.count(" % at CR") == 12 - len(kept)
-    assert len(records(tmp_path)) == 12
-    after = snapshot(tmp_path)
-    assert {path: after[path] for path in before} == before
 
 
 # ---------------------------------------------------------------- compare, plot, list
