@@ -38,6 +38,7 @@ from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.card import card
 from dwfbench.deploy.compact import compact, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
+from dwfbench.dwf.plain import plain as with_parameters
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity import count
 
@@ -102,6 +103,7 @@ def write(
     task: Task,
 ) -> dict[str, Any]:
     """What ``export`` does once its arguments are known to be right."""
+    names = list(prunable(with_parameters(network)))  # the plain copy is frozen as a whole
     network = plain(network)
     with new_folder(folder) as place:
         # Zeros, because torch.export keeps its sample in the file.
@@ -111,7 +113,7 @@ def write(
             **facts,
             "forms": [form for form in FORMS if form in forms],
             "input_shape": list(inputs.shape[1:]),
-            **sizes(network, smaller, inputs.shape[1:]),
+            **sizes(network, smaller, inputs.shape[1:], names),
             "samples": len(inputs),
             "score": task.name,
             "test_accuracy": accuracy,
@@ -272,11 +274,13 @@ def passed(forward: Forward, inputs: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-def sizes(network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int]) -> dict[str, Any]:
-    """Prunable weights by name, as a record's layers, parameters and MACs of the network and of its compact form, if
-    there is one."""
+def sizes(
+    network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int], names: Sequence[str]
+) -> dict[str, Any]:
+    """Prunable weights, of these ``names``, as a record's layers; parameters and MACs of the network and of its compact
+    form, if there is one."""
     dense, sparse = count.macs(network, input_shape)
-    weights = prunable(network)
+    weights = {name: network.get_parameter(name) for name in names}
     everything = sum(parameter.numel() for parameter in network.parameters())
     zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights.values())
     layers: list[dict[str, Any]] = [{"name": name, "shape": list(weight.shape)} for name, weight in weights.items()]

@@ -282,7 +282,7 @@ def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
         assert one.winner.values is not None
     measured = store._measurement(place / "runs" / ID)
     measurement = None if measured is None else measured[1]
-    assert len(found) + (measurement is not None) + len(store.damaged) == 2
+    assert len(found) + (measurement is not None) + len(store.damaged) + len(trials.damaged) == 2
     for said in store.damaged:
         sentence(said)
     frame = ResultSet([replace(run, measurement=measurement if run.id == ID else None) for run in records]).latency
