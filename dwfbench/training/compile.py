@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,7 +26,9 @@ def available(device: torch.device) -> bool:
 def compiled(step: Callable, device: torch.device) -> Callable:
     """The step as one graph of static shapes; the code is kept on disk, for later processes too.
 
-    On CUDA a step is one launch instead of one a kernel, for tensors that ``stay`` was told of.
+    On CUDA a step is one launch instead of one a kernel, for tensors that ``stay`` was told of. Torch builds libraries
+    where it keeps them, so a process that is killed meanwhile leaves half of one, at which every later one would fail:
+    such a library is removed, and built again.
     """
     # With this pass torch 2.11 lets a step of several lanes read weights that it has already moved.
     options: dict[str, Any] = {"reorder_for_peak_memory": False}
@@ -35,7 +38,33 @@ def compiled(step: Callable, device: torch.device) -> Callable:
         from dwfbench.training.onednn import OneDnnProducts  # most commands need not wait for the compiler
 
         options["post_grad_custom_post_pass"] = OneDnnProducts()
-    return torch.compile(step, fullgraph=True, dynamic=False, options=options)
+    call = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+
+    @functools.wraps(step)
+    def mended(*arguments: Any) -> Any:
+        for _ in range(MENDED):
+            try:
+                return call(*arguments)
+            except Exception as error:  # before the step begins, or it names no library
+                if not removed_libraries(str(error)):
+                    raise
+        return call(*arguments)
+
+    return mended
+
+
+MENDED = 8
+"""So many times at most; a step has two libraries, each made of one object and perhaps a header."""
+
+
+def removed_libraries(said: str) -> bool:
+    """Remove the built files in torch's cache that an error names; whether it named any."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    named = re.findall(rf"{re.escape(cache_dir())}[^\n:'\"]*?\.(?:so|o|gch)\b", said)
+    for path in named:
+        Path(path).unlink(missing_ok=True)
+    return bool(named)
 
 
 def forget() -> None:

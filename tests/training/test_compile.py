@@ -81,3 +81,38 @@ def test_a_compiled_step_writes_only_to_tensors_whose_memory_stays(monkeypatch, 
     ((written, staying),) = seen
     assert len(written) >= 8  # weights, biases, their momentum and BatchNorm's statistics, at least
     assert written <= staying
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_the_beginning_of_a_library_that_a_killed_process_left_is_built_again(tmp_path):
+    """Torch links a library where it keeps it, and loads what lies there."""
+    code = "import torch; from dwfbench.training.compile import compiled; "
+    code += "step = compiled(lambda x: (x.sin() + 1).relu(), torch.device('cpu')); "
+    code += "print(step(torch.zeros(64)).tolist() == 64 * [1.0])"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+
+    def process():
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+
+    assert process().stdout == "True\n"
+    libraries = list(tmp_path.rglob("*.so"))
+    assert libraries
+    for library in libraries:
+        os.truncate(library, 16)
+    again = process()
+    assert again.stdout == "True\n", again.stderr
+    assert sorted(tmp_path.rglob("*.so")) == sorted(libraries)
+
+
+def test_an_error_that_names_no_library_is_raised_at_once(monkeypatch):
+    calls = []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        raise RuntimeError("/elsewhere/of/others.so: file too short")
+
+    monkeypatch.setattr(torch, "compile", lambda step, **options: failing)
+    with pytest.raises(RuntimeError, match="file too short"):
+        compiler.compiled(abs, torch.device("cpu"))(1)
+    assert calls == [(1,)]
