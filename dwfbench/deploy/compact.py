@@ -123,7 +123,7 @@ def bounded_groups() -> Iterator[None]:
 
 def plain(network: nn.Module) -> nn.Module:
     """A copy of a network on the CPU, in float32 and eval mode, its weights parameters (see ``dwf.plain``)."""
-    copied = with_parameters(network).cpu().float().eval().requires_grad_(False)
+    copied = with_parameters(network).cpu().float().eval()
     separate(copied)
     return copied
 

@@ -38,7 +38,6 @@ from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.card import card
 from dwfbench.deploy.compact import compact, plain
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
-from dwfbench.dwf.plain import plain as with_parameters
 from dwfbench.models.prunable import prunable
 from dwfbench.sparsity import count
 
@@ -103,8 +102,9 @@ def write(
     task: Task,
 ) -> dict[str, Any]:
     """What ``export`` does once its arguments are known to be right."""
-    names = list(prunable(with_parameters(network)))  # the plain copy is frozen as a whole
     network = plain(network)
+    names = list(prunable(network))
+    network.requires_grad_(False)
     with new_folder(folder) as place:
         # Zeros, because torch.export keeps its sample in the file.
         checked, smaller = write_forms(network, torch.zeros(2, *inputs.shape[1:]), place, forms)

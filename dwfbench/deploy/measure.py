@@ -102,7 +102,7 @@ def measured(
     network: nn.Module, inputs: Tensor, labels: Tensor | None, batches: Sequence[int], rounds: int, task: Task
 ) -> dict[str, Any]:
     """What ``measure`` does once its arguments are known to be right."""
-    network = plain(network)
+    network = plain(network).requires_grad_(False)
     smaller = compact(network, inputs.shape[1:])
     networks = {"dense": network, "sparse": with_sparse_layers(network), "compact": smaller}
     contents = {
