@@ -31,7 +31,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo schema test test-fast test-oldest package audit faults reference starved reference-check tables pictures docs notebook gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast properties test-oldest package audit faults reference starved reference-check tables pictures docs notebook gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -130,6 +130,10 @@ test: $(VENV)/.installed
 # What a change is tried with, in about a minute: the tests that take no second each.
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(PYTEST)
+
+# The properties on inputs that are drawn anew; what fails is tried again the next time.
+properties: $(VENV)/.installed
+	$(BIN)/python -m pytest $(WORKERS) --hypothesis-profile drawn-anew $(shell grep --recursive --files-with-matches "^@given" tests)
 
 # The oldest packages that pyproject.toml allows, in an environment of their own; on Python 3.11.
 test-oldest:

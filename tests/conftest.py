@@ -9,9 +9,15 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hypothesis import settings
 from typer.testing import CliRunner
 
 os.environ.pop("COLUMNS", None)  # tables are shown whole to tests, whatever terminal starts them
+
+# Properties are tried on the same inputs in every run of the tests; `make properties` draws others each time.
+settings.register_profile("drawn-anew", deadline=None)
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 SMALL = ("--epochs", "2", "--batch-size", "128", "--compile", "off", "--threads", "1", "--device", "cpu")
 EVERYTHING = (
@@ -44,17 +50,13 @@ def pytest_addoption(parser):
 
 
 SLOW = (
-    *("faults", "fuzz", "end_to_end", "execution"),
-    *(
-        "test_additions.py",
-        "test_benchmarks.py",
-        "test_compile.py",
-        "test_fence.py",
-        "test_gpu_script.py",
-        "test_outside.py",
-        "test_packaging.py",
-        "test_skips.py",
-    ),
+    *("faults", "fuzz", "end_to_end", "execution", "zoo"),
+    # The project as a whole.
+    *("test_additions.py", "test_benchmarks.py", "test_documents.py", "test_fence.py", "test_gpu_script.py"),
+    *("test_notebook.py", "test_outside.py", "test_packaging.py", "test_recipes.py", "test_repeat.py", "test_skips.py"),
+    # What compiles, and what draws.
+    *("test_compact.py", "test_compile.py", "test_figures.py", "test_layout.py", "test_report.py"),
+    *("test_report_browser.py",),
 )
 """Folders and files of tests that `make test-fast` leaves out, beside the tests that are marked slow."""
 

@@ -15,9 +15,9 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +60,7 @@ def find(kind: str, own: Collection[str] = ()) -> tuple[dict[str, EntryPoint], d
     names.
     """
     by_name: dict[str, list[EntryPoint]] = {}
-    for point in metadata.entry_points(group=GROUPS[kind]):
+    for point in _installed(GROUPS[kind], tuple(sys.path)):
         by_name.setdefault(point.name, []).append(point)
     # A package's name is parsed anew whenever it is asked for, and has many entry points.
     dwfbench = set(filter(_is_ours, {point.dist for points in by_name.values() for point in points}))
@@ -82,6 +82,12 @@ def find(kind: str, own: Collection[str] = ()) -> tuple[dict[str, EntryPoint], d
         elif others:
             usable[name] = others[0]
     return usable, refused
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """A group's entry points of the packages on ``path``, looked for once: it takes milliseconds, a run asks often."""
+    return metadata.entry_points(group=group)
 
 
 def _is_ours(package: metadata.Distribution | None) -> bool:
@@ -162,7 +168,7 @@ def versions(names: Mapping[str, str]) -> dict[str, str]:
     """Versions of the packages, other than dwfbench, that ``names`` (kind: name) come from, by package."""
     found = {}
     for kind, name in names.items():
-        for point in metadata.entry_points(group=GROUPS[kind], name=name):
+        for point in _installed(GROUPS[kind], tuple(sys.path)).select(name=name):
             if point.dist is not None and not _is_ours(point.dist):
                 found[point.dist.name] = point.dist.version
     return found

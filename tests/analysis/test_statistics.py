@@ -200,7 +200,7 @@ def three_curves(rows, labels=("a", "b", "c")):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(heights)
 def test_swapping_the_two_curves_changes_the_sign_only(rows):
     runs = three_curves(rows, ("a", "b"))
@@ -211,7 +211,7 @@ def test_swapping_the_two_curves_changes_the_sign_only(rows):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(heights, st.randoms(use_true_random=False))
 def test_the_order_of_records_does_not_matter(rows, chance: random.Random):
     runs = three_curves(rows)
@@ -220,7 +220,7 @@ def test_the_order_of_records_does_not_matter(rows, chance: random.Random):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(heights)
 def test_a_third_method_changes_nothing(rows):
     runs = three_curves(rows)

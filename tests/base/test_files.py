@@ -59,6 +59,7 @@ def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
     assert not (tmp_path / "null").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("plot", "-o", "pipe.png"), ("report", "-o", "pipe.png")])
 def test_a_figure_takes_the_place_of_no_pipe(trained, call, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)

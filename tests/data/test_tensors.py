@@ -200,6 +200,7 @@ def test_a_config_runs_such_a_file_only_if_the_command_line_names_it(file, tmp_p
     assert call(*words, "--model", f"{file}:net", "--dataset", f"{file}:lines").exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_example_learns_and_its_record_names_the_score(run, call, tmp_path):
     words = ("--dataset", f"{EXAMPLE}:sines", "--model", f"{EXAMPLE}:Convolutions", "--method", "dense", "--save-model")
     result = run(tmp_path, *words, "--batch-size", "32", "--optimizer", "adam", "--lr", "0.003")

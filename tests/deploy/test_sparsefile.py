@@ -50,7 +50,7 @@ def test_scipy_makes_the_matrix_of_the_parts(tmp_path):
     assert (scipys.toarray() == matrix.numpy()).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.integers(0, 40), min_size=0, max_size=3),
     density=st.sampled_from([0, 0.01, 0.2, 1]),

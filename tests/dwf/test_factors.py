@@ -285,7 +285,7 @@ tensors = st.integers(2, 5).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(tensors)
 def test_misalignment_is_positive_unless_the_factors_are_balanced(factors):
     distance = misalignment_of(factors).item()

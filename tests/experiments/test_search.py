@@ -156,7 +156,7 @@ def test_a_good_guess_makes_every_run_count():
     assert all(ratio > 1 for ratio in known.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     power=st.floats(0.3, 6),
     scale=st.floats(1e-5, 1e-2),

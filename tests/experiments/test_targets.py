@@ -103,6 +103,7 @@ def test_targets_without_sense_are_refused(digits, targets):
         plan(digits, methods="dwf", compression=targets, **SHORT)
 
 
+@pytest.mark.slow
 def test_a_curve_grows_until_its_targets_are_reached_and_again_after_an_interruption(digits, tmp_path):
     flags = {"strength_range": [3e-4, 1e-2], "seeds": 2, "lr": 0.1, "epochs": 6, "batch_size": 32}
     curves = plan(digits, methods="l1", proximal="true", compression=[8], **flags)
@@ -222,6 +223,7 @@ WORDS = ("--method", "l1", "--proximal", "--strength-range", "3e-4,1e-2", "--epo
 ALONE = ("--compile", "off", "--threads", "1", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_targets_that_are_not_reached_are_said_and_fail(call, tmp_path):
     done = call("run", *WORDS, *ALONE, "--compression", "5,50", "--max-runs", "2", "--results", tmp_path)
     assert done.exit_code == 1

@@ -361,7 +361,7 @@ def test_layer_counts_by_hand():
     st.floats(1, 300),
     st.sampled_from(["uniform", "erk"]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_layer_counts_are_exact_and_within_capacity(shapes, compression, distribution):
     named = {str(i): tuple(shape) for i, shape in enumerate(shapes)}
     counts = layer_counts(named, compression, distribution)

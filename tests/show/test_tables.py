@@ -127,7 +127,8 @@ def test_machine_formats_hold_every_column_unrounded_and_the_neighbours_of_every
     assert json.loads(read[2]["CR 3 seeds"]) == rows[2]["CR 3 seeds"]
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.floats(1, 1000), st.floats(10, 99), st.integers(0, 2)),
@@ -148,7 +149,7 @@ def test_no_printed_number_lies_between_runs_further_apart_than_the_gap(points, 
             if each.get("accuracy", each.get("compression")) is None:
                 continue
             given_seeds += 1
-            assert each["above"] / each["below"] <= gap * 1.0011
+            assert each["above"] / each["below"] <= gap * 1.01 * (1 + 1e-9)  # the rule of matched.SLACK
             assert all(
                 any(abs(each[end] / ratio - 1) < 1e-9 for ratio in known[each["seed"]]) for end in ("below", "above")
             )
@@ -173,6 +174,7 @@ def test_documents_formats():
         tables.render(table, "xml")
 
 
+@pytest.mark.slow
 def test_ten_thousand_records_of_many_curves_are_compared():
     points = [(2, 98), (5, 97), (10, 96), (30, 95), (100, 90)]
     runs = [run for lr in range(400) for seed in range(5) for run in curve(points, lr=lr, seed=seed)]

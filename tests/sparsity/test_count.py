@@ -368,7 +368,7 @@ def brute_force_live(weights):
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 0.9))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_live_weights_match_enumerated_paths(seed, density):
     generator = torch.Generator().manual_seed(seed)
     sizes = [3, 4, 3, 2]

@@ -16,7 +16,7 @@ from dwfbench.sparsity.masks import kept, layer_counts, top_k_masks
     compression=st.floats(1, 60),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_top_k_keeps_exactly_k_and_prefers_earlier_ties(data, compression, dtype):
     scores = {str(i): torch.tensor(values, dtype=dtype) for i, values in enumerate(data)}
     flat = [v for values in data for v in values]
