@@ -62,12 +62,10 @@ def find(kind: str, own: Collection[str] = ()) -> tuple[dict[str, EntryPoint], d
     by_name: dict[str, list[EntryPoint]] = {}
     for point in _installed(GROUPS[kind], tuple(sys.path)):
         by_name.setdefault(point.name, []).append(point)
-    # A package's name is parsed anew whenever it is asked for, and has many entry points.
-    dwfbench = set(filter(_is_ours, {point.dist for points in by_name.values() for point in points}))
     usable, refused = {}, {}
     for name, points in sorted(by_name.items()):
-        ours = [point for point in points if point.dist in dwfbench]
-        others = [point for point in points if point.dist not in dwfbench]
+        ours = [point for point in points if _is_ours(point.dist)]
+        others = [point for point in points if not _is_ours(point.dist)]
         if ours:
             usable[name] = ours[0]
         packages = " and ".join(sorted(map(origin, others)))
@@ -90,7 +88,9 @@ def _installed(group: str, path: tuple[str, ...]) -> EntryPoints:
     return metadata.entry_points(group=group)
 
 
+@cache
 def _is_ours(package: metadata.Distribution | None) -> bool:
+    """A package's name is parsed anew whenever it is asked for."""
     return package is not None and package.name == "dwfbench"
 
 

@@ -58,6 +58,7 @@ def test_the_seeds_that_would_decide_decide():
         assert judge(values, "above", 0.5)[0] == verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 5])
 @pytest.mark.parametrize(
     ("expected", "truth"), [("above", 0.0), ("above", -0.3), ("equal", 0.5), ("equal", -0.5), ("at most", 0.5)]
