@@ -61,6 +61,7 @@ def rehearse(pack: Path, python: str, minutes: float, environment: dict[str, str
         own = {"DWFBENCH_REFUSED": refused, "PYTHONPATH": str(folder / BLOCKER), "HOME": name, **(environment or {})}
         own["CXX"] = "none"  # what a C++ compiler makes for a CPU says nothing about a GPU, and takes long
         own |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": os.environ["PATH"]}
+        own["HYPOTHESIS_NO_PLUGINS"] = "1"  # those of refused packages
         words = ["make", "gpu", f"PYTHON={python}", f"MINUTES={minutes}", "OUT=out"]
         first = said([*offline(), *words, "GPU=--rehearse"], folder, own)
         runs = records(folder / "out")
