@@ -12,6 +12,12 @@ import pytest
 from hypothesis import settings
 from typer.testing import CliRunner
 
+from dwfbench.base.machine import let_threads_sleep
+
+# Tests run side by side, on all processors: a thread each, and none that spins. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+let_threads_sleep()
+
 os.environ.pop("COLUMNS", None)  # tables are shown whole to tests, whatever terminal starts them
 
 # Properties are tried on the same inputs in every run of the tests; `make properties` draws others each time.
