@@ -120,6 +120,8 @@ docs: $(VENV)/.installed
 schema: $(VENV)/.installed
 	$(BIN)/python -m dwfbench.runs.schema docs/record.schema.json
 
+# In about six minutes on two free processors. The tests of ten seconds and more, which continuous integration runs too:
+# make test PYTEST=--long
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -48,6 +48,7 @@ def wait_for_checkpoint(process, folder, timeout=120):
 
 
 def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the tests of ten seconds and more, too")
     parser.addoption("--faults", action="store_true", help="all fault tests: some of them take many minutes")
     parser.addoption("--cuda-on", metavar="DEVICE", default="cuda", help="run the tests marked cuda on this device")
     parser.addoption(
@@ -70,7 +71,7 @@ LONGEST = ("test_gpu_script.py", "test_ray.py", "test_zoo.py", "test_devices.py"
 """Files that take longest. They begin first: side by side with others they would end last."""
 
 KNOWN_SKIPS = (
-    *("long; --faults runs it", "no CUDA device", "the superuser may write everywhere"),
+    *("takes minutes; --faults runs it", "no CUDA device", "the superuser may write everywhere"),
     *("no package trackio", "no package wandb"),  # with what they need, hundreds of megabytes
 )
 """Why tests may be skipped by continuous integration, which installs whatever else they need."""
@@ -103,16 +104,20 @@ def pytest_collection_modifyitems(config, items):
         import torch
 
         if not torch.cuda.is_available():
-            for item in items:
-                if item.get_closest_marker("cuda"):
-                    item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+            skip(items, "cuda", "no CUDA device")
     for item in items:
         if not {*item.path.relative_to(config.rootpath).parts}.isdisjoint(SLOW):
             item.add_marker(pytest.mark.slow)
     if not config.getoption("--faults"):
-        for item in items:
-            if item.get_closest_marker("faults"):
-                item.add_marker(pytest.mark.skip(reason="long; --faults runs it"))
+        skip(items, "faults", "takes minutes; --faults runs it")
+    if not (config.getoption("--long") or config.getoption("--faults")):
+        skip(items, "long", "takes ten seconds or more; --long runs it, as continuous integration does")
+
+
+def skip(items, mark, reason):
+    for item in items:
+        if item.get_closest_marker(mark):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

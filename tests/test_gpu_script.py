@@ -198,6 +198,7 @@ def data(tmp_path):
     return tmp_path / "data", photographs
 
 
+@pytest.mark.long
 def test_a_rehearsal_of_the_whole_command_from_a_pack(data, tmp_path, monkeypatch):
     """In this environment, whose other packages refuse to be imported; `make gpu-rehearsal` makes a bare one.
 

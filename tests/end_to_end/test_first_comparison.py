@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ def test_the_script_has_the_commands_of_the_readme():
     assert all(f"\n{line}" in script for line in typed)
 
 
+@pytest.mark.long
 def test_from_a_fresh_clone_to_a_figure(tmp_path):
     """In an environment of its own, as a newcomer's, that borrows the packages of this one: nothing is downloaded."""
     clone = tmp_path / "dwfbench"

@@ -132,6 +132,7 @@ def test_what_a_group_finished_is_stored_though_its_worker_dies(joined, call, tm
     assert "died 2 times" in next(record["error"] for record in records if record["status"] == "failed")
 
 
+@pytest.mark.long
 def test_a_node_that_is_lost_costs_no_run(cluster, joined, call, uninterrupted, tmp_path):
     from ray.util import placement_group, remove_placement_group
 
@@ -157,6 +158,7 @@ def test_a_node_that_is_lost_costs_no_run(cluster, joined, call, uninterrupted, 
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.long
 def test_an_interrupt_keeps_checkpoints_and_a_second_start_goes_on(joined, start, call, uninterrupted, tmp_path):
     process = start("run", *LONG, "--ray", joined, "--results", tmp_path)
     wait_for_checkpoint(process, tmp_path, 200)
@@ -221,9 +223,9 @@ def test_threads_of_workers_wait_as_those_of_the_command(joined, monkeypatch):
     from dwfbench.execution.nodes import on_workers
 
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    monkeypatch.setenv("KMP_BLOCKTIME", "7")
     waiting = on_workers(lambda: [os.environ.get(name) for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")])
-    assert ray.get(waiting.remote()) == ["PASSIVE", None]
+    assert ray.get(waiting.remote()) == ["PASSIVE", "7"]
 
 
 def test_doctor_looks_at_the_nodes(joined):

@@ -112,6 +112,7 @@ def test_in_training_the_run_failed_and_the_others_are_stored(words, call, tmp_p
     assert records[4].error.endswith("of own.py)")
 
 
+@pytest.mark.long
 def test_worker_processes_survive_code_of_others(words, tmp_path, monkeypatch):
     """The first run that fails exits at once, and the second one raises an interrupt."""
     ways = ("an exit at once", "an interrupt")

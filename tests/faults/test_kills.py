@@ -130,6 +130,7 @@ def campaign(sweep, kinds, kills, chance, call):
     return halves
 
 
+@pytest.mark.long
 def test_a_sweep_killed_four_times_ends_as_if_never_killed(tmp_path, call):
     kinds = ("anywhere", "checkpoint", "after a record", "record")
     campaign(Sweep(tmp_path, jobs=1, seeds=1, start=Forked), kinds, 4, random.Random(0), call)

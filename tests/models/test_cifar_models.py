@@ -322,6 +322,7 @@ def synaptic_flow(model, shape, compressions):
         yield [(w != 0).double().mean().item() for w in weights]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_densities_of_synflow():
     """Four rounds to CR 100, of which the first two are two rounds to CR 10."""

@@ -83,6 +83,7 @@ def test_a_compiled_step_writes_only_to_tensors_whose_memory_stays(monkeypatch, 
     assert written <= staying
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_compiler
 def test_the_beginning_of_a_library_that_a_killed_process_left_is_built_again(tmp_path):

@@ -233,6 +233,7 @@ def test_its_forms_are_measured_or_it_is_refused(network):
     assert "\n" not in refusal(measure, model, inputs, None, [1], 1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["attention", "fused_attention", "lstm"])
 def test_a_command_shows_no_warning_of_torch(network, tmp_path):
