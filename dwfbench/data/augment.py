@@ -27,30 +27,30 @@ MAX_DEGREES = 15.0
 _NUMBERS = {"none": 0, "standard": 3, "paper": 4}  # an image: row, column, flip, angle
 
 
-def draw(kind: str, batch: int, generator: torch.Generator, steps: int | None = None) -> Tensor:
+def draw(augmentation: str, batch: int, generator: torch.Generator, steps: int | None = None) -> Tensor:
     """Random numbers for a batch, or for all `steps` batches of an epoch at once.
 
     Returns float32 (batch, k) or (steps, batch, k) on the CPU, uniform in [0, 1), to be moved where `apply` needs
     them; k is 0, 3 or 4. Drawing an epoch at once or batch by batch gives the same numbers; `none` draws nothing and
-    leaves the generator as it is. Raises UsageError for an unknown kind.
+    leaves the generator as it is. Raises UsageError for an unknown augmentation.
     """
-    shape = (batch, _count(kind)) if steps is None else (steps, batch, _count(kind))
+    shape = (batch, _count(augmentation)) if steps is None else (steps, batch, _count(augmentation))
     return torch.rand(shape, generator=generator)
 
 
-def apply(kind: str, images: Tensor, numbers: Tensor) -> Tensor:
+def apply(augmentation: str, images: Tensor, numbers: Tensor) -> Tensor:
     """`images` (..., B, C, H, W), uint8 or float, augmented by `numbers` (..., B, k) from `draw`, on one device.
 
-    Returns the images' shape and dtype; the leading axes (lanes) may be any. Raises UsageError for an unknown kind and
-    for numbers drawn for another one.
+    Returns the images' shape and dtype; the leading axes (lanes) may be any. Raises UsageError for an unknown
+    augmentation and for numbers drawn for another.
     """
-    if numbers.shape[-1] != _count(kind):
-        raise UsageError(f"the numbers were not drawn for the augmentation '{kind}'; draw them anew")
-    if kind == "none":
+    if numbers.shape[-1] != _count(augmentation):
+        raise UsageError(f"the numbers were not drawn for the augmentation '{augmentation}'; draw them anew")
+    if augmentation == "none":
         return images
     flat, row = images.reshape(-1, *images.shape[-3:]), numbers.reshape(-1, numbers.shape[-1])
     flat = crop(flat, shift(row[:, 0], images.shape[-2]), shift(row[:, 1], images.shape[-1]), row[:, 2] < 0.5)
-    if kind == "paper":
+    if augmentation == "paper":
         flat = rotate(flat, (2 * row[:, 3] - 1) * MAX_DEGREES)
     return flat.reshape(images.shape)
 
@@ -97,7 +97,7 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     return (turned if images.is_floating_point() else turned.round()).to(images.dtype)
 
 
-def _count(kind: str) -> int:
-    if kind not in _NUMBERS:
-        raise UsageError(f"unknown augmentation '{kind}'; choose one of {', '.join(AUGMENTATIONS)}")
-    return _NUMBERS[kind]
+def _count(augmentation: str) -> int:
+    if augmentation not in _NUMBERS:
+        raise UsageError(f"unknown augmentation '{augmentation}'; choose one of {', '.join(AUGMENTATIONS)}")
+    return _NUMBERS[augmentation]

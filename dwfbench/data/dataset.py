@@ -128,8 +128,8 @@ def identity(name: str) -> str:
     known name; reads every file of own images, so that two folders of one name never share an identity. Raises
     UsageError for an unknown name and DataError for files that are not laid out as an image folder.
     """
-    if (known := readers.identity(name)) is not None:
-        return known
+    if (known_name := readers.identity(name)) is not None:
+        return known_name
     with open_tree(_path(name)) as files:
         return listing(files).identity
 
@@ -158,27 +158,27 @@ def load(
         raise UsageError(f"the image size must be at least 1, not {image_size}")
 
     places = searched(data_dir, download)
-    if (read := readers.reader(name)) is not None:
-        title, source = readers.identity(name) or name, read(places)
+    if (reader := readers.reader(name)) is not None:
+        title, source = readers.identity(name) or name, reader(places)
         if image_size is not None:
             source = _resized(title, source, image_size)
     else:
         with open_tree(_path(name)) as files:
             images = listing(files)
             title, source = images.identity, images.read(places.cache, image_size)
-    whole, test = (Split(*map(torch.from_numpy, part)) for part in source.parts)
-    train, val = _cut(whole, val_fraction, split_seed)
+    training, test = (Split(*map(torch.from_numpy, part)) for part in source.parts)
+    train, val = _cut(training, val_fraction, split_seed)
     outputs = source.outputs if isinstance(source, Tensors) else source.classes
     return Dataset(title, train, val, test, *_moments(train.images), outputs, source.checksum)
 
 
-def _cut(whole: Split, val_fraction: float, split_seed: int) -> tuple[Split, Split]:
+def _cut(training: Split, val_fraction: float, split_seed: int) -> tuple[Split, Split]:
     """What is trained on and what is kept for validation."""
     # Sorting keeps the source's order, so without a validation part the seed changes nothing at all.
-    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(split_seed))
-    held_out = round(val_fraction * len(whole))
+    order = torch.randperm(len(training), generator=torch.Generator().manual_seed(split_seed))
+    held_out = round(val_fraction * len(training))
     val, train = (part.sort().values for part in (order[:held_out], order[held_out:]))
-    return Split(whole.images[train], whole.labels[train]), Split(whole.images[val], whole.labels[val])
+    return Split(training.images[train], training.labels[train]), Split(training.images[val], training.labels[val])
 
 
 def stand_in(name: str, *, val_fraction: float = 0.1, image_size: int | None = None) -> Dataset | None:
@@ -211,9 +211,9 @@ def _path(name: str) -> Path:
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if os.path.exists(path):
         return path
-    known = readers.names()
+    names = readers.names()
     raise UsageError(
-        f"{name!r} is neither a data set nor an image folder{nearest(name, known)} Choose one of {', '.join(known)}, "
+        f"{name!r} is neither a data set nor an image folder{nearest(name, names)} Choose one of {', '.join(names)}, "
         "or give the path of a folder, or of a .zip or .tar, that holds train/<class>/ and test/<class>/."
     )
 
@@ -221,8 +221,8 @@ def _path(name: str) -> Path:
 def searched(data_dir: str | Path | None = None, download: bool = True) -> Places:
     """Where data sets are looked for: `data_dir`, the folder that DWFBENCH_DATA names, the system's, the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dwfbench"
-    *given, cache = [Path(p).expanduser().absolute() for p in (data_dir, os.environ.get(ENV_DATA), cache) if p]
-    return Places(tuple(given), SYSTEM_ROOT, cache, download)
+    *folders, cache = [Path(p).expanduser().absolute() for p in (data_dir, os.environ.get(ENV_DATA), cache) if p]
+    return Places(tuple(folders), SYSTEM_ROOT, cache, download)
 
 
 def _resized(name: str, source: Source | Tensors, side: int) -> Source:

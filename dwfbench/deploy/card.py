@@ -33,33 +33,33 @@ def front(manifest: Mapping[str, Any], name: str) -> list[str]:
     """The YAML, whose values are JSON."""
     method, dataset = manifest.get("method"), manifest.get("dataset", "unknown")
     task = "image-classification" if of_images(manifest) and manifest["score"] == ACCURACY else "other"
-    told = [f"library_name: {text('pytorch')}", f"pipeline_tag: {text(task)}", "tags:"]
-    told += [f"- {text(tag)}" for tag in ("sparsity", "pruning", "dwfbench", *([method] if method else []))]
+    lines = [f"library_name: {text('pytorch')}", f"pipeline_tag: {text(task)}", "tags:"]
+    lines += [f"- {text(tag)}" for tag in ("sparsity", "pruning", "dwfbench", *([method] if method else []))]
     results = metrics(manifest)
     if not results:
-        return told
-    told += ["model-index:", f"- name: {text(name)}", "  results:", "  - task:"]
-    told += [f"      type: {text(task)}", f"      name: {text(task.replace('-', ' ').title())}"]
-    told += [
+        return lines
+    lines += ["model-index:", f"- name: {text(name)}", "  results:", "  - task:"]
+    lines += [f"      type: {text(task)}", f"      name: {text(task.replace('-', ' ').title())}"]
+    lines += [
         "    dataset:",
         f"      type: {text(dataset)}",
         f"      name: {text(dataset)}",
         f"      split: {text('test')}",
     ]
-    told += ["    metrics:"]
-    for kind, title, value in results:
-        told += [f"    - type: {text(kind)}", f"      name: {text(title)}", f"      value: {json.dumps(value)}"]
-    return told
+    lines += ["    metrics:"]
+    for metric, title, value in results:
+        lines += [f"    - type: {text(metric)}", f"      name: {text(title)}", f"      value: {json.dumps(value)}"]
+    return lines
 
 
 def metrics(manifest: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """(type, name, value) of what was measured: accuracies and scores are fractions."""
     score = manifest["score"]
-    found = [
+    rows = [
         (score, f"Test {score}", manifest.get("test_accuracy")),
         ("compression_ratio", "Compression ratio (weights / weights that are not zero)", manifest.get("compression")),
     ]
-    return [(kind, title, value) for kind, title, value in found if value is not None]
+    return [(metric, title, value) for metric, title, value in rows if value is not None]
 
 
 def of_images(manifest: Mapping[str, Any]) -> bool:
@@ -73,23 +73,23 @@ def text(value: str) -> str:
 
 
 def outcome(manifest: Mapping[str, Any]) -> str:
-    said, sample, score = [], "image" if of_images(manifest) else "sample", manifest["score"]
+    sentences, sample, score = [], "image" if of_images(manifest) else "sample", manifest["score"]
     if (reached := manifest.get("test_accuracy")) is not None:
         tested = f"{manifest['samples']:,} test {sample}s"
-        said.append(
+        sentences.append(
             f"{100 * reached:.2f} % of {tested} are classified correctly."
             if score == ACCURACY
             else f"Its {score} on {tested} is {reached:.4f}."
         )
     if manifest.get("compression") is not None:
-        said.append(f"Of {manifest['compression']:.4g} weights one is not zero (compression ratio numel / nnz).")
+        sentences.append(f"Of {manifest['compression']:.4g} weights one is not zero (compression ratio numel / nnz).")
     macs, parameters = manifest["macs"], manifest["parameters"]
-    said.append(f"Multiplications for each {sample}: {listed(macs)}. Parameters: {listed(parameters)}.")
+    sentences.append(f"Multiplications for each {sample}: {listed(macs)}. Parameters: {listed(parameters)}.")
     if "run" in manifest:
-        said.append(
+        sentences.append(
             f"Trained by dwfbench, run `{manifest['run']}`; evaluated on the test set once, after the last epoch."
         )
-    return "\n".join(said)
+    return "\n".join(sentences)
 
 
 def listed(counts: Mapping[str, int]) -> str:

@@ -72,7 +72,7 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     inputs = torch.randn(SAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = smaller(inputs.clone())  # a network may write into them
-    whole: set[str] = set()
+    kept_groups: set[str] = set()
     try:
         if writes_into_parts(smaller(inputs.clone())):  # torch-pruning would follow its channels for ever
             raise ValueError("it writes into parts of a tensor")
@@ -80,7 +80,7 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
             warnings.simplefilter("ignore", UserWarning)  # of torch-pruning's, on parameters outside layers
             removing = True
             while removing:  # what is removed may leave others dead
-                smaller, removing = remove_dead(smaller, inputs, expected, whole)
+                smaller, removing = remove_dead(smaller, inputs, expected, kept_groups)
         with torch.no_grad():
             select_pixels(smaller, inputs)
     except Exception as error:  # of a graph that torch-pruning does not understand
@@ -90,14 +90,14 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
 
 def writes_into_parts(outputs: Tensor) -> bool:
     """Whether, on the way to these outputs, something was written into a part of a tensor, as in y[:, ::2] = x."""
-    waiting, seen = [outputs.grad_fn], set()
+    waiting, visited = [outputs.grad_fn], set()
     while waiting:
         function = waiting.pop()
-        if function is None or function in seen:
+        if function is None or function in visited:
             continue
         if function.name().endswith("CopySlices"):
             return True
-        seen.add(function)
+        visited.add(function)
         waiting += [earlier for earlier, _ in function.next_functions]
     return False
 
@@ -128,11 +128,11 @@ def plain(network: nn.Module) -> nn.Module:
     return copied
 
 
-def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set[str]) -> tuple[nn.Module, bool]:
+def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, kept_groups: set[str]) -> tuple[nn.Module, bool]:
     """The network without what is dead in it now, and whether another look may find more.
 
-    A group of channels whose removal would change the outputs on ``inputs`` from those ``expected`` goes to ``whole``,
-    by the name of its first layer, and is left alone.
+    A group of channels whose removal would change the outputs on ``inputs`` from those ``expected`` goes to
+    ``kept_groups``, by the name of its first layer, and is left alone.
     """
     names = {module: name for name, module in network.named_modules()}
     graph = torch_pruning.DependencyGraph().build_dependency(network, inputs[:2].clone())
@@ -140,9 +140,9 @@ def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set
     for group in graph.get_all_groups():
         root = group[0]
         name = names[root.dep.target.module]
-        if name in whole or not (dead := find_dead(group, network, inputs)):
+        if name in kept_groups or not (dead := find_dead(group, network, inputs)):
             continue
-        before = copy.deepcopy(network)
+        unpruned = copy.deepcopy(network)
         consumers = members(group, "prune_in_channels")
         try:
             with torch.no_grad():
@@ -150,12 +150,12 @@ def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, whole: set
                     for member, values in zip(consumers, constants, strict=True):
                         fold(member.layer, member.indices[channel], values)
                 graph.get_pruning_group(root.dep.target.module, root.dep.handler, sorted(dead)).prune()
-                same = close(network(inputs.clone()), expected)
+                unchanged = close(network(inputs.clone()), expected)
         except (RuntimeError, ValueError, IndexError):  # layers no longer fit each other
-            same = False
-        if not same:
-            whole.add(name)
-            return before, True  # the graph is of the spoilt network
+            unchanged = False
+        if not unchanged:
+            kept_groups.add(name)
+            return unpruned, True  # the graph is of the spoilt network
         removed = True
     return network, removed
 
@@ -175,10 +175,10 @@ def find_dead(group, network: nn.Module, inputs: Tensor) -> dict[int, list[Tenso
         return {}  # without consumers these are the network's outputs
     if not all(ordinary(member.layer) or depthwise(member.layer) for member in producers):
         return {}
-    read = inputs_of([member.layer for member in consumers], network, inputs)
+    layer_inputs = inputs_of([member.layer for member in consumers], network, inputs)
     channels = range(len(group[0].idxs))
-    found = {channel: dead_constants(channel, producers, consumers, read) for channel in channels}
-    dead = {channel: constants for channel, constants in found.items() if constants is not None}
+    constants_of = {channel: dead_constants(channel, producers, consumers, layer_inputs) for channel in channels}
+    dead = {channel: constants for channel, constants in constants_of.items() if constants is not None}
     if len(dead) == len(channels):
         dead.pop(0)
     return dead
@@ -189,14 +189,14 @@ def members(group, handler: str) -> list[Member]:
 
     It prunes a depthwise convolution, which passes each channel on by itself, by its outputs.
     """
-    found: dict[int, Member] = {}
+    by_layer: dict[int, Member] = {}
     for item in group:
         layer = item.dep.target.module
         if isinstance(layer, nn.Linear | _ConvNd) and item.dep.handler.__name__ == handler:
-            member = found.setdefault(id(layer), Member(layer, {}))
+            member = by_layer.setdefault(id(layer), Member(layer, {}))
             for channel, index in zip(item.root_idxs, item.idxs, strict=True):
                 member.indices.setdefault(channel, []).append(index)
-    return list(found.values())
+    return list(by_layer.values())
 
 
 def ordinary(layer: nn.Module) -> bool:
@@ -212,9 +212,9 @@ def depthwise(layer: nn.Module) -> bool:
 
 def inputs_of(layers: Iterable[nn.Module], network: nn.Module, inputs: Tensor) -> dict[int, Tensor]:
     """What the layers read when the network reads ``inputs``, by the layer's id; none of a layer that is not called."""
-    read: dict[int, Tensor] = {}
+    layer_inputs: dict[int, Tensor] = {}
     hooks = [
-        layer.register_forward_pre_hook(lambda module, given: read.__setitem__(id(module), given[0]))
+        layer.register_forward_pre_hook(lambda module, arguments: layer_inputs.__setitem__(id(module), arguments[0]))
         for layer in layers
     ]
     try:
@@ -222,11 +222,11 @@ def inputs_of(layers: Iterable[nn.Module], network: nn.Module, inputs: Tensor) -
     finally:
         for hook in hooks:
             hook.remove()
-    return read
+    return layer_inputs
 
 
 def dead_constants(
-    channel: int, producers: list[Member], consumers: list[Member], read: dict[int, Tensor]
+    channel: int, producers: list[Member], consumers: list[Member], layer_inputs: dict[int, Tensor]
 ) -> list[Tensor] | None:
     """What each consumer reads of a dead channel, a value an index (0 where it does not matter); None if it lives."""
     if any(channel not in member.indices for member in (*producers, *consumers)):
@@ -241,9 +241,9 @@ def dead_constants(
         if ignored:
             constants.append(torch.zeros(len(member.indices[channel])))
             continue
-        if id(member.layer) not in read:
+        if id(member.layer) not in layer_inputs:
             return None
-        values = read[id(member.layer)]
+        values = layer_inputs[id(member.layer)]
         of_index = values.movedim(axis_of(member.layer, values), 0)[member.indices[channel]].flatten(1)
         constant = of_index[:, 0]
         if (of_index - constant[:, None]).abs().max() > 1e-6 or (constant.any() and zero_padded(member.layer)):
@@ -276,10 +276,10 @@ def fold(layer: Weighted, indices: list[int], values: Tensor) -> None:
 def select_pixels(network: nn.Module, inputs: Tensor) -> None:
     """Make ``Selected`` of the Linear layers that read the network's own inputs, if they ignore some, in place."""
     layers = {name: layer for name, layer in network.named_modules() if type(layer) is nn.Linear and name}
-    read = inputs_of(layers.values(), network, inputs)
+    layer_inputs = inputs_of(layers.values(), network, inputs)
     for name, layer in layers.items():
-        given = read.get(id(layer))
+        values = layer_inputs.get(id(layer))
         used = layer.weight.any(0).nonzero().flatten()
-        if given is not None and torch.equal(given, inputs.flatten(1)) and 0 < len(used) < layer.in_features:
+        if values is not None and torch.equal(values, inputs.flatten(1)) and 0 < len(used) < layer.in_features:
             parent, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(parent), attribute, Selected(layer, used))

@@ -162,9 +162,9 @@ def write_forms(
     if "sparse" in forms:
         path = place / "model.sparse.safetensors"
         replace(path, sparse_bytes(tensors_of(network)))
-        again = copy.deepcopy(network)
-        again.load_state_dict({**again.state_dict(), **load_sparse(path)})
-        checked[path.name] = again
+        network_copy = copy.deepcopy(network)
+        network_copy.load_state_dict({**network_copy.state_dict(), **load_sparse(path)})
+        checked[path.name] = network_copy
     if "onnx" in forms:
         path = place / "model.onnx"
         checked[path.name] = write_onnx(program_of(network, sample), path)
@@ -286,8 +286,8 @@ def sizes(
     layers: list[dict[str, Any]] = [{"name": name, "shape": list(weight.shape)} for name, weight in weights.items()]
     macs, parameters = {"dense": dense, "sparse": sparse}, {"dense": everything, "nonzero": everything - zeros}
     if smaller is not None:
-        left = dict(smaller.named_parameters(remove_duplicate=False))
-        layers = [{**layer, "compact_shape": list(left[layer["name"]].shape)} for layer in layers]
+        compact_parameters = dict(smaller.named_parameters(remove_duplicate=False))
+        layers = [{**layer, "compact_shape": list(compact_parameters[layer["name"]].shape)} for layer in layers]
         macs["compact"] = count.macs(smaller, input_shape)[0]
         parameters["compact"] = sum(parameter.numel() for parameter in smaller.parameters())
     return {"layers": layers, "macs": macs, "parameters": parameters}

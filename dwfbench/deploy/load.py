@@ -49,19 +49,19 @@ def weights(name):
     """The tensors of a .safetensors file of this folder by name; sparse matrices become dense ones."""
     content = (HERE / name).read_bytes()
     size = 8 + int.from_bytes(content[:8], "little")
-    stored = {}
+    tensors = {}
     for tensor, entry in json.loads(content[8:size]).items():
         if tensor != "__metadata__":
-            kind, shape, count = TYPES[entry["dtype"]], entry["shape"], math.prod(entry["shape"])
+            dtype, shape, count = TYPES[entry["dtype"]], entry["shape"], math.prod(entry["shape"])
             data = bytearray(content[slice(*(size + offset for offset in entry["data_offsets"]))])  # aligned anew
-            flat = torch.frombuffer(data, dtype=kind, count=count) if count else torch.empty(0, dtype=kind)
-            stored[tensor] = flat.view(shape)
-    for tensor in [key.removesuffix(".indptr") for key in stored if key.endswith(".indptr")]:
-        values, columns, rows, shape = (stored.pop(f"{tensor}.{part}") for part in PARTS)
+            flat = torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+            tensors[tensor] = flat.view(shape)
+    for tensor in [key.removesuffix(".indptr") for key in tensors if key.endswith(".indptr")]:
+        values, columns, rows, shape = (tensors.pop(f"{tensor}.{part}") for part in PARTS)
         matrix = values.new_zeros(shape.tolist()).view(len(rows) - 1, -1)
         matrix[torch.arange(len(rows) - 1).repeat_interleave(rows.diff()), columns.long()] = values
-        stored[tensor] = matrix.view(shape.tolist())
-    return stored
+        tensors[tensor] = matrix.view(shape.tolist())
+    return tensors
 
 
 def main():
@@ -72,12 +72,12 @@ def main():
     for file in MANIFEST["files"]:
         if file["name"].endswith(".safetensors"):
             tensors = weights(file["name"]).values()
-            kept = sum(int(tensor.count_nonzero()) for tensor in tensors)
-            print(f"{file['name']}: {kept:,} of {sum(tensor.numel() for tensor in tensors):,} numbers are not zero")
+            nonzeros = sum(int(tensor.count_nonzero()) for tensor in tensors)
+            print(f"{file['name']}: {nonzeros:,} of {sum(tensor.numel() for tensor in tensors):,} numbers are not zero")
     if (HERE / "compact.pt2").exists():
-        kind, what = (torch.uint8, "images") if "normalization" in MANIFEST else (torch.float32, "inputs")
-        images = torch.zeros(2, *MANIFEST["input_shape"], dtype=kind)
-        print(f"network: {what} {tuple(images.shape)} -> logits {tuple(logits(images).shape)}")
+        dtype, noun = (torch.uint8, "images") if "normalization" in MANIFEST else (torch.float32, "inputs")
+        images = torch.zeros(2, *MANIFEST["input_shape"], dtype=dtype)
+        print(f"network: {noun} {tuple(images.shape)} -> logits {tuple(logits(images).shape)}")
 
 
 if __name__ == "__main__":

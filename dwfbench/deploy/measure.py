@@ -115,9 +115,9 @@ def measured(
         "sparse": macs_with_sparse_layers(network, inputs.shape[1:]),
         "compact": count.macs(smaller, inputs.shape[1:])[0],
     }
-    networks = {form: one.to(inputs.device) for form, one in networks.items()}
-    others = {form: one for form, one in networks.items() if form != "dense"}
-    checks, accuracy = compare(networks["dense"], others, inputs, labels, task)
+    networks = {form: module.to(inputs.device) for form, module in networks.items()}
+    sparse_forms = {form: module for form, module in networks.items() if form != "dense"}
+    checks, accuracy = compare(networks["dense"], sparse_forms, inputs, labels, task)
     checked = {check.pop("file"): check for check in checks}
     checked["dense"] = {"test_accuracy": accuracy}
     forms = {
@@ -128,8 +128,8 @@ def measured(
     for batch in sorted(set(batches)):
         samples = inputs[torch.arange(batch, device=inputs.device) % len(inputs)]
         latency += summary(batch, seconds(networks, samples, rounds))
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"forms": forms, "latency": latency, "samples": len(inputs), "rounds": rounds, "measured": now}
+    measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"forms": forms, "latency": latency, "samples": len(inputs), "rounds": rounds, "measured": measured_at}
 
 
 def macs_with_sparse_layers(network: nn.Module, input_shape: Sequence[int]) -> int:
@@ -150,13 +150,13 @@ def seconds(forms: Mapping[str, Forward], samples: Tensor, rounds: int) -> dict[
     for form, forward in forms.items():  # a warm-up too
         timed(forward, samples, 1)
         calls[form] = math.ceil(SHORTEST / max(timed(forward, samples, 2), 1e-7))
-    found: dict[str, list[float]] = {form: [] for form in forms}
+    seconds_of: dict[str, list[float]] = {form: [] for form in forms}
     order = list(forms)
     for _ in range(rounds):
         for form in order:
-            found[form].append(timed(forms[form], samples, calls[form]))
+            seconds_of[form].append(timed(forms[form], samples, calls[form]))
         order.append(order.pop(0))
-    return found
+    return seconds_of
 
 
 def timed(forward: Forward, samples: Tensor, calls: int) -> float:
@@ -174,11 +174,11 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def summary(batch: int, found: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+def summary(batch: int, seconds_of: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     """What is said of the seconds of every form, one number a round; "dense" must be among them."""
     rows = []
-    for form, values in found.items():
-        ratios = [dense / own for dense, own in zip(found["dense"], values, strict=True)]
+    for form, values in seconds_of.items():
+        ratios = [dense / sparse for dense, sparse in zip(seconds_of["dense"], values, strict=True)]
         low, high = interval(ratios)
         first, third = quartiles(values)
         row = {

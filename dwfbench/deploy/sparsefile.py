@@ -30,37 +30,37 @@ AXES = 64  # PyTorch has no tensors with more
 
 def sparse_bytes(state: Mapping[str, Tensor]) -> bytes:
     """The content of such a file. Raises UsageError for names that would be taken for parts of other tensors."""
-    stored: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     matrices = set()
     for name, tensor in state.items():
         plain = tensor.detach().cpu()
         parts = csr(plain) if plain.dim() >= 2 and plain.is_floating_point() and 0 < plain.numel() <= LARGE else {}
         if parts and sum(part.nbytes for part in parts.values()) < plain.nbytes:
             matrices.add(name)
-            stored |= {f"{name}.{part}": value for part, value in parts.items()}
+            tensors |= {f"{name}.{part}": value for part, value in parts.items()}
         else:
-            stored[name] = plain.clone(memory_format=torch.contiguous_format)
-    if matrices_in(stored) != matrices or len(stored) != len(state) + 3 * len(matrices):
+            tensors[name] = plain.clone(memory_format=torch.contiguous_format)
+    if matrices_in(tensors) != matrices or len(tensors) != len(state) + 3 * len(matrices):
         raise UsageError(f"The names of some tensors look like parts of others: NAME.{', NAME.'.join(PARTS)}.")
-    return save(stored)
+    return save(tensors)
 
 
 def csr(tensor: Tensor) -> dict[str, Tensor]:
     """The four parts of a tensor."""
     matrix = tensor.reshape(len(tensor), -1)
-    kept = matrix != 0
+    nonzero = matrix != 0
     return {
-        "values": matrix[kept],
-        "indices": kept.nonzero()[:, 1].int(),
-        "indptr": torch.nn.functional.pad(kept.sum(1).cumsum(0), (1, 0)).int(),
+        "values": matrix[nonzero],
+        "indices": nonzero.nonzero()[:, 1].int(),
+        "indptr": torch.nn.functional.pad(nonzero.sum(1).cumsum(0), (1, 0)).int(),
         "shape": torch.tensor(tensor.shape),
     }
 
 
-def matrices_in(stored: Mapping[str, Tensor]) -> set[str]:
+def matrices_in(tensors: Mapping[str, Tensor]) -> set[str]:
     """The names of the tensors that have all four parts."""
-    names = {name.removesuffix(".indptr") for name in stored if name.endswith(".indptr")}
-    return {name for name in names if all(f"{name}.{part}" in stored for part in PARTS)}
+    names = {name.removesuffix(".indptr") for name in tensors if name.endswith(".indptr")}
+    return {name for name in names if all(f"{name}.{part}" in tensors for part in PARTS)}
 
 
 def load_sparse(path: Path | str, max_bytes: int = 2**32) -> dict[str, Tensor]:
@@ -81,21 +81,21 @@ def load_sparse(path: Path | str, max_bytes: int = 2**32) -> dict[str, Tensor]:
         raise UsageError(f"{path} is not a valid sparse file: {error}.") from None
 
 
-def restored(stored: dict[str, Tensor], max_bytes: int) -> dict[str, Tensor]:
+def restored(tensors: dict[str, Tensor], max_bytes: int) -> dict[str, Tensor]:
     """The tensors of a file's content. Raises ValueError with what is wrong."""
     matrices, total = {}, 0
-    for name in sorted(matrices_in(stored)):
-        parts = {part: stored.pop(f"{name}.{part}") for part in PARTS}
+    for name in sorted(matrices_in(tensors)):
+        parts = {part: tensors.pop(f"{name}.{part}") for part in PARTS}
         shape = parts["shape"].tolist()
         sizes = parts["shape"].dtype == torch.int64 and parts["shape"].dim() == 1 and 2 <= len(shape) <= AXES
         if not sizes or not all(0 < size <= LARGE for size in shape) or not parts["values"].is_floating_point():
             raise ValueError(f"the shape of {name} is no list of sizes, or its values are no floating-point numbers")
         matrices[name] = shape, parts
         total += math.prod(shape) * parts["values"].itemsize
-    total += sum(value.nbytes for value in stored.values())
+    total += sum(value.nbytes for value in tensors.values())
     if total > max_bytes:
         raise ValueError(f"its tensors would take {total:,} bytes, more than the {max_bytes:,} allowed")
-    return stored | {name: dense(name, *matrix) for name, matrix in matrices.items()}
+    return tensors | {name: dense(name, *matrix) for name, matrix in matrices.items()}
 
 
 def dense(name: str, shape: list[int], parts: dict[str, Tensor]) -> Tensor:

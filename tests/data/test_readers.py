@@ -656,7 +656,7 @@ def test_a_bar_appears_on_a_terminal_that_waits(monkeypatch):
     for stream, patience, expected in ((Terminal(), 0, True), (Terminal(), 60, False), (io.StringIO(), 0, False)):
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setattr(base, "PATIENCE", patience)
-        assert list(base.shown([b"ab", b"c", b"def"], "eating", 6)) == [b"ab", b"c", b"def"]
+        assert list(base.counted([b"ab", b"c", b"def"], "eating", 6)) == [b"ab", b"c", b"def"]
         assert ("eating" in stream.getvalue()) == expected
 
 

@@ -21,13 +21,13 @@ from dwfbench.data.readers.base import DataError, Known, Places, Source, Tensors
 __all__ = ["KNOWN", "DataError", "Known", "Places", "Source", "Tensors", "describe", "identity", "names", "reader"]
 
 
-def _known() -> dict[str, Known]:
+def _known_sets() -> dict[str, Known]:
     """The sets that the files of this folder name in their ``SETS``."""
     modules = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
-    return {name: known for module in modules for name, known in getattr(module, "SETS", {}).items()}
+    return {name: known_set for module in modules for name, known_set in getattr(module, "SETS", {}).items()}
 
 
-KNOWN = _known()
+KNOWN = _known_sets()
 
 
 def names() -> list[str]:

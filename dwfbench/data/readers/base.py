@@ -137,8 +137,8 @@ def locate(name: str, places: Places, find: Callable[[Path], Found | None], fetc
     `fetch(place)` downloads; whatever it raises becomes a DataError, because it means "no files".
     """
     for place in places.searched:
-        if found := find(place):
-            return found
+        if files := find(place):
+            return files
     if not places.download:
         raise DataError(f"the files of {name} are not in any of {', '.join(map(str, places.searched))}")
     target = places.target
@@ -152,8 +152,8 @@ def locate(name: str, places: Places, find: Callable[[Path], Found | None], fetc
         raise DataError(f"{name} is not on this machine and its download into {target} failed ({why})") from error
     finally:
         socket.setdefaulttimeout(timeout)
-    if found := find(target):
-        return found
+    if files := find(target):
+        return files
     raise DataError(f"the download of {name} left no complete set of files in {target}")
 
 
@@ -176,7 +176,7 @@ def fetch(url: str, target: Path, md5: str) -> None:
     try:
         with urlopen(url) as response, part.open("xb") as file:
             blocks = iter(lambda: response.read(1 << 20), b"")
-            for block in shown(blocks, f"downloading {target.name}", int(response.headers["Content-Length"] or 0)):
+            for block in counted(blocks, f"downloading {target.name}", int(response.headers["Content-Length"] or 0)):
                 file.write(block)
                 digest.update(block)
         if digest.hexdigest() != md5:
@@ -186,7 +186,7 @@ def fetch(url: str, target: Path, md5: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def shown(blocks: Iterable[Block], text: str, total: int) -> Iterator[Block]:
+def counted(blocks: Iterable[Block], text: str, total: int) -> Iterator[Block]:
     """Passes `blocks` on and counts their lengths up to `total`, on a terminal with a bar if it takes a while."""
     started, done, bar = time.monotonic(), 0, None
     try:

@@ -13,41 +13,41 @@ def read(name: str, places: Places) -> Source:
     """`cifar10` or `cifar100` (fine labels), with the official training and test parts. Raises DataError."""
     from torchvision import datasets
 
-    kind = getattr(datasets, name.upper())
+    cifar = getattr(datasets, name.upper())
     with remedy():
-        root = locate(name, places, partial(find, name), lambda target: kind(target, download=True))
-        train, test = _part(kind, root, train=True), _part(kind, root, train=False)
+        root = locate(name, places, partial(find, name), lambda target: cifar(target, download=True))
+        train, test = _part(cifar, root, train=True), _part(cifar, root, train=False)
     return Source(*_arrays(train), *_arrays(test), classes=len(train.classes))
 
 
-def _files(kind) -> list[tuple[str, str]]:
+def _files(cifar) -> list[tuple[str, str]]:
     """Names and MD5 of the files that torchvision reads."""
-    return [*map(tuple, kind.train_list), *map(tuple, kind.test_list), (kind.meta["filename"], kind.meta["md5"])]
+    return [*map(tuple, cifar.train_list), *map(tuple, cifar.test_list), (cifar.meta["filename"], cifar.meta["md5"])]
 
 
 def find(name: str, place: Path) -> Path | None:
     """The folder that holds torchvision's folder of the set with all of its files, or None."""
     from torchvision import datasets
 
-    kind = getattr(datasets, name.upper())
-    itself = [place.parent] if place.name == kind.base_folder else []
-    for root in (place, place / name, *itself):
-        if all(os.path.isfile(root / kind.base_folder / file) for file, _ in _files(kind)):
+    cifar = getattr(datasets, name.upper())
+    named_folder = [place.parent] if place.name == cifar.base_folder else []
+    for root in (place, place / name, *named_folder):
+        if all(os.path.isfile(root / cifar.base_folder / file) for file, _ in _files(cifar)):
             return root
     return None
 
 
-def _part(kind, root: Path, train: bool):
+def _part(cifar, root: Path, train: bool):
     # The official files are pickles, and unpickling can run code. It is safe here because torchvision's constructor
     # compares the MD5 of every batch with the published one first, be it downloaded or found on disk, and that of the
     # meta file before it reads that: only the authors' own bytes are ever unpickled.
     try:
-        return kind(root, train=train)
+        return cifar(root, train=train)
     except Exception as error:
         from torchvision.datasets.utils import check_integrity
 
-        folder = root / kind.base_folder
-        damaged = [folder / file for file, md5 in _files(kind) if not check_integrity(folder / file, md5)]
+        folder = root / cifar.base_folder
+        damaged = [folder / file for file, md5 in _files(cifar) if not check_integrity(folder / file, md5)]
         reason = f"{damaged[0]} is damaged: its MD5 is not that of the official file" if damaged else str(error)
         raise DataError(f"{reason}; remove {folder} to have it downloaded again") from error
 

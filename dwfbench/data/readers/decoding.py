@@ -23,7 +23,7 @@ import numpy as np
 from dwfbench.base import memory
 from dwfbench.base.machine import cores, deaf_to_interrupts, follow_parent
 from dwfbench.data.readers import exif
-from dwfbench.data.readers.base import DataError, shown
+from dwfbench.data.readers.base import DataError, counted
 from dwfbench.data.readers.tree import FORMATS, Tree
 
 CHUNK = 64  # images a task
@@ -40,7 +40,7 @@ def decode(files: Tree, names: list[str], side: int | None) -> np.ndarray:
     DataError naming the image that is damaged, too deep or of another size.
     """
     order = files.reading_order(names)
-    groups = [order[first : first + CHUNK] for first in range(0, len(names), CHUNK)]
+    groups = [order[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     firsts = [files.where(names[group[0]]) for group in groups]
     work = partial(decode_chunk, side=side)
 
@@ -55,23 +55,23 @@ def decode(files: Tree, names: list[str], side: int | None) -> np.ndarray:
 
 
 def decode_chunk(chunk: Chunk, side: int | None) -> np.ndarray:
-    """One task: (where, content) of some images -> uint8 (n, C, H, W). Raises DataError."""
+    """One task: (path, content) of some images -> uint8 (n, C, H, W). Raises DataError."""
     from PIL.Image import DecompressionBombWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what Pillow thinks of a camera's notes
         warnings.simplefilter("error", DecompressionBombWarning)  # a header that claims a huge image is a lie
         images: list = []
-        for where, content in chunk:
+        for path, content in chunk:
             like = (chunk[0][0], images[0].size) if images and side is None else None
-            images.append(_decoded(where, content, side, like))
+            images.append(_decoded(path, content, side, like))
     mode = "L" if all(image.mode == "L" for image in images) else "RGB"
     pixels = np.stack([np.asarray(image.convert(mode)) for image in images])
     return pixels[:, None] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
 
-def _decoded(where: str, content: bytes, side: int | None, like: tuple[str, tuple[int, int]] | None):
-    """A Pillow image in mode L or RGB, resized to a `side` or as large as the image `like` (where, size).
+def _decoded(path: str, content: bytes, side: int | None, like: tuple[str, tuple[int, int]] | None):
+    """A Pillow image in mode L or RGB, resized to a `side` or as large as the image `like` (path, size).
 
     Pixels are decoded after the header has told that their number is right.
     """
@@ -81,29 +81,29 @@ def _decoded(where: str, content: bytes, side: int | None, like: tuple[str, tupl
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             image: Image.Image = opened
             if image.mode[0] in "IF":  # Pillow would clip these at 255 without a word
-                raise DataError(f"{where} has more than 8 bits a channel; convert it to 8 bits")
+                raise DataError(f"{path} has more than 8 bits a channel; convert it to 8 bits")
             if side is None and image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
-                raise DataError(f"{where} has {size}; give --image-size")
+                raise DataError(f"{path} has {size}; give --image-size")
             turn = exif.orientation(image)
             if like is not None:
-                _same_size(*like, where, image.size[::-1] if turn > 4 else image.size)
-            image = exif.upright(_opaque(where, image), turn)
+                _same_size(*like, path, image.size[::-1] if turn > 4 else image.size)
+            image = exif.upright(_opaque(path, image), turn)
         if side is not None and image.size != (side, side):
             image = image.resize((side, side), Image.Resampling.BILINEAR)
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{where} is not a readable image (no known format); repair or remove it") from error
+        raise DataError(f"{path} is not a readable image (no known format); repair or remove it") from error
     except Exception as error:  # each of Pillow's decoders has its own exceptions for a corrupt file
-        raise DataError(f"{where} is not a readable image ({error}); repair or remove it") from error
+        raise DataError(f"{path} is not a readable image ({error}); repair or remove it") from error
     return image
 
 
 GREY = ("1", "L", "LA")
 
 
-def _opaque(where: str, image):
+def _opaque(path: str, image):
     """The image in mode L or RGB, without an alpha channel that says nothing.
 
     One that says more is refused: what is to be seen behind it, nobody knows, and without it a drawing may be black.
@@ -112,13 +112,13 @@ def _opaque(where: str, image):
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] < 255:
-            raise DataError(f"{where} has transparent pixels; put it on a background, without an alpha channel")
+            raise DataError(f"{path} has transparent pixels; put it on a background, without an alpha channel")
     return image.convert(mode)
 
 
-def _same_size(first: str, first_size: tuple[int, int], other: str, other_size: tuple[int, int]) -> None:
-    if first_size != other_size:
-        sizes = " but ".join(f"{where} is {w}x{h}" for where, (w, h) in ((first, first_size), (other, other_size)))
+def _same_size(first_path: str, first_size: tuple[int, int], path: str, size: tuple[int, int]) -> None:
+    if first_size != size:
+        sizes = " but ".join(f"{image} is {w}x{h}" for image, (w, h) in ((first_path, first_size), (path, size)))
         raise DataError(f"all images must have one size and {sizes}; give --image-size")
 
 
@@ -128,10 +128,10 @@ def _joined(arrays: Iterable[np.ndarray], groups: list[list[int]], firsts: list[
     `firsts` names the first image of every chunk.
     """
     images: np.ndarray | None = None
-    for rows, first, array in zip(groups, firsts, shown(arrays, "decoding images", count), strict=True):
+    for rows, path, array in zip(groups, firsts, counted(arrays, "decoding images", count), strict=True):
         if images is None:
             images = _empty(count, array.shape[1:])
-        _same_size(firsts[0], images.shape[:1:-1], first, array.shape[:1:-1])
+        _same_size(firsts[0], images.shape[:1:-1], path, array.shape[:1:-1])
         if array.shape[1] > images.shape[1]:
             enough_memory(count, array.shape[1:])
             images = images.repeat(array.shape[1], axis=1)

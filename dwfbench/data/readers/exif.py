@@ -17,10 +17,10 @@ def orientation(image) -> int:
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):  # Pillow would look for it
         return 1
     try:
-        said = image.getexif().get(ORIENTATION, 1)
+        orientation_tag = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged notes of a camera are no reason to refuse its picture
         return 1
-    return said if said in range(1, 9) else 1
+    return orientation_tag if orientation_tag in range(1, 9) else 1
 
 
 def turned(content: bytes, formats: tuple[str, ...]) -> bool:
@@ -38,7 +38,7 @@ def turned(content: bytes, formats: tuple[str, ...]) -> bool:
         return False
 
 
-def upright(image, said: int):
+def upright(image, orientation_tag: int):
     """The image as it is meant to be seen."""
     from PIL.Image import Transpose
 
@@ -46,4 +46,4 @@ def upright(image, said: int):
         **{2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM},
         **{5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90},
     }
-    return image.transpose(turns[said]) if said in turns else image
+    return image.transpose(turns[orientation_tag]) if orientation_tag in turns else image

@@ -20,19 +20,19 @@ def read(load: Callable[[], Any], name: str, places: Places) -> Source | Tensors
     reader = load()
     try:
         with contained():
-            found = reader(places)
-            if isinstance(found, Source):
-                found = _arrays(found)
-            if isinstance(found, Tensors):
-                found = _floats(found)
-            why = fault(found) or fault_of_task(reader, found)
+            source = reader(places)
+            if isinstance(source, Source):
+                source = _arrays(source)
+            if isinstance(source, Tensors):
+                source = _floats(source)
+            why = fault(source) or fault_of_task(reader, source)
     except UsageError:
         raise
     except Exception as error:
         raise DataError(plugins.unusable("data set", name, told(error))) from error
     if why:
         raise DataError(plugins.unusable("data set", name, why))
-    return found
+    return source
 
 
 def fault(source: object) -> str | None:
@@ -79,10 +79,10 @@ def fault_of_tensors(source: Tensors) -> str | None:
 
 def fault_of_task(reader: Any, source: Source | Tensors) -> str | None:
     """The same of a reader's loss and score, which tensors need unless their targets are classes."""
-    own = [name for name in ("loss", "score") if callable(getattr(reader, name, None))]
-    if len(own) == 1:
-        return f"it has a {own[0]} but no {'score' if own == ['loss'] else 'loss'}"
-    if own or isinstance(source, Source):
+    hooks = [name for name in ("loss", "score") if callable(getattr(reader, name, None))]
+    if len(hooks) == 1:
+        return f"it has a {hooks[0]} but no {'score' if hooks == ['loss'] else 'loss'}"
+    if hooks or isinstance(source, Source):
         return None
     for targets in (source.train_targets, source.test_targets):
         classes = targets.dtype == np.int64 and targets.ndim == 1 and source.outputs > 1
@@ -95,8 +95,8 @@ def _floats(source: Tensors) -> Tensors:
     """The same with arrays that can be written to: real numbers become float32, whole targets int64."""
     inputs = [np.require(part, np.float32, ("C", "W")) for part in (source.train_inputs, source.test_inputs)]
     targets = [np.asarray(part) for part in (source.train_targets, source.test_targets)]
-    kinds = [np.int64 if part.dtype.kind in "iub" else np.float32 for part in targets]
-    targets = [np.require(part, kind, ("C", "W")) for part, kind in zip(targets, kinds, strict=True)]
+    dtypes = [np.int64 if part.dtype.kind in "iub" else np.float32 for part in targets]
+    targets = [np.require(part, dtype, ("C", "W")) for part, dtype in zip(targets, dtypes, strict=True)]
     return Tensors(inputs[0], targets[0], inputs[1], targets[1], source.outputs)
 
 

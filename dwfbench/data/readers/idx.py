@@ -70,21 +70,21 @@ def read_idx(path: str | Path, ndim: int) -> np.ndarray:
 
 def find(name: str, place: Path) -> list[Path] | None:
     """Train images, train labels, test images, test labels, or None if `place` does not have them all."""
-    itself = [place] if place.name == name else []
-    for folder in (place / TORCHVISION[name] / "raw", place / name, *itself):
-        found = [
-            next((path for path in spelled(folder, part, what) if os.path.isfile(path)), None)
+    named_folder = [place] if place.name == name else []
+    for folder in (place / TORCHVISION[name] / "raw", place / name, *named_folder):
+        paths = [
+            next((path for path in spelled(folder, part, content) if os.path.isfile(path)), None)
             for part in ("train", "t10k")
-            for what in ("images-idx3", "labels-idx1")
+            for content in ("images-idx3", "labels-idx1")
         ]
-        if len(files := [path for path in found if path is not None]) == len(found):
+        if len(files := [path for path in paths if path is not None]) == len(paths):
             return files
     return None
 
 
-def spelled(folder: Path, part: str, what: str) -> list[Path]:
+def spelled(folder: Path, part: str, content: str) -> list[Path]:
     """What a file may be called: plain or gzipped, with a dash or, as some unpackers write, a dot."""
-    stems = [f"{part}-{what}-ubyte", f"{part}-{what.replace('-', '.')}-ubyte"]
+    stems = [f"{part}-{content}-ubyte", f"{part}-{content.replace('-', '.')}-ubyte"]
     return [folder / f"{stem}{ending}" for stem in stems for ending in ("", ".gz")]
 
 

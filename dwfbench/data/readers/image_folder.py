@@ -35,8 +35,8 @@ def _part(files: Tree, name: str, part: str | None) -> tuple[list[tuple[str, int
     paths = [path for path in files.names(part) if path.count("/") > 1] if part else []
     classes = sorted({path.split("/")[1] for path in paths})
     if part is None or not classes:
-        there = ", ".join(files.tops()[:5]) or "no folders"
-        raise DataError(f"{files.where(part or name)} holds no class folders (there is {there}); {LAYOUT}")
+        folders = ", ".join(files.tops()[:5]) or "no folders"
+        raise DataError(f"{files.where(part or name)} holds no class folders (there is {folders}); {LAYOUT}")
     label = {name: number for number, name in enumerate(classes)}
     samples = [(name, label[name.split("/")[1]]) for name in files.images(part) if name.count("/") > 1]
     if empty := set(classes) - {name.split("/")[1] for name, _ in samples}:

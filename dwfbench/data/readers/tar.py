@@ -75,24 +75,24 @@ class Stream:
 def entries(stream: Stream) -> Iterator[tuple[str, Entry]]:
     """All entries with their names, those of folders ending in a slash. Raises ValueError and others as `read` does."""
     position = 0
-    told: dict[bytes, bytes] = {}  # of the next entry, by headers before it
+    overrides: dict[bytes, bytes] = {}  # of the next entry, by headers before it
     while (header := stream.read(position, BLOCK)) != bytes(BLOCK):
-        kind, size = _checked(header, position)
+        entry_type, size = _checked(header, position)
         position += BLOCK
-        if kind in PAX or kind == LONG_NAME:
+        if entry_type in PAX or entry_type == LONG_NAME:
             if size > MAX_HEADER_BYTES:
                 raise ValueError(f"the header at byte {position - BLOCK:,} has more than {MAX_HEADER_BYTES:,} bytes")
             content = stream.read(position, size)
-            records = [(b"path", content.split(b"\0")[0])] if kind == LONG_NAME else _records(content)
-            told |= {key: value for key, value in records if key in PAX_KEYS}
-        elif kind not in PASSED:
-            name = told.get(b"path", _name(header)).decode("utf-8", "surrogateescape")
-            name = f"{name.rstrip('/')}/" if kind == FOLDER else name
-            if kind == SPARSE or any(key in told for key in PAX_SPARSE):
+            records = [(b"path", content.split(b"\0")[0])] if entry_type == LONG_NAME else _records(content)
+            overrides |= {key: value for key, value in records if key in PAX_KEYS}
+        elif entry_type not in PASSED:
+            name = overrides.get(b"path", _name(header)).decode("utf-8", "surrogateescape")
+            name = f"{name.rstrip('/')}/" if entry_type == FOLDER else name
+            if entry_type == SPARSE or any(key in overrides for key in PAX_SPARSE):
                 raise ValueError(f"{name} is stored as a sparse file: pack it without --sparse")
-            size = 0 if kind in NO_CONTENT else _size(told[b"size"], 10) if b"size" in told else size
-            yield name, Entry(position, size, FAULTS.get(kind, "it is no file"))
-            told = {}
+            size = 0 if entry_type in NO_CONTENT else _size(overrides[b"size"], 10) if b"size" in overrides else size
+            yield name, Entry(position, size, FAULTS.get(entry_type, "it is no file"))
+            overrides = {}
         position += -(-size // BLOCK) * BLOCK
     stream.check_rest()
 

@@ -63,8 +63,8 @@ def _annotations(files: tree.Tree) -> list[tuple[str, str]]:
 
 def find(place: Path) -> Path | None:
     """The extracted folder or the archive, whichever `place` has."""
-    itself = [place] if place.name == FOLDER else []
-    for folder in (place / FOLDER, place / "tiny-imagenet" / FOLDER, *itself):
+    named_folder = [place] if place.name == FOLDER else []
+    for folder in (place / FOLDER, place / "tiny-imagenet" / FOLDER, *named_folder):
         if os.path.isdir(folder / "train") and os.path.isfile(folder / LABELS):
             return folder
     archives = (place / ARCHIVE, place / "tiny-imagenet" / ARCHIVE)

@@ -88,15 +88,15 @@ class Tree(ABC):
 
         Raises DataError where there are two.
         """
-        there = [top for top in self.tops() if PARTS.get(top.lower()) == name]
-        if len(there) > 1:
-            raise DataError(f"{self.path} has both {' and '.join(there)}; rename or remove one")
-        return there[0] if there else None
+        folders = [top for top in self.tops() if PARTS.get(top.lower()) == name]
+        if len(folders) > 1:
+            raise DataError(f"{self.path} has both {' and '.join(folders)}; rename or remove one")
+        return folders[0] if folders else None
 
     def images(self, top: str) -> list[str]:
         """The images below `top`, in torchvision's order: by class, folder and name."""
-        found = [name for name in self.names(top) if name.lower().endswith(SUFFIXES)]
-        return sorted(found, key=lambda name: (name.split("/")[1], *name.rpartition("/")[::2]))
+        names = [name for name in self.names(top) if name.lower().endswith(SUFFIXES)]
+        return sorted(names, key=lambda name: (name.split("/")[1], *name.rpartition("/")[::2]))
 
 
 class Folder(Tree):
@@ -113,14 +113,14 @@ class Folder(Tree):
 
     def names(self, top: str) -> Iterable[str]:
         entered = {str(self.path / top): {_place(self.path / top)}}  # each folder with those it lies in
-        for folder, inner, found in os.walk(self.path / top, followlinks=True):
+        for folder, inner, file_names in os.walk(self.path / top, followlinks=True):
             above = entered.pop(folder)
             places = {name: _place(os.path.join(folder, name)) for name in inner}
             inner[:] = [name for name in inner if places[name] not in above and not is_side(name)]
             entered |= {os.path.join(folder, name): above | {places[name]} for name in inner}
             base = Path(folder).relative_to(self.path).as_posix()
             yield from (f"{base}/{name}/" for name in inner)
-            yield from (f"{base}/{name}" for name in found if not is_side(name))
+            yield from (f"{base}/{name}" for name in file_names if not is_side(name))
 
     def read(self, name: str) -> bytes:
         try:
@@ -178,7 +178,7 @@ class Archive(Tree, Generic[Entry]):
         self.path, self.name = path, name
         try:
             self.file = files.opened(path)
-            self.entries = _own(self._entries())
+            self.entries = _tidy(self._entries())
         except Exception as error:  # BadZipFile, OSError, NotImplementedError, ValueError, struct.error...
             raise DataError(
                 f"{path} is not an intact {self.ending} archive ({error}); copy or pack it again"
@@ -217,24 +217,24 @@ class Archive(Tree, Generic[Entry]):
         return f"{name} in {self.path}"
 
 
-def _own(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
+def _tidy(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
     """Without what packers and systems add, without `.` in a path, and without one folder around all.
 
     Where all paths are written with backslashes, as some packers of Windows do, these are slashes.
     """
     listed = list(entries)
     windows = not any("/" in name.removeprefix("./") for name, _ in listed)
-    own = {}
+    tidy = {}
     for name, entry in listed:
         path = (name.replace("\\", "/") if windows else name).split("/")
         folder = "/" if path[-1] in ("", ".") else ""
         inside = [part for part in path if part not in ("", ".")]
         if inside and path[0] and not any(map(is_side, inside)):
-            own["/".join(inside) + folder] = entry
-    if around := _around(own):
+            tidy["/".join(inside) + folder] = entry
+    if around := _around(tidy):
         top = f"{around}/"
-        own = {name.removeprefix(top): entry for name, entry in own.items() if name.startswith(top) and name != top}
-    return own
+        tidy = {name.removeprefix(top): entry for name, entry in tidy.items() if name.startswith(top) and name != top}
+    return tidy
 
 
 DOS = 0  # who packed a .zip: a program of MS-DOS or Windows, in whose names a backslash is a slash
