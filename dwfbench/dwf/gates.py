@@ -57,8 +57,8 @@ def by_group(weight: Tensor, sizes: Sequence[int]) -> Tensor:
     """
     blocks = weight.reshape(sizes[0], weight.shape[0] // sizes[0], *weight.shape[1:])
     inner = [axis for axis in range(2, blocks.dim()) if sizes[axis - 1] > 1]
-    rest = [axis for axis in range(1, blocks.dim()) if axis not in inner]
-    return blocks.permute(0, *inner, *rest).reshape(prod(sizes), -1)
+    outer = [axis for axis in range(1, blocks.dim()) if axis not in inner]
+    return blocks.permute(0, *inner, *outer).reshape(prod(sizes), -1)
 
 
 def group_norms(weight: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -122,9 +122,9 @@ def tied(model: nn.Module, chosen: list[tuple[Place, int | None]]) -> Iterator[t
     weights: dict[int, tuple[Place, int | None]] = {}
     for place, depth in chosen:
         check(place, depth)
-        first, other = weights.setdefault(id(getattr(place.module, place.attribute)), (place, depth))
-        if other != depth:
-            raise UsageError(f"{first.name} and {place.name} are one tied weight; give them one depth.")
+        holder, depth_before = weights.setdefault(id(getattr(place.module, place.attribute)), (place, depth))
+        if depth_before != depth:
+            raise UsageError(f"{holder.name} and {place.name} are one tied weight; give them one depth.")
     for place, depth in weights.values():
         if depth is not None:
             yield owners(model, getattr(place.module, place.attribute)), depth
@@ -139,8 +139,8 @@ def check(place: Place, depth: int | None) -> None:
     prunable.present(place)
     parameter = getattr(place.module, place.attribute)
     if not parameter.is_floating_point():
-        kind = str(parameter.dtype).removeprefix("torch.")
-        raise UsageError(f"The weight {place.name} is of type {kind}; only real floating-point weights are factorized.")
+        name = str(parameter.dtype).removeprefix("torch.")
+        raise UsageError(f"The weight {place.name} is of type {name}; only real floating-point weights are factorized.")
     if parameter._backward_hooks:
         raise UsageError(f"The weight {place.name} has a hook on its gradient, which no factor has; take it off first.")
     if getattr(place.module, "max_norm", None) is not None or getattr(place.module, "sparse", False):
@@ -153,8 +153,8 @@ def shape_of_gates(places: list[Place], weight: Tensor, group: str) -> tuple[int
     """The shape of the gates, about which all layers that share the weight must agree."""
     shapes = {gate_shape_at(place, group, weight) for place in places}
     if len(shapes) > 1:
-        both = " and ".join(place.name for place in places)
-        raise UsageError(f"{both} are one tied weight, but its {group}s are rows in one layer and columns in another.")
+        names = " and ".join(place.name for place in places)
+        raise UsageError(f"{names} are one tied weight, but its {group}s are rows in one layer and columns in another.")
     return shapes.pop()
 
 
@@ -204,9 +204,9 @@ def param_groups(model: nn.Module, strength: float) -> list[dict]:
         raise UsageError("The model is not factorized; call factorize(model, depth) first.")
     factors = {id(factor) for group in by_depth.values() for factor in group}
     watch(factor for group in by_depth.values() for factor in group)
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in factors]
+    undecayed = [parameter for parameter in model.parameters() if id(parameter) not in factors]
     groups = [{"params": group, "weight_decay": 2 * strength / depth} for depth, group in by_depth.items()]
-    return [*groups, {"params": rest, "weight_decay": 0.0}] if rest else groups
+    return [*groups, {"params": undecayed, "weight_decay": 0.0}] if undecayed else groups
 
 
 def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
@@ -291,14 +291,14 @@ def init_statistics(model: nn.Module) -> list[dict]:
 
 def factorized(model: nn.Module) -> Iterator[tuple[list[Place], Parts]]:
     """Every factorized weight once, in model order: the places that share it, and its parametrization."""
-    found: dict[int, list[Place]] = {}
+    holders_of: dict[int, list[Place]] = {}
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module):
             chains: Any = module.parametrizations
             for attribute, chain in chains.items():
                 if isinstance(chain[0], Parts):
-                    found.setdefault(id(chain), []).append(Place(name, module, attribute))
-    for places in found.values():
+                    holders_of.setdefault(id(chain), []).append(Place(name, module, attribute))
+    for places in holders_of.values():
         yield places, chain_at(places[0])[0]
 
 

@@ -36,7 +36,7 @@ def choose(model: nn.Module, depth: Depth, layers: Layers = None) -> list[tuple[
     check_depth(depth)
     candidates = list(places(model))
     if layers is not None:
-        candidates = wanted(model, candidates, layers)
+        candidates = chosen_places(model, candidates, layers)
     depths = depth if isinstance(depth, Mapping) else {"*": depth}
     for pattern in depths:
         if pattern != "*" and not any(fits(pattern, place.layer) for place in candidates):
@@ -76,13 +76,13 @@ def is_whole(value) -> bool:
         return False
 
 
-def wanted(model: nn.Module, candidates: list[Place], layers: Choice) -> list[Place]:
+def chosen_places(model: nn.Module, candidates: list[Place], layers: Choice) -> list[Place]:
     """The places among the candidates that ``layers`` choose; UsageError for an item that chooses none."""
     if callable(layers) and not isinstance(layers, type):
         return [place for place in candidates if layers(place.layer, place.module)]
     items = [layers] if isinstance(layers, (str, type)) else list(layers)
     modules = dict(model.named_modules())
-    kept: set[Place] = set()
+    chosen: set[Place] = set()
     for item in items:
         of_type = {name for name, module in modules.items() if isinstance(item, type) and isinstance(module, item)}
         if isinstance(item, str):
@@ -93,12 +93,12 @@ def wanted(model: nn.Module, candidates: list[Place], layers: Choice) -> list[Pl
             raise UsageError(f"layers: names, types or a function of name and module are needed, not {item!r}.")
         if not fitting:
             text = item if isinstance(item, str) else item.__name__
-            what = "is named" if isinstance(item, str) else "is a"
+            relation = "is named" if isinstance(item, str) else "is a"
             if not isinstance(item, str) and of_type:
                 raise UsageError(f"layers: a {text!r} has no weights that are factorized; {KINDS_TEXT} layers do.")
-            raise UsageError(f"layers: no layer {what} {text!r}{nearest(text, names(candidates))}")
-        kept.update(fitting)
-    return [place for place in candidates if place in kept]
+            raise UsageError(f"layers: no layer {relation} {text!r}{nearest(text, names(candidates))}")
+        chosen.update(fitting)
+    return [place for place in candidates if place in chosen]
 
 
 def fits(pattern: str, layer: str) -> bool:

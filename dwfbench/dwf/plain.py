@@ -58,10 +58,10 @@ def remove_computation(module: nn.Module, attribute: str) -> None:
         own_class(module)
         parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
         return
-    kinds = {type(hook) for hook in module._forward_pre_hooks.values() if getattr(hook, "name", None) == attribute}
-    if WeightNorm in kinds:
+    hook_types = {type(hook) for hook in module._forward_pre_hooks.values() if getattr(hook, "name", None) == attribute}
+    if WeightNorm in hook_types:
         remove_weight_norm(module, attribute)
-    elif SpectralNorm in kinds:
+    elif SpectralNorm in hook_types:
         remove_spectral_norm(module, attribute)
         module._load_state_dict_pre_hooks.clear()  # PyTorch 2.14 leaves its own, which misses what is gone
     else:
@@ -83,8 +83,8 @@ def duplicate(model: nn.Module) -> nn.Module:
 
 def kept_by(module: nn.Module) -> list[Tensor]:
     """The tensors among a module's attributes, and in lists and dicts there."""
-    found = []
+    tensors = []
     for value in vars(module).values():
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
-        found += [item for item in inner if isinstance(item, Tensor)]
-    return found
+        tensors += [item for item in inner if isinstance(item, Tensor)]
+    return tensors

@@ -95,14 +95,14 @@ def suggest(
 
 def own_weights(model: nn.Module) -> list[tuple[str, Tensor, float, int]]:
     """Name, value, deviation before and depth of every factorized weight; none of a plain model."""
-    found = []
+    weights = []
     with torch.no_grad():
         for places, parts in factorized(model):
             if not isinstance(parts.space, Product):
                 raise UsageError("There is no advice for groups of weights (D-Gating); suggest is for single weights.")
             value = getattr(places[0].module, places[0].attribute)
-            found.append((places[0].name, value, parts.sigma, parts.space.depth))
-    return found
+            weights.append((places[0].name, value, parts.sigma, parts.space.depth))
+    return weights
 
 
 def initial_weights(model: nn.Module, depth: int, keep_weights: bool) -> Iterator[tuple[str, Tensor, float, int]]:

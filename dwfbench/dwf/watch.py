@@ -36,13 +36,13 @@ def watch(factors: Iterable[Tensor]) -> None:
 def look(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     """Warn once of the factors that this optimiser trains, if it decouples their decay."""
     global _hook
-    groups = [(group, seen) for group in optimizer.param_groups if (seen := watched(group["params"]))]
-    for _, seen in groups:
-        for factor in seen:
+    groups = [(group, factors) for group in optimizer.param_groups if (factors := watched(group["params"]))]
+    for _, factors in groups:
+        for factor in factors:
             del _watched[id(factor)]
     if any(decoupled(optimizer, group) for group, _ in groups):
-        what = DECOUPLED if any(group["weight_decay"] for group, _ in groups) else IDLE
-        warnings.warn(f"{type(optimizer).__name__} {what}; {ADVICE}.", stacklevel=3)
+        warning = DECOUPLED if any(group["weight_decay"] for group, _ in groups) else IDLE
+        warnings.warn(f"{type(optimizer).__name__} {warning}; {ADVICE}.", stacklevel=3)
     for number in [number for number, factor in _watched.items() if factor() is None]:
         del _watched[number]
     if not _watched and _hook is not None:
@@ -52,7 +52,7 @@ def look(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 def watched(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Those of the parameters that are factors on watch."""
-    return [one for one in parameters if (kept := _watched.get(id(one))) is not None and kept() is one]
+    return [tensor for tensor in parameters if (ref := _watched.get(id(tensor))) is not None and ref() is tensor]
 
 
 def decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:

@@ -29,17 +29,17 @@ TOLD = ("compiling", "epoch", "note")
 class Teller:
     """A listener in another process, which passes on the name and the arguments of every call."""
 
-    def tell(self, kind: str, *what: Any) -> None:
+    def tell(self, event: str, *details: Any) -> None:
         raise NotImplementedError
 
-    def compiling(self, *what: Any) -> None:
-        self.tell("compiling", *what)
+    def compiling(self, *details: Any) -> None:
+        self.tell("compiling", *details)
 
-    def epoch(self, *what: Any) -> None:
-        self.tell("epoch", *what)
+    def epoch(self, *details: Any) -> None:
+        self.tell("epoch", *details)
 
-    def note(self, *what: Any) -> None:
-        self.tell("note", *what)
+    def note(self, *details: Any) -> None:
+        self.tell("note", *details)
 
 
 class Progress(Listener, Protocol):

@@ -47,21 +47,21 @@ def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress:
     What a process leaves that dies (killed for its memory, a crash in a library) is tried again at the end, with no
     other process beside it. What takes too long is not tried again.
     """
-    left = []
+    unfinished = []
     for outcome in train(tasks, engine.jobs, dataset, engine, progress):
         if isinstance(outcome, Unfinished) and outcome.died:
-            left.append(outcome.task)
+            unfinished.append(outcome.task)
         else:
             yield outcome
-    if left:
+    if unfinished:
         progress.note("A worker process died; what it left is tried again, without others beside it.")
-    yield from train(left, 1, dataset, engine, progress)
+    yield from train(unfinished, 1, dataset, engine, progress)
 
 
 def train(tasks: list[Task], jobs: int, dataset: data.Dataset, engine: Engine, progress: Progress) -> Iterator[Outcome]:
     """What became of the tasks' runs, each tried once."""
-    waiting, here = deque(tasks), dataset.to("cpu")
-    seats = [Seat(here, engine) for _ in range(min(jobs, len(tasks)))]
+    waiting, on_cpu = deque(tasks), dataset.to("cpu")
+    seats = [Seat(on_cpu, engine) for _ in range(min(jobs, len(tasks)))]
     try:
         while not stop.asked and (waiting or any(seat.task for seat in seats)):
             for seat in seats:
@@ -112,12 +112,12 @@ class Seat:
         """A task to train. The time that it may take includes the start of the process."""
         if self.process is None:
             context = torch.multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-            self.pipe, theirs = context.Pipe()
-            args = (theirs, self.dataset, self.engine, plugins.files())
+            self.pipe, worker_end = context.Pipe()
+            args = (worker_end, self.dataset, self.engine, plugins.files())
             self.process = context.Process(target=serve, args=args)
             with deaf_to_interrupts():
                 self.process.start()
-            theirs.close()  # so that the pipe ends with the process
+            worker_end.close()  # so that the pipe ends with the process
         self.task, self.deadline = task, time.monotonic() + patience(self.engine)
         with suppress(OSError):  # a process that has died since: reading from the pipe will tell
             self.pipe.send(task)
@@ -126,7 +126,7 @@ class Seat:
         """What the process has told since the last call. Raises what its training raised."""
         while self.task is not None and self.pipe.poll():
             try:
-                kind, *what = pickle.loads(self.pipe.recv_bytes())
+                event, *details = pickle.loads(self.pipe.recv_bytes())
             except (EOFError, OSError):
                 task, late = self.task, self.late
                 self.process.join(GRACE)
@@ -134,18 +134,18 @@ class Seat:
                 self.end()
                 yield Unfinished(task, why, died=not late)
                 return
-            if kind in TOLD:
-                getattr(progress, kind)(*what)
-            elif kind == "result":
-                (result,) = what
+            if event in TOLD:
+                getattr(progress, event)(*details)
+            elif event == "result":
+                (result,) = details
                 self.task = self.task.without(result.record.id)
                 yield result
                 self.deadline = time.monotonic() + patience(self.engine)
-            elif kind == "error":
-                raise UsageError(*what)
-            elif kind == "failed":
+            elif event == "error":
+                raise UsageError(*details)
+            elif event == "failed":
                 task, self.task = self.task, None
-                yield Unfinished(task, *what)
+                yield Unfinished(task, *details)
             elif self.late:  # it finished all the same, but takes no other task
                 self.end()
             else:
@@ -188,10 +188,10 @@ class PipeTeller(Teller):
     def __init__(self, pipe: connection.Connection):
         self.pipe = pipe
 
-    def tell(self, kind: str, *what: Any) -> None:
+    def tell(self, event: str, *details: Any) -> None:
         """Raises KeyboardInterrupt where nobody listens any more."""
         try:
-            self.pipe.send_bytes(pickle.dumps((kind, *what)))  # not send(): tensors would go through shared memory
+            self.pipe.send_bytes(pickle.dumps((event, *details)))  # not send(): tensors would go through shared memory
         except OSError:
             raise KeyboardInterrupt from None
 

@@ -50,15 +50,15 @@ def connect(address: str, cpus: int | None, gpus: float | None, device: str) -> 
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"With --ray, --device must be auto, cpu or cuda, not {device!r}: the cluster chooses which.")
     join(address)
-    found = nodes()
+    alive = nodes()
     if gpus is None:
-        gpus = float(device != "cpu" and any(node.gpus for node in found))
+        gpus = float(device != "cpu" and any(node.gpus for node in alive))
     if not 0 <= gpus <= 1:
         raise UsageError(f"--gpus-per-group must be between 0 and 1, not {gpus:g}: a group trains on one GPU.")
     if (device == "cuda" and not gpus) or (device == "cpu" and gpus):
         raise UsageError(f"--device {device} and {gpus:g} GPUs per group do not fit together.")
     share = Cluster(address, cpus or 1, gpus)
-    usable = [node for node in found if node.cpus >= share.cpus and node.gpus >= share.gpus]
+    usable = [node for node in alive if node.cpus >= share.cpus and node.gpus >= share.gpus]
     if not usable:
         raise UsageError(
             f"No node of the Ray cluster has the {share.cpus} CPUs and {share.gpus:g} GPUs of a group; "
@@ -85,13 +85,13 @@ def join(address: str) -> None:
             knock(address)
     except (OSError, ValueError) as error:
         raise unanswered(address, first_line(error)) from None
-    with kept_stderr() as said:  # Ray's own messages begin before anything can stop them
+    with kept_stderr() as stderr_text:  # Ray's own messages begin before anything can stop them
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             driver._worker_logs_enabled = False  # nor of what becomes of nodes, which has no switch of its own
         except (RayError, OSError, RuntimeError, ValueError, AssertionError) as error:
             why = first_line(error)
-            if "AuthToken" in said() or "oken" in why:
+            if "AuthToken" in stderr_text() or "oken" in why:
                 why = "it asks for a token that is not the one here; set RAY_AUTH_MODE and the token as there"
             raise unanswered(address, why) from None
 
@@ -114,7 +114,7 @@ def knock(address: str) -> None:
 def nodes() -> list[Node]:
     """The live machines of the joined cluster, by name."""
 
-    def told() -> dict[str, str | None]:  # sent by value: a worker without dwfbench can run it
+    def installed() -> dict[str, str | None]:  # sent by value: a worker without dwfbench can run it
         from importlib import metadata
 
         try:
@@ -125,12 +125,12 @@ def nodes() -> list[Node]:
         return dict(versions())
 
     alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeManagerAddress"])
-    remote = on_workers(told, num_cpus=0)
+    remote = on_workers(installed, num_cpus=0)
     refs = [remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
             for node in alive]  # fmt: skip
     return [
-        Node(node["NodeManagerHostname"], resources.get("CPU", 0), resources.get("GPU", 0), told)
-        for node, resources, told in zip(alive, (node["Resources"] for node in alive), ray.get(refs), strict=True)
+        Node(node["NodeManagerHostname"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0), versions)
+        for node, versions in zip(alive, ray.get(refs), strict=True)
     ]
 
 
@@ -154,12 +154,12 @@ def source_folders() -> list[Path]:
     return [Path(folder) for spec in specs if spec for folder in spec.submodule_search_locations or ()]
 
 
-def refuse_others(node: str, theirs: Mapping[str, str | None], ours: Mapping[str, str]) -> None:
+def refuse_others(node: str, node_versions: Mapping[str, str | None], own_versions: Mapping[str, str]) -> None:
     """Raises UsageError for other versions."""
-    for name, version in ours.items():
-        if theirs.get(name) != version:
+    for name, version in own_versions.items():
+        if node_versions.get(name) != version:
             raise UsageError(
-                f"The node {node} has {name} {theirs.get(name) or 'not installed'}, and this process {version}; "
+                f"The node {node} has {name} {node_versions.get(name) or 'not installed'}, and this process {version}; "
                 "install the same version on all."
             )
 
@@ -168,11 +168,11 @@ def refuse_others(node: str, theirs: Mapping[str, str | None], ours: Mapping[str
 def machine(cluster: Cluster) -> Machine:
     """What a group finds on the cluster: asked of one worker."""
 
-    def told() -> Machine:
-        found = Machine.of(torch.device("cuda" if cluster.gpus else "cpu"))
-        return replace(found, memory=int(found.memory * cluster.gpus))
+    def measured() -> Machine:
+        described = Machine.of(torch.device("cuda" if cluster.gpus else "cpu"))
+        return replace(described, memory=int(described.memory * cluster.gpus))
 
-    return ray.get(on_workers(told, num_cpus=cluster.cpus, num_gpus=cluster.gpus).remote())
+    return ray.get(on_workers(measured, num_cpus=cluster.cpus, num_gpus=cluster.gpus).remote())
 
 
 def on_workers(function: Callable, **options: Any) -> Any:

@@ -67,20 +67,20 @@ def outcomes(tasks: list[Task], dataset: data.Dataset, engine: Engine, progress:
     send = functools.partial(remote.remote, ray.put(Kit.of(dataset, engine)), desk)
     orders = [Order(task, send, patience(engine)) for task in tasks]
     try:
-        while not stop.asked and left(orders):
+        while not stop.asked and unfinished(orders):
             yield from heard(orders, desk, engine, progress)
-        for order in left(orders):
+        for order in unfinished(orders):
             ray.cancel(order.ref)  # as an interrupt does: the workers end after their step, with a checkpoint
         deadline = time.monotonic() + GRACE
-        while left(orders) and time.monotonic() < deadline:
+        while unfinished(orders) and time.monotonic() < deadline:
             yield from (outcome for outcome in heard(orders, desk, engine, progress) if isinstance(outcome, Result))
         stop.obey()
     finally:  # after an interrupt or an error: nothing more is wanted
-        if left(orders) and not stop.asked:
-            for order in left(orders):
+        if unfinished(orders) and not stop.asked:
+            for order in unfinished(orders):
                 ray.cancel(order.ref)
-            ray.wait([order.ref for order in left(orders)], num_returns=len(left(orders)), timeout=GRACE)
-        for order in left(orders):
+            ray.wait([order.ref for order in unfinished(orders)], num_returns=len(unfinished(orders)), timeout=GRACE)
+        for order in unfinished(orders):
             ray.cancel(order.ref, force=True)
 
 
@@ -103,7 +103,7 @@ class Order:
 
     def take(self, result: Result) -> Iterator[Result]:
         """A run that was told. One told twice, by a worker that was given up, counts once."""
-        if any(one.id == result.record.id for one in self.task.specs):
+        if any(spec.id == result.record.id for spec in self.task.specs):
             self.task = self.task.without(result.record.id)
             yield result
             self.begin()
@@ -134,28 +134,28 @@ class Order:
             self.ref = self.send(self.number, pickle.dumps(self.task))
 
 
-def left(orders: list[Order]) -> list[Order]:
+def unfinished(orders: list[Order]) -> list[Order]:
     """The orders that are not at their end."""
     return [order for order in orders if order.ref is not None]
 
 
 def heard(orders: list[Order], desk: "ray.actor.ActorHandle", engine: Engine, progress: Progress) -> Iterator[Outcome]:
     """What workers have told, and how they ended, once one has, or a moment has passed."""
-    going, numbered = {order.ref: order for order in left(orders)}, {order.number: order for order in orders}
+    going, numbered = {order.ref: order for order in unfinished(orders)}, {order.number: order for order in orders}
     done, _ = ray.wait(list(going), num_returns=len(going), timeout=POLL)
     news: list[tuple] = ray.get(desk.news.remote())  # with all that those who are done have told
-    for kind, *what in news:
-        if kind in TOLD:
-            getattr(progress, kind)(*what)
-        elif (order := numbered.get(what[0])) is None:
+    for event, *details in news:
+        if event in TOLD:
+            getattr(progress, event)(*details)
+        elif (order := numbered.get(details[0])) is None:
             continue
-        elif kind == "began":
+        elif event == "began":
             order.begin()
         else:
-            yield from order.take(pickle.loads(what[1]))
+            yield from order.take(pickle.loads(details[1]))
     for ref in done:
         yield from going[ref].end(engine)
-    for order in left(orders):
+    for order in unfinished(orders):
         if time.monotonic() > order.deadline:
             order.hurry()
 
@@ -166,14 +166,14 @@ class Desk:
 
     def __init__(self, folder: Path | None):
         self.folder = Folder(folder) if folder else None
-        self.told: list[tuple] = []
+        self.events: list[tuple] = []
 
     def tell(self, *event: Any) -> None:
-        self.told.append(event)
+        self.events.append(event)
 
     def news(self) -> list[tuple]:
         """What was told since the last call."""
-        news, self.told = self.told, []
+        news, self.events = self.events, []
         return news
 
     def read(self, key: str) -> bytes | None:
@@ -187,10 +187,10 @@ class Desk:
 @functools.cache
 def desk_of(folder: Path | None) -> "ray.actor.ActorHandle":
     """The desk of a folder of checkpoints; on the driver's node, as it needs that disk."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-    made: Any = ray.remote(**options)(Desk)
-    return made.remote(folder.resolve() if folder else None)
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": node}
+    desk_class: Any = ray.remote(**options)(Desk)
+    return desk_class.remote(folder.resolve() if folder else None)
 
 
 # ---------------------------------------------------------------- the workers
@@ -241,8 +241,8 @@ class DeskTeller(Teller):
     def __init__(self, desk: "ray.actor.ActorHandle"):
         self.desk = desk
 
-    def tell(self, kind: str, *what: Any) -> None:
-        self.desk.tell.remote(kind, *what)
+    def tell(self, event: str, *details: Any) -> None:
+        self.desk.tell.remote(event, *details)
 
     def result(self, number: int, result: Result) -> None:
         """Returns when it has arrived."""
@@ -257,10 +257,10 @@ class DeskTeller(Teller):
     def write(self, key: str, content: bytes) -> None:
         self._ask(self.desk.write, key, content)
 
-    def _ask(self, what: Any, *args: Any) -> Any:
+    def _ask(self, method: Any, *args: Any) -> Any:
         """Raises OSError: the desk's own, or that it cannot be reached."""
         try:
-            return ray.get(what.remote(*args))
+            return ray.get(method.remote(*args))
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:

@@ -102,7 +102,7 @@ class Task:
 
     def without(self, run_id: str) -> "Task":
         """What is left of the task once that run is finished."""
-        return replace(self, specs=tuple(one for one in self.specs if one.id != run_id))
+        return replace(self, specs=tuple(spec for spec in self.specs if spec.id != run_id))
 
 
 @dataclass(frozen=True)
@@ -156,32 +156,32 @@ class Worker:
         }
         self.trainers: dict[tuple, loop.Trainer] = {}
         self.compiler_failed = False
-        self.said: set[str] = set()
+        self.notes_told: set[str] = set()
 
     def train(self, task: Task, listener: Listener) -> Iterator[Result]:
         """The results of a task's runs, failures included, each as soon as it is there."""
-        started, left, lanes = now(), list(task.specs), task.lanes
-        known = {one.id: 0 for one in left}  # rows of each history; epochs that runs share are known after them
+        started, pending, lanes = now(), list(task.specs), task.lanes
+        rows_told = {spec.id: 0 for spec in pending}  # by history; epochs that runs share are known after them
 
-        def on_epoch(seen: list[Trained], epochs: int) -> None:
-            rows = {lane.spec.id: [plain(row) for row in lane.history[known[lane.spec.id] :]]
-                    for lane in seen if lane.spec.id in known}  # fmt: skip
-            known.update({run_id: known[run_id] + len(new) for run_id, new in rows.items()})
-            listener.epoch(task.method.label(), len(seen), plain(seen[len(seen) // 2].history[-1]), epochs, rows)
+        def on_epoch(group: list[Trained], epochs: int) -> None:
+            rows = {lane.spec.id: [plain(row) for row in lane.history[rows_told[lane.spec.id] :]]
+                    for lane in group if lane.spec.id in rows_told}  # fmt: skip
+            rows_told.update({run_id: rows_told[run_id] + len(new) for run_id, new in rows.items()})
+            listener.epoch(task.method.label(), len(group), plain(group[len(group) // 2].history[-1]), epochs, rows)
 
-        while left:
+        while pending:
             stop.obey()
             compile = task.compile and not self.compiler_failed
             try:
                 with contained():
                     trainer = self.trainer(task, compile, listener)
-                    for trained in trainer.train(left, lanes, on_epoch):
+                    for trained in trainer.train(pending, lanes, on_epoch):
                         clock = time.perf_counter()
                         results, state = assess.assess(trained, task.method, self.dataset, self.engine.test)
                         trained.seconds += time.perf_counter() - clock
                         for note in trained.notes:
                             self.say(f"{task.method.label()}: {note}.", listener)
-                        left.remove(trained.spec)
+                        pending.remove(trained.spec)
                         yield self.result(trained, task, results, state, compile, started)
                 continue
             except UsageError:
@@ -193,25 +193,25 @@ class Worker:
             if compile and self.engine.compile is None and not memory:
                 self.compiler_failed = True
                 listener.note(f"The compiled step failed ({why}); training without the compiler.")
-            elif lanes > 1 and len(left) > 1:
-                lanes = min(lanes, len(left)) // 2
+            elif lanes > 1 and len(pending) > 1:
+                lanes = min(lanes, len(pending)) // 2
                 listener.note(f"A group of runs failed ({why}); trying {lanes} at once.")
             else:
-                failed = Trained(left.pop(0))
+                failed = Trained(pending.pop(0))
                 results = {"status": "failed", "error": why}
                 yield self.result(failed, task, results, None, compile, started)
 
     def say(self, text: str, listener: Listener) -> None:
         """A note that is told once."""
-        if text not in self.said:
-            self.said.add(text)
+        if text not in self.notes_told:
+            self.notes_told.add(text)
             listener.note(text)
 
     def trainer(self, task: Task, compile: bool, listener: Listener) -> loop.Trainer:
         """The curve's trainer; that of the curve before is dropped."""
         engine = self.engine
-        first = replace(task.specs[0], seed=0, strength=None, compression=None)
-        key = (first.id, compile)
+        seedless = replace(task.specs[0], seed=0, strength=None, compression=None)
+        key = (seedless.id, compile)
         if key not in self.trainers:
             self.trainers.clear()
             if compile:
@@ -220,7 +220,7 @@ class Worker:
             if self.place is not None:
                 checkpoints = Checkpoints(self.place, engine.checkpoint_minutes, listener.note)
             self.trainers[key] = loop.Trainer(
-                first,
+                seedless,
                 task.method,
                 self.dataset,
                 compile=compile,
@@ -233,19 +233,19 @@ class Worker:
         return self.trainers[key]
 
     def result(self, trained: Trained, task: Task, results, state, compiled: bool, started: str) -> Result:
-        one = trained.spec
-        steps = one.epochs * loop.steps_in_epoch(len(self.dataset.train), one.batch_size)
+        spec = trained.spec
+        steps = spec.epochs * loop.steps_in_epoch(len(self.dataset.train), spec.batch_size)
         provenance = Provenance(
-            **{**self.provenance, "versions": self.provenance["versions"] | self.plugin_versions(one)},
+            **{**self.provenance, "versions": self.provenance["versions"] | self.plugin_versions(spec)},
             lanes=trained.lanes,
-            precision=one.precision,
+            precision=spec.precision,
             compiled=compiled,
             tuned=task.tuned,
             started=started,
             ended=now(),
         )
         record = Record(
-            **assess.describe(one, task.method),
+            **assess.describe(spec, task.method),
             **results,
             extra_passes=task.method.extra_passes(steps),
             seconds=trained.seconds,
@@ -253,10 +253,10 @@ class Worker:
             peak_memory_bytes=assess.peak_memory(self.engine.device),
             provenance=provenance,
         )
-        kept = None
+        weights = None
         if state is not None and self.engine.save_model:
-            kept = {name: value.cpu() for name, value in state.items()}
-        return Result(record, trained.history, kept, trained.outdated)
+            weights = {name: value.cpu() for name, value in state.items()}
+        return Result(record, trained.history, weights, trained.outdated)
 
     def plugin_versions(self, spec: RunSpec) -> dict[str, str]:
         """The packages that a run's method, model and data set come from, other than dwfbench: with versions."""
@@ -266,8 +266,8 @@ class Worker:
 def failures(task: Task, dataset: data.Dataset, engine: Engine, error: str) -> list[Result]:
     """Records of the runs of a task that came to nothing elsewhere."""
     worker = Worker(dataset, replace(engine, device=engine.here))  # a cluster's device may be none of this machine
-    what = {"status": "failed", "error": error}
-    return [worker.result(Trained(one), task, what, None, task.compile, now()) for one in task.specs]
+    results = {"status": "failed", "error": error}
+    return [worker.result(Trained(spec), task, results, None, task.compile, now()) for spec in task.specs]
 
 
 def patience(engine: Engine) -> float:
