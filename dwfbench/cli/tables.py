@@ -68,7 +68,7 @@ def plan_sentence(curves: list) -> str:
     by_label = Counter(curve.method.label() for curve in curves for _ in curve.specs)
     listed = ", ".join(f"{label} ({count})" for label, count in by_label.items())
     count = f"{len(runs):,} run{'s' * (len(runs) != 1)}"
-    searched = {curve.method.label(): curve.most for curve in curves if curve.targets}
+    searched = {curve.method.label(): curve.max_runs for curve in curves if curve.targets}
     more = f" The search may grow to {max(searched.values())} strengths of each seed." if searched else ""
     return f"Plan: {count} of {spent}, {what}: {listed}.{more}"
 

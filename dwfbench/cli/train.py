@@ -99,7 +99,7 @@ def run(
         answer(plan_table(curves, store, force))
         for curve in curves:
             if curve.targets:
-                answer(f"{curve.method.label()} is searched: up to {curve.most} strengths of each seed follow.")
+                answer(f"{curve.method.label()} is searched: up to {curve.max_runs} strengths of each seed follow.")
         started = time.perf_counter() - clock
         if any(todo) and asked.engine.cluster is None:
             message("Measuring a few steps of every curve ...")

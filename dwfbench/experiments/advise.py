@@ -37,14 +37,14 @@ def suggestion(request: Request, dataset: Dataset) -> Suggestion:
 def budget_note(curve: Curve) -> str | None:
     """A warning when decay alone cannot bring weights to zero within the budget, for methods that work by decay, and
     when Adam is given a learning rate of SGD's."""
-    if any(one.strength == 0 for one in curve.specs):
+    if any(spec.strength == 0 for spec in curve.specs):
         return (
             f"{curve.method.label()}: a strength of 0 penalises nothing, so that no weight becomes zero: such a run is "
             "a control, and no point of a sparse network's curve."
         )
-    one = curve.specs[0]
-    if one.optimizer != "sgd" and one.lr > HIGH_FOR_ADAM:
-        return f"{curve.method.label()}: a learning rate of {one.lr:g} is SGD's; Adam's are about 1e-4 to 1e-2."
+    spec = curve.specs[0]
+    if spec.optimizer != "sgd" and spec.lr > HIGH_FOR_ADAM:
+        return f"{curve.method.label()}: a learning rate of {spec.lr:g} is SGD's; Adam's are about 1e-4 to 1e-2."
     budgets = [budget for budget in map(curve.budget, curve.specs) if budget is not None]
     small = [budget for budget in budgets if curve.needed is not None and budget < 0.99 * curve.needed]
     if not small:

@@ -98,7 +98,7 @@ def sentence(
     low, high = (short(1000 * edge, 2) for edge in (min(costs).step, max(costs, key=lambda cost: cost.step).step))
     step = low if low == high else f"{low} to {high}"
     spent = seconds(parts, costs, masks, start, dataset, engine)
-    said = (
+    text = (
         f"{runs} run{'s' * (runs > 1)} to train, {duration(spent)} on this device as busy as it is now ({step} ms a "
         "step and run, measured)."
     )
@@ -108,7 +108,7 @@ def sentence(
         for part, task, cost, mask in zip(parts, alone, costs, masks, strict=True)
         if part.curve.targets
     ]
-    return f"{said} Each run that a search adds takes {duration(max(further))}." if further else said
+    return f"{text} Each run that a search adds takes {duration(max(further))}." if further else text
 
 
 def compiler_start(dataset: Dataset) -> float:
@@ -123,8 +123,8 @@ def all_costs(parts: list[Part], dataset: Dataset) -> list[Costs]:
     measured: dict[tuple, Costs] = {}
     costs = []
     for curve, _, tasks in parts:
-        one, task = curve.specs[0], tasks[0]
-        settings = (one.batch_size, one.augment, one.precision, one.optimizer, one.momentum, one.clip_norm)
+        spec, task = curve.specs[0], tasks[0]
+        settings = (spec.batch_size, spec.augment, spec.precision, spec.optimizer, spec.momentum, spec.clip_norm)
         key = (*stepped(curve), *settings, task.lanes, task.compile)
         if key not in measured:
             measured[key] = measure(curve, task, dataset)
@@ -142,50 +142,50 @@ def stepped(curve: Curve) -> tuple[Method | None, Parametrization]:
 def measure(curve: Curve, task: Task, dataset: Dataset) -> Costs:
     """What the trainer takes a run, where ``task.lanes`` are trained at once, on a little of the data."""
     specs = list(task.specs[: task.lanes])
-    few = replace(dataset, val=first(dataset.val), test=first(dataset.test))
+    sample = replace(dataset, val=few_images(dataset.val), test=few_images(dataset.test))
     in_epoch = loop.steps_in_epoch(len(dataset.train), specs[0].batch_size)
     skipped = min(1, in_epoch - 1)  # the first step, before which methods score
 
     def trained(trainer: loop.Trainer, group: loop.Group, steps: int) -> float:
-        clock = Clock(few)
+        clock = Clock(sample)
         group.position = skipped
         rates = torch.full((skipped + steps, len(specs)), 1e-9, device=trainer.device)  # no lane diverges at it
         trainer.train_epoch(group, rates)
         return clock.seconds()
 
     for _ in range(2 if task.compile else 1):  # the second time the disk has the code, as when the runs are trained
-        trainer = loop.Trainer(specs[0], curve.method, few, compile=task.compile)
+        trainer = loop.Trainer(specs[0], curve.method, sample, compile=task.compile)
         group = trainer.start(specs, "estimate")
-        begun = trained(trainer, group, 1)
+        first_step = trained(trainer, group, 1)
     step = trained(trainer, group, 1)
     if (steps := min(STEPS, in_epoch - skipped, int(PATIENCE / step))) > 1:
         step = trained(trainer, group, steps) / steps
 
     def evaluated(split: Split) -> float:
         """Seconds for the images of a split beyond those of ``first``."""
-        clock = Clock(few)
+        clock = Clock(sample)
         evaluate(trainer.network, {**trainer.weights(group), **group.state.others, **group.state.buffers},
-                 first(split), few)  # fmt: skip
+                 few_images(split), sample)  # fmt: skip
         return clock.seconds() * (share(split) - 1)
 
-    clock = Clock(few)
+    clock = Clock(sample)
     trainer.record(group, torch.full((len(specs),), 1e-9, device=trainer.device))
-    row, more = clock.seconds(), evaluated(dataset.val)
+    row, validation = clock.seconds(), evaluated(dataset.val)
     lanes = trainer.finish(group, [])
-    clock = Clock(few)
-    assess.assess(lanes[0], curve.method, few)
-    end = clock.seconds() + (more + TESTS * evaluated(dataset.test)) / len(specs)
-    return Costs(begun - step if task.compile else 0.0, step / len(specs), (row + more) / len(specs), end)
+    clock = Clock(sample)
+    assess.assess(lanes[0], curve.method, sample)
+    end = clock.seconds() + (validation + TESTS * evaluated(dataset.test)) / len(specs)
+    return Costs(first_step - step if task.compile else 0.0, step / len(specs), (row + validation) / len(specs), end)
 
 
 def choosing(curve: Curve, dataset: Dataset) -> Masks:
     """What a method's scores and masks take, from moments of a training that does not take place."""
-    one = curve.specs[0]
-    trainer = loop.Trainer(one, curve.method, dataset)
-    group = trainer.start([one], "estimate")
+    spec = curve.specs[0]
+    trainer = loop.Trainer(spec, curve.method, dataset)
+    group = trainer.start([spec], "estimate")
     group.origins = {epoch: Network(*group.state[:3]).map(copied) for epoch in trainer.origins}
-    in_epoch = loop.steps_in_epoch(len(dataset.train), one.batch_size)
-    index, view = torch.arange(one.batch_size, device=trainer.device), trainer.augmentations(group, 1)[0]
+    in_epoch = loop.steps_in_epoch(len(dataset.train), spec.batch_size)
+    index, view = torch.arange(spec.batch_size, device=trainer.device), trainer.augmentations(group, 1)[0]
     starts = {epoch * in_epoch for epoch in range(len(trainer.epochs)) if trainer.begins_stage(epoch)}
     moments = sorted(starts | trainer.mask_steps)
     steps = set()
@@ -204,9 +204,9 @@ def choosing(curve: Curve, dataset: Dataset) -> Masks:
     passes = curve.method.extra_passes(len(trainer.epochs) * in_epoch) * clock.seconds()
     if passes > LONG:
         return Masks(0.0, passes, 1 + (len(moments) > 1))
-    scored, again = turned(0), turned(0)
+    scored, rescored = turned(0), turned(0)
     later = turned(moments[-1]) * (len(moments) - 1) if len(moments) > 1 else 0.0
-    return Masks(max(scored - again, 0.0), again + later, len(steps))
+    return Masks(max(scored - rescored, 0.0), rescored + later, len(steps))
 
 
 class Clock:
@@ -222,7 +222,7 @@ class Clock:
         return time.perf_counter() - self.started
 
 
-def first(split: Split) -> Split:
+def few_images(split: Split) -> Split:
     return Split(split.images[:EVALUATED], split.labels[:EVALUATED])
 
 
@@ -243,25 +243,25 @@ def seconds(
              for task in part.tasks]  # fmt: skip
     processes = min(engine.jobs, len(tasks))
     spent = [start.process if processes > 1 else 0.0] * processes
-    known: list[set] = [set() for _ in range(processes)]  # what each process has compiled and scored
+    done: list[set] = [set() for _ in range(processes)]  # what each process has compiled and scored
     for part, cost, mask, task in tasks:
         process = spent.index(min(spent))
         curve = part.curve.specs[0].id
         once: dict[tuple, float] = {("compiler",): start.compiler if task.compile else 0.0}
         once |= {("steps", curve): cost.compiling * mask.steps}
-        once |= {("scores", curve, one.seed): mask.scores for one in task.specs}
-        spent[process] += sum(cost for what, cost in once.items() if what not in known[process])
-        known[process] |= once.keys()
+        once |= {("scores", curve, run.seed): mask.scores for run in task.specs}
+        spent[process] += sum(cost for item, cost in once.items() if item not in done[process])
+        done[process] |= once.keys()
         spent[process] += trained(part.curve, task, cost, mask, dataset, engine)
     return start.process + max(spent)
 
 
 def trained(curve: Curve, task: Task, cost: Costs, mask: Masks, dataset: Dataset, engine: Engine) -> float:
     """Seconds of the runs of a task, without what its process does once."""
-    one, runs = curve.specs[0], task.specs
-    shared = shared_epochs(curve.method.stages(one.epochs))
-    epochs = shared * len({run.seed for run in runs}) + (one.epochs - shared) * len(runs)
-    steps = loop.steps_in_epoch(len(dataset.train), one.batch_size)
+    spec, runs = curve.specs[0], task.specs
+    shared = shared_epochs(curve.method.stages(spec.epochs))
+    epochs = shared * len({run.seed for run in runs}) + (spec.epochs - shared) * len(runs)
+    steps = loop.steps_in_epoch(len(dataset.train), spec.batch_size)
     return epochs * (steps * cost.step + cost.row / engine.eval_every) + len(runs) * (mask.masks + cost.end)
 
 

@@ -31,7 +31,7 @@ def values(chosen: Method, settings: Mapping[str, Any], lowest: float | None, sc
     if settings.get(chosen.knob) is not None:
         return as_list(settings[chosen.knob])
     low, high = ends(chosen, settings, lowest, scale)
-    return log_spaced(low, high, whole(settings, "points", POINTS))
+    return log_spaced(low, high, whole_number(settings, "points", POINTS))
 
 
 def ends(chosen: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> tuple[float, float]:
@@ -99,7 +99,7 @@ def seeds_of(settings: Mapping[str, Any]) -> list[int]:
     """The listed seeds, or so many counted from 0, each once."""
     if settings.get("seed") is not None:
         return list(dict.fromkeys(as_list(settings["seed"])))
-    return list(range(whole(settings, "seeds", 1)))
+    return list(range(whole_number(settings, "seeds", 1)))
 
 
 def pair(span: Any, name: str) -> tuple[float, float]:
@@ -109,7 +109,7 @@ def pair(span: Any, name: str) -> tuple[float, float]:
     return float(span[0]), float(span[1])
 
 
-def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
+def whole_number(settings: Mapping[str, Any], name: str, default: int) -> int:
     value = settings.get(name)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:

@@ -44,9 +44,9 @@ class Curve:
     ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
     ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay and for
     Adam, which divides the decay by the size of the gradients.
-    Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have runs by ``rule``, with
-    ``most`` strengths at most; ``guess`` is where the search begins. ``tuned`` says by
-    which study its settings were chosen, if they were, ``note`` what the user is to know of its strengths.
+    Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have runs by ``rule``, with at most
+    ``max_runs`` strengths; ``guess`` is where the search begins. ``tuned`` says by which study its settings were
+    chosen, if they were, ``note`` what the user is to know of its strengths.
     """
 
     method: Method
@@ -55,15 +55,15 @@ class Curve:
     needed: float | None
     targets: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
-    most: int = knobs.MAX_RUNS
+    max_runs: int = knobs.MAX_RUNS
     rule: search.Rule = search.RULE
     guess: search.Guess = ()
     tuned: Tuned | None = None
     note: str | None = None
 
-    def budget(self, one: RunSpec) -> float | None:
+    def budget(self, run: RunSpec) -> float | None:
         """Decay budget of a run of a method that works by decay, else None."""
-        return None if self.needed is None or one.strength is None else one.strength * self.reach
+        return None if self.needed is None or run.strength is None else run.strength * self.reach
 
     def at(self, strengths: Iterable[float], seed: int) -> tuple[RunSpec, ...]:
         """The runs of a seed at other strengths."""
@@ -72,8 +72,8 @@ class Curve:
 
 def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any:
     """A setting that is not a method's own (model, dataset, methods, ...), from the last layer that has it."""
-    found = [layer[name] for layer in layers if layer.get(name) is not None]
-    return found[-1] if found else default
+    values = [layer[name] for layer in layers if layer.get(name) is not None]
+    return values[-1] if values else default
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Request:
 
 def plan(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
     """The curves that settings ask for; arguments and errors as in ``requests``."""
-    return [curve(one, dataset) for one in requests(layers, flags)]
+    return [curve(request, dataset) for request in requests(layers, flags)]
 
 
 def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[Request]:
@@ -107,35 +107,37 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
     # path/to/file.py:Class has a name of its own
     entries = [(registry.load(name), bound) for name, bound in ((n, {}) if isinstance(n, str) else n for n in named)]
     layers = [{**layer, "method": own_tables(layer)} for layer in layers]
-    check_options({kind.name: kind for kind, _ in entries}, layers, flags)
-    found: dict[tuple[Method, str], Request] = {}  # a value that is listed twice is one curve
-    for kind, bound in entries:
-        check_bound(kind, bound)
-        given = {key: value for key, value in flags.items() if value is not None} | dict(bound)
-        options = [item.name for item in fields(kind)]
+    check_options({method.name: method for method, _ in entries}, layers, flags)
+    by_setting: dict[tuple[Method, str], Request] = {}  # a value that is listed twice is one curve
+    for method, bound in entries:
+        check_bound(method, bound)
+        uppermost = {key: value for key, value in flags.items() if value is not None} | dict(bound)
+        options = [item.name for item in fields(method)]
         swept: dict[str, list] = {}
-        for layer in [*(layer.get("method", {}).get(kind.name, {}) for layer in layers), given]:
+        for layer in [*(layer.get("method", {}).get(method.name, {}) for layer in layers), uppermost]:
             swept |= {key: as_list(layer[key]) for key in options if layer.get(key) is not None}
         for values in itertools.product(*swept.values()):
-            chosen = registry.create(kind.name, dict(zip(swept, values, strict=True)))
+            chosen = registry.create(method.name, dict(zip(swept, values, strict=True)))
             settings, meant = settings_of(chosen, layers, flags, bound)
             setting = repr([settings.get(key) for key in spec.settings()])
-            request = found.setdefault((chosen, setting), Request(chosen, settings, meant))
+            request = by_setting.setdefault((chosen, setting), Request(chosen, settings, meant))
             if any(request.settings.get(key) != settings.get(key) for key in spec.CURVE_KEYS):
                 raise UsageError(f"{chosen.label()} is asked for twice, with other runs; ask once, with all of them.")
-    return list(found.values())
+    return list(by_setting.values())
 
 
-def check_bound(kind: type[Method], bound: Mapping[str, Any]) -> None:
+def check_bound(method: type[Method], bound: Mapping[str, Any]) -> None:
     """UsageError for a key in a method's brackets that is not its own, naming the nearest that is."""
-    allowed = [*spec.settings(), *spec.CURVE_KEYS, *(item.name for item in fields(kind))]
+    allowed = [*spec.settings(), *spec.CURVE_KEYS, *(item.name for item in fields(method))]
     for key in bound:
         if key not in allowed:
-            raise UsageError(f"--method {kind.name}[...]: unknown key {key!r}{nearest(key, allowed)}")
+            raise UsageError(f"--method {method.name}[...]: unknown key {key!r}{nearest(key, allowed)}")
         if key in ("model", "dataset", *spec.DATA_KEYS):
             flag = key.replace("_", "-")
-            raise UsageError(f"{key} is the same for all methods; give --{flag}, not --method {kind.name}[{key}=...].")
-    check_knobs([kind], bound)
+            raise UsageError(
+                f"{key} is the same for all methods; give --{flag}, not --method {method.name}[{key}=...]."
+            )
+    check_knobs([method], bound)
 
 
 def own_tables(layer: Mapping[str, Any]) -> dict[str, Mapping]:
@@ -143,18 +145,18 @@ def own_tables(layer: Mapping[str, Any]) -> dict[str, Mapping]:
     return {registry.load(name).name: table for name, table in layer.get("method", {}).items()}
 
 
-def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
+def check_options(methods: Mapping[str, type[Method]], layers: Iterable[Mapping], flags: Mapping[str, Any]) -> None:
     """UsageError for a key that nothing reads, naming the nearest that something does."""
     shared = [*spec.settings(), *spec.CURVE_KEYS, "methods"]
-    own = {item.name for kind in kinds.values() for item in fields(kind)}
+    own_options = {item.name for method in methods.values() for item in fields(method)}
     for key in flags:
-        if key not in shared and key not in own:
-            flags_known = [f"--{name.replace('_', '-')}" for name in (*shared, *own, *registry.RESERVED)]
-            flag, chosen = f"--{key.replace('_', '-')}", ", ".join(kinds)
+        if key not in shared and key not in own_options:
+            flags_known = [f"--{name.replace('_', '-')}" for name in (*shared, *own_options, *registry.RESERVED)]
+            flag, chosen = f"--{key.replace('_', '-')}", ", ".join(methods)
             owners = registry.having(key)
             meant = f"; it is an option of {', '.join(owners)}." if owners else nearest(flag, flags_known)
             raise UsageError(f"{flag} is neither a flag here nor an option of {chosen}{meant}")
-    check_knobs(kinds.values(), flags)
+    check_knobs(methods.values(), flags)
     for layer in layers:
         for name, table in layer.get("method", {}).items():
             allowed = [*shared, *(item.name for item in fields(registry.load(name))), "when"]
@@ -163,26 +165,26 @@ def check_options(kinds: Mapping[str, type[Method]], layers: Iterable[Mapping], 
                     raise UsageError(f"[method.{name}]: unknown key {key!r}{nearest(key, allowed)}")
 
 
-def check_knobs(kinds: Iterable[type[Method]], given: Mapping[str, Any]) -> None:
+def check_knobs(methods: Iterable[type[Method]], settings: Mapping[str, Any]) -> None:
     """UsageError for values of a knob that none of the methods has."""
-    knobs = {kind.knob for kind in kinds}
+    knobs = {method.knob for method in methods}
     if "strength" in knobs:
         knobs.add("compression")  # as targets
     for key in ("strength", "strength_range", "strength_max", "compression", "compression_range"):
         knob = key.partition("_")[0]
-        if given.get(key) is not None and knob not in knobs:
-            names = ", ".join(kind.name for kind in kinds)
-            theirs = f"--{' and --'.join(sorted(filter(None, knobs)))}" if any(knobs) else "nothing"
-            raise UsageError(f"--{knob} is not the knob of {names}, turned by {theirs}; see `dwfbench list methods`.")
+        if settings.get(key) is not None and knob not in knobs:
+            names = ", ".join(method.name for method in methods)
+            flags = f"--{' and --'.join(sorted(filter(None, knobs)))}" if any(knobs) else "nothing"
+            raise UsageError(f"--{knob} is not the knob of {names}, turned by {flags}; see `dwfbench list methods`.")
 
 
 RANGES = ("strength_range", "strength_max")
 
 
 def settings_of(
-    chosen: Method, layers: Iterable[Mapping[str, Any]], *given: Mapping[str, Any]
+    chosen: Method, layers: Iterable[Mapping[str, Any]], *upper_layers: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """All layers merged for one method, then what is ``given``. ``[[method.NAME.when]]`` tables count when their
+    """All layers merged for one method, then the ``upper_layers``. ``[[method.NAME.when]]`` tables count when their
     options match.
 
     Beside them the settings as they are at the layer that says a range of strengths: the range is meant for these.
@@ -198,7 +200,7 @@ def settings_of(
             merged = over(merged, part)
         if any(part.get(key) is not None for part in parts for key in RANGES):
             meant = merged
-    for part in given:
+    for part in upper_layers:
         part = {key: value for key, value in part.items() if value is not None}
         merged = over(merged, part)
         meant = None if any(key in part for key in RANGES) else meant
@@ -222,12 +224,12 @@ DISPLACES = {
 
 def over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     """Two layers merged; the upper wins, also over what it displaces."""
-    displaced = {other for key in upper for other in DISPLACES.get(key, ())}
+    displaced = {lower_key for key in upper for lower_key in DISPLACES.get(key, ())}
     return {key: value for key, value in lower.items() if key not in displaced} | dict(upper)
 
 
-def curve(request: Request, dataset: data.Dataset, stored: Mapping[float, float] | None = None) -> Curve:
-    """The seeds times the knob values; ``stored`` are compression ratios by strength of other seeds, if there are."""
+def curve(request: Request, dataset: data.Dataset, stored_ratios: Mapping[float, float] | None = None) -> Curve:
+    """The seeds times the knob values; ``stored_ratios`` are those of other seeds by strength, if there are any."""
     chosen, settings = request.method, request.settings
     base = base_spec(request, dataset)
     chosen.check(base, dataset)
@@ -244,7 +246,7 @@ def curve(request: Request, dataset: data.Dataset, stored: Mapping[float, float]
     needed = chosen.needed_budget(weights) if base.optimizer == "sgd" else None
     lowest = None if needed is None else needed / reach
     seeds, targets = knobs.seeds_of(settings), knobs.targets_of(chosen, settings)
-    most = knobs.whole(settings, "max_runs", knobs.MAX_RUNS)
+    max_runs = knobs.whole_number(settings, "max_runs", knobs.MAX_RUNS)
     numel = sum(weight.numel() for weight in weights.values())
     if targets and max(targets) > numel:
         raise UsageError(f"{base.model} has {numel:,} prunable weights, so no compression ratio above that.")
@@ -253,19 +255,20 @@ def curve(request: Request, dataset: data.Dataset, stored: Mapping[float, float]
     guess: search.Guess = ()
     values: Sequence[float | None]
     if targets:
-        guess = search.fitted(knobs.guess(chosen, settings, lowest, scale), stored or {})
-        values, begun = search.further({}, targets, most, guess, rule), seeds[:1]
+        guess = search.fitted(knobs.guess(chosen, settings, lowest, scale), stored_ratios or {})
+        values, first_seeds = search.further({}, targets, max_runs, guess, rule), seeds[:1]
     else:
-        values, begun = knobs.values(chosen, settings, lowest, scale), seeds
+        values, first_seeds = knobs.values(chosen, settings, lowest, scale), seeds
         note = note if settings.get(chosen.knob or "") is None else None
-    if len(seeds) * max(len(values), most if targets else 0) > knobs.MOST:
+    if len(seeds) * max(len(values), max_runs if targets else 0) > knobs.MOST:
         raise UsageError(
-            f"A curve of {len(seeds)} seeds and {max(len(values), most)} knob values has more than {knobs.MOST:,} runs."
+            f"A curve of {len(seeds)} seeds and {max(len(values), max_runs)} knob values has more than "
+            f"{knobs.MOST:,} runs."
         )
     knob: list[dict[str, Any]] = [{chosen.knob: value} if chosen.knob else {} for value in values]
-    specs = [replace(base, seed=seed, **turned) for seed in begun for turned in knob]
-    unique = tuple({one.id: one for one in specs}.values())
-    return Curve(chosen, unique, reach, needed, targets, tuple(seeds), most, rule, guess, note=note)
+    specs = [replace(base, seed=seed, **turned) for seed in first_seeds for turned in knob]
+    unique = tuple({run.id: run for run in specs}.values())
+    return Curve(chosen, unique, reach, needed, targets, tuple(seeds), max_runs, rule, guess, note=note)
 
 
 def reach_of(chosen: Method, base: RunSpec, steps: int) -> float:
@@ -323,8 +326,8 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
     weights = {name: value.detach() for name, value in prunable(network).items()}
     if not weights:
         raise UsageError(f"The model {base.model} cannot be trained: {NOTHING}.")
-    if rest := left_out(network):
-        plugins.tell(f"{base.model}: {rest}")
+    if left_out_note := left_out(network):
+        plugins.tell(f"{base.model}: {left_out_note}")
     space = chosen.stages(base.epochs)[0].parametrization
     if base.init is not None:
         return weights_of(space, keep(space, weights))

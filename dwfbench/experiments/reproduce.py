@@ -57,8 +57,8 @@ class Published:
             "here": f"{self.here} ({self.archive})" if self.here else "not done",
         }
 
-    def training(self, results: Path, more: Sequence[str] = ()) -> list[str]:
-        """The words of the command that trains it, after ``dwfbench``; ``more`` are further flags."""
+    def training(self, results: Path, further_flags: Sequence[str] = ()) -> list[str]:
+        """The words of the command that trains it, after ``dwfbench``; ``further_flags`` are further flags."""
         values = {
             "recipe": self.recipe,
             "method": self.method,
@@ -69,7 +69,7 @@ class Published:
             "results": results,
         }
         flags = [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
-        return ["run", *flags, *more]
+        return ["run", *flags, *further_flags]
 
     def reading(self, results: Path) -> list[list[str]]:
         """The commands that make tables and figures of what was trained, in their order."""
@@ -90,7 +90,7 @@ def figures() -> dict[str, Published]:
 
 def figure(name: str) -> Published:
     """The figure of that name; UsageError with the nearest if there is none."""
-    known = figures()
-    if name not in known:
-        raise UsageError(f"There is no figure {name!r}{nearest(name, known)} `dwfbench list figures` shows them.")
-    return known[name]
+    by_name = figures()
+    if name not in by_name:
+        raise UsageError(f"There is no figure {name!r}{nearest(name, by_name)} `dwfbench list figures` shows them.")
+    return by_name[name]

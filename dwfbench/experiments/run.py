@@ -35,13 +35,13 @@ def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> l
     stand-in for data is not compared.
     """
     missing = []
-    for one in curve.specs:
-        record = store.read(one.id)
+    for spec in curve.specs:
+        record = store.read(spec.id)
         if record is None or record.status != "ok" or force:
-            missing.append(one)
+            missing.append(spec)
         elif dataset.checksum and record.provenance.data_checksum != dataset.checksum:
             raise UsageError(
-                f"{store.folder} holds the run {one.id} of other data named {dataset.name} (its checksum differs); "
+                f"{store.folder} holds the run {spec.id} of other data named {dataset.name} (its checksum differs); "
                 "choose another folder with --results, or train it again with --force."
             )
     return missing
@@ -63,23 +63,23 @@ def execute(
     through; stored runs stay.
     ``force`` trains stored runs, too, and all of them from their beginning, whatever checkpoints there are.
     """
-    missing = [[one.id for one in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
+    missing = [[run.id for run in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
     for curve, run_ids in zip(curves, missing, strict=True):
         progress.curve(curve.method.label(), curve.specs, len(run_ids), curve.specs[0].epochs)
-    before = {run_id: store.read(run_id) for run_ids in missing for run_id in run_ids}
+    earlier_records = {run_id: store.read(run_id) for run_ids in missing for run_id in run_ids}
     outcome: dict[str, str] = {}
     with Claims(store.folder) as claims:
-        mine = claims.take(before)
-        others = {run_id: record for run_id, record in before.items() if run_id not in mine}
-        mine = unchanged(mine, before, store)  # another command may have stored some since
-        if others:
-            what = f"Another command is training {len(others)} of these runs in {store.folder}"
-            progress.note(f"{what}; they are left to it, and waited for at the end.")
+        claimed_ids = claims.take(earlier_records)
+        busy_runs = {run_id: record for run_id, record in earlier_records.items() if run_id not in claimed_ids}
+        claimed_ids = unchanged(claimed_ids, earlier_records, store)  # another command may have stored some since
+        if busy_runs:
+            sentence = f"Another command is training {len(busy_runs)} of these runs in {store.folder}"
+            progress.note(f"{sentence}; they are left to it, and waited for at the end.")
         if force and engine.checkpoints is not None:
-            specs = [one for curve in curves for one in curve.specs]
-            Folder(engine.checkpoints).sweep(identities([one for one in specs if one.id in mine]))
+            specs = [spec for curve in curves for spec in curve.specs]
+            Folder(engine.checkpoints).sweep(identities([spec for spec in specs if spec.id in claimed_ids]))
         while True:
-            for result in results(tasks(curves, mine, dataset, engine), dataset, engine, progress):
+            for result in results(tasks(curves, claimed_ids, dataset, engine), dataset, engine, progress):
                 store.write(result.record, result.history, result.state)
                 if engine.checkpoints is not None:
                     for name in result.outdated:
@@ -87,47 +87,47 @@ def execute(
                 outcome[result.record.id] = result.record.status
                 claims.give_back(result.record.id)
                 progress.run(result.record, result.history)
-            if not others:
+            if not busy_runs:
                 break
-            mine = left_behind(others, claims, store)
-        for run_id in before.keys() - outcome.keys():  # what another command made of its runs
+            claimed_ids = left_behind(busy_runs, claims, store)
+        for run_id in earlier_records.keys() - outcome.keys():  # what another command made of its runs
             if (status := store.status(run_id)) is not None:
                 outcome[run_id] = status
     if engine.checkpoints:  # a command that is killed between a record and its checkpoint leaves that
-        runs = [one for curve in curves for one in curve.specs]
-        failed = [one for one in runs if outcome.get(one.id) == "failed"]  # one that timed out goes on the next time
+        runs = [spec for curve in curves for spec in curve.specs]
+        failed = [spec for spec in runs if outcome.get(spec.id) == "failed"]  # one that timed out goes on the next time
         Folder(engine.checkpoints).sweep(identities(runs) - identities(failed))
     return outcome
 
 
 def identities(runs: list[RunSpec]) -> set[str]:
     """The identities of runs, and those of the epochs that they share with others."""
-    return {one.identity for each in runs for one in (each, knobless(each))}
+    return {spec.identity for run in runs for spec in (run, knobless(run))}
 
 
-def left_behind(others: dict[str, Record | None], claims: Claims, store: Store) -> set[str]:
+def left_behind(busy_runs: dict[str, Record | None], claims: Claims, store: Store) -> set[str]:
     """Wait until other commands have ended with some of their runs; those of them without a new record.
 
-    ``others`` are the runs that they train, with the records of before; those that they have ended with are removed.
+    ``busy_runs`` are the runs that they train, with the records of before; those that they have ended with are removed.
     """
-    while not (free := claims.take(others)):
+    while not (free := claims.take(busy_runs)):
         stop.obey()
         time.sleep(1)
-    untouched = unchanged(free, others, store)
+    untouched = unchanged(free, busy_runs, store)
     for run_id in free:
-        del others[run_id]
+        del busy_runs[run_id]
     return untouched
 
 
-def unchanged(run_ids: Collection[str], before: Mapping[str, Record | None], store: Store) -> set[str]:
+def unchanged(run_ids: Collection[str], earlier_records: Mapping[str, Record | None], store: Store) -> set[str]:
     """Those of the runs whose stored record is that of before."""
-    return {run_id for run_id in run_ids if store.read(run_id) == before[run_id]}
+    return {run_id for run_id in run_ids if store.read(run_id) == earlier_records[run_id]}
 
 
 def tasks(curves: list[Curve], run_ids: Collection[str], dataset: data.Dataset, engine: Engine) -> list[Task]:
     """These runs of the curves as tasks."""
-    wanted = [(curve, [one for one in curve.specs if one.id in run_ids]) for curve in curves]
-    return [task for curve, runs in wanted if runs for task in divide(curve, runs, dataset, engine)]
+    runs_of_curves = [(curve, [spec for spec in curve.specs if spec.id in run_ids]) for curve in curves]
+    return [task for curve, runs in runs_of_curves if runs for task in divide(curve, runs, dataset, engine)]
 
 
 def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Engine) -> list[Task]:
@@ -141,12 +141,12 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
     lanes = engine.lanes or choose_lanes(curve, dataset, engine, compile)
     if not shared_epochs(curve.method.stages(curve.specs[0].epochs)):
         # Cut from the whole curve: the groups of a resumed command are those of its checkpoints.
-        missing = {one.id for one in runs}
-        groups = [[one for one in chunk if one.id in missing] for chunk in chunks(list(curve.specs), lanes)]
+        missing = {spec.id for spec in runs}
+        groups = [[spec for spec in chunk if spec.id in missing] for chunk in chunks(list(curve.specs), lanes)]
     elif lanes > 1:
         groups = [runs]
     else:
-        groups = [list(family) for _, family in itertools.groupby(runs, key=lambda one: one.seed)]
+        groups = [list(family) for _, family in itertools.groupby(runs, key=lambda spec: spec.seed)]
     return [Task(curve.method, tuple(group), lanes, compile, curve.tuned) for group in groups if group]
 
 
@@ -159,17 +159,17 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: b
     fit into half of the free memory, estimated at the factors, momentum, gradients and activations of a lane.
     Networks with dropout go alone: their random numbers would depend on the group.
     """
-    one, runs = curve.specs[0], len(curve.specs)
-    network = models.build_for(one, dataset)
+    spec, runs = curve.specs[0], len(curve.specs)
+    network = models.build_for(spec, dataset)
     if any(map(has_dropout, network.modules())):
         return 1
     if engine.device.type == "cpu":
         slow = any(isinstance(layer, nn.modules.conv._ConvNd | nn.RNNBase) for layer in network.modules())
         return 1 if compile or slow else min(8, runs)
     weights = {name: value.detach() for name, value in prunable(network).items()}
-    space = curve.method.stages(one.epochs)[0].parametrization
+    space = curve.method.stages(spec.epochs)[0].parametrization
     copies = 4 * space.parts * sum(value.numel() * value.element_size() for value in weights.values())
-    activations = 64 * one.batch_size * math.prod(dataset.input_shape) * 4
+    activations = 64 * spec.batch_size * math.prod(dataset.input_shape) * 4
     return max(1, min(runs, 64, int(machine(engine).memory / 2 / (copies + activations))))
 
 
@@ -182,6 +182,6 @@ def has_dropout(layer: nn.Module) -> bool:
 
 def worth_compiling(curve: Curve, dataset: data.Dataset) -> bool:
     """Whether the steps of a curve repay the compiler's start."""
-    one = curve.specs[0]
-    steps = one.epochs * loop.steps_in_epoch(len(dataset.train), one.batch_size)
+    spec = curve.specs[0]
+    steps = spec.epochs * loop.steps_in_epoch(len(dataset.train), spec.batch_size)
     return steps * len(curve.specs) >= COMPILE_STEPS

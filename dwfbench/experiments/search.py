@@ -91,31 +91,31 @@ def needed(trained: Mapping[float, float], targets: Iterable[float], numel: floa
 def further(
     trained: Mapping[float, float | None],
     targets: Sequence[float],
-    most: int,
+    max_runs: int,
     guess: Guess = (),
     rule: Rule = RULE,
 ) -> list[float]:
-    """Strengths to train next, rising; none once every target is reached, given up, or ``most`` strengths are spent.
+    """Strengths to train next, rising; none once every target is reached, given up, or ``max_runs`` are spent.
 
     ``trained`` maps each strength to the compression ratio of its run, infinite for a network that died, None where
     nothing is known. Between two neighbouring strengths there is one proposal at most, so that the next ones know more;
-    where ``most`` does not suffice for all, the widest gaps in compression come first.
+    where ``max_runs`` does not suffice for all, the widest gaps in compression come first.
     """
     ratios = known_of(trained)
-    known, position = curve(ratios, guess), scale(guess)
+    points, position = curve(ratios, guess), scale(guess)
     spans: dict[tuple[Point | None, Point | None], list[float]] = {}
     for target in sorted(set(targets)):
-        if known and not reached(ratios.values(), target, rule):
-            spans.setdefault(around(known, math.log(target)), []).append(math.log(target))
+        if points and not reached(ratios.values(), target, rule):
+            spans.setdefault(around(points, math.log(target)), []).append(math.log(target))
     proposals = []
     for (low, high), inside in spans.items():
         aims = plan(run_at(low), run_at(high), inside, math.log(rule.gap))
-        proposals.append((width(low, high), proposal(known, low, high, aims, position)))
+        proposals.append((width(low, high), proposal(points, low, high, aims, position)))
     chosen: list[float] = []
     for _, log_strength in sorted(proposals, key=lambda pair: pair[0], reverse=True):
-        others = [*trained, *chosen]
-        strength = None if log_strength is None else rounded(math.exp(log_strength), others)
-        if strength is not None and len(others) < most:
+        taken_strengths = [*trained, *chosen]
+        strength = None if log_strength is None else rounded(math.exp(log_strength), taken_strengths)
+        if strength is not None and len(taken_strengths) < max_runs:
             chosen.append(strength)
     return sorted(chosen)
 
@@ -172,12 +172,12 @@ def fitted(guess: Guess, trained: Mapping[float, float]) -> Guess:
     return [(math.exp(through(line, scale(guess)(math.log(ratio)))), ratio) for ratio in ratios]
 
 
-def around(known: list[Point], target: float) -> tuple[Point | None, Point | None]:
+def around(points: list[Point], target: float) -> tuple[Point | None, Point | None]:
     """Two points with neighbouring strengths and the target between their ratios, the nearest; None beyond the ends."""
-    pairs = [pair for pair in itertools.pairwise(known) if pair[0].ratio <= target <= pair[1].ratio]
+    pairs = [pair for pair in itertools.pairwise(points) if pair[0].ratio <= target <= pair[1].ratio]
     if pairs:
         return min(pairs, key=lambda pair: width(*pair))
-    return (None, known[0]) if all(point.ratio > target for point in known) else (known[-1], None)
+    return (None, points[0]) if all(point.ratio > target for point in points) else (points[-1], None)
 
 
 def width(low: Point | None, high: Point | None) -> float:
@@ -191,7 +191,7 @@ def run_at(point: Point | None) -> float | None:
 
 
 def proposal(
-    known: list[Point],
+    points: list[Point],
     low: Point | None,
     high: Point | None,
     aims: Sequence[float],
@@ -200,7 +200,7 @@ def proposal(
     """The log strength to train between two points (None: beyond the ends) for one of the log CRs aimed at; None to
     give up."""
     if low is None or high is None:
-        return outwards(known, aims[-1] if low is None else aims[0], high is None, position)
+        return outwards(points, aims[-1] if low is None else aims[0], high is None, position)
     room = high.strength - low.strength
     closest = math.log(EDGE if high.ratio == math.inf else CLOSEST)
     if high.trained and low.trained and room < 2.2 * closest:
@@ -212,19 +212,19 @@ def proposal(
     return low.strength + room * min(max((aim - start) / (stop - start), margin), 1 - margin)
 
 
-def outwards(known: list[Point], aim: float, up: bool, position: Callable[[float], float]) -> float | None:
+def outwards(points: list[Point], aim: float, up: bool, position: Callable[[float], float]) -> float | None:
     """The log strength beyond the last, or below the first, where a straight line reaches the log CR ``aim``."""
-    end, *inner = known[-1:-3:-1] if up else known[:2]
-    least, largest = map(math.log, STEP)
+    end, *inner = points[-1:-3:-1] if up else points[:2]
+    smallest, largest = map(math.log, STEP)
     if end.ratio == math.inf:
         return end.strength - largest / 2  # no network lives yet
     step = largest
     if inner:
         run, rise = abs(end.strength - inner[0].strength), (end.ratio - inner[0].ratio) * (1 if up else -1)
-        asleep = up and end.ratio < math.log(1.5) and end.strength - known[0].strength < math.log(ASLEEP)
+        asleep = up and end.ratio < math.log(1.5) and end.strength - points[0].strength < math.log(ASLEEP)
         if rise >= math.log(LEVEL):
-            start, stop, there = map(position, (inner[0].ratio, end.ratio, aim))
-            step = min(max(run * (there - stop) / (stop - start), least), largest)
+            start, stop, goal = map(position, (inner[0].ratio, end.ratio, aim))
+            step = min(max(run * (goal - stop) / (stop - start), smallest), largest)
         elif inner[0].trained and run > largest - 0.01 and not asleep:
             return None
     return end.strength + step if up else end.strength - step
@@ -261,13 +261,13 @@ def plan(low: float | None, high: float | None, targets: Sequence[float], gap: f
     return sorted(best[0][2]) or [sum(targets) / len(targets)]
 
 
-def rounded(value: float, others: Collection[float] = ()) -> float | None:
+def rounded(value: float, strengths: Collection[float] = ()) -> float | None:
     """Three digits: readable, and the same identity on every machine. Four where three are too near to another.
 
     None where four are too near, too.
     """
     for digits in (3, 4):
         short = float(f"{value:.{digits}g}")
-        if all(max(short, other) >= CLOSEST * min(short, other) for other in others):
+        if all(max(short, strength) >= CLOSEST * min(short, strength) for strength in strengths):
             return short
     return None

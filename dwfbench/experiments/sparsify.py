@@ -37,24 +37,24 @@ class Budget:
     """The epochs of a run and of all runs together, and the learning ``rates`` that share them."""
 
     epochs: int
-    whole: int
+    total: int
     rates: tuple[float, ...]
 
     @classmethod
-    def of(cls, request: Request, dataset: Dataset, epochs: int | None, whole: int | None, rates: Sequence[float]):
+    def of(cls, request: Request, dataset: Dataset, epochs: int | None, total: int | None, rates: Sequence[float]):
         """What was given, and the usual for the rest."""
         batch_size = plan.bare_spec(request.method, request.settings).batch_size
         steps = loop.steps_in_epoch(len(dataset.train), batch_size)
         epochs = epochs or max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
-        return cls(epochs, whole or RUNS * epochs * len(rates), tuple(rates))
+        return cls(epochs, total or RUNS * epochs * len(rates), tuple(rates))
 
     @property
     def runs(self) -> int:
         """Strengths that each rate may try. UsageError where they are fewer than two."""
-        count = self.whole // (self.epochs * len(self.rates))
+        count = self.total // (self.epochs * len(self.rates))
         if count < 2:
             raise UsageError(
-                f"--budget {self.whole} has no two runs of {self.epochs} epochs for each of the learning rates; give "
+                f"--budget {self.total} has no two runs of {self.epochs} epochs for each of the learning rates; give "
                 "more, or fewer --epochs or --rates."
             )
         return count
@@ -71,17 +71,17 @@ def curves(request: Request, compression: float, budget: Budget, dataset: Datase
     """A curve of DWF for every rate, to be searched for the compression. UsageError where nothing can be chosen by."""
     if not len(dataset.val):
         raise UsageError("The best is chosen by the validation part, which is empty; give a --val-fraction above 0.")
-    given = {name: value for name, value in request.settings.items() if name not in ("strength", "points", "seeds")}
-    asked = {**given, "compression": [compression], "max_runs": budget.runs, "max_gap": GAP, "seed": [0]}
-    asked["epochs"] = budget.epochs
-    return [plan.curve(replace(request, settings={**asked, "lr": rate}), dataset) for rate in budget.rates]
+    shared = {name: value for name, value in request.settings.items() if name not in ("strength", "points", "seeds")}
+    settings = {**shared, "compression": [compression], "max_runs": budget.runs, "max_gap": GAP, "seed": [0]}
+    settings["epochs"] = budget.epochs
+    return [plan.curve(replace(request, settings={**settings, "lr": rate}), dataset) for rate in budget.rates]
 
 
 def train(tried: Sequence[Curve], dataset: Dataset, store: Store, engine: Engine, progress: Progress) -> list[Record]:
     """The records of all runs that ended well, their networks kept, the test set not looked at."""
-    kept = replace(engine, test=False, save_model=True)
-    grown, _ = targets.execute_to_targets(list(tried), dataset, store, kept, progress)
-    records = [store.read(one.id) for curve in grown for one in curve.specs]
+    saving_engine = replace(engine, test=False, save_model=True)
+    grown, _ = targets.execute_to_targets(list(tried), dataset, store, saving_engine, progress)
+    records = [store.read(spec.id) for curve in grown for spec in curve.specs]
     return [record for record in records if record is not None and record.status == "ok"]
 
 
@@ -96,12 +96,12 @@ def best(records: Sequence[Record], compression: float) -> Record | None:
 
 def given_network(curve: Curve, dataset: Dataset) -> nn.Module:
     """The network with the weights that runs start from. UsageError where the file lacks some of them."""
-    one = curve.specs[0]
-    assert one.init is not None
-    network = models.build_for(one, dataset)
-    if absent := trained.put_into(network, one.init):
+    spec = curve.specs[0]
+    assert spec.init is not None
+    network = models.build_for(spec, dataset)
+    if absent := trained.put_into(network, spec.init):
         raise UsageError(
-            f"The weights {one.init} lack {first_few(absent)}, so that they have no {dataset.task.name} to lose."
+            f"The weights {spec.init} lack {first_few(absent)}, so that they have no {dataset.task.name} to lose."
         )
     return network
 

@@ -59,8 +59,8 @@ def find(results: Path, run: str) -> Stored:
     if record.status != "ok":
         raise UsageError(f"The run {record.id} did not end well ({record.status}), so it has no network.")
     if not (folder / NETWORK).is_file():
-        again = command(record, folder.parent.parent)
-        raise UsageError(f"The run {record.id} kept no weights; this trains it again and keeps them: {again}")
+        retraining = command(record, folder.parent.parent)
+        raise UsageError(f"The run {record.id} kept no weights; this trains it again and keeps them: {retraining}")
     return Stored(folder, record)
 
 
@@ -73,20 +73,20 @@ def command(record: Record, results: Path) -> str:
     return repeat.command(record, "--results", str(results), "--force", "--save-model")
 
 
-def dataset_of(stored: Stored, name: str | None, data_dir: Path | None) -> Dataset:
+def dataset_of(run: Stored, name: str | None, data_dir: Path | None) -> Dataset:
     """The data set of a run, on the CPU; ``name`` is the path of one's own images, which a record does not know.
 
     Raises UsageError when it is not the one the run was trained on.
     """
-    spec = stored.record.spec
-    known = spec.dataset
-    if "@" in known and name is None:
-        raise UsageError(f"The run {stored.id} is of own images, {known}; give their folder or archive as --dataset.")
+    spec = run.record.spec
+    title = spec.dataset
+    if "@" in title and name is None:
+        raise UsageError(f"The run {run.id} is of own images, {title}; give their folder or archive as --dataset.")
     keys = {key: getattr(spec, key) for key in DATA_KEYS}
-    found = data.load(name or known, data_dir=data_dir, **keys)
-    if found.checksum != stored.record.provenance.data_checksum:
-        raise UsageError(f"The data set {found.name} is not the one of the run {stored.id}: their checksums differ.")
-    return found
+    dataset = data.load(name or title, data_dir=data_dir, **keys)
+    if dataset.checksum != run.record.provenance.data_checksum:
+        raise UsageError(f"The data set {dataset.name} is not the one of the run {run.id}: their checksums differ.")
+    return dataset
 
 
 def inputs_of(dataset: Dataset) -> Tensor:
@@ -110,24 +110,24 @@ def facts_of(record: Record, dataset: Dataset) -> dict[str, Any]:
     return facts
 
 
-def network_of(stored: Stored, dataset: Dataset, model: str | None = None) -> nn.Module:
+def network_of(run: Stored, dataset: Dataset, model: str | None = None) -> nn.Module:
     """The network of a run with its stored weights, on the CPU, in eval mode.
 
     ``model`` names a network of one's own, file.py:callable or pkg.module:callable, which a record cannot do. Raises
     UsageError for another network than the run's, and for weights that cannot be read or do not fit it.
     """
-    spec, path = stored.record.spec, stored.folder / NETWORK
+    spec, path = run.record.spec, run.folder / NETWORK
     try:
         models.check_named(spec.model, model)
     except UsageError as error:
-        raise UsageError(f"The run {stored.id} cannot be restored: {error}.") from None
+        raise UsageError(f"The run {run.id} cannot be restored: {error}.") from None
     network = models.build_for(spec, dataset)
     try:
         content = files.content(path, MOST)
-        if stored.record.provenance.weights_checksum not in (None, checksum(content)):
+        if run.record.provenance.weights_checksum not in (None, checksum(content)):
             raise UsageError(
                 f"The weights in {path} are not those that the record is of (their checksums differ); this trains the "
-                f"run again and keeps both: {command(stored.record, stored.folder.parent.parent)}"
+                f"run again and keeps both: {command(run.record, run.folder.parent.parent)}"
             )
         state = load(content)
         # Not strict: a network may register buffers as not persistent.

@@ -42,7 +42,7 @@ def execute_to_targets(
         todo = []
         for number, curve in enumerate(grown):
             if added := further(curve, store):
-                listed = ", ".join(f"{value:g}" for value in sorted({one.knob or 0.0 for one in added}))
+                listed = ", ".join(f"{value:g}" for value in sorted({spec.knob or 0.0 for spec in added}))
                 progress.note(f"{curve.method.label()}: towards its targets, strength {listed}.")
                 grown[number] = replace(curve, specs=(*curve.specs, *added))
                 todo.append(replace(curve, specs=added))
@@ -54,16 +54,16 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
     if not curve.targets:
         return ()
     by_seed = ratios(curve, store)
-    first, *others = curve.seeds
-    if strengths := search.further(by_seed[first], curve.targets, curve.most, curve.guess, curve.rule):
-        return curve.at(strengths, first)
+    first_seed, *other_seeds = curve.seeds
+    if strengths := search.further(by_seed[first_seed], curve.targets, curve.max_runs, curve.guess, curve.rule):
+        return curve.at(strengths, first_seed)
     added: list[RunSpec] = []
-    guess = search.fitted(curve.guess, known_of(by_seed[first]))
-    for seed in others:
+    guess = search.fitted(curve.guess, known_of(by_seed[first_seed]))
+    for seed in other_seeds:
         strengths = (
-            search.further(by_seed[seed], curve.targets, curve.most, guess, curve.rule)
+            search.further(by_seed[seed], curve.targets, curve.max_runs, guess, curve.rule)
             if by_seed[seed]
-            else search.needed(known_of(by_seed[first]), curve.targets, curve.rule.numel)
+            else search.needed(known_of(by_seed[first_seed]), curve.targets, curve.rule.numel)
         )
         added += curve.at(strengths, seed)
     return tuple(added)
@@ -71,33 +71,33 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
 
 def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:
     """What is known of each seed of a curve with targets."""
-    found: dict[int, Ratios] = {seed: {} for seed in curve.seeds}
-    for one in curve.specs:
-        assert one.strength is not None  # targets are of methods with a strength
-        record = store.read(one.id)
+    by_seed: dict[int, Ratios] = {seed: {} for seed in curve.seeds}
+    for spec in curve.specs:
+        assert spec.strength is not None  # targets are of methods with a strength
+        record = store.read(spec.id)
         ratio = None
         if record is not None and record.status != "failed":  # one out of memory says nothing about its compression
             ratio = math.inf if record.compression is None else record.compression
-        found[one.seed][one.strength] = ratio
-    return found
+        by_seed[spec.seed][spec.strength] = ratio
+    return by_seed
 
 
 def missed(curve: Curve, store: Store) -> list[str]:
     """Sentences on targets of a curve that a seed has not reached: which seeds, the nearest runs, what to do; one for
     all of which the same is to be said."""
     by_seed = ratios(curve, store)
-    said: dict[tuple[str, str], list[str]] = {}
+    targets_of: dict[tuple[str, str], list[str]] = {}
     for target in sorted(set(curve.targets)):
         seeds = [s for s in curve.seeds if not search.reached(known_of(by_seed[s]).values(), target, curve.rule)]
         if seeds:
             trained = by_seed[seeds[0]]
             around = nearest(curve, known_of(trained), target)
             of = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-            said.setdefault((of, f"{around}; {advice(curve, trained, target)}"), []).append(short(target))
+            targets_of.setdefault((of, f"{around}; {advice(curve, trained, target)}"), []).append(short(target))
     return [
         f"{curve.method.label()}: CR {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not reached by {of}: "
         f"{why}."
-        for (of, why), missing in said.items()
+        for (of, why), missing in targets_of.items()
     ]
 
 
@@ -114,8 +114,8 @@ def nearest(curve: Curve, trained: Mapping[float, float], target: float) -> str:
 
 def advice(curve: Curve, trained: Mapping[float, float | None], target: float) -> str:
     """What to do for a target that is not reached."""
-    if len(trained) >= curve.most:
-        return f"all {curve.most} strengths of --max-runs are spent, give more"
+    if len(trained) >= curve.max_runs:
+        return f"all {curve.max_runs} strengths of --max-runs are spent, give more"
     if None in trained.values():
         return "runs failed, train them again"
     below, above = search.neighbours(known_of(trained).values(), target, curve.rule.numel)

@@ -62,15 +62,14 @@ class Budget:
 
 def short(request: Request) -> Request:
     """The request with what a trial's curve needs: few targets, few strengths, seeds that are not reported."""
-    given = request.settings
-    listed = knobs.as_list(given["compression"]) if given.get("compression") is not None else TARGETS
+    settings = request.settings
+    listed = knobs.as_list(settings["compression"]) if settings.get("compression") is not None else TARGETS
     listed = sorted(set(listed))
-    dropped = ("strength", "points")
-    settings = {name: value for name, value in given.items() if name not in dropped}
-    count = len(knobs.seeds_of(given))
-    seeds = given["seed"] if given.get("seed") is not None else [FIRST_SEED + index for index in range(count)]
-    most = given.get("max_runs") or RUNS_PER_TARGET * len(listed)
-    return replace(request, settings={**settings, "compression": listed, "max_runs": most, "seed": seeds})
+    bare = {name: value for name, value in settings.items() if name not in ("strength", "points")}
+    count = len(knobs.seeds_of(settings))
+    seeds = settings["seed"] if settings.get("seed") is not None else [FIRST_SEED + index for index in range(count)]
+    max_runs = settings.get("max_runs") or RUNS_PER_TARGET * len(listed)
+    return replace(request, settings={**bare, "compression": listed, "max_runs": max_runs, "seed": seeds})
 
 
 def study_name(request: Request, dataset: Dataset) -> str:
@@ -96,8 +95,8 @@ def terms_of(request: Request, budget: Budget) -> dict[str, Any]:
 
 def rates_of(request: Request, budget: Budget) -> list[float]:
     """The learning rates to begin with. The more else is tunable, the fewer, as there are no more trials."""
-    others = math.prod(len(values) for values in request.method.tunable().values())
-    return knobs.log_spaced(*budget.rates, -(-budget.trials // others))
+    combinations = math.prod(len(values) for values in request.method.tunable().values())
+    return knobs.log_spaced(*budget.rates, -(-budget.trials // combinations))
 
 
 def grid(request: Request, budget: Budget) -> list[dict[str, Any]]:
@@ -117,16 +116,16 @@ def product(request: Request, rates: Sequence[float]) -> list[dict[str, Any]]:
 
 def wider(request: Request, budget: Budget, trials: Sequence[Trial], chance: float) -> list[dict[str, Any]]:
     """Settings at the next rate beyond an end at which a target's winner is; none within the limit, or at one rate."""
-    first = rates_of(request, budget)
-    if len(first) < 2:
+    first_rates = rates_of(request, budget)
+    if len(first_rates) < 2:
         return []
     tried = sorted(set(map(rate_of, trials)))
     won = {rate_of(trials[winner]) for winner in winners(trials, chance) if winner is not None}
-    step = (first[-1] / first[0]) ** (1 / (len(first) - 1))
+    step = (first_rates[-1] / first_rates[0]) ** (1 / (len(first_rates) - 1))
     added = []
-    if tried[0] in won and sum(rate < first[0] for rate in tried) < budget.widen:
+    if tried[0] in won and sum(rate < first_rates[0] for rate in tried) < budget.widen:
         added.append(float(f"{tried[0] / step:.3g}"))
-    if tried[-1] in won and sum(rate > first[-1] for rate in tried) < budget.widen:
+    if tried[-1] in won and sum(rate > first_rates[-1] for rate in tried) < budget.widen:
         added.append(float(f"{tried[-1] * step:.3g}"))
     return product(request, added) if added else []
 
@@ -142,8 +141,8 @@ def winners(trials: Sequence[Trial], chance: float) -> list[int | None]:
     """The place of the best trial for each target; None where no trial has a score that is better than chance."""
     best: list[int | None] = []
     for scores in zip(*(trial.scores for trial in trials), strict=True):
-        known = [(score, -place) for place, score in enumerate(scores) if score is not None]
-        scored = [pair for pair in known if not guesses(pair[0], chance)]
+        numbered = [(score, -place) for place, score in enumerate(scores) if score is not None]
+        scored = [pair for pair in numbered if not guesses(pair[0], chance)]
         best.append(-max(scored)[1] if scored else None)
     return best
 
@@ -174,30 +173,30 @@ def tune(
         raise UsageError("Tuning judges by the validation part, which is empty; give a --val-fraction above 0.")
     store = Store(folder)
     for request in requests:
-        stored, terms = store.study(study_name(request, dataset)), terms_of(request, budget)
-        if stored is not None and stored.budget != terms and not force:
+        stored_study, terms = store.study(study_name(request, dataset)), terms_of(request, budget)
+        if stored_study is not None and stored_study.budget != terms and not force:
             raise UsageError(
-                f"{folder} holds a study of {request.method.label()} with another budget ({stored.budget}); "
+                f"{folder} holds a study of {request.method.label()} with another budget ({stored_study.budget}); "
                 "give the same, choose another --results, or replace it with --force."
             )
     store.prepare()
     done: list[list[Trial]] = [[] for _ in requests]
     cells, chance = [grid(request, budget) for request in requests], guessed(dataset)
     while any(cells):
-        tried = [(number, values) for number, some in enumerate(cells) for values in some]
+        tried = [(number, values) for number, pending in enumerate(cells) for values in pending]
         curves = [plan.curve(chosen(requests[number], values), dataset) for number, values in tried]
         finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
         for (number, values), curve in zip(tried, finished, strict=True):
             done[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
-        cells = [wider(request, budget, trials, chance) if some else []
-                 for request, trials, some in zip(requests, done, cells, strict=True)]  # fmt: skip
-        for request, some in zip(requests, cells, strict=True):
-            if some:
-                rates = ", ".join(f"{rate:g}" for rate in sorted({values["lr"] for values in some}))
+        cells = [wider(request, budget, trials, chance) if pending else []
+                 for request, trials, pending in zip(requests, done, cells, strict=True)]  # fmt: skip
+        for request, pending in zip(requests, cells, strict=True):
+            if pending:
+                rates = ", ".join(f"{rate:g}" for rate in sorted({values["lr"] for values in pending}))
                 progress.note(f"{request.method.label()}: a winner is at the edge; the learning rate {rates} is tried.")
-    studies = [study(*one, dataset, budget, provenance) for one in zip(requests, done, strict=True)]
-    for one in studies:
-        store.write_study(one.id, msgspec.to_builtins(one))
+    studies = [study(*pair, dataset, budget, provenance) for pair in zip(requests, done, strict=True)]
+    for new_study in studies:
+        store.write_study(new_study.id, msgspec.to_builtins(new_study))
     return studies
 
 
@@ -233,7 +232,7 @@ def guessed(dataset: Dataset) -> float:
 
 def trial(values: Mapping[str, Any], curve: Curve, judged: Sequence[float], store: Store) -> Trial:
     """A trial as it is stored: its score at each target, and their mean as its value."""
-    records = [record for one in curve.specs if (record := store.read(one.id)) is not None]
+    records = [record for spec in curve.specs if (record := store.read(spec.id)) is not None]
     by_seed: dict[int, list[tuple[float, float]]] = {seed: [] for seed in curve.seeds}
     for record in records:
         if record.compression is not None and record.val_accuracy is not None:
@@ -252,8 +251,8 @@ def trial(values: Mapping[str, Any], curve: Curve, judged: Sequence[float], stor
 def mean(numbers: Iterable[float | None]) -> float | None:
     """None if there is no number, or one is None."""
     listed = list(numbers)
-    known = [number for number in listed if number is not None]
-    return sum(known) / len(known) if known and len(known) == len(listed) else None
+    present = [number for number in listed if number is not None]
+    return sum(present) / len(present) if present and len(present) == len(listed) else None
 
 
 def height(points: Sequence[tuple[float, float]], target: float, rule: Rule, knob: str | None) -> float | None:
@@ -265,30 +264,30 @@ def height(points: Sequence[tuple[float, float]], target: float, rule: Rule, kno
     return mean(heights) if knob is None else matched.height_at(ratios, heights, target, *rule)
 
 
-def remarks(studies: Sequence[Study], most: int) -> list[str]:
+def remarks(studies: Sequence[Study], rates: int) -> list[str]:
     """What is to be said of studies that were given so many trials: winners at an edge, targets without a winner,
     fewer rates than others have, and single seeds."""
-    said = []
-    for one in studies:
-        tried = sorted({rate for trial in one.trials if isinstance(rate := trial.values["lr"], float)})
-        first = [rate for rate in tried if one.budget["rates"][0] <= rate <= one.budget["rates"][1]]
-        names = ", ".join(name for name in one.trials[0].values if name != "lr")
-        others = {tuple(value for name, value in trial.values.items() if name != "lr") for trial in one.trials}
-        if names and len(first) < most:
-            said.append(
-                f"{one.label}: {len(first)} learning rates where others have {most}, as {names} is tuned by the same "
-                f"trials; --trials {most * len(others)} gives it as many."
+    notes = []
+    for study in studies:
+        tried = sorted({rate for trial in study.trials if isinstance(rate := trial.values["lr"], float)})
+        first_rates = [rate for rate in tried if study.budget["rates"][0] <= rate <= study.budget["rates"][1]]
+        names = ", ".join(name for name in study.trials[0].values if name != "lr")
+        combinations = {tuple(value for name, value in trial.values.items() if name != "lr") for trial in study.trials}
+        if names and len(first_rates) < rates:
+            notes.append(
+                f"{study.label}: {len(first_rates)} learning rates where others have {rates}, as {names} is tuned by "
+                f"the same trials; --trials {rates * len(combinations)} gives it as many."
             )
-        for place, (target, winner) in enumerate(zip(one.targets, one.winners, strict=True)):
+        for place, (target, winner) in enumerate(zip(study.targets, study.winners, strict=True)):
             if winner is None:
-                scored = any(trial.scores[place] is not None for trial in one.trials)
+                scored = any(trial.scores[place] is not None for trial in study.trials)
                 lacking = "better than chance" if scored else "bracketed"
-                said.append(f"{one.label}: no trial is {lacking} at CR {target:g}, so that no settings won there.")
-            elif len(tried) > 1 and (rate := rate_of(one.trials[winner])) in (tried[0], tried[-1]):
-                edge = "smallest" if rate == tried[0] else "largest"
-                said.append(
-                    f"{one.label}: the {edge} learning rate, {rate:g}, won at CR {target:g}; a larger --widen goes on."
+                notes.append(f"{study.label}: no trial is {lacking} at CR {target:g}, so that no settings won there.")
+            elif len(tried) > 1 and (rate := rate_of(study.trials[winner])) in (tried[0], tried[-1]):
+                end = "smallest" if rate == tried[0] else "largest"
+                notes.append(
+                    f"{study.label}: the {end} learning rate, {rate:g}, won at CR {target:g}; a larger --widen goes on."
                 )
-    if any(len(one.budget["seeds"]) == 1 for one in studies):
-        said.append("With one seed a rate at the edge of stability may win by luck; --seeds 2 or more tell.")
-    return said
+    if any(len(study.budget["seeds"]) == 1 for study in studies):
+        notes.append("With one seed a rate at the edge of stability may win by luck; --seeds 2 or more tell.")
+    return notes

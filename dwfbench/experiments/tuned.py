@@ -36,15 +36,15 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
             f"The settings of {request.method.label()} were chosen by seed {shared[0]}, so that it cannot be reported; "
             "give other seeds by --seed."
         )
-    found = []
+    tuned_curves = []
     for place, part in shares(request, study).items():
         trial = study.trials[place]
         curve = plan.curve(tune.chosen(part, trial.values), dataset, ratios(trial, store))
-        found.append(replace(curve, tuned=provenance(study, place)))
+        tuned_curves.append(replace(curve, tuned=provenance(study, place)))
     lacking = [f"{target:g}" for target, place in zip(study.targets, study.winners, strict=True) if place is None]
     if not lacking:
-        return found, None
-    return found, (
+        return tuned_curves, None
+    return tuned_curves, (
         f"{request.method.label()} has no winner at CR {', '.join(lacking)} in the tuning in {folder}; the settings of "
         "the nearest target with a winner are taken."
     )
@@ -53,7 +53,7 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
 def ratios(trial: Trial, store: Store) -> dict[float, float]:
     """The compression ratios by strength of a trial's runs: what its settings are known to do."""
     records = [record for name in trial.runs if (record := store.read(name)) is not None]
-    return {one.spec.strength: one.compression for one in records if one.spec.strength and one.compression}
+    return {run.spec.strength: run.compression for run in records if run.spec.strength and run.compression}
 
 
 def shares(request: Request, study: Study) -> dict[int, Request]:
@@ -62,12 +62,12 @@ def shares(request: Request, study: Study) -> dict[int, Request]:
     Compression ratios go to the target nearest in the logarithm. Where a method has none, or strengths are listed,
     whose compression nobody knows before, all goes to the trial that is best as a whole, as it does in earlier studies.
     """
-    asked = compressions(request)
+    wanted_ratios = compressions(request)
     won = [(target, place) for target, place in zip(study.targets, study.winners, strict=True) if place is not None]
-    if not asked or not won:
+    if not wanted_ratios or not won:
         return {study.best: request}
     parts: dict[int, list[float]] = {}
-    for ratio in asked:
+    for ratio in wanted_ratios:
         _, place = min(won, key=lambda pair: abs(math.log(pair[0] / ratio)))
         parts.setdefault(place, []).append(ratio)
     return {

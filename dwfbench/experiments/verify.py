@@ -41,9 +41,9 @@ class Comparison(NamedTuple):
     def agrees(self) -> bool:
         if self.again.status != "ok":
             return False
-        apart = abs(accuracy(self.again) - accuracy(self.record)) * 100
+        difference = abs(accuracy(self.again) - accuracy(self.record)) * 100
         factor = compression(self.again) / compression(self.record)
-        return apart <= self.points + 1e-9 and 1 / self.ratio <= factor <= self.ratio
+        return difference <= self.points + 1e-9 and 1 / self.ratio <= factor <= self.ratio
 
 
 def accuracy(record: Record) -> float:
@@ -66,12 +66,12 @@ def spec_of(record: Record) -> RunSpec:
     if unknown := sorted(record.spec.others):
         raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
     chosen = registry.create(record.spec.method, record.spec.options)
-    one = RunSpec(**{**record.spec.to_dict(), "options": chosen.changed()})
-    if one.id != record.id:
+    spec = RunSpec(**{**record.spec.to_dict(), "options": chosen.changed()})
+    if spec.id != record.id:
         raise UsageError(
-            f"The settings of the run {record.id} give the id {one.id} now: they were edited, or a default changed."
+            f"The settings of the run {record.id} give the id {spec.id} now: they were edited, or a default changed."
         )
-    return one
+    return spec
 
 
 def tested(records: Iterable[Record]) -> list[Record]:
@@ -91,12 +91,12 @@ def sample(records: Iterable[Record], count: int, seed: int) -> list[Record]:
 def allowed(record: Record, records: Sequence[Record]) -> tuple[float, float]:
     """How far a repetition may be away: points of accuracy and factor of compression, see POINTS, RATIO, SPREADS."""
 
-    def setting(one: Record) -> dict[str, Any]:
-        return {name: value for name, value in one.settings().items() if name != "seed"}
+    def setting(run: Record) -> dict[str, Any]:
+        return {name: value for name, value in run.settings().items() if name != "seed"}
 
-    alike = [one for one in tested(records) if setting(one) == setting(record)]
-    accuracies = [100 * accuracy(one) for one in alike]
-    ratios = [compression(one) for one in alike]
+    alike = [run for run in tested(records) if setting(run) == setting(record)]
+    accuracies = [100 * accuracy(run) for run in alike]
+    ratios = [compression(run) for run in alike]
     points = max(POINTS, SPREADS * (max(accuracies) - min(accuracies)))
     return points, max(RATIO, (max(ratios) / min(ratios)) ** SPREADS)
 
@@ -117,23 +117,23 @@ def verify(
     """
     groups: dict[tuple, list[RunSpec]] = {}
     for record in chosen:
-        one = spec_of(record)
-        models.check_named(one.model, model)
+        spec = spec_of(record)
+        models.check_named(spec.model, model)
         # Compiled steps round differently from eager ones, so each run is trained as it was.
-        key = (record.provenance.compiled, one.dataset, *(getattr(one, key) for key in DATA_KEYS))
-        groups.setdefault(key, []).append(one)
+        key = (record.provenance.compiled, spec.dataset, *(getattr(spec, key) for key in DATA_KEYS))
+        groups.setdefault(key, []).append(spec)
     checksums = {record.id: record.provenance.data_checksum for record in chosen}
     store.prepare()
     for (compiled, name, *values), specs in groups.items():
         dataset = data.load(name, data_dir=data_dir, **dict(zip(DATA_KEYS, values, strict=True))).to(engine.here)
-        if other := [one.id for one in specs if checksums[one.id] != dataset.checksum]:
-            raise UsageError(f"The data named {name} are not those of the run {other[0]}: their checksum differs.")
-        curves = [Curve(registry.create(one.method, dict(one.options)), (one,), 0.0, None) for one in specs]
+        if differing := [spec.id for spec in specs if checksums[spec.id] != dataset.checksum]:
+            raise UsageError(f"The data named {name} are not those of the run {differing[0]}: their checksum differs.")
+        curves = [Curve(registry.create(spec.method, dict(spec.options)), (spec,), 0.0, None) for spec in specs]
         compile = compiled and machine(engine).compiler if engine.compile is None else engine.compile
         run.execute(curves, dataset, store, replace(engine, compile=compile), progress)
     comparisons = []
     for record in chosen:
-        again = store.read(record.id)
-        assert again is not None  # it has just been stored
-        comparisons.append(Comparison(record, again, *allowed(record, records)))
+        repetition = store.read(record.id)
+        assert repetition is not None  # it has just been stored
+        comparisons.append(Comparison(record, repetition, *allowed(record, records)))
     return comparisons

@@ -18,10 +18,10 @@ SEVEN = [2, 5, 10, 30, 100, 200, 300]
 """Eight runs do not lie around these, nine do: four around 2, 5 and 10, two around 30, three around the others."""
 
 
-def search(compression, targets, guess=((1e-4, 2), (1e-2, 300)), most=30, trained=()):
+def search(compression, targets, guess=((1e-4, 2), (1e-2, 300)), max_runs=30, trained=()):
     """All strengths that the search trains, in that order, with the compression of each."""
     known = dict(trained)
-    while new := further(known, targets, most, guess):
+    while new := further(known, targets, max_runs, guess):
         assert not set(new) & set(known), "a strength is trained once"
         known |= {strength: compression(strength) for strength in new}
     return known
@@ -339,12 +339,12 @@ def test_a_curve_that_falls_again_is_given_up_beyond_its_top():
 
 
 def test_a_curve_that_rises_slowly_from_cr_1_is_waited_for():
-    known = search(lambda strength: 1 + 3 * strength / (strength + 0.1) + 1e3 * strength**2, [5], most=16)
+    known = search(lambda strength: 1 + 3 * strength / (strength + 0.1) + 1e3 * strength**2, [5], max_runs=16)
     assert left(known, [5]) == []
 
 
 def test_a_curve_that_never_leaves_cr_1_is_given_up():
-    known = search(lambda strength: 1.0, [5, 50], most=16)
+    known = search(lambda strength: 1.0, [5, 50], max_runs=16)
     assert left(known, [5, 50]) == [5, 50]
     assert len(known) <= 8
 

@@ -30,7 +30,7 @@ def test_the_budget_is_shared_by_the_rates(digits):
 
 def test_every_rate_has_a_curve_that_is_searched(digits):
     curves = sparsify.curves(request(seeds=3), 20.0, Budget(10, 80, (0.05, 0.5)), digits)
-    assert [(one.targets, one.seeds, one.most, one.rule.gap) for one in curves] == [((20.0,), (0,), 4, 1.25)] * 2
+    assert [(one.targets, one.seeds, one.max_runs, one.rule.gap) for one in curves] == [((20.0,), (0,), 4, 1.25)] * 2
     assert [(curve.specs[0].lr, curve.specs[0].epochs) for curve in curves] == [(0.05, 10), (0.5, 10)]
 
 

@@ -21,7 +21,7 @@ def ends(curve):
 def test_a_method_with_a_strength_takes_compressions_as_targets(digits):
     settings = {"strength_range": [1e-4, 1e-1], "compression": [2, 10], "max_runs": 9, "max_gap": 1.5, "seeds": 2}
     (curve,) = plan(digits, methods="l1", **settings)
-    assert (curve.targets, curve.most, curve.rule.gap, curve.seeds) == ((2, 10), 9, 1.5, (0, 1))
+    assert (curve.targets, curve.max_runs, curve.rule.gap, curve.seeds) == ((2, 10), 9, 1.5, (0, 1))
     assert ends(curve) == pytest.approx((1e-4, 1e-1))
     ratios = [ratio for _, ratio in curve.guess]
     assert ratios == sorted(ratios)

@@ -54,22 +54,22 @@ RESULTS = ("test_accuracy", "val_accuracy", "compression", "effective_compressio
 def loggers(names: Iterable[str], folder: Path) -> dict[str, Logger]:
     """The loggers of these names. UsageError for an unknown one, and for one whose package cannot be imported."""
     points, _ = plugins.find("logger", OURS)
-    found = {}
+    by_name = {}
     for name in names:
         if name not in OURS and name not in points:
             raise UsageError(no_such("logger", name, [*OURS, *points]))
         try:
             if name in OURS:
                 module, _, attribute = OURS[name].partition(":")
-                kind = getattr(import_module(module), attribute)
+                logger_class = getattr(import_module(module), attribute)
             else:
-                kind = plugins.load("logger", points[name])
-            found[name] = kind(folder / name)
+                logger_class = plugins.load("logger", points[name])
+            by_name[name] = logger_class(folder / name)
         except ModuleNotFoundError as error:
             raise UsageError(f"--log-to {name} needs a package: pip install {error.name}") from None
         except ImportError as error:  # two packages whose versions do not fit
             raise UsageError(f"The package of --log-to {name} cannot be imported ({first_line(error)}).") from None
-    return found
+    return by_name
 
 
 class Logged:
@@ -78,7 +78,7 @@ class Logged:
     def __init__(self, progress: Progress, loggers: Mapping[str, Logger]):
         self.progress, self.loggers = progress, dict(loggers)
         self.runs: dict[str, tuple[str, RunSpec]] = {}
-        self.last: dict[str, int] = {}
+        self.last_epoch: dict[str, int] = {}
         """The last epoch told of each run: what is trained again after a death is not told twice."""
 
     def __enter__(self) -> "Logged":
@@ -88,7 +88,7 @@ class Logged:
         self.tell("close")
 
     def curve(self, label: str, specs: Sequence[RunSpec], pending: int, epochs: int) -> None:
-        self.runs |= {one.id: (label, one) for one in specs}
+        self.runs |= {spec.id: (label, spec) for spec in specs}
         self.progress.curve(label, specs, pending, epochs)
 
     def compiling(self, label: str) -> None:
@@ -104,7 +104,7 @@ class Logged:
 
     def run(self, record: Record, history: list[dict]) -> None:
         self.log(record.id, map(plain, history))
-        if record.id in self.last:
+        if record.id in self.last_epoch:
             results = {name: getattr(record, name) for name in RESULTS} if record.status == "ok" else {}
             self.tell("end", record.id, {name: value for name, value in results.items() if value is not None})
         self.progress.run(record, history)
@@ -112,20 +112,20 @@ class Logged:
     def log(self, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """What is new among the rows of a run."""
         for row in rows:
-            if row["epoch"] <= self.last.get(run_id, 0):
+            if row["epoch"] <= self.last_epoch.get(run_id, 0):
                 continue
-            if run_id not in self.last:
-                label, one = self.runs[run_id]
-                turned = "strength" if one.strength is not None else "compression" if one.compression else None
-                name = f"{label}{f', {knob(turned, one.knob)}' if turned else ''}, seed {one.seed}"
-                self.tell("begin", run_id, name, one.to_dict())
-            self.last[run_id] = row["epoch"]
+            if run_id not in self.last_epoch:
+                label, spec = self.runs[run_id]
+                turned = "strength" if spec.strength is not None else "compression" if spec.compression else None
+                name = f"{label}{f', {knob(turned, spec.knob)}' if turned else ''}, seed {spec.seed}"
+                self.tell("begin", run_id, name, spec.to_dict())
+            self.last_epoch[run_id] = row["epoch"]
             self.tell("row", run_id, {name: value for name, value in row.items() if value is not None})
 
-    def tell(self, what: str, *words: Any) -> None:
+    def tell(self, event: str, *words: Any) -> None:
         for name, logger in list(self.loggers.items()):
             try:
-                getattr(logger, what)(*words)
+                getattr(logger, event)(*words)
             except (Exception, SystemExit) as error:  # of whatever others' code does
                 del self.loggers[name]
                 self.note(f"The logger {name} failed ({reason(error)}); it is left out, and the runs go on.")

@@ -19,7 +19,7 @@ class TensorBoard(Logger):
 
         self.make = SummaryWriter
         self.writers: dict[str, Any] = {}
-        self.last: dict[str, int] = {}
+        self.last_epoch: dict[str, int] = {}
 
     def begin(self, run_id: str, name: str, settings: Mapping[str, Any]) -> None:
         readable = re.sub(r"[^\w.=+-]+", "_", name)
@@ -27,7 +27,7 @@ class TensorBoard(Logger):
         writer.add_text("settings", f"```\n{json.dumps(settings, indent=1)}\n```")
 
     def row(self, run_id: str, row: Mapping[str, float]) -> None:
-        self.last[run_id] = epoch = int(row["epoch"])
+        self.last_epoch[run_id] = epoch = int(row["epoch"])
         for name, value in row.items():
             if name != "epoch":
                 self.writers[run_id].add_scalar(name, value, epoch)
@@ -36,7 +36,7 @@ class TensorBoard(Logger):
     def end(self, run_id: str, results: Mapping[str, float]) -> None:
         writer = self.writers.pop(run_id)
         for name, value in results.items():
-            writer.add_scalar(f"result/{name}", value, self.last[run_id])
+            writer.add_scalar(f"result/{name}", value, self.last_epoch[run_id])
         writer.close()
 
     def close(self) -> None:
