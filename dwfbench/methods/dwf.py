@@ -67,8 +67,8 @@ class Dwf(FactorMethod):
     finetune_lr: float = option(0.1, "peak of fine-tuning's own cosine, as a multiple of lr", low=0, open=True)
 
     def label(self) -> str:
-        rest = {key: value for key, value in self.changed().items() if key != "depth"}
-        words = [f"D={self.depth}", *(f"{key.replace('_', ' ')}={value}" for key, value in rest.items())]
+        options = {key: value for key, value in self.changed().items() if key != "depth"}
+        words = [f"D={self.depth}", *(f"{key.replace('_', ' ')}={value}" for key, value in options.items())]
         return f"dwf {', '.join(words)}"
 
     def check(self, spec: RunSpec, data: Dataset) -> None:

@@ -14,7 +14,7 @@ from dwfbench.methods.contract import Method
 from dwfbench.runs.spec import CURVE_KEYS, OWN, settings
 
 
-def known() -> dict[str, EntryPoint]:
+def installed() -> dict[str, EntryPoint]:
     """Entry points of all installed methods, by name; without those that ``plugins.find`` refuses."""
     return plugins.find("method")[0]
 
@@ -27,17 +27,17 @@ def load(name: str) -> type[Method]:
     """
     in_file = plugins.names_file(name)
     path, _, attribute = name.rpartition(":")
-    if in_file and attribute in known():
+    if in_file and attribute in installed():
         raise UsageError(f"There is a method {attribute!r} already; give the class in {path} another name.")
     load_class = plugins.of_others("method", name)
     if load_class is None:
         plugins.refuse_forgotten("method", name)
         plugins.refuse_bare("method", name)
-        raise UsageError(f"There is no method {name!r}{nearest(name, known())} `dwfbench list methods` shows them.")
-    kind = load_class()
-    if why := fault(kind, kind.name if in_file else name):
+        raise UsageError(f"There is no method {name!r}{nearest(name, installed())} `dwfbench list methods` shows them.")
+    method = load_class()
+    if why := fault(method, method.name if in_file else name):
         raise UsageError(plugins.unusable("method", name, why))
-    return kind
+    return method
 
 
 RESERVED = (
@@ -53,19 +53,19 @@ KINDS = (bool, int, float, str, int | None, float | None, str | None)
 """What an option of a method can be."""
 
 
-def fault(kind: Any, name: str) -> str | None:
+def fault(method: Any, name: str) -> str | None:
     """What in a class breaks the contract of a method called ``name``, as half a sentence; None where all is well."""
-    if not (isinstance(kind, type) and issubclass(kind, Method)):
+    if not (isinstance(method, type) and issubclass(method, Method)):
         return "it is not a subclass of dwfbench.method.Method"
-    if kind.name != name:
-        return f"its class has the name {kind.name!r} and not {name!r}"
-    if kind.knob not in (None, "strength", "compression"):
-        return f"its knob must be 'strength', 'compression' or None, not {kind.knob!r}"
-    if not all(isinstance(text, str) for text in (kind.summary, kind.source)):
+    if method.name != name:
+        return f"its class has the name {method.name!r} and not {name!r}"
+    if method.knob not in (None, "strength", "compression"):
+        return f"its knob must be 'strength', 'compression' or None, not {method.knob!r}"
+    if not all(isinstance(text, str) for text in (method.summary, method.source)):
         return "its summary and source must be texts"
-    if any(isinstance(value, Field) for value in vars(kind).values()):
+    if any(isinstance(value, Field) for value in vars(method).values()):
         return "its class has options but is not decorated with @dataclass(frozen=True)"
-    for item in fields(kind):
+    for item in fields(method):
         if "help" not in item.metadata:
             return f"its option {item.name!r} is not made with dwfbench.method.option"
         if item.name in RESERVED:
@@ -77,7 +77,7 @@ def fault(kind: Any, name: str) -> str | None:
             return f"its option {item.name!r} must be annotated with {allowed}"
     try:
         with foreign.contained():
-            label = kind().label()
+            label = method().label()
     except Exception as error:
         return f"it cannot be made with its defaults ({foreign.told(error)})"
     return None if isinstance(label, str) else f"its label must be a text, not {type(label).__name__}"
@@ -86,7 +86,7 @@ def fault(kind: Any, name: str) -> str | None:
 def having(option: str) -> list[str]:
     """The installed methods that have such an option; those that cannot be loaded have none."""
     owners = []
-    for name in known():
+    for name in installed():
         with suppress(UsageError):
             owners += [name for item in fields(load(name)) if item.name == option]
     return owners
@@ -94,9 +94,9 @@ def having(option: str) -> list[str]:
 
 def create(name: str, options: dict[str, Any]) -> Method:
     """A method with its options; UsageError for an unknown option, naming the nearest."""
-    kind = load(name)
-    names = [item.name for item in fields(kind)]
+    method = load(name)
+    names = [item.name for item in fields(method)]
     for key in options:
         if key not in names:
             raise UsageError(f"The method {name} has no option {key!r}{nearest(key, names)}")
-    return kind(**options)
+    return method(**options)

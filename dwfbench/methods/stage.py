@@ -53,20 +53,20 @@ def rate_multiples(
     warm-up over ``warmup_epochs``. With ``drops``, epochs of the whole run, the rate is constant instead and falls
     by ``drop_factor`` after each; a stage of another length has its drops at the same fractions.
     """
-    whole = sum(stage.epochs for stage in stages)
+    all_epochs = sum(stage.epochs for stage in stages)
     result = []
     for index, stage in enumerate(stages):
-        before = stage.skipped * steps_per_epoch
-        total = stage.epochs * steps_per_epoch + before
+        skipped = stage.skipped * steps_per_epoch
+        total = stage.epochs * steps_per_epoch + skipped
         warmup = round(warmup_epochs * steps_per_epoch) if index == 0 else 0
         cosine = max(total - warmup, 1)
         ramp = [stage.lr * (step + 1) / (warmup + 1) for step in range(min(warmup, total))]
         if drops:
-            falls = [drop * total / whole for drop in drops]
-            rest = [stage.lr * drop_factor ** -sum(step >= fall for fall in falls) for step in range(len(ramp), total)]
+            falls = [drop * total / all_epochs for drop in drops]
+            tail = [stage.lr * drop_factor ** -sum(step >= fall for fall in falls) for step in range(len(ramp), total)]
         else:
-            rest = [stage.lr * (1 + math.cos(math.pi * step / cosine)) / 2 for step in range(total - len(ramp))]
-        result.append((ramp + rest)[before:])
+            tail = [stage.lr * (1 + math.cos(math.pi * step / cosine)) / 2 for step in range(total - len(ramp))]
+        result.append((ramp + tail)[skipped:])
     return result
 
 

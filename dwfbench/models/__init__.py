@@ -105,9 +105,9 @@ def check(name: str) -> None:
         return
     plugins.refuse_forgotten("model", name)
     plugins.refuse_bare("model", name)
-    known = [*MODELS, *plugins.find("model", MODELS)[0]]
+    names = [*MODELS, *plugins.find("model", MODELS)[0]]
     raise UsageError(
-        f"There is no model {name!r}{nearest(name, known)} Choose one of {', '.join(known)}, or give your own as "
+        f"There is no model {name!r}{nearest(name, names)} Choose one of {', '.join(names)}, or give your own as "
         "package.module:callable or path/to/file.py:callable."
     )
 
@@ -160,7 +160,7 @@ def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int, embe
         if name in MODELS:
             network = MODELS[name].make(input_shape, classes)
         else:
-            network = own.build(name, _own(name), input_shape, classes)
+            network = own.build(name, _builder_of(name), input_shape, classes)
     if embeddings:
         choose_embeddings(network)
     return network
@@ -190,7 +190,7 @@ def _refuse_too_large(name: str, input_shape: tuple[int, ...], classes: int) -> 
         raise UsageError(f"{name} for images of {size} needs {why}; give a smaller --image-size or another --model")
 
 
-def _own(name: str) -> Callable[[tuple[int, ...], int], nn.Module]:
+def _builder_of(name: str) -> Callable[[tuple[int, ...], int], nn.Module]:
     """The callable of a network that is not ours: from a file, a package's entry point, or a module."""
     if (load := plugins.of_others("model", name, MODELS)) is not None:
         return load()

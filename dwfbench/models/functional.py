@@ -20,7 +20,7 @@ def caller(network: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Any]:
     ties = ties_of(network)
 
     def call(tensors: Mapping[str, Tensor], inputs: Tensor) -> Any:
-        tied = {name: tensors[first] for name, first in ties.items() if first in tensors}
+        tied = {name: tensors[first_name] for name, first_name in ties.items() if first_name in tensors}
         return functional_call(network, {**tensors, **tied}, (inputs,), tie_weights=False)
 
     return call
@@ -39,11 +39,11 @@ def modes_kept(network: nn.Module) -> Iterator[None]:
 
 def ties_of(network: nn.Module) -> dict[str, str]:
     """Further names of parameters and buffers that are attributes of several modules -> their first names."""
-    first: dict[int, str] = {}
+    first_names: dict[int, str] = {}
     ties = {}
     for prefix, module in network.named_modules():
         for attribute, value in [*module._parameters.items(), *module._buffers.items()]:
             name = f"{prefix}.{attribute}".lstrip(".")
-            if value is not None and first.setdefault(id(value), name) != name:
-                ties[name] = first[id(value)]
+            if value is not None and first_names.setdefault(id(value), name) != name:
+                ties[name] = first_names[id(value)]
     return ties

@@ -77,14 +77,14 @@ class LeNet5Of1998(nn.Module):
             raise UsageError(
                 f"lenet-5-1998 needs images of at least 8x8 pixels, not {height}x{width}; use lenet-300-100"
             )
-        first, second = (2 if min(height, width) < side else 0 for side in (32, 28))
+        padding1, padding2 = (2 if min(height, width) < side else 0 for side in (32, 28))
 
         def pooled(side: int, padding: int) -> int:
             return (side + 2 * padding - 4) // 2
 
-        self.conv1 = nn.Conv2d(channels, 6, 5, padding=first)
-        self.conv2 = nn.Conv2d(6, 16, 5, padding=second)
-        positions = pooled(pooled(height, first), second) * pooled(pooled(width, first), second)
+        self.conv1 = nn.Conv2d(channels, 6, 5, padding=padding1)
+        self.conv2 = nn.Conv2d(6, 16, 5, padding=padding2)
+        positions = pooled(pooled(height, padding1), padding2) * pooled(pooled(width, padding1), padding2)
         self.fc1 = nn.Linear(16 * positions, 120)
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, classes)

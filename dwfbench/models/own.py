@@ -123,9 +123,9 @@ class Examination:
                 f"returns a {type(outputs).__name__} in {mode} mode, but must return the logits alone, a tensor; "
                 "wrap it in a module that picks them"
             )
-        shape, wanted = tuple(outputs.shape), (count, self.classes)
-        if shape != wanted:
-            self.refuse(f"must map {count} images to logits of shape {wanted} in {mode} mode, not {shape}")
+        shape, expected = tuple(outputs.shape), (count, self.classes)
+        if shape != expected:
+            self.refuse(f"must map {count} images to logits of shape {expected} in {mode} mode, not {shape}")
         if not outputs.is_floating_point():
             self.refuse(f"returns logits of type {text(outputs.dtype)}, but they must be floating-point numbers")
 
@@ -148,8 +148,8 @@ class Examination:
                 )
             if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
                 self.refuse(f"has a hook on the gradient of {name}, which a step would not call; take it off")
-        held = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        if pair := sharing({name: value for name, value in held.items() if not is_lazy(value)}, set(trainable)):
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        if pair := sharing({name: value for name, value in tensors.items() if not is_lazy(value)}, set(trainable)):
             self.refuse(f"has tensors that share memory, {pair[0]} and {pair[1]}; tie them as one parameter")
 
     def check_samples(self, outputs: Tensor) -> None:
@@ -173,17 +173,17 @@ class Examination:
         for name, version in self.versions.items():
             if self.parameters[name]._version != version:
                 self.refuse(f"writes into its parameter {name} while it runs (max_norm?), which no method allows for")
-        now = dict(self.model.named_parameters())
-        made = [name for name, value in now.items() if value is not self.parameters.get(name)]
-        made += [name for name, _ in self.model.named_buffers() if name not in self.buffers]
-        if made:
-            self.refuse(f"makes or replaces {made[0]} while it runs; build it in __init__, or use lazy layers")
+        parameters = dict(self.model.named_parameters())
+        new_names = [name for name, value in parameters.items() if value is not self.parameters.get(name)]
+        new_names += [name for name, _ in self.model.named_buffers() if name not in self.buffers]
+        if new_names:
+            self.refuse(f"makes or replaces {new_names[0]} while it runs; build it in __init__, or use lazy layers")
 
     def check_training(self) -> None:
         """A pass may write into buffers, but must not replace them, which a functional call forgets, nor keep anything
         elsewhere that changes the next one: it would go from run to run."""
         buffers = dict(self.model.named_buffers())
-        kept = {name: buffer.clone() for name, buffer in buffers.items()}
+        originals = {name: buffer.clone() for name, buffer in buffers.items()}
         outputs = []
         for inputs in (self.inputs, -self.inputs, self.inputs):
             outputs.append(self.outputs_of("training", inputs))
@@ -194,7 +194,7 @@ class Examination:
             self.check_parameters()
             with torch.no_grad():
                 for name, buffer in buffers.items():
-                    buffer.copy_(kept[name])
+                    buffer.copy_(originals[name])
         if differ(outputs[-1], outputs[0]):
             self.refuse(
                 "gives the same samples other logits in training mode once it has seen others: it keeps something "
@@ -225,8 +225,8 @@ class Examination:
 
 def differ(outputs: Tensor, expected: Tensor) -> bool:
     """Whether outputs differ by more than rounding; what is NaN is not told."""
-    apart = (outputs - expected).abs().max()
-    return bool(apart > ROUNDING * expected.abs().max())
+    difference = (outputs - expected).abs().max()
+    return bool(difference > ROUNDING * expected.abs().max())
 
 
 def has_version(tensor: Tensor) -> bool:
@@ -247,5 +247,5 @@ def sharing(tensors: Mapping[str, Tensor], trainable: Collection[str]) -> tuple[
     return None
 
 
-def text(kind: torch.dtype) -> str:
-    return str(kind).removeprefix("torch.")
+def text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -160,7 +160,7 @@ def removal_of(place: Place) -> str | None:
         return "torch.nn.utils.parametrize.remove_parametrizations"
     for hook in place.module._forward_pre_hooks.values():
         if place.attribute in (getattr(hook, "name", None), getattr(hook, "_tensor_name", None)):
-            return next((REMOVALS[kind.__name__] for kind in type(hook).__mro__ if kind.__name__ in REMOVALS), None)
+            return next((REMOVALS[base.__name__] for base in type(hook).__mro__ if base.__name__ in REMOVALS), None)
     return None
 
 

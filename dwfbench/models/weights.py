@@ -30,9 +30,9 @@ def identity(path: str) -> str:
     """
     if plugins.taken("weights", path) is not None:
         return path
-    where = Path(path).expanduser()
+    file_path = Path(path).expanduser()
     try:
-        file = plugins.File("weights", path, where.stem, files.content(where, MOST))
+        file = plugins.File("weights", path, file_path.stem, files.content(file_path, MOST))
     except OSError as error:
         raise UsageError(f"The weights {path} cannot be read ({error.strerror or error}).") from None
     plugins.take(file)
@@ -48,24 +48,24 @@ def tensors(name: str) -> dict[str, Tensor]:
         raise UsageError(f"The weights {name} came from a file, which runs do not keep; give it as --init.")
     try:
         is_safetensors = content[8:9] == b"{"
-        found = load(content) if is_safetensors else torch.load(io.BytesIO(content), "cpu", weights_only=True)
+        state = load(content) if is_safetensors else torch.load(io.BytesIO(content), "cpu", weights_only=True)
     except (SafetensorError, Exception) as error:  # a damaged pickle can fail in any way
         raise UsageError(
             f"The weights {name} cannot be read ({reason(error)}); save a plain state dict, with safetensors or as "
             "torch.save(model.state_dict(), PATH)."
         ) from None
-    if isinstance(found, Mapping):  # what modules keep beside their tensors stays what it is in the network
-        found = {key: value for key, value in found.items() if not str(key).endswith("_extra_state")}
-    if not isinstance(found, Mapping) or not found or not all(isinstance(one, Tensor) for one in found.values()):
-        keys = f" but has {', '.join(map(str, list(found)[:3]))}" if isinstance(found, Mapping) and found else ""
+    if isinstance(state, Mapping):  # what modules keep beside their tensors stays what it is in the network
+        state = {key: value for key, value in state.items() if not str(key).endswith("_extra_state")}
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        keys = f" but has {', '.join(map(str, list(state)[:3]))}" if isinstance(state, Mapping) and state else ""
         raise UsageError(f"The weights {name} are no plain state dict: tensors by the names of parameters{keys}.")
     for wrapper in WRAPPERS:
-        if all(key.startswith(wrapper) for key in found):
-            found = {key.removeprefix(wrapper): value for key, value in found.items()}
-    for key, value in found.items():
+        if all(key.startswith(wrapper) for key in state):
+            state = {key.removeprefix(wrapper): value for key, value in state.items()}
+    for key, value in state.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise UsageError(f"The weights {name} are infinite or NaN in {key}.")
-    return dict(found)
+    return dict(state)
 
 
 def put_into(network: nn.Module, name: str) -> list[str]:
@@ -74,16 +74,16 @@ def put_into(network: nn.Module, name: str) -> list[str]:
     Raises UsageError for a tensor that the network does not have or has in another shape, and where no weight matrix
     is in the file.
     """
-    given, own = tensors(name), network.state_dict()
-    if foreign := sorted(given.keys() - own.keys()):
+    state, network_state = tensors(name), network.state_dict()
+    if foreign := sorted(state.keys() - network_state.keys()):
         raise UsageError(f"The weights {name} have {foreign[0]}, which the network does not.")
-    for key, value in sorted(given.items()):  # safetensors gives them in any order
-        if value.shape != own[key].shape:
+    for key, value in sorted(state.items()):  # safetensors gives them in any order
+        if value.shape != network_state[key].shape:
             raise UsageError(
                 f"The weights {name} have {key} of shape {tuple(value.shape)}, but the network's is "
-                f"{tuple(own[key].shape)}; leave it out of the file to have it drawn."
+                f"{tuple(network_state[key].shape)}; leave it out of the file to have it drawn."
             )
-    if all(value.dim() < 2 for value in given.values()):
+    if all(value.dim() < 2 for value in state.values()):
         raise UsageError(f"The weights {name} have no weight of more than one dimension, so there is nothing to prune.")
-    network.load_state_dict(given, strict=False)
-    return [key for key, _ in network.named_parameters() if key not in given]
+    network.load_state_dict(state, strict=False)
+    return [key for key, _ in network.named_parameters() if key not in state]

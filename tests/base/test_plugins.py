@@ -285,7 +285,7 @@ def test_two_packages_with_one_name_are_both_left_out(install, call):
         "'cut' is left out: foreign-a 0.1 (foreign_a:Cut) and foreign-b 0.1 (foreign_b:Cut) both have one"
         in result.stderr
     )
-    assert "cut" not in registry.known()
+    assert "cut" not in registry.installed()
     with pytest.raises(UsageError, match="no method 'cut'"):
         registry.load("cut")
 

@@ -51,7 +51,7 @@ VARIANTS = [
     ("imp", {"rewind": "lr"}),
     ("ratios", {"of": "grasp"}),
 ]
-METHODS = [*((name, {}) for name in registry.known()), *VARIANTS]
+METHODS = [*((name, {}) for name in registry.installed()), *VARIANTS]
 
 
 def photographs(per_class=1):

@@ -29,7 +29,7 @@ def photographs():
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        *((model, name) for model in models.MODELS if model not in LARGE for name in registry.known()),
+        *((model, name) for model in models.MODELS if model not in LARGE for name in registry.installed()),
         *(("resnet-18", name) for name in ("dwf", "snip")),
         *(("vgg-16", "dwf"), ("vgg-16-512", "snip"), ("vgg-19", "snip"), ("vgg-19-512", "dwf")),
     ],

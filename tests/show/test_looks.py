@@ -12,7 +12,7 @@ from dwfbench.base import plugins
 from dwfbench.methods import registry
 from dwfbench.show import looks, style, vega
 
-METHODS = sorted(registry.known())
+METHODS = sorted(registry.installed())
 PLUGIN = """
 import torch_that_is_not_there
 from dwfbench.method import Method
@@ -46,7 +46,7 @@ def test_all_curves_look_different():
 
 def test_all_methods_differ_in_colour_and_marker():
     found = looks.of_methods(METHODS)
-    assert all(found[name] == looks.own(registry.known()[name]) for name in METHODS)  # none had to give way
+    assert all(found[name] == looks.own(registry.installed()[name]) for name in METHODS)  # none had to give way
     pairs = [(colour, look.marker) for look in found.values() for colour in look.colours]
     assert len(set(pairs)) == len(pairs) == len(METHODS) + 3  # DWF has four colours
 
@@ -55,7 +55,7 @@ def test_all_methods_differ_in_colour_and_marker():
 def test_the_look_that_is_read_is_that_of_the_class(name):
     said = registry.load(name).look
     colours = (said[0],) if isinstance(said[0], str) else said[0]
-    assert looks.own(registry.known()[name]) == looks.Look(colours, said[1])
+    assert looks.own(registry.installed()[name]) == looks.Look(colours, said[1])
 
 
 def test_no_torch_is_needed():
