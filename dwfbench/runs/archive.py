@@ -118,14 +118,14 @@ def _lines(contents: Iterable[Any]) -> bytes:
     return "".join(json.dumps(files.finite(content), allow_nan=False) + "\n" for content in contents).encode()
 
 
-def _table(texts: Sequence[tuple[str, str]], first: Sequence[str]) -> bytes:
+def _table(texts: Sequence[tuple[str, str]], front: Sequence[str]) -> bytes:
     """The tables of runs as one, with a column for the run's id; columns that a run's table lacks are blank in it.
 
-    ``first`` are columns that go first. A damaged table is left out, as it is where records are read.
+    ``front`` are columns that go first. A damaged table is left out, as it is where records are read.
     """
     tables = [(run_id, _cells(text)) for run_id, text in texts if text]
     columns = dict.fromkeys(name for _, rows in tables if rows for name in rows[0])
-    ordered = [*(name for name in first if name in columns), *(name for name in columns if name not in first)]
+    ordered = [*(name for name in front if name in columns), *(name for name in columns if name not in front)]
     if not ordered:
         return b""
 
@@ -147,8 +147,8 @@ def _cells(text: str) -> list[list[str]]:
             float(cell or 0)
     except (csv.Error, ValueError):
         return []
-    whole = "id" not in head and len(set(head)) == len(head) and all(len(row) == len(head) for row in rows)
-    return rows if whole else []
+    is_table = "id" not in head and len(set(head)) == len(head) and all(len(row) == len(head) for row in rows)
+    return rows if is_table else []
 
 
 # ---------------------------------------------------------------- reading
@@ -217,24 +217,24 @@ class Archive:
         return part
 
     def _runs(self, reader: "_Reader", prefix: str, tables: bool) -> dict[str, Entry]:
-        read: dict[str, tuple[Record, bytes]] = {}
+        by_id: dict[str, tuple[Record, bytes]] = {}
         for line in reader.lines(f"{prefix}{RECORDS}", files.MOST_JSON):
             try:
                 record = record_from(line)
-                if record.id in read:
+                if record.id in by_id:
                     raise Fault("there is another one of that id")
-                read[record.id] = record, line
+                by_id[record.id] = record, line
             except Fault as why:
                 place = f"The record {id_in(line) or 'without an id'} in {self.path}"
                 if isinstance(why, OtherSchema):
                     self._damaged(why.sentence(place))
                 else:
                     self._damaged(f"{place} is not a record of a run ({why}); it is left out.")
-        measured = self._measurements(reader, prefix, read)
+        measured = self._measurements(reader, prefix, by_id)
         histories, sizes = (reader.table(f"{prefix}{name}") if tables else {} for name in TABLES)
         return {
-            run_id: Entry(*both, histories.get(run_id, ""), sizes.get(run_id, ""), measured.get(run_id))
-            for run_id, both in read.items()
+            run_id: Entry(*pair, histories.get(run_id, ""), sizes.get(run_id, ""), measured.get(run_id))
+            for run_id, pair in by_id.items()
         }
 
     def _measurements(self, reader: "_Reader", prefix: str, run_ids: Collection[str]) -> dict[str, dict]:

@@ -38,8 +38,8 @@ def curve_label(record: Record) -> str:
     if not texts:
         return record.label
     if inside := re.fullmatch(r"(.*) \((.*)\)", record.label):
-        left = _without(inside[2], texts)
-        return f"{inside[1]} ({left})" if left else inside[1]
+        options_left = _without(inside[2], texts)
+        return f"{inside[1]} ({options_left})" if options_left else inside[1]
     return _without(record.label, texts)
 
 

@@ -94,10 +94,10 @@ def record_of(content: Any, run_id: str | None = None) -> Record:
     status = content.get("status")
     if not (type(status) is str and status in STATUSES):
         raise Fault(f"its status is none of {', '.join(STATUSES)}")
-    known = {name: content[name] for name in STORED if name in content}
+    fields = {name: content[name] for name in STORED if name in content}
     if type(spec := content.get("spec")) is dict:
-        known["spec"] = _told_from_others(spec)
-    record = converted(known, Record)
+        fields["spec"] = _told_from_others(spec)
+    record = converted(fields, Record)
     if record.knob and record.knob_value is None:
         raise Fault(f"its spec has no {record.knob}")
     if status == "ok":
@@ -112,9 +112,9 @@ def record_of(content: Any, run_id: str | None = None) -> Record:
 
 def _told_from_others(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with those that this version does not know in a table of their own."""
-    told = {name: spec[name] for name in SETTINGS if name in spec}
-    others = {name: value for name, value in spec.items() if name not in told}
-    return told | {"others": others} if others else told
+    settings = {name: spec[name] for name in SETTINGS if name in spec}
+    unknown = {name: value for name, value in spec.items() if name not in settings}
+    return settings | {"others": unknown} if unknown else settings
 
 
 def _with_added_options(record: Record) -> Record:
@@ -161,12 +161,12 @@ def measurement_of(content: Any) -> Measurement:
 # ---------------------------------------------------------------- types
 
 
-def converted(content: Any, wanted: type[Type]) -> Type:
+def converted(content: Any, target_type: type[Type]) -> Type:
     """JSON that was read as one of the types of ``record``. Raises Fault."""
     if type(content) is not dict:
         raise Fault("it is no table")
     try:
-        return msgspec.convert(content, wanted)
+        return msgspec.convert(content, target_type)
     except msgspec.ValidationError as error:
         raise Fault(_half_a_sentence(str(error))) from None
     except UnicodeError:
@@ -182,5 +182,5 @@ def _half_a_sentence(error: str) -> str:
     outer, inner = way.groups()
     if outer == "spec" and absent:
         return f"in its spec, it has no {absent[1]}"
-    known = outer == "spec" and inner in SETTINGS
-    return f"in its spec, its {inner} is damaged" if known else f"its {outer} is damaged"
+    in_settings = outer == "spec" and inner in SETTINGS
+    return f"in its spec, its {inner} is damaged" if in_settings else f"its {outer} is damaged"

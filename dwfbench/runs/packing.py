@@ -45,9 +45,11 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
                 continue
             if not keep_both or label:
                 raise UsageError(f"{_disagreement(parts[label], apart, source)}; --keep-both keeps both, with labels.")
-            own = parts.setdefault(source.name, Part())
-            if (third := _add(own, apart)) is not None:
-                raise UsageError(f"{_disagreement(own, third, source)}, in the part {source.name}; give another label.")
+            labelled = parts.setdefault(source.name, Part())
+            if (third := _add(labelled, apart)) is not None:
+                raise UsageError(
+                    f"{_disagreement(labelled, third, source)}, in the part {source.name}; give another label."
+                )
     archive.write(parts, target)
     files.write(target.with_suffix(".csv"), summary(parts).encode())
     return parts, damaged
@@ -78,24 +80,24 @@ def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, En
     """Adds runs to others; those that are there with another result are given back."""
     apart = {}
     for run_id, entry in entries.items():
-        there = into.get(run_id)
-        if there is not None and not agree(there.record, entry.record):
+        old = into.get(run_id)
+        if old is not None and not agree(old.record, entry.record):
             apart[run_id] = entry
-        elif there is None or better(there.record, entry.record) is entry.record:
+        elif old is None or better(old.record, entry.record) is entry.record:
             into[run_id] = entry
     return apart
 
 
 def _disagreement(part: Part, apart: Part, source: Source) -> str:
     """Which runs of a source are in a part with another result, the first one with its numbers."""
-    for runs, others in ((part.runs, apart.runs), (part.trials, apart.trials)):
-        if others:
-            run_id = min(others)
-            mine, other = runs[run_id].record, others[run_id].record
-            names = differing(mine, other)[:2] or ["status"]
-            numbers = ", ".join(f"{name} {getattr(mine, name)} and {getattr(other, name)}" for name in names)
-            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
-            return f"The run {run_id}{more} of {source.path} has another result than the same run elsewhere ({numbers})"
+    for runs, apart_runs in ((part.runs, apart.runs), (part.trials, apart.trials)):
+        if apart_runs:
+            run_id = min(apart_runs)
+            record, apart_record = runs[run_id].record, apart_runs[run_id].record
+            names = differing(record, apart_record)[:2] or ["status"]
+            numbers = ", ".join(f"{name} {getattr(record, name)} and {getattr(apart_record, name)}" for name in names)
+            tail = f" (and {len(apart_runs) - 1} more)" if len(apart_runs) > 1 else ""
+            return f"The run {run_id}{tail} of {source.path} has another result than the same run elsewhere ({numbers})"
     if not apart.studies:
         return f"The claims of {source.path} are not those of the others"
     return f"The tuning study {min(apart.studies)} of {source.path} has other trials than the same study elsewhere"
@@ -110,21 +112,21 @@ def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
     places = {folder / archive.SETS / label if label else folder: part for label, part in parts.items()}
     missing: dict[Path, Part] = {}
     for place, part in places.items():
-        there, _ = archive.folder_part(place)
-        both = Part(dict(there.runs), dict(there.trials), dict(there.studies), there.claims)
-        if apart := _add(both, part):
-            raise UsageError(f"{_disagreement(there, apart, source)}; choose another folder.")
+        old, _ = archive.folder_part(place)
+        union = Part(dict(old.runs), dict(old.trials), dict(old.studies), old.claims)
+        if apart := _add(union, part):
+            raise UsageError(f"{_disagreement(old, apart, source)}; choose another folder.")
         missing[place] = Part(
-            _new(both.runs, there.runs), _new(both.trials, there.trials), _new(both.studies, there.studies), both.claims
+            _new(union.runs, old.runs), _new(union.trials, old.trials), _new(union.studies, old.studies), union.claims
         )
     for place, part in missing.items():
         archive.write_folder(part, place)
     return parts, damaged
 
 
-def _new(both: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+def _new(union: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """What was added to that which is there."""
-    return {name: added for name, added in both.items() if there.get(name) is not added}
+    return {name: added for name, added in union.items() if old.get(name) is not added}
 
 
 def summary(parts: Mapping[str, Part]) -> str:
@@ -135,7 +137,7 @@ def summary(parts: Mapping[str, Part]) -> str:
             for run_id in sorted(entries):
                 record = entries[run_id].record
                 place = "/".join(word for word in (label, name) if word) or "runs"
-                written = {column: getattr(record, column) for column in SUMMARY if hasattr(record, column)}
-                row = record.spec.to_dict() | written | {"part": place, "value": record.knob_value}
+                values = {column: getattr(record, column) for column in SUMMARY if hasattr(record, column)}
+                row = record.spec.to_dict() | values | {"part": place, "value": record.knob_value}
                 rows.append([spreadsheet(row[column]) for column in SUMMARY])
     return csv_text([SUMMARY, *rows])

@@ -10,8 +10,8 @@ OWN = {"method": ".py:", "model": ".py:", "dataset": "", "init": ""}
 """Settings that may be called ``NAME@<checksum>``, and what stands before NAME in the path of a file or folder."""
 
 
-def command(record: Record, *more: str) -> str:
-    """The command, quoted for a shell, with the words ``more`` at its end.
+def command(record: Record, *words_after: str) -> str:
+    """The command, quoted for a shell, with ``words_after`` at its end.
 
     What came from a file or folder of one's own has ``path/to/`` before its name, for the record does not know it.
     Raises UsageError for a record with settings that this version does not know.
@@ -25,7 +25,7 @@ def command(record: Record, *more: str) -> str:
     for name in SETTINGS:
         if name not in ("method", "options", "strength", "compression"):
             words += flag(name, own_path(name, getattr(record.spec, name)))
-    return shlex.join([*words, *more])
+    return shlex.join([*words, *words_after])
 
 
 def lines(text: str, columns: int | None) -> str:

@@ -57,8 +57,8 @@ class Source:
     def name(self) -> str:
         """The label, or else one made from the path."""
         stem = self.path.resolve().stem if self.is_archive else self.path.resolve().name
-        made = re.sub(r"^\W+|[^\w.+-]", "", stem)[:40]
-        return self.label or made or "results"
+        slug = re.sub(r"^\W+|[^\w.+-]", "", stem)[:40]
+        return self.label or slug or "results"
 
     @property
     def folder(self) -> Path:
@@ -147,13 +147,13 @@ def merged(sets: Sequence[tuple[str, bool, list[Record]]]) -> list[Record]:
     names = _distinct([name for name, _, _ in filled])
     together: list[Record] = []
     for of_set in curves.values():
-        left = _without_repeated(of_set)
-        labelled = sum(filled[number][1] for number in left)
-        if len(left) > 1 and (labelled or _disagree(left.values()) or len(set(map(_choices, left.values()))) > 1):
-            together += [told_apart(run, names[number]) for number, runs in left.items() for run in runs.values()]
+        unique = _without_repeated(of_set)
+        labelled = sum(filled[number][1] for number in unique)
+        if len(unique) > 1 and (labelled or _disagree(unique.values()) or len(set(map(_choices, unique.values()))) > 1):
+            together += [told_apart(run, names[number]) for number, runs in unique.items() for run in runs.values()]
         else:
             union: dict[str, Record] = {}
-            for runs in left.values():
+            for runs in unique.values():
                 union |= {run_id: better(union.get(run_id), run) for run_id, run in runs.items()}
             together += union.values()
     return sorted(together, key=lambda record: (record.status != "ok", record.id))
@@ -166,22 +166,22 @@ def told_apart(record: Record, name: str) -> Record:
 
 def _without_repeated(of_set: Mapping[int, Mapping[str, Record]]) -> dict[int, Mapping[str, Record]]:
     """The sets of a curve but those whose runs another one has, too; of equal ones the first stays."""
-    kept: dict[int, Mapping[str, Record]] = {}
+    sets_kept: dict[int, Mapping[str, Record]] = {}
     for number, runs in sorted(of_set.items(), key=lambda item: -len(item[1])):
-        if not any(all(_adds_nothing(run, others) for run in runs.values()) for others in kept.values()):
-            kept[number] = runs
-    return dict(sorted(kept.items()))
+        if not any(all(_adds_nothing(run, runs_kept) for run in runs.values()) for runs_kept in sets_kept.values()):
+            sets_kept[number] = runs
+    return dict(sorted(sets_kept.items()))
 
 
-def _adds_nothing(run: Record, others: Mapping[str, Record]) -> bool:
+def _adds_nothing(run: Record, records: Mapping[str, Record]) -> bool:
     """Whether there is a record of this run among others that has the same result."""
-    other = others.get(run.id)
-    return other is not None and agree(run, other) and better(other, run) is other
+    twin = records.get(run.id)
+    return twin is not None and agree(run, twin) and better(twin, run) is twin
 
 
 def _disagree(sets: Iterable[Mapping[str, Record]]) -> bool:
-    first: dict[str, Record] = {}
-    return any(not agree(first.setdefault(run_id, run), run) for runs in sets for run_id, run in runs.items())
+    first_records: dict[str, Record] = {}
+    return any(not agree(first_records.setdefault(run_id, run), run) for runs in sets for run_id, run in runs.items())
 
 
 def _choices(runs: Mapping[str, Record]) -> frozenset[str]:
@@ -189,22 +189,22 @@ def _choices(runs: Mapping[str, Record]) -> frozenset[str]:
     return frozenset(repr(sorted(values.items())) for values in map(chosen, runs.values()) if values)
 
 
-def agree(one: Record, other: Record) -> bool:
+def agree(record: Record, other: Record) -> bool:
     """Whether two records of a run have the same result; one that failed, which says nothing, agrees with any."""
-    if "failed" in (one.status, other.status):
+    if "failed" in (record.status, other.status):
         return True
-    return one.status == other.status and not differing(one, other)
+    return record.status == other.status and not differing(record, other)
 
 
-def differing(one: Record, other: Record) -> list[str]:
+def differing(record: Record, other: Record) -> list[str]:
     """The numbers that both records have and in which they differ."""
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in OUTCOME)
-    return [name for name, mine, theirs in pairs if mine is not None and theirs is not None and mine != theirs]
+    pairs = ((name, getattr(record, name), getattr(other, name)) for name in OUTCOME)
+    return [name for name, a, b in pairs if a is not None and b is not None and a != b]
 
 
-def better(one: Record | None, other: Record) -> Record:
+def better(record: Record | None, other: Record) -> Record:
     """Of two records that agree the first; one that failed only where there is no other."""
-    return other if one is None or (one.status == "failed" != other.status) else one
+    return other if record is None or (record.status == "failed" != other.status) else record
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -56,12 +56,12 @@ class Selection:
     def _absent(self, records: list[Record]) -> list[str]:
         """A sentence for every name that no record has, with the nearest that one has."""
         sentences = []
-        for what, wanted in {"data set": self.dataset, "model": self.model, "method": self.method}.items():
-            own = sorted({getattr(record.spec, what.replace("data set", "dataset")) for record in records})
-            known = [*own, *(name.partition("@")[0] for name in own)]
-            for name in [name for name in wanted or () if own and name not in known]:
-                where, close = f"No run in {self.places} is of the {what} {name!r}", nearest(name, own)
-                sentences.append(f"{where}{close} It has {', '.join(own)}.")
+        for noun, names in {"data set": self.dataset, "model": self.model, "method": self.method}.items():
+            stored_names = sorted({getattr(record.spec, noun.replace("data set", "dataset")) for record in records})
+            accepted = [*stored_names, *(name.partition("@")[0] for name in stored_names)]
+            for name in [name for name in names or () if stored_names and name not in accepted]:
+                sentence, close = f"No run in {self.places} is of the {noun} {name!r}", nearest(name, stored_names)
+                sentences.append(f"{sentence}{close} It has {', '.join(stored_names)}.")
         return sentences
 
     def words(self, threshold: bool = True, method: bool = True) -> list[str]:
@@ -78,22 +78,22 @@ def filter_records(
     records: Iterable[Record], dataset: Names = None, model: Names = None, method: Names = None
 ) -> list[Record]:
     """The records whose data set, model and method are among the given names."""
-    given = {"dataset": dataset, "model": model, "method": method}
-    wanted = {field: names for field, names in given.items() if names is not None}
+    names_by_field = {"dataset": dataset, "model": model, "method": method}
+    chosen = {field: names for field, names in names_by_field.items() if names is not None}
 
     def matches(record: Record) -> bool:
         # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
-        own = {field: getattr(record.spec, field) for field in wanted}
-        return all(own[field] in names or own[field].partition("@")[0] in names for field, names in wanted.items())
+        texts = {field: getattr(record.spec, field) for field in chosen}
+        return all(texts[field] in names or texts[field].partition("@")[0] in names for field, names in chosen.items())
 
     return [record for record in records if matches(record)]
 
 
-def whole_id(beginning: str, run_ids: Iterable[str], where: Path | str, what: str = "run") -> str:
+def whole_id(beginning: str, run_ids: Iterable[str], place: Path | str, noun: str = "run") -> str:
     """The one of the ids that begins so. Raises UsageError if there is none or more than one."""
     fitting = sorted(run_id for run_id in run_ids if run_id.startswith(beginning))
     if not fitting:
-        raise UsageError(f"There is no {what} {beginning!r} in {where}; `dwfbench list runs` shows the ids of runs.")
+        raise UsageError(f"There is no {noun} {beginning!r} in {place}; `dwfbench list runs` shows the ids of runs.")
     if len(fitting) > 1:
         raise UsageError(
             f"{beginning!r} begins the ids of {len(fitting)} runs ({first_few(fitting)}); give more of it."
@@ -111,11 +111,11 @@ def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
     recounted = []
     for record in records:
         if record.status == "ok" and record.spec.method != "dense":
-            found = {cut.threshold: cut for cut in record.thresholds}
-            if threshold not in found:
-                known = ", ".join(f"{value:g}" for value in found)
-                raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {known}.")
-            cut = found[threshold]
+            cuts = {cut.threshold: cut for cut in record.thresholds}
+            if threshold not in cuts:
+                thresholds = ", ".join(f"{value:g}" for value in cuts)
+                raise UsageError(f"The runs were not assessed at the threshold {threshold:g}, only at {thresholds}.")
+            cut = cuts[threshold]
             status = "emptied" if cut.compression is None else "ok"
             changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
             record = msgspec.structs.replace(record, **changed)

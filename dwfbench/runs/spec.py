@@ -135,10 +135,10 @@ def settle(options: Any, but: Collection[str] = ()) -> None:
             object.__setattr__(options, item.name, coerce(item, getattr(options, item.name)))
 
 
-def from_given(kind: type[Type], given: Mapping[str, Any]) -> Type:
+def from_given(settings_type: type[Type], values: Mapping[str, Any]) -> Type:
     """A dataclass of settings from those of its fields that are given, and not None; others may be among them."""
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: given[name] for name in names if given.get(name) is not None})
+    names = [item.name for item in fields(settings_type)]  # type: ignore[arg-type]
+    return settings_type(**{name: values[name] for name in names if values.get(name) is not None})
 
 
 def coerce(item, value: Any) -> Any:
@@ -146,29 +146,29 @@ def coerce(item, value: Any) -> Any:
 
     Text is read as the type demands ("False" is false, not true); an int is fine where a float is wanted.
     """
-    name, kind, meta = item.name, item.type, item.metadata
-    optional = kind in (int | None, float | None, str | None)
+    name, value_type, meta = item.name, item.type, item.metadata
+    optional = value_type in (int | None, float | None, str | None)
     if optional and (value is None or value == "none"):
         return None
     try:
-        if kind is bool:
+        if value_type is bool:
             value = _boolean(value)
-        elif kind in (int, int | None):
+        elif value_type in (int, int | None):
             if isinstance(value, bool) or float(value) != int(float(value)):
                 raise ValueError
             value = int(float(value)) if isinstance(value, (str, float)) else int(value)
-        elif kind in (float, float | None):
+        elif value_type in (float, float | None):
             if isinstance(value, bool):
                 raise ValueError
             value = float(value)
-        elif kind in (str, str | None):
+        elif value_type in (str, str | None):
             if not isinstance(value, str) or not value:
                 raise ValueError
         elif not isinstance(value, Mapping):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        needed = next((words for base, words in wanted.items() if kind in (base, base | None)), "a table")
+        words_of = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        needed = next((words for base, words in words_of.items() if value_type in (base, base | None)), "a table")
         raise UsageError(f"{name} must be {needed}, not {value!r}.") from None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and meta:
         low, high = meta["low"], meta["high"]
@@ -229,10 +229,10 @@ def read_toml(path: Path, allowed: Collection[str] | None = ()) -> dict[str, Any
         raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:  # what Python cannot hold too, such as a day 0 or 5,000 digits
         raise UsageError(f"{path} is not valid TOML: {error}.") from None
-    known = [*settings(), *CURVE_KEYS, "title", "methods", "method"]
+    known_keys = [*settings(), *CURVE_KEYS, "title", "methods", "method"]
     for key in content:
-        if key not in known:
-            raise UsageError(f"{path}: unknown key {key!r}{nearest(key, known)}")
+        if key not in known_keys:
+            raise UsageError(f"{path}: unknown key {key!r}{nearest(key, known_keys)}")
         if key in settings():
             content[key] = coerce(settings()[key], content[key])
     methods = content.get("methods", [])
@@ -299,10 +299,10 @@ def recipes() -> dict[str, Path]:
 
 def recipe_path(name: str) -> Path:
     """The file of a recipe; UsageError with the nearest name if there is none."""
-    known = recipes()
-    if name not in known:
-        raise UsageError(f"There is no recipe {name!r}{nearest(name, known)} `dwfbench list recipes` shows them.")
-    return known[name]
+    by_name = recipes()
+    if name not in by_name:
+        raise UsageError(f"There is no recipe {name!r}{nearest(name, by_name)} `dwfbench list recipes` shows them.")
+    return by_name[name]
 
 
 def base_recipe(name: str | None, model: str | None, dataset: str | None) -> dict[str, Any]:

@@ -161,23 +161,23 @@ class Store:
     @uncollected()
     def entries(self) -> dict[str, Entry]:
         """The same with all that is stored of each run, by id."""
-        found = {}
+        entries = {}
         for entry in self._entries():
             folder = self._folder(entry.record)
             measured = self._measurement(folder)
-            found[entry.record.id] = entry._replace(
+            entries[entry.record.id] = entry._replace(
                 history=self._text(folder / "history.csv"),
                 weights=self._text(folder / "weights.csv"),
                 measurement=None if measured is None else measured[0],
             )
-        return found
+        return entries
 
     def _entries(self) -> Iterator[Entry]:
         self.damaged = []
-        seen = set()
+        run_ids = set()
         for place in ("runs", "failed"):
             for run_id in sorted(filter(RUN_ID.fullmatch, _names(self.folder / place))):
-                if run_id in seen:
+                if run_id in run_ids:
                     continue
                 try:
                     entry = self._read(place, run_id)
@@ -185,7 +185,7 @@ class Store:
                     self.damaged.append(str(error))
                     continue
                 if entry is not None:
-                    seen.add(run_id)
+                    run_ids.add(run_id)
                     yield entry
 
     def _with_tables(self, entry: Entry, history: bool, weights: bool, measurement: bool) -> Record:
@@ -220,8 +220,8 @@ class Store:
 
     def study(self, name: str) -> Study | None:
         """The study of that name; None where there is none that can be read."""
-        stored = read_json(self._study(name), study_of)
-        return stored[1] if stored is not None and stored[1].id == name else None
+        parsed = read_json(self._study(name), study_of)
+        return parsed[1] if parsed is not None and parsed[1].id == name else None
 
     def studies(self) -> list[tuple[dict[str, Any], Study]]:
         """The studies of the trials in this folder, in the order of their names, each with the JSON that it was read
@@ -260,8 +260,8 @@ class Store:
         except Fault as why:
             self._damaged(f"{path} is not a record of this run ({why}); `dwfbench run` trains it again.")
         except (OSError, ValueError) as error:
-            said = error.strerror if isinstance(error, OSError) else error
-            self._damaged(f"{path} is not a readable record ({said}); `dwfbench run` trains it again.")
+            cause = error.strerror if isinstance(error, OSError) else error
+            self._damaged(f"{path} is not a readable record ({cause}); `dwfbench run` trains it again.")
         return None
 
     def _text(self, path: Path) -> str:
@@ -271,8 +271,8 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except (OSError, ValueError) as error:
-            said = error.strerror if isinstance(error, OSError) else "it is no text"
-            self._damaged(f"{path} is not a readable table ({said}); the run counts without it.")
+            cause = error.strerror if isinstance(error, OSError) else "it is no text"
+            self._damaged(f"{path} is not a readable table ({cause}); the run counts without it.")
             return ""
 
     def _damaged(self, sentence: str) -> None:
@@ -283,8 +283,8 @@ def put(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Make a folder of these files, in their order; one that is there is replaced as a whole. Raises OSError."""
     new, old = files.temporary(folder), files.temporary(folder.with_name(f"old-{folder.name}"))
     try:
-        for left in (new, old):
-            files.remove(left)
+        for leftover in (new, old):
+            files.remove(leftover)
         new.mkdir(parents=True)
         for name, content in contents.items():
             files.flushed(new / name, content)
@@ -293,9 +293,9 @@ def put(folder: Path, contents: Mapping[str, bytes]) -> None:
         new.rename(folder)
     finally:
         if folder.is_dir() or not os.path.lexists(old):  # else one rename is missing: `Store.recover` comes back to it
-            for left in (new, old):
+            for leftover in (new, old):
                 with suppress(OSError):
-                    files.remove(left)
+                    files.remove(leftover)
 
 
 def checksum(content: bytes) -> str:
@@ -303,11 +303,11 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def read_json(path: Path, made: Callable[[Any], Type]) -> tuple[dict[str, Any], Type] | None:
-    """The content of a JSON file and what ``made`` makes of it; None without such a file, and where that is a Fault."""
+def read_json(path: Path, parse: Callable[[Any], Type]) -> tuple[dict[str, Any], Type] | None:
+    """The content of a JSON file and what ``parse`` makes of it; None without such a file and where that is a Fault."""
     try:
         content = json.loads(files.text(path, files.MOST_JSON))
-        return content, made(content)
+        return content, parse(content)
     except (OSError, ValueError, RecursionError):
         return None
 
