@@ -18,8 +18,8 @@ def density(step: int, begin: int, end: int, final: float) -> float:
 
     In terms of sparsity s = 1 - density: s_t = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3 with s_i = 0.
     """
-    left = min(max((step - begin) / (end - begin), 0.0), 1.0)
-    return final + (1 - final) * (1 - left) ** 3
+    progress = min(max((step - begin) / (end - begin), 0.0), 1.0)
+    return final + (1 - final) * (1 - progress) ** 3
 
 
 @dataclass(frozen=True)

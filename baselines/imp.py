@@ -51,8 +51,8 @@ class Imp(Pruner):
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """A first training, dense, and one after each pruning."""
         later = max(self.round_epochs(epochs) - self.rewind_to, 0)
-        again = Stage(later, skipped=self.rewind_to, start=self.rewind_to if self.rewind == "weights" else "on")
-        return (Stage(epochs - self.rounds * later, knob_free=True), *[again] * self.rounds)
+        retraining = Stage(later, skipped=self.rewind_to, start=self.rewind_to if self.rewind == "weights" else "on")
+        return (Stage(epochs - self.rounds * later, knob_free=True), *[retraining] * self.rounds)
 
     def scores(self, moment: Moment) -> dict[str, Tensor] | None:
         return magnitudes(moment.weights) if moment.stage else None

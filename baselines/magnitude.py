@@ -75,5 +75,5 @@ class Magnitude(Pruner):
 
     def sparsify(self, weights: dict[str, Tensor], compression: float) -> dict[str, Tensor]:
         """The one-shot form prunes here; under a mask the kept weights already are the largest."""
-        kept = top_k_masks(self.importance(weights), compression, self.distribution)
-        return {name: weight * kept[name] for name, weight in weights.items()}
+        masks = top_k_masks(self.importance(weights), compression, self.distribution)
+        return {name: weight * masks[name] for name, weight in weights.items()}

@@ -36,20 +36,20 @@ class Ratios(Method):
     def label(self) -> str:
         return f"random (ratios of {self.of})"
 
-    def other(self) -> Method:
+    def copied_method(self) -> Method:
         return create(self.of, {})
 
     def check(self, spec: RunSpec, data: Dataset) -> None:
-        self.other().check(spec, data)
+        self.copied_method().check(spec, data)
 
     def extra_passes(self, steps: int) -> int:
-        return self.other().extra_passes(steps)
+        return self.copied_method().extra_passes(steps)
 
     def scores(self, moment: Moment) -> dict[str, Tensor] | None:
-        return self.other().scores(moment)
+        return self.copied_method().scores(moment)
 
     def masks(self, moment: Moment, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        masks = self.other().masks(moment, scores)
+        masks = self.copied_method().masks(moment, scores)
         assert masks is not None  # OTHERS are those that prune at initialisation
         drawn = {
             name: torch.rand(mask.shape, generator=moment.generator).to(mask.device) for name, mask in masks.items()

@@ -61,7 +61,7 @@ def rewired(weight: Tensor, mask: Tensor, growth: Tensor, share: float) -> Tenso
 
     As many are grown as dropped; a weight dropped now is not grown.
     """
-    kept = int(mask.sum())
-    count = min(int(share * kept), mask.numel() - kept)
-    stays = largest(weight.abs().where(mask, -1.0), kept - count)
+    kept_count = int(mask.sum())
+    count = min(int(share * kept_count), mask.numel() - kept_count)
+    stays = largest(weight.abs().where(mask, -1.0), kept_count - count)
     return stays | largest(growth.where(~mask, -math.inf), count)

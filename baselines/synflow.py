@@ -96,21 +96,21 @@ def masks(
     if rounds < 1:
         raise UsageError(f"SynFlow needs at least 1 round, not {rounds}")
     keep = {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable(model).items()}
-    now = first or scores(model, input_shape, keep)
-    chosen = informed_masks(now, compression, distribution, generator)
-    mute = silent(now)
+    latest = first or scores(model, input_shape, keep)
+    chosen = informed_masks(latest, compression, distribution, generator)
+    mute = silent(latest)
     if len(mute) == len(keep):
         return chosen
     keep |= {name: chosen[name] for name in mute}
     heard = [name for name in keep if name not in mute]
     if mute:  # the others keep what is left
-        left = sum(int(chosen[name].sum()) for name in heard)
-        compression = sum(keep[name].numel() for name in heard) / max(left, 1)
+        kept_count = sum(int(chosen[name].sum()) for name in heard)
+        compression = sum(keep[name].numel() for name in heard) / max(kept_count, 1)
     for k in range(1, rounds + 1):
         # A pruned weight scores below every other, also below those whose flow has become zero.
-        ranked = {name: now[name].where(keep[name], -1.0) for name in heard}
+        ranked = {name: latest[name].where(keep[name], -1.0) for name in heard}
         keep |= top_k_masks(ranked, compression ** (k / rounds), distribution)
-        now = scores(model, input_shape, keep) if k < rounds else now
+        latest = scores(model, input_shape, keep) if k < rounds else latest
     return keep
 
 

@@ -71,19 +71,19 @@ def evaluating(model: nn.Module, batch_norm_training: bool = False) -> Iterator[
 class _MacCounter(TorchFunctionMode):
     """Adds up multiplications wherever a known weight acts; ``kept`` are its entries that count, by its id."""
 
-    def __init__(self, kept: dict[int, Tensor]):
+    def __init__(self, weights_by_id: dict[int, Tensor]):
         super().__init__()
-        self.kept, self.dense, self.sparse = kept, 0, 0
+        self.weights_by_id, self.dense, self.sparse = weights_by_id, 0, 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in WEIGHTED:
-            given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
+            arguments = dict(zip(("input", "weight"), args, strict=False)) | kwargs
             # A weight acts once at each output position; in a transposed convolution, at each input's.
-            acted = given["input"] if "transpose" in name else out
-            self.add(given["weight"], acted.numel() // max(given["weight"].shape[0], 1))
+            acted = arguments["input"] if "transpose" in name else out
+            self.add(arguments["weight"], acted.numel() // max(arguments["weight"].shape[0], 1))
         elif name == "multi_head_attention_forward":
             self.add_attention(SIGNATURE.bind(*args, **kwargs).arguments)
         elif name in GATES or name.removesuffix("_cell") in GATES:
@@ -93,21 +93,21 @@ class _MacCounter(TorchFunctionMode):
 
     def add(self, weight: Tensor, positions: int, part: slice = slice(None)) -> None:
         """So many uses of a weight, or of some of its rows."""
-        if id(weight) in self.kept:
+        if id(weight) in self.weights_by_id:
             self.dense += weight[part].numel() * positions
-            self.sparse += int(self.kept[id(weight)][part].count_nonzero()) * positions
+            self.sparse += int(self.weights_by_id[id(weight)][part].count_nonzero()) * positions
 
-    def add_attention(self, given: dict) -> None:
+    def add_attention(self, arguments: dict) -> None:
         """The projections of what attention reads, each at its length, and that of its outputs."""
-        read = [given["query"], given["key"], given["value"]]
-        for number, (letter, tokens) in enumerate(zip("qkv", read, strict=True)):
+        inputs = [arguments["query"], arguments["key"], arguments["value"]]
+        for number, (letter, tokens) in enumerate(zip("qkv", inputs, strict=True)):
             positions = tokens.numel() // tokens.shape[-1]
-            if given.get("use_separate_proj_weight"):
-                self.add(given[f"{letter}_proj_weight"], positions)
+            if arguments.get("use_separate_proj_weight"):
+                self.add(arguments[f"{letter}_proj_weight"], positions)
             else:
-                rows = len(given["in_proj_weight"]) // 3
-                self.add(given["in_proj_weight"], positions, slice(number * rows, (number + 1) * rows))
-        self.add(given["out_proj_weight"], read[0].numel() // read[0].shape[-1])
+                rows = len(arguments["in_proj_weight"]) // 3
+                self.add(arguments["in_proj_weight"], positions, slice(number * rows, (number + 1) * rows))
+        self.add(arguments["out_proj_weight"], inputs[0].numel() // inputs[0].shape[-1])
 
 
 def macs(model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor] | None = None) -> tuple[int, int]:
@@ -118,10 +118,10 @@ def macs(model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Ten
     and pooling do not. A layer called twice counts twice, a recurrent one once a step. Of attention, the projections
     count and the products of queries, keys and values do not, nor do weights that act through other functions.
     """
-    own = prunable(model)
-    weights = own if weights is None else weights
-    counter = _MacCounter({id(own[name]): weight for name, weight in weights.items()})
-    like = next(model.parameters(), torch.zeros(())) if not own else next(iter(own.values()))
+    own_weights = prunable(model)
+    weights = own_weights if weights is None else weights
+    counter = _MacCounter({id(own_weights[name]): weight for name, weight in weights.items()})
+    like = next(model.parameters(), torch.zeros(())) if not own_weights else next(iter(own_weights.values()))
     with torch.no_grad(), evaluating(model), counter:
         model(torch.zeros(1, *input_shape, dtype=like.dtype, device=like.device))
     return counter.dense, counter.sparse

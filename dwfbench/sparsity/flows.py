@@ -50,8 +50,8 @@ def as_flow(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 def alike(values: Sequence[Any]) -> list[Any]:
     """The operands, of which at least one flows, as flows of one type; numbers become 0."""
-    kind = next(value.dtype for value in values if is_flow(value))
-    return [as_flow(value, kind) if isinstance(value, Tensor) else 0.0 for value in values]
+    dtype = next(value.dtype for value in values if is_flow(value))
+    return [as_flow(value, dtype) if isinstance(value, Tensor) else 0.0 for value in values]
 
 
 def weighted(func: Callable, input: Tensor, weight: Tensor, bias: Any = None, *args, **kwargs) -> Tensor:
@@ -62,14 +62,14 @@ def weighted(func: Callable, input: Tensor, weight: Tensor, bias: Any = None, *a
 
 def combined(name: str, operands: Sequence[Any]) -> Tensor:
     """The sum of what flows among the operands; in place for a function whose name ends in "_"."""
-    first, *rest = alike([operand for operand in operands if isinstance(operand, Tensor)])
+    summed, *further = alike([operand for operand in operands if isinstance(operand, Tensor)])
     if name.endswith("_") and not name.startswith("_"):
-        for operand in rest:
-            first = first.add_(operand)
-        return first
-    for operand in rest:
-        first = first + operand
-    return first + 0
+        for operand in further:
+            summed = summed.add_(operand)
+        return summed
+    for operand in further:
+        summed = summed + operand
+    return summed + 0
 
 
 def multilinear(func: Callable, args: Sequence[Any], is_weight: Callable[[Any], bool]) -> Tensor:
@@ -78,14 +78,14 @@ def multilinear(func: Callable, args: Sequence[Any], is_weight: Callable[[Any], 
     total: Any = 0
     for flow in [operand for operand in operands if is_flow(operand) and not is_weight(operand)]:
 
-        def other(arg: Any, flow: Tensor = flow) -> Any:
+        def factor(arg: Any, flow: Tensor = flow) -> Any:
             if not isinstance(arg, Tensor) or is_weight(arg):
                 return arg
             if arg is flow:
                 return opened(arg)
             return torch.ones_like(arg) if is_flow(arg) else (arg != 0).to(flow.dtype)
 
-        total = total + func(*map(other, args))
+        total = total + func(*map(factor, args))
     return closed(total)
 
 
@@ -97,8 +97,8 @@ def reduced(func: Callable, flow: Tensor, args: Sequence[Any], kwargs: dict[str,
     """
     like = func(flow.detach(), *args, **kwargs)
     values = like if isinstance(like, Tensor) else like[0]
-    given = args[place] if len(args) > place and not isinstance(args[place], bool) else None
-    axes = kwargs.get("dim", given)
+    positional = args[place] if len(args) > place and not isinstance(args[place], bool) else None
+    axes = kwargs.get("dim", positional)
     keep = values.dim() == flow.dim()
     mean = flow.mean().expand(values.shape) if axes is None else flow.mean(axes, keepdim=keep)
     return mean if isinstance(like, Tensor) else type(like)((mean, *like[1:]))
@@ -114,8 +114,8 @@ def ordered(func: Callable, flow: Tensor, args: Sequence[Any], kwargs: dict[str,
 
 def gated(flow: Tensor, dim: int = -1) -> Tensor:
     """``glu``: one half times a function of the other."""
-    first, second = flow.chunk(2, dim)
-    return first + second
+    value, gate = flow.chunk(2, dim)
+    return value + gate
 
 
 # ---------------------------------------------------------------- pooling
@@ -176,26 +176,26 @@ SIGNATURE = inspect.signature(F.multi_head_attention_forward)
 
 def projections(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tensor, Tensor]]:
     """What ``multi_head_attention_forward`` reads, (length, batch, features), each with the weight that projects it."""
-    given = SIGNATURE.bind(*args, **kwargs).arguments
-    read = [given["query"], given["key"], given["value"]]
-    if given.get("use_separate_proj_weight"):
-        weights = [given[f"{letter}_proj_weight"] for letter in "qkv"]
+    arguments = SIGNATURE.bind(*args, **kwargs).arguments
+    inputs = [arguments["query"], arguments["key"], arguments["value"]]
+    if arguments.get("use_separate_proj_weight"):
+        weights = [arguments[f"{letter}_proj_weight"] for letter in "qkv"]
     else:
-        weights = list(given["in_proj_weight"].chunk(3))
-    return list(zip(read, weights, strict=True))
+        weights = list(arguments["in_proj_weight"].chunk(3))
+    return list(zip(inputs, weights, strict=True))
 
 
 def multi_head(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """``multi_head_attention_forward``: its outputs, and the flow of its scores, averaged over heads."""
-    given = SIGNATURE.bind(*args, **kwargs).arguments
-    heads, single = given["num_heads"], given["query"].dim() == 2
+    arguments = SIGNATURE.bind(*args, **kwargs).arguments
+    heads, single = arguments["num_heads"], arguments["query"].dim() == 2
 
-    def by_head(read: Tensor, weight: Tensor) -> Tensor:
-        flow = weighted(F.linear, read[:, None] if single else read, weight)
+    def by_head(tokens: Tensor, weight: Tensor) -> Tensor:
+        flow = weighted(F.linear, tokens[:, None] if single else tokens, weight)
         return flow.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)  # (batch, head, length, features)
 
     outputs, scores = attended(*(by_head(*pair) for pair in projections(args, kwargs)))
-    outputs = weighted(F.linear, outputs.permute(2, 0, 1, 3).flatten(2), given["out_proj_weight"])
+    outputs = weighted(F.linear, outputs.permute(2, 0, 1, 3).flatten(2), arguments["out_proj_weight"])
     scores = scores.mean(1)
     return (outputs[:, 0], scores[0]) if single else (outputs, scores)
 
@@ -210,45 +210,45 @@ def is_packed(args: Sequence[Any]) -> bool:
     return isinstance(args[1], Tensor) and not args[1].is_floating_point()
 
 
-def stepped(kind: str, input: Tensor, state: Tensor, carry: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def stepped(unit: str, input: Tensor, state: Tensor, carry: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """A step: what a unit holds depends on all of its gates, and in LSTM and GRU on what it held before."""
     sums = weighted(F.linear, input, weights[0]) + weighted(F.linear, state, weights[1])
-    sums = sums.unflatten(-1, (GATES[kind], -1)).sum(-2)
-    return closed(sums + carry if GATES[kind] > 1 else sums)
+    sums = sums.unflatten(-1, (GATES[unit], -1)).sum(-2)
+    return closed(sums + carry if GATES[unit] > 1 else sums)
 
 
-def cell(kind: str, input: Tensor, state: Any, *weights: Tensor) -> Any:
+def cell(unit: str, input: Tensor, state: Any, *weights: Tensor) -> Any:
     """``lstm_cell``, ``gru_cell``, ...: the new state, or both of an LSTM."""
-    hidden, carry = state if kind == "lstm" else (state, state)
+    hidden, carry = state if unit == "lstm" else (state, state)
     hidden, carry = (as_flow(part, torch.float32) for part in (hidden, carry))
-    new = stepped(kind, input, hidden, carry, weights)
-    return (new, new) if kind == "lstm" else new
+    new = stepped(unit, input, hidden, carry, weights)
+    return (new, new) if unit == "lstm" else new
 
 
-def recurrent(kind: str, input: Tensor, states: Any, weights: Sequence[Tensor], *options: Any) -> tuple[Tensor, ...]:
+def recurrent(unit: str, input: Tensor, states: Any, weights: Sequence[Tensor], *options: Any) -> tuple[Tensor, ...]:
     """``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``, step by step: outputs and last states. Initial states are none."""
-    biases, layers, _, _, both, batch_first = options
+    biases, layers, _, _, bidirectional, batch_first = options
     flow = input.transpose(0, 1) if batch_first else input
-    directions = 1 + both
-    each = len(weights) // (layers * directions)
-    last: list[tuple[Tensor, Tensor]] = []
+    directions = 1 + bidirectional
+    per_direction = len(weights) // (layers * directions)
+    last_states: list[tuple[Tensor, Tensor]] = []
     for layer in range(layers):
         outputs = []
         for direction in range(directions):
-            first = (layer * directions + direction) * each
-            own = weights[first : first + each]
-            projection = own[-1] if each == 2 + 2 * biases + 1 else None
-            width = own[0].shape[0] // GATES[kind]
+            start = (layer * directions + direction) * per_direction
+            parameters = weights[start : start + per_direction]
+            projection = parameters[-1] if per_direction == 2 + 2 * biases + 1 else None
+            width = parameters[0].shape[0] // GATES[unit]
             carry = flow.new_zeros(flow.shape[1], width)
-            state = flow.new_zeros(flow.shape[1], own[1].shape[1])
-            seen = []
+            state = flow.new_zeros(flow.shape[1], parameters[1].shape[1])
+            hidden_states = []
             for step in flow.flip(0) if direction else flow:
-                carry = stepped(kind, step, state, carry, own)
+                carry = stepped(unit, step, state, carry, parameters)
                 state = carry if projection is None else weighted(F.linear, carry, projection)
-                seen.append(state)
-            outputs.append(torch.stack(seen[::-1] if direction else seen))
-            last.append((state, carry))
+                hidden_states.append(state)
+            outputs.append(torch.stack(hidden_states[::-1] if direction else hidden_states))
+            last_states.append((state, carry))
         flow = torch.cat(outputs, -1)
     flow = flow.transpose(0, 1) if batch_first else flow
-    ends = [torch.stack(part) for part in zip(*last, strict=True)]
-    return (flow, *ends) if kind == "lstm" else (flow, ends[0])
+    ends = [torch.stack(part) for part in zip(*last_states, strict=True)]
+    return (flow, *ends) if unit == "lstm" else (flow, ends[0])

@@ -67,9 +67,9 @@ def informed_masks(
     counts = layer_counts(shapes, compression, "uniform" if distribution == "global" else distribution)
     drawn = {name: torch.rand(shapes[name], generator=generator).to(scores[name].device) for name in mute}
     heard = {name: score for name, score in scores.items() if name not in drawn}
-    left = sum(counts[name] for name in heard)
-    if distribution == "global" and left:
-        masks = top_k_masks(heard, sum(score.numel() for score in heard.values()) / left)
+    kept_count = sum(counts[name] for name in heard)
+    if distribution == "global" and kept_count:
+        masks = top_k_masks(heard, sum(score.numel() for score in heard.values()) / kept_count)
     else:
         masks = {name: largest(score, counts[name]) for name, score in heard.items()}
     return {name: masks[name] if name in masks else largest(drawn[name], counts[name]) for name in scores}
@@ -80,8 +80,8 @@ def largest(scores: Tensor, count: int) -> Tensor:
     flat = scores.detach().flatten()
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    last = flat.topk(count, sorted=False).values.min()  # linear in N, where a stable sort is ten times slower
-    above, tied = flat > last, flat == last
+    smallest = flat.topk(count, sorted=False).values.min()  # linear in N, where a stable sort is ten times slower
+    above, tied = flat > smallest, flat == smallest
     return (above | (tied & (tied.cumsum(0) <= count - above.sum()))).view(scores.shape)
 
 

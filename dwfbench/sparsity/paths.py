@@ -74,9 +74,9 @@ class _Flow(TorchFunctionMode):
     def followed(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         full_name = getattr(func, "__name__", "")
         name = full_name.strip("_").removesuffix("_with_indices")
-        given = [*args, *kwargs.values()]
-        inner = [item for value in given if isinstance(value, (list, tuple)) for item in value]
-        if not any(map(is_flow, given + inner)):
+        operands = [*args, *kwargs.values()]
+        inner = [item for value in operands if isinstance(value, (list, tuple)) for item in value]
+        if not any(map(is_flow, operands + inner)):
             return func(*args, **kwargs)
         flow: Any = args[0] if args else kwargs.get("input")
         if name in WEIGHTED:
@@ -86,7 +86,7 @@ class _Flow(TorchFunctionMode):
         if name == "where" and not is_flow(args[0]):
             return torch.where(args[0], *flows.alike(args[1:]))
         if name in ("setitem", "copy"):
-            return self.written(func, *args)
+            return self.assigned(func, *args)
         if name in JOINING:
             return func(flows.alike(inner), *args[1:], **{key: kwargs[key] for key in kwargs if key != "tensors"})
         if name in MULTILINEAR:
@@ -139,7 +139,7 @@ class _Flow(TorchFunctionMode):
         return flows.multilinear(func, args, self.is_weight)
 
     @staticmethod
-    def written(func: Any, target: Tensor, *args: Any) -> Any:
+    def assigned(func: Any, target: Tensor, *args: Any) -> Any:
         """An assignment to a tensor or a part of it: what is no flow, of both, becomes none."""
         if not is_flow(target):
             target.zero_()

@@ -29,10 +29,10 @@ def sparsity_report(
     weights = prunable(model) if weights is None else weights
     layers = count(weights)
     numel, nnz = (sum(layer[key] for layer in layers) for key in ("numel", "nnz"))
-    others = sum(p.numel() for p in model.parameters()) - numel
+    unprunable = sum(p.numel() for p in model.parameters()) - numel
     report = {
         "compression": compression_ratio(numel, nnz),
-        "compression_all": compression_ratio(numel + others, nnz + others),
+        "compression_all": compression_ratio(numel + unprunable, nnz + unprunable),
         "nnz": nnz,
         "numel": numel,
         "layers": layers,
@@ -43,15 +43,15 @@ def sparsity_report(
 
 def diagnosed(model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor], report: dict) -> dict:
     """The parts of the report that need a pass of the network: where its code does not let them be known, None."""
-    found: dict = dict.fromkeys(("connected", "effective_compression", "macs_dense", "macs_sparse"))
+    diagnosis: dict = dict.fromkeys(("connected", "effective_compression", "macs_dense", "macs_sparse"))
     notes = list(report["notes"])
     try:
         connected, effective = path_report(model, input_shape, weights)
-        found |= {"connected": connected, "effective_compression": compression_ratio(report["numel"], effective)}
+        diagnosis |= {"connected": connected, "effective_compression": compression_ratio(report["numel"], effective)}
     except Exception as error:  # of anybody's network; what was trained is not lost to it
         notes.append(f"paths unknown: {error if isinstance(error, UsageError) else reason(error)}")
     try:
-        found["macs_dense"], found["macs_sparse"] = macs(model, input_shape, weights)
+        diagnosis["macs_dense"], diagnosis["macs_sparse"] = macs(model, input_shape, weights)
     except Exception as error:
         notes.append(f"multiplications unknown: {reason(error)}")
-    return found | {"notes": notes}
+    return diagnosis | {"notes": notes}

@@ -58,8 +58,8 @@ def assess(
     final = {**trained.state, **trained.sparse}
 
     def on(split: Split, state: dict[str, Tensor]) -> tuple[float | None, float | None, float | None]:
-        found = evaluate(network, {name: value[None] for name, value in state.items()}, split, data)
-        return found.accuracy[0], found.loss[0], found.top5[0]
+        evaluation = evaluate(network, {name: value[None] for name, value in state.items()}, split, data)
+        return evaluation.accuracy[0], evaluation.loss[0], evaluation.top5[0]
 
     accuracy, loss, top5 = on(data.test if test else data.val, final)
     network.load_state_dict(final, strict=False)  # not strict: a network may register buffers as not persistent
@@ -97,8 +97,8 @@ def assess(
             }
         thresholds.append(Cut(threshold=threshold, **counted))
 
-    before = on(data.test, trained.state)[0]
-    tested = dict(zip(TESTED, (accuracy, loss, top5, before), strict=True))
+    dense_accuracy = on(data.test, trained.state)[0]
+    tested = dict(zip(TESTED, (accuracy, loss, top5, dense_accuracy), strict=True))
     return {**results, **tested, "thresholds": thresholds}, final
 
 

@@ -123,15 +123,15 @@ class Folder:
             files.remove(self.file(key))
         self.tidy()
 
-    def sweep(self, ended: set[str]) -> None:
-        """Remove what killed commands left: half-written files, checkpoints of ``ended`` runs (their identities)."""
+    def sweep(self, identities: set[str]) -> None:
+        """Remove what killed commands left: half-written files, checkpoints of ended runs, by their ``identities``."""
         files.sweep(self.path)
         for path in self.path.glob(f"*{SUFFIX}"):
             try:
                 with files.opened(path) as file:
                     text, _ = header_of(files.beginning(file, files.MOST_JSON))
                 runs = msgspec.json.decode(text, type=Facts).identity.runs
-                if runs and ended.issuperset(runs):
+                if runs and identities.issuperset(runs):
                     path.unlink(missing_ok=True)
             except UNREADABLE:  # whoever resumes it says so
                 continue
@@ -214,12 +214,12 @@ def header_of(content: bytes) -> tuple[str, str]:
 
 def digest(tensors: dict[str, Tensor], text: str) -> str:
     """SHA-256 of a text, and of tensors with their names, types and shapes."""
-    found = hashlib.sha256(text.encode() + b"\0")
+    sha256 = hashlib.sha256(text.encode() + b"\0")
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         numbers: Any = tensor.reshape(-1).view(torch.uint8).numpy()
-        found.update(numbers)
-    return found.hexdigest()
+        sha256.update(numbers)
+    return sha256.hexdigest()
 
 
 # ---------------------------------------------------------------- being asked to stop
@@ -254,10 +254,10 @@ def stopping_at_steps() -> Iterator[None]:
         os.write(2, b"Stopping after the step under way, with a checkpoint; a second interrupt ends it at once.\n")
 
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, ask) for number in signals]
+    handlers = [signal.signal(number, ask) for number in signals]
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in zip(signals, handlers, strict=True):
             signal.signal(number, handler)
         stop.asked = False

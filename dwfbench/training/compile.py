@@ -57,11 +57,11 @@ MENDED = 8
 """So many times at most; a step has two libraries, each made of one object and perhaps a header."""
 
 
-def removed_libraries(said: str) -> bool:
+def removed_libraries(error: str) -> bool:
     """Remove the built files in torch's cache that an error names; whether it named any."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    named = re.findall(rf"{re.escape(cache_dir())}[^\n:'\"]*?\.(?:so|o|gch)\b", said)
+    named = re.findall(rf"{re.escape(cache_dir())}[^\n:'\"]*?\.(?:so|o|gch)\b", error)
     for path in named:
         Path(path).unlink(missing_ok=True)
     return bool(named)

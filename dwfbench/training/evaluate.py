@@ -44,8 +44,8 @@ def evaluate(network: nn.Module, state: dict[str, Tensor], split: Split, data: D
 
     call = caller(network)
 
-    def forward(one: dict[str, Tensor], images: Tensor) -> Tensor:
-        return call(one, images).float()
+    def forward(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+        return call(tensors, images).float()
 
     def outputs(images: Tensor) -> Tensor:
         """Those of all lanes, (L, N, outputs)."""

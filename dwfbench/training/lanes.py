@@ -147,4 +147,4 @@ def key(specs: Sequence[RunSpec]) -> str:
 
 def chunks(items: list[Item], size: int) -> list[list[Item]]:
     """The items in order, ``size`` at a time."""
-    return [items[first : first + size] for first in range(0, len(items), size)]
+    return [items[start : start + size] for start in range(0, len(items), size)]

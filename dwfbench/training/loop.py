@@ -45,7 +45,7 @@ from dwfbench.training.lanes import (
     tensors_of,
 )
 from dwfbench.training.masks import Masks
-from dwfbench.training.networks import Networks, copied, effective, normalise_in_float32, reparametrized, written, zeros
+from dwfbench.training.networks import Networks, copied, effective, filled, normalise_in_float32, reparametrized, zeros
 from dwfbench.training.optimizers import rule_of
 from dwfbench.training.recorder import record_epoch
 from dwfbench.training.room import refuse_too_many
@@ -95,9 +95,9 @@ class Trainer:
         steps = steps_in_epoch(len(data.train), spec.batch_size)
         multiples = rate_multiples(self.stages, steps, spec.warmup_epochs, spec.drops, spec.lr_drop_factor)
         self.epochs = [
-            Epoch(rates[first : first + steps], stage)
+            Epoch(rates[start : start + steps], stage)
             for stage, rates in enumerate(multiples)
-            for first in range(0, len(rates), steps)
+            for start in range(0, len(rates), steps)
         ]
         self.masks = Masks(self.networks, method, len(self.epochs) * steps)
         self.mask_steps = frozenset(method.mask_steps(len(self.epochs) * steps))
@@ -125,23 +125,23 @@ class Trainer:
             trunk = self.start(common, f"shared-{key(common)}")
             runs = [(index, spec) for index, family in enumerate(members) for spec in family]
 
-            def on_shared(seen: list[Trained], epochs: int, count: int = len(runs)) -> None:
-                on_epoch(seen[:1] * count, epochs)
+            def on_shared(trunk_lanes: list[Trained], epochs: int, count: int = len(runs)) -> None:
+                on_epoch(trunk_lanes[:1] * count, epochs)
 
             self.advance(trunk, shared, on_shared)
             self.keep(trunk)
             for branches in chunks(runs, lanes):
                 group = self.branch(trunk, branches)
                 self.advance(group, len(self.epochs), on_epoch)
-                last = branches[-1] is runs[-1]
-                yield from self.finish(group, [group.key, *([trunk.key] if last else [])])
+                is_last = branches[-1] is runs[-1]
+                yield from self.finish(group, [group.key, *([trunk.key] if is_last else [])])
 
     # ---------------------------------------------------------------- where a group comes from
 
     def start(self, specs: list[RunSpec], name: str) -> Group:
         """A group before its first step, or where its checkpoint left it."""
-        if (kept := self.kept(name, specs)) is not None:
-            return kept
+        if (resumed := self.from_checkpoint(name, specs)) is not None:
+            return resumed
         if self.device.type == "cpu":
             refuse_too_many(self.network, self.stages, len(rule_of(self.spec).moments), len(specs))
         torch.manual_seed(specs[0].seed)  # for networks with randomness of their own, such as dropout
@@ -156,8 +156,8 @@ class Trainer:
 
     def still(self, weights: Tensors, others: Tensors) -> dict[str, Any]:
         """The optimiser's moments before the first step."""
-        kept = rule_of(self.spec).moments
-        return {moment: zeros({**weights, **others}) if moment in kept else {} for moment in ("velocity", "squares")}
+        used = rule_of(self.spec).moments
+        return {moment: zeros({**weights, **others}) if moment in used else {} for moment in ("velocity", "squares")}
 
     def strengths(self, specs: list[RunSpec]) -> Tensor:
         return torch.tensor([spec.strength or 0.0 for spec in specs], device=self.device)
@@ -165,8 +165,8 @@ class Trainer:
     def branch(self, trunk: Group, runs: list[tuple[int, RunSpec]]) -> Group:
         """A group that goes on from lanes of another, for (index of the lane, run) each."""
         specs = [spec for _, spec in runs]
-        if (kept := self.kept(key(specs), specs)) is not None:
-            return kept
+        if (resumed := self.from_checkpoint(key(specs), specs)) is not None:
+            return resumed
         torch.manual_seed(specs[0].seed)
         index = torch.tensor([lane for lane, _ in runs], device=self.device)
         lanes = [
@@ -185,17 +185,17 @@ class Trainer:
             tensors, facts = group.pack()
             self.checkpoints.save(group.key, tensors, Facts(identity=self.identity(group.specs), group=facts))
 
-    def kept(self, name: str, specs: list[RunSpec]) -> Group | None:
+    def from_checkpoint(self, name: str, specs: list[RunSpec]) -> Group | None:
         """The group of these runs as its checkpoint left it; None where there is none that fits."""
         if self.checkpoints is None or (content := self.checkpoints.load(name, self.identity(specs))) is None:
             return None
         try:
             group = Group.unpack(name, specs, *content, self.device)
-            shapes = {own: weight.shape[1:] for own, weight in self.weights(group).items()}
+            shapes = {parameter: weight.shape[1:] for parameter, weight in self.weights(group).items()}
         except (KeyError, IndexError, ValueError, TypeError, RuntimeError):  # whole, but not what this version makes
             self.checkpoints.refuse(name, "does not fit this training")
             return None
-        if shapes != {own: weight.shape for own, weight in prunable(self.network).items()}:
+        if shapes != {parameter: weight.shape for parameter, weight in prunable(self.network).items()}:
             self.checkpoints.refuse(name, "is of another network of that name")
             return None
         return group
@@ -209,15 +209,15 @@ class Trainer:
     def advance(self, group: Group, until: int, on_epoch: OnEpoch) -> None:
         """Train a group up to the end of epoch ``until``, or until none of its lanes is alive."""
         base_rate = torch.tensor([spec.lr for spec in group.specs], device=self.device)
-        seen = group.epoch
+        recorded = group.epoch
         while group.epoch < until and group.alive():
             rates = torch.tensor(self.epochs[group.epoch].rates, device=self.device)[:, None] * base_rate  # (steps, L)
             self.train_epoch(group, rates)
             group.epoch, group.position = group.epoch + 1, 0
             if group.epoch % self.eval_every == 0 or group.epoch in (until, len(self.epochs)):
                 self.record(group, rates[0])
-                on_epoch(group.lanes, group.epoch - seen)
-                seen = group.epoch
+                on_epoch(group.lanes, group.epoch - recorded)
+                recorded = group.epoch
 
     def train_epoch(self, group: Group, rates: Tensor) -> None:
         """The steps of an epoch, from the one at which the group stands, with the learning rates (steps, L)."""
@@ -251,8 +251,8 @@ class Trainer:
         variant = (stage.parametrization, stage.penalised)
         if variant not in self.steps:
             penalised = stage.penalised and self.method.penalty(lane_of(group.state, 0).weights) is not None
-            one = make_step(self.network, self.method, stage, self.spec, penalised, self.data.task.loss)
-            step = over_lanes(one, self.batch)
+            lane_step = make_step(self.network, self.method, stage, self.spec, penalised, self.data.task.loss)
+            step = over_lanes(lane_step, self.batch)
             self.steps[variant] = compiler.compiled(step, self.device) if self.compile else step
         if self.compile:
             compiler.stay([*tensors_of(group.state), self.data.train.images, self.data.train.labels])
@@ -264,8 +264,8 @@ class Trainer:
 
     def augmentations(self, group: Group, steps: int) -> Tensor:
         """Random numbers of an epoch's augmentation, (steps, B, k) or (steps, L, B, k) as ``shuffled``."""
-        size, kind = self.spec.batch_size, self.spec.augment
-        drawn = {seed: augment.draw(kind, size, random, steps) for seed, random in group.views.items()}
+        size, augmentation = self.spec.batch_size, self.spec.augment
+        drawn = {seed: augment.draw(augmentation, size, random, steps) for seed, random in group.views.items()}
         return per_lane(drawn, group.specs).to(self.device)
 
     def weights(self, group: Group) -> Tensors:
@@ -306,9 +306,9 @@ class Trainer:
         if space != stage.parametrization:
             network = network._replace(weights=reparametrized(space, stage.parametrization, network.weights))
         old = group.state
-        weights, others, buffers = (written(*parts) for parts in zip(old[:3], network, strict=True))
+        weights, others, buffers = (filled(*parts) for parts in zip(old[:3], network, strict=True))
         moments = self.still(weights, others)
-        moments = {moment: written(getattr(old, moment), zero) for moment, zero in moments.items()}
+        moments = {moment: filled(getattr(old, moment), zero) for moment, zero in moments.items()}
         group.state = old._replace(weights=weights, others=others, buffers=buffers, **moments, time=old.time.zero_())
         group.stage = stage_number
 
@@ -329,8 +329,8 @@ class Trainer:
         for index, lane in enumerate(group.lanes):
             if lane.status == "ok":
                 lane.state = {name: value.clone() for name, value in lane_tensors(everything, index).items()}
-                own = {name: lane.state[name] for name in weights}
-                lane.sparse = self.method.sparsify(own, lane.spec.compression)
+                lane_weights = {name: lane.state[name] for name in weights}
+                lane.sparse = self.method.sparsify(lane_weights, lane.spec.compression)
         return group.lanes
 
 

@@ -43,15 +43,15 @@ class Masks:
         started = time.perf_counter()
         chosen: list[Tensors | None] = []
         for lane, trained in enumerate(group.lanes):
-            own = lane_tensors(weights, lane)
-            kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in own.items()}
-            if trained.status != "ok" or not all(weight.isfinite().all() for weight in own.values()):
-                chosen.append(kept)  # a lane that ended, or will with this epoch, has nothing to choose from but NaNs
+            lane_weights = lane_tensors(weights, lane)
+            intact = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in lane_weights.items()}
+            if trained.status != "ok" or not all(weight.isfinite().all() for weight in lane_weights.values()):
+                chosen.append(intact)  # a lane that ended, or will with this epoch, has nothing to choose from but NaNs
                 continue
             spec = trained.spec
             moment = Moment(
-                weights=own,
-                masks=kept | {name: mask[lane] > 0 for name, mask in group.state.masks.items()},
+                weights=lane_weights,
+                masks=intact | {name: mask[lane] > 0 for name, mask in group.state.masks.items()},
                 compression=spec.compression,
                 step=step,
                 steps=self.steps,
@@ -60,7 +60,7 @@ class Masks:
                 generator=self.randomness(spec.seed, step),
                 input_shape=self.networks.data.input_shape,
                 network=functools.cache(
-                    functools.partial(self.networks.module, spec.seed, own, *lane_of(group.state, lane)[1:3])
+                    functools.partial(self.networks.module, spec.seed, lane_weights, *lane_of(group.state, lane)[1:3])
                 ),
                 batch=functools.partial(self.batch, spec.seed),
                 loss=self.networks.data.task.loss,

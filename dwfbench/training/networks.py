@@ -45,9 +45,9 @@ class Networks:
                 weights.append(spaces.draw(parametrization, dense, self.randomness(seed)))
             else:
                 weights.append(spaces.keep(parametrization, dense))
-            rest = {name: value for name, value in network.named_parameters() if name not in dense}
-            frozen = {name: value.detach() for name, value in rest.items() if not value.requires_grad}
-            others.append({name: value.detach() for name, value in rest.items() if name not in frozen})
+            unprunable = {name: value for name, value in network.named_parameters() if name not in dense}
+            frozen = {name: value.detach() for name, value in unprunable.items() if not value.requires_grad}
+            others.append({name: value.detach() for name, value in unprunable.items() if name not in frozen})
             buffers.append({**dict(network.named_buffers()), **frozen})
         return Network(stack(weights), stack(others), stack(buffers))
 
@@ -77,7 +77,7 @@ def reparametrized(before: Parametrization, after: Parametrization, trained: Ten
     return stack([spaces.keep(after, {name: value[lane] for name, value in weights.items()}) for lane in range(lanes)])
 
 
-def written(old: Tensors, new: Tensors) -> Tensors:
+def filled(old: Tensors, new: Tensors) -> Tensors:
     """The new values, in the memory of the old tensors where these are as many: a compiled step stays the same."""
     if old is new:
         return old

@@ -65,12 +65,13 @@ def adam(momentum: float, decoupled: bool) -> Rule:
     def direction(state: "State", name: str, gradient: Tensor) -> Tensor:
         mean = state.velocity[name].mul_(momentum).add_(gradient * (1 - momentum))
         square = state.squares[name].mul_(SQUARES_KEPT).add_(gradient.square() * (1 - SQUARES_KEPT))
-        return mean / begun(momentum, state.time) / ((square / begun(SQUARES_KEPT, state.time)).sqrt() + EPSILON)
+        root = (square / bias_correction(SQUARES_KEPT, state.time)).sqrt()
+        return mean / bias_correction(momentum, state.time) / (root + EPSILON)
 
     return Rule(direction, ("velocity", "squares"), decoupled=decoupled)
 
 
-def begun(beta: float, time: Tensor) -> Tensor | float:
+def bias_correction(beta: float, time: Tensor) -> Tensor | float:
     """1 - beta^time, by which a mean that began at zero is too small after so many steps; as exact as float32 can."""
     return -torch.expm1(time * math.log(beta)) if beta else 1.0
 

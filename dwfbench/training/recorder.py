@@ -57,8 +57,8 @@ def record_epoch(
         lane.seconds += seconds
         alive = numel - counts[0]
         if not is_finite:
-            what = "a weight" if math.isfinite(loss_value) else "the training loss"
-            lane.status, lane.error = "diverged", f"{what} became infinite or NaN in epoch {group.epoch}"
+            culprit = "a weight" if math.isfinite(loss_value) else "the training loss"
+            lane.status, lane.error = "diverged", f"{culprit} became infinite or NaN in epoch {group.epoch}"
         elif alive == 0:
             lane.status, lane.error = "diverged", f"all weights vanished by epoch {group.epoch}: the network is dead"
         lane.history.append(

@@ -131,7 +131,7 @@ def clipped(gradients: Tensors, longest: float) -> Tensors:
 
 def decay_of(method: Method, stage: Stage, spec: RunSpec, strength: Tensor) -> Tensor | None:
     """The coefficient () of weight decay on all that is trained for weights; None for no decay."""
-    own = method.decay(strength) if stage.penalised else None
-    if own is not None:
-        return own
+    coefficient = method.decay(strength) if stage.penalised else None
+    if coefficient is not None:
+        return coefficient
     return torch.full_like(strength, spec.weight_decay) if method.decays and spec.weight_decay else None
