@@ -42,23 +42,23 @@ def rows(options: Options) -> list[Row]:
 
     def seconds(address: str, tasks: list[Task]) -> float:
         """Of all tasks, by workers that have started."""
-        here = replace(engine, cluster=Cluster(address, 1, 0))
-        list(cluster.outcomes(empty[:20], dataset, here, Silence()))
+        clustered = replace(engine, cluster=Cluster(address, 1, 0))
+        list(cluster.outcomes(empty[:20], dataset, clustered, Silence()))
         start = time.perf_counter()
-        list(cluster.outcomes(tasks, dataset, here, Silence()))
+        list(cluster.outcomes(tasks, dataset, clustered, Silence()))
         return time.perf_counter() - start
 
     tasks = run.divide(curve, list(curve.specs), dataset, engine)
-    found: dict[str, list[float]] = {"empty": [], "one": [], "two": []}
+    times: dict[str, list[float]] = {"empty": [], "one": [], "two": []}
     for _ in range(1 if options.quick else min(options.rounds, 3)):
         with joined(1) as address:
-            found["one"].append(seconds(address, tasks))
+            times["one"].append(seconds(address, tasks))
         with joined(2) as address:
-            found["two"].append(seconds(address, tasks))
-            found["empty"].append(1000 * seconds(address, empty) / len(empty))
+            times["two"].append(seconds(address, tasks))
+            times["empty"].append(1000 * seconds(address, empty) / len(empty))
     return [
-        Row.of(OVERHEAD, Measured.of(found["empty"]), unit="ms"),
-        Row.of(SPEEDUP, Ratio.of(found["one"], found["two"]), target=">= 1.8"),
+        Row.of(OVERHEAD, Measured.of(times["empty"]), unit="ms"),
+        Row.of(SPEEDUP, Ratio.of(times["one"], times["two"]), target=">= 1.8"),
     ]
 
 
@@ -83,16 +83,16 @@ def joined(workers: int) -> Iterator[str]:
     from dwfbench.execution.nodes import join
     from dwfbench.execution.ray import desk_of
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(workers):
-            made.add_node(num_cpus=1)
-        join(made.address)
-        yield made.address
+            ray_cluster.add_node(num_cpus=1)
+        join(ray_cluster.address)
+        yield ray_cluster.address
     finally:
         ray.shutdown()
         desk_of.cache_clear()
-        made.shutdown()
+        ray_cluster.shutdown()
 
 
 if __name__ == "__main__":

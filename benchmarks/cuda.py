@@ -51,15 +51,15 @@ class Case:
 # ---------------------------------------------------------------- steps
 
 
-def stepper(load: Workload, how: str, options: Options) -> Callable[[], None]:
+def stepper(load: Workload, way: str, options: Options) -> Callable[[], None]:
     """The step of a workload that is not compiled, to be called in one of the ways of ``STEPS``.
 
     A compiled step is compiled by its first call, and forgotten when another is made ready before that.
     """
-    if how == "captured" and options.place.type == "cuda":
+    if way == "captured" and options.place.type == "cuda":
         return captured(load)
-    if how in ("compiled", "graphs") and compiler.available(options.place):
-        load.trainer.step = compiler.compiled(load.trainer.step, options.place, graphs=how == "graphs")
+    if way in ("compiled", "graphs") and compiler.available(options.place):
+        load.trainer.step = compiler.compiled(load.trainer.step, options.place, graphs=way == "graphs")
         compiler.stay([*load.group.state.tensors(), load.data.train.images, load.data.train.labels])
     return load.step
 
@@ -94,21 +94,21 @@ def captured(load: Workload) -> Callable[[], None]:
 # ---------------------------------------------------------------- many runs at once
 
 
-def lanes(model: str, how: str, target: str | None = None, night: bool = False) -> Case:
+def lanes(model: str, way: str, target: str | None = None, night: bool = False) -> Case:
     """``LANES`` runs one after the other / in lanes; with ``night``, also the seconds of 100 epochs of all of them."""
 
     def measure(options: Options) -> list[Measured]:
         count = 2 if options.quick else LANES
         loads = {"one": Workload(options, DWF3, model, compile=False)}
         loads["many"] = Workload(options, DWF3, model, lanes=count, compile=False)
-        times = measured(options, {name: stepper(load, how, options) for name, load in loads.items()})
-        found: list[Measured] = [Ratio.of([count * seconds for seconds in times["one"]], times["many"])]
+        times = measured(options, {name: stepper(load, way, options) for name, load in loads.items()})
+        measurements: list[Measured] = [Ratio.of([count * seconds for seconds in times["one"]], times["many"])]
         if night:
-            found.append(Measured.of([100 * (54_000 // BATCH) * seconds for seconds in times["many"]]))
-        return found
+            measurements.append(Measured.of([100 * (54_000 // BATCH) * seconds for seconds in times["many"]]))
+        return measurements
 
     rows: list[tuple[str, str, str | None]] = [
-        (f"{LANES} lanes of {model}, {STEPS[how]}: single runs / lanes", "x", target)
+        (f"{LANES} lanes of {model}, {STEPS[way]}: single runs / lanes", "x", target)
     ]
     if night:
         rows.append((f"{LANES} runs of {model} on 54,000 images for 100 epochs, steps alone", "s", "< 60"))
@@ -125,8 +125,8 @@ def photographs(options: Options, chosen: tuple[str, dict], model: str, augment:
     return Workload(options, chosen, model, compile=False, **shared)
 
 
-def title(model: str, what: str) -> str:
-    return f"{model}, bfloat16, CUDA: {what}"
+def title(model: str, comparison: str) -> str:
+    return f"{model}, bfloat16, CUDA: {comparison}"
 
 
 def epoch(model: str, target: str | None = None, share: str | None = None) -> Case:
@@ -196,8 +196,8 @@ def against_loader(model: str) -> Case:
         times = measured(fewer, {"plain": plain, "ours": load.epoch}, warm_up=1, least=0.0)
         return [Ratio.of(times["plain"], times["ours"])]
 
-    what = title(model, "epoch of a DataLoader loop / our epoch")
-    return Case(((what, "x", None),), measure, f"dense, eager, DataLoader with {LOADER_WORKERS} workers")
+    row_title = title(model, "epoch of a DataLoader loop / our epoch")
+    return Case(((row_title, "x", None),), measure, f"dense, eager, DataLoader with {LOADER_WORKERS} workers")
 
 
 class Photographs(torch.utils.data.Dataset):
@@ -222,9 +222,9 @@ class Photographs(torch.utils.data.Dataset):
 def loader_epoch(model: str, data: Dataset, batch: int, options: Options) -> Callable[[], None]:
     """An epoch as an ordinary script trains it on a GPU: a DataLoader, channels_last, autocast, torch's SGD."""
     place, workers = options.place, 0 if options.quick else LOADER_WORKERS
-    more = {"pin_memory": place.type == "cuda", "persistent_workers": workers > 0}
+    loader_options = {"pin_memory": place.type == "cuda", "persistent_workers": workers > 0}
     loader = torch.utils.data.DataLoader(
-        Photographs(data), batch_size=batch, shuffle=True, drop_last=True, num_workers=workers, **more
+        Photographs(data), batch_size=batch, shuffle=True, drop_last=True, num_workers=workers, **loader_options
     )
     network = models.build(model, SHAPES[model], 10, 0).to(place, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)

@@ -25,24 +25,24 @@ MIB = 2**20
 
 
 def rows(options: Options) -> list[Row]:
-    found = []
+    rows = []
     for momentum in (0.0, 0.9):
         peaks = {depth: peak(options, depth, momentum) for depth in ((1,) if options.quick else (1, 2, 3, 4))}
         for depth, (copies, mib) in peaks.items():
-            what = "dense" if depth == 1 else f"dwf D={depth}"
-            title = f"{what}, momentum {momentum:g}: peak memory of a lane"
-            found.append(Row(title, copies, None, "copies", None, f"{mib:.0f} MiB"))
+            method = "dense" if depth == 1 else f"dwf D={depth}"
+            title = f"{method}, momentum {momentum:g}: peak memory of a lane"
+            rows.append(Row(title, copies, None, "copies", None, f"{mib:.0f} MiB"))
         if not options.quick:
             title = f"momentum {momentum:g}: copies that each further factor adds"
             slope = (peaks[4][0] - peaks[2][0]) / 2
-            found.append(Row(title, slope, None, "copies", None if momentum else "<= 1.1"))
-    return found
+            rows.append(Row(title, slope, None, "copies", None if momentum else "<= 1.1"))
+    return rows
 
 
 def peak(options: Options, depth: int, momentum: float) -> tuple[float, float]:
     """Peak of a training of a few steps, in copies of the weights and in MiB. Depth 1 is dense training."""
-    what = json.dumps([str(options.place), depth, momentum])
-    command = [sys.executable, "-m", "benchmarks.memory", what]
+    case = json.dumps([str(options.place), depth, momentum])
+    command = [sys.executable, "-m", "benchmarks.memory", case]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     used, weights = json.loads(done.stdout.splitlines()[-1])
     return used / weights, used / MIB
@@ -75,14 +75,14 @@ def measure(device: str, depth: int, momentum: float) -> tuple[int, int]:
     data = random_images((1, 4, 4), 512).to(place)
 
     def train(model: str) -> None:
-        one = RunSpec(model=model, **shared)
-        trainer = loop.Trainer(one, chosen, data, compile=compiler.available(place))
-        trainer.advance(trainer.start([one], "benchmark"), 1, lambda lanes, epochs: None)
+        spec = RunSpec(model=model, **shared)
+        trainer = loop.Trainer(spec, chosen, data, compile=compiler.available(place))
+        trainer.advance(trainer.start([spec], "benchmark"), 1, lambda lanes, epochs: None)
 
     train("lenet-300-100")  # what the libraries and the compiler themselves take
-    before = assess.peak_memory(place)
+    peak_before = assess.peak_memory(place)
     train("benchmarks.memory:build")
-    return assess.peak_memory(place) - before, 4 * (16 * WIDTH + WIDTH * WIDTH + 10 * WIDTH)
+    return assess.peak_memory(place) - peak_before, 4 * (16 * WIDTH + WIDTH * WIDTH + 10 * WIDTH)
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ def network_rows(name: str, options: Options) -> list[Row]:
         warm_up()
     slow = name in SLOW
     rounds = min(options.rounds, 3) if slow else options.rounds
-    found = interleaved(calls, rounds, warm_up=0, least=0 if slow else 0.1, synchronize=options.synchronize)
+    times = interleaved(calls, rounds, warm_up=0, least=0 if slow else 0.1, synchronize=options.synchronize)
     return [
-        Row.of(f"{method}, {name}", Ratio.of(found[method], found["step"]), "training steps", note="score / step")
+        Row.of(f"{method}, {name}", Ratio.of(times[method], times["step"]), "training steps", note="score / step")
         for method in list(calls)[1:]
     ]
 

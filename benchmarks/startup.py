@@ -58,7 +58,7 @@ def rows(options: Options) -> list[Row]:
         }
         if options.quick:
             commands = dict(islice(commands.items(), 4))
-        found = interleaved(
+        times = interleaved(
             {"bare": process("-c", "pass")} | {title: command(*words) for title, words in commands.items()},
             options.rounds,
             warm_up=0 if options.quick else 1,
@@ -66,7 +66,7 @@ def rows(options: Options) -> list[Row]:
         )
     targets = {"dwfbench --help": "< 0.5", f"dwfbench compare, {RECORDS:,} records": "< 3"}
     return [
-        Row.of(title, Measured.of(found[title]), "s", targets.get(title), beside(found[title], found["bare"]))
+        Row.of(title, Measured.of(times[title]), "s", targets.get(title), beside(times[title], times["bare"]))
         for title in commands
     ] + helps(options)
 
@@ -75,14 +75,14 @@ def helps(options: Options) -> list[Row]:
     """A row for the help of every command, whose options it loads: what a command costs before it does anything."""
     names = [name for commands in COMMANDS.values() for name in commands]
     names = names[:2] if options.quick else names
-    found = interleaved(
+    times = interleaved(
         {f"dwfbench {name} --help": command(name, "--help") for name in names},
         options.rounds,
         warm_up=0 if options.quick else 1,
         least=0,
         clock=of_children,
     )
-    return [Row.of(title, Measured.of(seconds), "CPU s", "< 0.3") for title, seconds in found.items()]
+    return [Row.of(title, Measured.of(seconds), "CPU s", "< 0.3") for title, seconds in times.items()]
 
 
 def of_children() -> float:
@@ -168,8 +168,8 @@ def results(compression: float, layers: int, chance: random.Random) -> dict:
         "dense_equivalent_accuracy": accuracy,
         **{"compression": ratio, "compression_all": ratio, "nnz": sum(nnz), "numel": layers * size},
         "layers": [
-            Layer(name=f"layers.{position}.weight", shape=[100, size // 100], numel=size, nnz=one)
-            for position, one in enumerate(nnz)
+            Layer(name=f"layers.{position}.weight", shape=[100, size // 100], numel=size, nnz=nonzeros)
+            for position, nonzeros in enumerate(nnz)
         ],
         **{"connected": True, "effective_compression": ratio},
         **{"macs_dense": layers * size, "macs_sparse": sum(nnz)},

@@ -56,11 +56,11 @@ def interleaved(
         for _ in range(warm_up):
             call()
         counts[name] = 1 if least <= 0 else _calls(lambda calls, call=call: seconds(call, calls), least)
-    found: dict[str, list[float]] = {name: [] for name in variants}
+    times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, call in variants.items():
-            found[name].append(seconds(call, counts[name]))
-    return found
+            times[name].append(seconds(call, counts[name]))
+    return times
 
 
 def _calls(seconds: Callable[[int], float], least: float) -> int:
@@ -97,8 +97,8 @@ class Ratio(Measured):
     @classmethod
     def of(cls, a: Sequence[float], b: Sequence[float]) -> "Ratio":
         """From the seconds of two variants of ``interleaved``; the ratio is taken within each round."""
-        whole = Measured.of([one / other for one, other in zip(a, b, strict=True)])
-        return cls(**asdict(whole), a_ms=1000 * statistics.median(a), b_ms=1000 * statistics.median(b))
+        ratio = Measured.of([numerator / denominator for numerator, denominator in zip(a, b, strict=True)])
+        return cls(**asdict(ratio), a_ms=1000 * statistics.median(a), b_ms=1000 * statistics.median(b))
 
     @property
     def milliseconds(self) -> str:
@@ -124,10 +124,10 @@ class Row:
     note: str = ""
 
     @classmethod
-    def of(cls, name: str, found: Measured, unit: str = "x", target: str | None = None, note: str = "") -> "Row":
+    def of(cls, name: str, result: Measured, unit: str = "x", target: str | None = None, note: str = "") -> "Row":
         """The row of a measurement; a ratio's note begins with the milliseconds of both sides."""
-        parts = [found.milliseconds if isinstance(found, Ratio) else "", note]
-        return cls(name, found.value, (found.low, found.high), unit, target, ", ".join(filter(None, parts)))
+        parts = [result.milliseconds if isinstance(result, Ratio) else "", note]
+        return cls(name, result.value, (result.low, result.high), unit, target, ", ".join(filter(None, parts)))
 
     @classmethod
     def missing(cls, name: str, why: str = NO_CUDA, unit: str = "x", target: str | None = None) -> "Row":
@@ -152,8 +152,8 @@ class Row:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Row":
         """The row whose ``data()`` this is."""
-        own = {item.name: data[item.name] for item in fields(cls)}
-        return cls(**own | {"spread": tuple(own["spread"]) if own["spread"] else None})
+        values = {item.name: data[item.name] for item in fields(cls)}
+        return cls(**values | {"spread": tuple(values["spread"]) if values["spread"] else None})
 
     def cells(self) -> list[str]:
         value = f"{_short(self.value)} {self.unit}" if self.measured else "-"
@@ -219,11 +219,11 @@ def parse(description: str, argv: Sequence[str] | None = None) -> tuple[Options,
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--quick", action="store_true", help="one round of something smaller, to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
-    found = parser.parse_args(argv)
-    rounds = found.rounds if found.rounds is not None else 1 if found.quick else Options.rounds
+    arguments = parser.parse_args(argv)
+    rounds = arguments.rounds if arguments.rounds is not None else 1 if arguments.quick else Options.rounds
     if rounds < 1:
         parser.error("--rounds must be at least 1")
-    return Options(rounds, found.threads, found.device, found.quick), found.json
+    return Options(rounds, arguments.threads, arguments.device, arguments.quick), arguments.json
 
 
 def main(rows: Callable[[Options], Iterable[Row]], description: str, argv: Sequence[str] | None = None) -> None:

@@ -29,9 +29,9 @@ MNIST_SAMPLES = 60_000
 
 def rows(options: Options) -> list[Row]:
     on_gpu = options.place.type == "cuda"
-    found = [*against_products(options), *against_loader(options), *against_dense(options)]
-    found += [] if on_gpu else lanes(options)
-    return [*found, *(row for case in cuda.CASES for row in (case.run(options) if on_gpu else case.missing()))]
+    rows = [*against_products(options), *against_loader(options), *against_dense(options)]
+    rows += [] if on_gpu else lanes(options)
+    return [*rows, *(row for case in cuda.CASES for row in (case.run(options) if on_gpu else case.missing()))]
 
 
 # ---------------------------------------------------------------- what a step is held against
@@ -67,10 +67,10 @@ def products(model: str, options: Options, *, lanes: int, batch: int, dtype: tor
             geometry = (list(layer.stride), list(layer.padding), list(layer.dilation))
             for i in range(lanes):
                 xi, wi, gi = (x[i], w[i], g[i]) if lanes > 1 else (x, w, g)
-                rest = (*geometry, False, [0, 0], 1)
-                work.append((torch.ops.aten.convolution, (xi, wi, None, *rest)))
-                wanted = [number > 0, True, False]
-                work.append((torch.ops.aten.convolution_backward, (gi, xi, wi, None, *rest, wanted)))
+                trailing = (*geometry, False, [0, 0], 1)
+                work.append((torch.ops.aten.convolution, (xi, wi, None, *trailing)))
+                gradients_wanted = [number > 0, True, False]
+                work.append((torch.ops.aten.convolution_backward, (gi, xi, wi, None, *trailing, gradients_wanted)))
 
     def run() -> None:
         for call, arguments in work:
@@ -115,7 +115,7 @@ def write_mnist(folder: Path, samples: int) -> None:
 
 
 def against_products(options: Options) -> list[Row]:
-    found = []
+    rows = []
     cases = [
         ("lenet-300-100", DENSE, 1, "float32", "<= 1.3"),
         ("lenet-300-100", DWF3, 1, "float32", "<= 1.3"),
@@ -128,7 +128,7 @@ def against_products(options: Options) -> list[Row]:
         ("lenet-5", DWF3, 1, "bfloat16", None),
     ]
     full: dict[tuple, Workload] = {}
-    own = compiler.onednn_is_faster() and options.place.type == "cpu"
+    with_onednn = compiler.onednn_is_faster() and options.place.type == "cpu"
     for model, chosen, count, precision, target in cases[:1] if options.quick else cases:
         dtype = torch.float32 if precision == "float32" else torch.bfloat16
         shape = {"lanes": count, "batch": 128, "dtype": dtype}
@@ -137,7 +137,7 @@ def against_products(options: Options) -> list[Row]:
             "step": load.step,
             "torch.mm": products(model, options, **shape, mm=torch.matmul),
         }
-        if own and precision == "float32" and count == 1:
+        if with_onednn and precision == "float32" and count == 1:
             importlib.import_module("dwfbench.training.onednn")  # makes the operator known
             variants["oneDNN"] = products(model, options, **shape, mm=torch.ops.dwfbench.product)
         if precision == "bfloat16" and (model, label(chosen), count) in full:
@@ -145,38 +145,38 @@ def against_products(options: Options) -> list[Row]:
         if precision == "float32":
             full[model, label(chosen), count] = load
         times = measured(options, variants)
-        what = f"{model}, {label(chosen)}, {precision}, {count} lane{'s' * (count > 1)}"
-        found.append(Row.of(f"{what}: step / torch.mm", Ratio.of(times["step"], times["torch.mm"]), target=target))
+        case = f"{model}, {label(chosen)}, {precision}, {count} lane{'s' * (count > 1)}"
+        rows.append(Row.of(f"{case}: step / torch.mm", Ratio.of(times["step"], times["torch.mm"]), target=target))
         if "oneDNN" in times:
-            found.append(Row.of(f"{what}: step / oneDNN's products", Ratio.of(times["step"], times["oneDNN"])))
+            rows.append(Row.of(f"{case}: step / oneDNN's products", Ratio.of(times["step"], times["oneDNN"])))
         if "float32" in times:
             faster = Ratio.of(times["float32"], times["step"])
             bound = ">= 1.4" if model == "lenet-300-100" else None
-            found.append(Row.of(f"{what}: float32 step / this step", faster, target=bound))
-    return found
+            rows.append(Row.of(f"{case}: float32 step / this step", faster, target=bound))
+    return rows
 
 
 def against_loader(options: Options) -> list[Row]:
     samples = 2_000 if options.quick else MNIST_SAMPLES
     with tempfile.TemporaryDirectory() as name:
         write_mnist(Path(name), samples)
-        ours = Workload(options, DENSE, samples=samples).epoch
+        our_epoch = Workload(options, DENSE, samples=samples).epoch
         plain = {f"{n} workers": plain_epoch(Path(name), n) for n in ((0,) if options.quick else (0, 2))}
         fewer = Options(min(3, options.rounds), options.threads, options.device, options.quick)
-        times = measured(fewer, {"ours": ours, **plain}, warm_up=1, least=0.0)
+        times = measured(fewer, {"ours": our_epoch, **plain}, warm_up=1, least=0.0)
     best = min(plain, key=lambda variant: sum(times[variant]))
     title = "lenet-300-100, MNIST-size: epoch of a DataLoader loop / our epoch"
     return [Row.of(title, Ratio.of(times[best], times["ours"]), target=">= 12", note=f"DataLoader with {best}")]
 
 
 def against_dense(options: Options) -> list[Row]:
-    found = []
+    rows = []
     for model, batch in (("lenet-300-100", 128), ("lenet-300-100", 256), ("lenet-5", 128)):
         loads = {"dense": Workload(options, DENSE, model, batch=batch)}
         for depth in (3,) if options.quick else (2, 3, 4):
             loads[depth] = Workload(options, ("dwf", {"depth": depth}), model, batch=batch)
         times = measured(options, {name: load.step for name, load in loads.items()})
-        found += [
+        rows += [
             Row.of(
                 f"{model}, batch {batch}: step of dwf D={depth} / dense",
                 Ratio.of(times[depth], times["dense"]),
@@ -187,20 +187,20 @@ def against_dense(options: Options) -> list[Row]:
         ]
         if options.quick:
             break
-    return found
+    return rows
 
 
 def lanes(options: Options) -> list[Row]:
     """What lanes bring on a CPU; on CUDA, see `benchmarks.cuda`."""
-    found = []
+    rows = []
     for compile in (True,) if options.quick else (True, False):
-        one = Workload(options, DWF3, compile=compile)
-        many = Workload(options, DWF3, lanes=8, compile=compile)
-        times = measured(options, {"one": one.step, "many": many.step})
+        single = Workload(options, DWF3, compile=compile)
+        grouped = Workload(options, DWF3, lanes=8, compile=compile)
+        times = measured(options, {"one": single.step, "many": grouped.step})
         ratio = Ratio.of([8 * seconds for seconds in times["one"]], times["many"])
         title = "8 lanes of lenet-300-100: single runs / lanes"
-        found.append(Row.of(title, ratio, note="compiled" if compile else "eager"))
-    return found
+        rows.append(Row.of(title, ratio, note="compiled" if compile else "eager"))
+    return rows
 
 
 if __name__ == "__main__":

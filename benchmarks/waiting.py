@@ -31,16 +31,16 @@ BUSY = "import time\nend = time.monotonic() + 1800\nwhile time.monotonic() < end
 
 
 def rows(options: Options) -> Iterator[Row]:
-    threads, how = options.threads or cores(), "eager" if options.quick else "compiled"
+    threads, mode = options.threads or cores(), "eager" if options.quick else "compiled"
     with ExitStack() as processes:
         calls = {way: processes.enter_context(training(threads, options.quick, way)) for way in WAYS}
         for beside in (0, cores()):
             for _ in range(beside):
                 processes.enter_context(busy())
-            found = interleaved(calls, options.rounds, warm_up=1, least=0)
-            where = f"beside {beside} busy processes" if beside else "alone"
-            name = f"lenet-300-100, {how}, {threads} threads, {where}: step with spinning / sleeping threads"
-            yield Row.of(name, per_step(found["spin"], found["sleep"]))
+            times = interleaved(calls, options.rounds, warm_up=1, least=0)
+            surroundings = f"beside {beside} busy processes" if beside else "alone"
+            name = f"lenet-300-100, {mode}, {threads} threads, {surroundings}: step with spinning / sleeping threads"
+            yield Row.of(name, per_step(times["spin"], times["sleep"]))
     yield beside_six(options)
 
 
@@ -53,30 +53,30 @@ def beside_six(options: Options) -> Row:
     name = f"dwfbench run, two cores, beside {OTHERS} busy processes: at most so many times as long as alone"
     if cores() < 2 or not hasattr(os, "sched_setaffinity"):
         return Row.missing(name, "no two cores, or no Linux", target="<= 8")
-    found, shares = [], []
+    slowdowns, shares = [], []
     with TemporaryDirectory() as folder:
         for _ in range(min(options.rounds, 3)):
             _, alone = timed(command(options.quick, folder))
-            others = [Started([sys.executable, "-c", BUSY]) for _ in range(1 if options.quick else OTHERS)]
+            busy_processes = [Started([sys.executable, "-c", BUSY]) for _ in range(1 if options.quick else OTHERS)]
             try:
                 seconds, _ = timed(command(options.quick, folder))
             finally:
-                for other in others:
-                    other.kill()
-                times = [timed(other) for other in others]
+                for process in busy_processes:
+                    process.kill()
+                times = [timed(process) for process in busy_processes]
             share = sum(used / lasted for lasted, used in times) / len(times)
-            found.append(seconds * share / 0.25 / (alone / 2))
+            slowdowns.append(seconds * share / 0.25 / (alone / 2))
             shares.append(share)
-    return Row.of(name, Measured.of(found), target="<= 8", note=f"a busy process had {min(shares):.2f} of a core")
+    return Row.of(name, Measured.of(slowdowns), target="<= 8", note=f"a busy process had {min(shares):.2f} of a core")
 
 
 class Started(subprocess.Popen):
     """A process on two of the cores, and when it began."""
 
-    def __init__(self, words: list[str], **more):
+    def __init__(self, words: list[str], **process_options):
         self.began = time.perf_counter()
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        super().__init__(words, preexec_fn=on_two_cores, **silent, **more)
+        super().__init__(words, preexec_fn=on_two_cores, **silent, **process_options)
 
 
 def command(quick: bool, folder: str) -> Started:
@@ -101,7 +101,7 @@ def on_two_cores() -> None:
 
 
 def per_step(spin: list[float], sleep: list[float]) -> Measured:
-    return Ratio.of([one / STEPS for one in spin], [one / STEPS for one in sleep])
+    return Ratio.of([seconds / STEPS for seconds in spin], [seconds / STEPS for seconds in sleep])
 
 
 @contextmanager

@@ -38,13 +38,13 @@ class Workload:
         augment: str = "none",
         compile: bool = True,
     ):
-        name, own = chosen
-        kind = registry.create(name, own)
-        knob = {kind.knob: 1e-4} if kind.knob else {}
+        name, values = chosen
+        method = registry.create(name, values)
+        knob = {method.knob: 1e-4} if method.knob else {}
         shared = {"model": model, "dataset": "random", "batch_size": batch, "precision": precision, "augment": augment}
-        specs = [RunSpec(method=name, options=own, epochs=1, lr=0.01, **shared, **knob) for _ in range(lanes)]
+        specs = [RunSpec(method=name, options=values, epochs=1, lr=0.01, **shared, **knob) for _ in range(lanes)]
         self.data = random_images(SHAPES[model], samples).to(options.place)
-        self.trainer = loop.Trainer(specs[0], kind, self.data, compile=compile and compiler.available(options.place))
+        self.trainer = loop.Trainer(specs[0], method, self.data, compile=compile and compiler.available(options.place))
         self.specs, self.group = specs, self.trainer.start(specs, "benchmark")
         self.advance = self.trainer.step_of(self.group)
         self.batches = torch.randint(0, samples, (50, batch), device=options.place)
@@ -72,10 +72,10 @@ def random_images(shape: tuple[int, ...], samples: int) -> Dataset:
     return Dataset("random", part, none, none, channels, channels / 2, 10, "0" * 16)
 
 
-def measured(options: Options, variants: dict[str, Callable], **how) -> dict[str, list[float]]:
+def measured(options: Options, variants: dict[str, Callable], **timing_options) -> dict[str, list[float]]:
     gc.collect()
-    least = {"least": 0.0, "warm_up": 1} if options.quick else {"warm_up": 10}
-    return interleaved(variants, options.rounds, synchronize=options.synchronize, **{**least, **how})
+    defaults = {"least": 0.0, "warm_up": 1} if options.quick else {"warm_up": 10}
+    return interleaved(variants, options.rounds, synchronize=options.synchronize, **{**defaults, **timing_options})
 
 
 def label(chosen: tuple[str, dict]) -> str:

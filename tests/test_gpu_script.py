@@ -54,7 +54,7 @@ def test_a_stage_without_time_is_over_at_once(tmp_path):
     assert (
         limits.run([sys.executable, "-c", WAITS.format(handler="signal.SIG_IGN")], 0, tmp_path / "log", grace=0) is None
     )
-    assert limits.Clock(0).left == 0
+    assert limits.Clock(0).seconds_left == 0
 
 
 # ---------------------------------------------------------------- rows

@@ -25,30 +25,30 @@ KEPT = ("checks.xml", "speed.json", "speed.txt", "results.zip")
 
 
 def main(argv: list[str] | None = None) -> int:
-    given = arguments(argv)
-    clock = Clock(given.minutes)
-    out: Path = given.out
+    options = arguments(argv)
+    clock = Clock(options.minutes)
+    out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    if given.resume:
-        take(given.resume, out)
-    log, device = out / "log.txt", "cpu" if given.rehearse else "cuda"
+    if options.resume:
+        take(options.resume, out)
+    log, device = out / "log.txt", "cpu" if options.rehearse else "cuda"
     jobs = min(3, cores())  # one compiles while another trains
-    place = curves.Place(device, jobs, given.carried, given.work, out / "results.zip", log, given.rehearse)
+    place = curves.Place(device, jobs, options.carried, options.work, out / "results.zip", log, options.rehearse)
     curves.unpack(place)
 
     if checks.passed(out / "checks.xml"):
         print("The tests have passed before.", flush=True)
     else:
-        seconds = CHECKS_SHARE * clock.left
-        print(f"Tests: {checks.check(seconds, out / 'checks.xml', log, given.rehearse)}.", flush=True)
+        seconds = CHECKS_SHARE * clock.seconds_left
+        print(f"Tests: {checks.check(seconds, out / 'checks.xml', log, options.rehearse)}.", flush=True)
 
     words = [sys.executable, "-m", "benchmarks.gpu.speed", "--json", out / "speed.json", "--device", device]
-    seconds = SPEED_SHARE * max(0, clock.left - RESERVE_SECONDS)
-    code = run([*words, *(["--rehearse"] if given.rehearse else [])], seconds, log, grace=5)
+    seconds = SPEED_SHARE * max(0, clock.seconds_left - RESERVE_SECONDS)
+    code = run([*words, *(["--rehearse"] if options.rehearse else [])], seconds, log, grace=5)
     print("Speed: stopped at its limit." if code is None else f"Speed: exit code {code}.", flush=True)
 
     curves.train(place, clock, RESERVE_SECONDS)
-    print(f"{given.minutes:g} minutes, of which {clock.left:.0f} s are left.", flush=True)
+    print(f"{options.minutes:g} minutes, of which {clock.seconds_left:.0f} s are left.", flush=True)
     return 0
 
 
@@ -69,12 +69,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--resume", type=Path, help="the folder that an earlier call wrote, or its results.zip")
     parser.add_argument("--rehearse", action="store_true", help="everything once, tiny, on the CPU")
-    given = parser.parse_args(argv)
-    if not given.minutes > 0:
+    options = parser.parse_args(argv)
+    if not options.minutes > 0:
         parser.error("--minutes must be above 0")
-    if given.resume and not given.resume.exists():
-        parser.error(f"there is no {given.resume} to go on from")
-    return given
+    if options.resume and not options.resume.exists():
+        parser.error(f"there is no {options.resume} to go on from")
+    return options
 
 
 def take(earlier: Path, out: Path) -> None:

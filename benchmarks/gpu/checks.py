@@ -25,8 +25,8 @@ def summary(report: Path) -> str:
     if (counts := numbers(report)) is None:
         return "did not end"
     passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
-    rest = [f"{counts[name]} {word}" for name, word in WORDS.items() if counts[name]]
-    return ", ".join([f"{passed} passed", *rest])
+    other_counts = [f"{counts[name]} {word}" for name, word in WORDS.items() if counts[name]]
+    return ", ".join([f"{passed} passed", *other_counts])
 
 
 def passed(report: Path) -> bool:

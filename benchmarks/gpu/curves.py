@@ -62,7 +62,7 @@ def dwfbench(*words: str | Path) -> list[str | Path]:
 def train(place: Place, clock: Clock, reserve: float) -> None:
     """All networks' curves, as far as the clock allows; ``reserve`` seconds are left for the last packing."""
     for network in NETWORKS:
-        if (seconds := clock.left - reserve) <= 0:
+        if (seconds := clock.seconds_left - reserve) <= 0:
             break
         if network.config == "vgg-16.toml" and not place.photographs.exists():
             print(f"There is no {place.photographs}; {network.config} is left out.", flush=True)

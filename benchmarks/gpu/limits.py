@@ -21,7 +21,7 @@ class Clock:
         self.end = time.monotonic() + 60 * minutes
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         return max(0.0, self.end - time.monotonic())
 
 

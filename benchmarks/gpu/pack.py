@@ -43,10 +43,10 @@ def put_together(folder: Path, photographs: Path, version: str = BARE_PYTHON) ->
     fashion(carried / FASHION)
     shutil.copyfile(photographs, carried / PHOTOGRAPHS)
     wheels(carried / "wheels", version)
-    whole = size(folder)
+    total = size(folder)
     parts = {name: size(carried / name) for name in (FASHION, PHOTOGRAPHS, "wheels")}
-    parts = {"tracked files": whole - sum(parts.values()), **parts, "all": whole}
-    if whole > MOST:
+    parts = {"tracked files": total - sum(parts.values()), **parts, "all": total}
+    if total > MOST:
         raise UsageError(f"{folder} is too large to travel: {listed(parts)}, of at most {MOST / MIB:.0f} MiB.")
     return parts
 
@@ -95,8 +95,8 @@ def lacking(text: str) -> list[str]:
 def python(words: list) -> None:
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
     if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        raise UsageError(f"`python {' '.join(map(str, words[:3]))}` failed: {last}")
+        message = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        raise UsageError(f"`python {' '.join(map(str, words[:3]))}` failed: {message}")
 
 
 def size(path: Path) -> int:
@@ -112,9 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path, help="an empty folder, or a new one")
     parser.add_argument("--photographs", type=Path, required=True, help="CIFAR-10 as an image folder in a .tar.xz")
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        print(f"{given.folder}: {listed(put_together(given.folder, given.photographs))}.")
+        print(f"{options.folder}: {listed(put_together(options.folder, options.photographs))}.")
     except UsageError as error:
         sys.exit(f"Error: {error}")
 

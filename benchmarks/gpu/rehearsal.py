@@ -58,21 +58,21 @@ def rehearse(pack: Path, python: str, minutes: float, environment: dict[str, str
         shutil.copytree(pack, folder)
         cut(folder / CARRIED)
         refused = ",".join(foreign(python, folder / PACKAGES))
-        own = {"DWFBENCH_REFUSED": refused, "PYTHONPATH": str(folder / BLOCKER), "HOME": name, **(environment or {})}
-        own["CXX"] = "none"  # what a C++ compiler makes for a CPU says nothing about a GPU, and takes long
-        own |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": os.environ["PATH"]}
-        own["HYPOTHESIS_NO_PLUGINS"] = "1"  # those of refused packages
+        env = {"DWFBENCH_REFUSED": refused, "PYTHONPATH": str(folder / BLOCKER), "HOME": name, **(environment or {})}
+        env["CXX"] = "none"  # what a C++ compiler makes for a CPU says nothing about a GPU, and takes long
+        env |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": os.environ["PATH"]}
+        env["HYPOTHESIS_NO_PLUGINS"] = "1"  # those of refused packages
         words = ["make", "gpu", f"PYTHON={python}", f"MINUTES={minutes}", "OUT=out"]
-        first = said([*offline(), *words, "GPU=--rehearse"], folder, own)
+        first_output = output([*offline(), *words, "GPU=--rehearse"], folder, env)
         runs = records(folder / "out")
         complete(folder / "out", runs)
-        again = said([*offline(), *words, "GPU=--rehearse --work elsewhere"], folder, own)
-        if records(folder / "out") != runs or "The tests have passed before." not in again:
-            raise RuntimeError(f"The second call did not go on where the first stopped:\n{again[-4000:]}")
-        return [first, again]
+        second_output = output([*offline(), *words, "GPU=--rehearse --work elsewhere"], folder, env)
+        if records(folder / "out") != runs or "The tests have passed before." not in second_output:
+            raise RuntimeError(f"The second call did not go on where the first stopped:\n{second_output[-4000:]}")
+        return [first_output, second_output]
 
 
-def said(words: list[str], folder: Path, environment: dict[str, str]) -> str:
+def output(words: list[str], folder: Path, environment: dict[str, str]) -> str:
     """The output of a command, shown as it comes."""
     lines = []
     with subprocess.Popen(
@@ -91,10 +91,10 @@ def records(out: Path) -> dict[str, str]:
     import zipfile
 
     with zipfile.ZipFile(out / "results.zip") as archive:
-        found = [json.loads(line) for line in archive.read("records.jsonl").splitlines()]
+        stored = [json.loads(line) for line in archive.read("records.jsonl").splitlines()]
     return {
-        f"{one['spec']['model']} {one['label']} {one['id']} {one['provenance']['ended']}": one["status"]
-        for one in found
+        f"{record['spec']['model']} {record['label']} {record['id']} {record['provenance']['ended']}": record["status"]
+        for record in stored
     }
 
 
@@ -102,7 +102,7 @@ def complete(out: Path, runs: dict[str, str]) -> None:
     """RuntimeError unless every stage left what it should."""
     rows = json.loads((out / "speed.json").read_text(encoding="utf-8"))["rows"]
     unmeasured = [f"{row['name']} ({row['note']})" for row in rows if not row["measured"]]
-    models = Counter(what.split()[0] for what in runs)
+    models = Counter(run.split()[0] for run in runs)
     if unmeasured or len(rows) < 6:
         raise RuntimeError(f"Rows that were not measured: {'; '.join(unmeasured) or 'some'}")
     if len(models) < 3 or set(runs.values()) - {"ok", "diverged"}:
@@ -132,17 +132,17 @@ def cut(carried: Path) -> None:
         axes = content[3]
         shape = struct.unpack_from(f">{axes}I", content, 4)
         start = 4 + 4 * axes
-        kept = content[start : start + count * math.prod(shape[1:])]
-        path.write_bytes(gzip.compress(content[:4] + struct.pack(f">{axes}I", count, *shape[1:]) + kept, 1))
-    whole, small = carried / PHOTOGRAPHS, carried / "small.tar.xz"
-    seen: Counter[str] = Counter()
-    with tarfile.open(whole) as source, tarfile.open(small, "w:xz", preset=0) as target:
+        images = content[start : start + count * math.prod(shape[1:])]
+        path.write_bytes(gzip.compress(content[:4] + struct.pack(f">{axes}I", count, *shape[1:]) + images, 1))
+    photographs, small = carried / PHOTOGRAPHS, carried / "small.tar.xz"
+    images_of: Counter[str] = Counter()
+    with tarfile.open(photographs) as source, tarfile.open(small, "w:xz", preset=0) as target:
         for member in source:
             folder = os.path.dirname(member.name)
-            seen[folder] += member.isfile()
-            if member.isfile() and seen[folder] <= 2:
+            images_of[folder] += member.isfile()
+            if member.isfile() and images_of[folder] <= 2:
                 target.addfile(member, source.extractfile(member))
-    small.replace(whole)
+    small.replace(photographs)
 
 
 def main() -> None:
@@ -150,10 +150,10 @@ def main() -> None:
     parser.add_argument("pack", type=Path, help="a folder that `make gpu-pack` filled")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the machine [default: this one]")
     parser.add_argument("--minutes", type=float, default=5.0, help="limit of either call [default: 5]")
-    given = parser.parse_args()
+    options = parser.parse_args()
     start = time.monotonic()
     try:
-        rehearse(given.pack, given.python, given.minutes)
+        rehearse(options.pack, options.python, options.minutes)
     except RuntimeError as error:
         sys.exit(f"Error: {error}")
     print(f"Rehearsed in {time.monotonic() - start:.0f} s, {'offline' if offline() else 'with the network as it is'}.")

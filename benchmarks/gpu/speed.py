@@ -53,9 +53,9 @@ def read(path: Path, machine: dict) -> list[Row]:
 def write(path: Path, machine: dict, rows: list[Row]) -> None:
     """The rows as JSON, and beside it the same as a table in text."""
     content = {"machine": machine, "rows": [row.data() for row in rows]}
-    first = ", ".join(f"{name} {value}" for name, value in machine.items())
+    head = ", ".join(f"{name} {value}" for name, value in machine.items())
     put(path, json.dumps(content, indent=1, ensure_ascii=False))
-    put(path.with_suffix(".txt"), f"{first}\n\n{table([row.cells() for row in rows])}")
+    put(path.with_suffix(".txt"), f"{head}\n\n{table([row.cells() for row in rows])}")
 
 
 def put(path: Path, text: str) -> None:
@@ -70,10 +70,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="file of the rows; a table in text is put beside it")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rehearse", action="store_true", help="each kind of row once, tiny")
-    given = parser.parse_args()
-    options = Options(rounds=1 if given.rehearse else 5, device=given.device, quick=given.rehearse)
+    flags = parser.parse_args()
+    options = Options(rounds=1 if flags.rehearse else 5, device=flags.device, quick=flags.rehearse)
     with suppress(KeyboardInterrupt):  # the limit; what is measured is stored
-        measure([cuda.CASES[number] for number in REHEARSED] if given.rehearse else cuda.CASES, options, given.json)
+        measure([cuda.CASES[number] for number in REHEARSED] if flags.rehearse else cuda.CASES, options, flags.json)
 
 
 if __name__ == "__main__":
