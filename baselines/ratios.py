@@ -18,7 +18,7 @@ from dwfbench.methods.registry import create
 from dwfbench.runs.spec import RunSpec
 from dwfbench.sparsity.masks import largest
 
-OTHERS = ("snip", "grasp", "synflow")
+PRUNERS = ("snip", "grasp", "synflow")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ratios(Method):
     source: ClassVar[str] = "Su et al., NeurIPS 2020, arXiv 2009.11094; Liu et al., ICLR 2022, arXiv 2202.02643"
     look: ClassVar[tuple] = ("#661100", "p")
 
-    of: str = option("synflow", "method whose layers' densities are taken", choices=OTHERS)
+    of: str = option("synflow", "method whose layers' densities are taken", choices=PRUNERS)
 
     def label(self) -> str:
         return f"random (ratios of {self.of})"
@@ -50,7 +50,7 @@ class Ratios(Method):
 
     def masks(self, moment: Moment, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
         masks = self.copied_method().masks(moment, scores)
-        assert masks is not None  # OTHERS are those that prune at initialisation
+        assert masks is not None  # PRUNERS prune at initialisation
         drawn = {
             name: torch.rand(mask.shape, generator=moment.generator).to(mask.device) for name, mask in masks.items()
         }

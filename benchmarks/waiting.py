@@ -25,7 +25,7 @@ from dwfbench.base.machine import SLEEPING, cores
 READ = {"OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"}  # none of it from the user
 WAYS = {"spin": {}, "sleep": SLEEPING}
 STEPS = 20  # a measurement: with spinning threads on a busy machine, seconds
-OTHERS = 6
+BUSY_COUNT = 6
 RUN = ("run", "--method", "dense", "--dataset", "digits", "--compile", "off", "--checkpoint-minutes", "0")
 BUSY = "import time\nend = time.monotonic() + 1800\nwhile time.monotonic() < end: pass"
 
@@ -50,14 +50,14 @@ def beside_six(options: Options) -> Row:
     A command that takes T beside them, of which each gets the share s of a core, would take T s / 0.25 if nothing else
     ran and each got a quarter of one; alone it takes at least C / 2 on both cores, where C is its processor time.
     """
-    name = f"dwfbench run, two cores, beside {OTHERS} busy processes: at most so many times as long as alone"
+    name = f"dwfbench run, two cores, beside {BUSY_COUNT} busy processes: at most so many times as long as alone"
     if cores() < 2 or not hasattr(os, "sched_setaffinity"):
         return Row.missing(name, "no two cores, or no Linux", target="<= 8")
     slowdowns, shares = [], []
     with TemporaryDirectory() as folder:
         for _ in range(min(options.rounds, 3)):
             _, alone = timed(command(options.quick, folder))
-            busy_processes = [Started([sys.executable, "-c", BUSY]) for _ in range(1 if options.quick else OTHERS)]
+            busy_processes = [Started([sys.executable, "-c", BUSY]) for _ in range(1 if options.quick else BUSY_COUNT)]
             try:
                 seconds, _ = timed(command(options.quick, folder))
             finally:

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import nearest
 from dwfbench.dwf.gates import gate_shape
-from dwfbench.models.prunable import EMBEDDINGS, KINDS, KINDS_TEXT, Place, is_ready, places
+from dwfbench.models.prunable import EMBEDDINGS, LAYER_NAMES, LAYER_TYPES, Place, is_ready, places
 
 Depth = int | Mapping[str, int | None]
 Choice = str | type | Callable[[str, nn.Module], bool] | Iterable[str | type]
@@ -19,7 +19,7 @@ Layers = Choice | None
 
 def gate_shape_at(place: Place, group: str, weight: Tensor) -> tuple[int, ...]:
     """The shape of the gates of a "channel" (one output's weights) or "row" (those that read one input)."""
-    if not isinstance(place.module, KINDS):
+    if not isinstance(place.module, LAYER_TYPES):
         raise UsageError(f"Which side of the weight {place.name} is its output is not known; use group='none'.")
     swapped = isinstance(place.module, (_ConvTransposeNd, *EMBEDDINGS))  # (input, output, ...)
     side = int((group == "row") != swapped)
@@ -51,7 +51,7 @@ def choose(model: nn.Module, depth: Depth, layers: Layers = None) -> list[tuple[
         number = depths[fitting]
         chosen.append((place, None if number is None or number == 1 else index(number)))
     if all(depth is None for _, depth in chosen):
-        raise UsageError(f"No layer is chosen: no {KINDS_TEXT} layer is trained, or none is to be factorized.")
+        raise UsageError(f"No layer is chosen: no {LAYER_NAMES} layer is trained, or none is to be factorized.")
     return chosen
 
 
@@ -95,7 +95,7 @@ def chosen_places(model: nn.Module, candidates: list[Place], layers: Choice) -> 
             text = item if isinstance(item, str) else item.__name__
             relation = "is named" if isinstance(item, str) else "is a"
             if not isinstance(item, str) and of_type:
-                raise UsageError(f"layers: a {text!r} has no weights that are factorized; {KINDS_TEXT} layers do.")
+                raise UsageError(f"layers: a {text!r} has no weights that are factorized; {LAYER_NAMES} layers do.")
             raise UsageError(f"layers: no layer {relation} {text!r}{nearest(text, names(candidates))}")
         chosen.update(fitting)
     return [place for place in candidates if place in chosen]

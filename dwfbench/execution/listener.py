@@ -22,7 +22,7 @@ class Listener(Protocol):
     def note(self, text: str) -> None: ...
 
 
-TOLD = ("compiling", "epoch", "note")
+EVENTS = ("compiling", "epoch", "note")
 """The calls of a listener."""
 
 

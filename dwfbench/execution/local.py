@@ -17,7 +17,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
 from dwfbench.base.machine import deaf_to_interrupts, follow_parent
 from dwfbench.data import dataset as data
-from dwfbench.execution.listener import TOLD, Progress, Teller
+from dwfbench.execution.listener import EVENTS, Progress, Teller
 from dwfbench.execution.worker import (
     GRACE,
     Engine,
@@ -134,7 +134,7 @@ class Seat:
                 self.end()
                 yield Unfinished(task, why, died=not late)
                 return
-            if event in TOLD:
+            if event in EVENTS:
                 getattr(progress, event)(*details)
             elif event == "result":
                 (result,) = details

@@ -27,7 +27,7 @@ from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError, first_line, reason
 from dwfbench.base.foreign import contained
 from dwfbench.data import dataset as data
-from dwfbench.execution.listener import TOLD, Progress, Teller
+from dwfbench.execution.listener import EVENTS, Progress, Teller
 from dwfbench.execution.nodes import on_workers, refuse_others, versions
 from dwfbench.execution.worker import (
     GRACE,
@@ -145,7 +145,7 @@ def heard(orders: list[Order], desk: "ray.actor.ActorHandle", engine: Engine, pr
     done, _ = ray.wait(list(going), num_returns=len(going), timeout=POLL)
     news: list[tuple] = ray.get(desk.news.remote())  # with all that those who are done have told
     for event, *details in news:
-        if event in TOLD:
+        if event in EVENTS:
             getattr(progress, event)(*details)
         elif (order := numbered.get(details[0])) is None:
             continue

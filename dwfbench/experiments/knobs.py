@@ -24,24 +24,24 @@ STRENGTH_RANGE = (1e-5, 1e-3)
 """Strengths of methods that do not work by decay, where a recipe names none."""
 
 
-def values(chosen: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> Sequence[float | None]:
+def values(method: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> Sequence[float | None]:
     """The listed values of the method's knob, or ``points`` of them spread evenly in the logarithm over its range."""
-    if chosen.knob is None:
+    if method.knob is None:
         return [None]
-    if settings.get(chosen.knob) is not None:
-        return as_list(settings[chosen.knob])
-    low, high = ends(chosen, settings, lowest, scale)
+    if settings.get(method.knob) is not None:
+        return as_list(settings[method.knob])
+    low, high = ends(method, settings, lowest, scale)
     return log_spaced(low, high, whole_number(settings, "points", POINTS))
 
 
-def ends(chosen: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> tuple[float, float]:
+def ends(method: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> tuple[float, float]:
     """The useful range of the method's knob, over which compression goes from about 2 to about 300.
 
     ``lowest`` is the strength whose decay budget brings half of the weights to zero; the default strengths go from
     there to ``strength_max``, or to four times it. ``scale`` brings a range of strengths that is meant for another
     decay budget to this one.
     """
-    if chosen.knob == "compression":
+    if method.knob == "compression":
         return pair(settings.get("compression_range") or COMPRESSION_RANGE, "compression_range")
     if settings.get("strength_range"):
         low, high = pair(settings["strength_range"], "strength_range")
@@ -54,27 +54,27 @@ def ends(chosen: Method, settings: Mapping[str, Any], lowest: float | None, scal
         raise UsageError(f"strength_max must be a positive number, not {top!r}.")
     if top * scale > floor:
         return floor, top * scale
-    if targets_of(chosen, settings):
+    if targets_of(method, settings):
         return floor, 2 * floor  # the search will see
     raise UsageError(
-        f"Strengths of {chosen.label()} would go up to {top * scale:g} (strength_max), but so few or small steps decay "
+        f"Strengths of {method.label()} would go up to {top * scale:g} (strength_max), but so few or small steps decay "
         f"half of the weights to zero only from {floor:.3g} on: train longer, or give --strength or --strength-range."
     )
 
 
-def targets_of(chosen: Method, settings: Mapping[str, Any]) -> tuple[float, ...]:
+def targets_of(method: Method, settings: Mapping[str, Any]) -> tuple[float, ...]:
     """The compression ratios around which a method with a strength is to have runs; none if strengths are listed."""
-    if chosen.knob != "strength" or settings.get("strength") is not None or settings.get("compression") is None:
+    if method.knob != "strength" or settings.get("strength") is not None or settings.get("compression") is None:
         return ()
     targets = tuple(as_list(settings["compression"]))
     if not all(isinstance(target, (int, float)) and 1 < target < math.inf for target in targets):
-        raise UsageError(f"Target compression ratios must be above 1 for {chosen.label()}, not {list(targets)}.")
+        raise UsageError(f"Target compression ratios must be above 1 for {method.label()}, not {list(targets)}.")
     return targets
 
 
-def guess(chosen: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> search.Guess:
+def guess(method: Method, settings: Mapping[str, Any], lowest: float | None, scale: float) -> search.Guess:
     """What is known of a curve before a run of it: its ends, and the shape that such curves have."""
-    low, high = map(math.log, ends(chosen, settings, lowest, scale))
+    low, high = map(math.log, ends(method, settings, lowest, scale))
     shape = PENALTY if lowest is None else DECAY
     width = (high - low) / shape[COMPRESSION_RANGE[1]]
     return tuple((math.exp(low + part * width), float(ratio)) for ratio, part in shape.items())

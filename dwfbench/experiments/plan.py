@@ -182,18 +182,18 @@ RANGES = ("strength_range", "strength_max")
 
 
 def settings_of(
-    chosen: Method, layers: Iterable[Mapping[str, Any]], *upper_layers: Mapping[str, Any]
+    method: Method, layers: Iterable[Mapping[str, Any]], *upper_layers: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """All layers merged for one method, then the ``upper_layers``. ``[[method.NAME.when]]`` tables count when their
     options match.
 
     Beside them the settings as they are at the layer that says a range of strengths: the range is meant for these.
     """
-    options = {item.name: getattr(chosen, item.name) for item in fields(chosen)}
+    options = {item.name: getattr(method, item.name) for item in fields(method)}
     merged: dict[str, Any] = {}
     meant = None
     for layer in layers:
-        table = layer.get("method", {}).get(chosen.name, {})
+        table = layer.get("method", {}).get(method.name, {})
         whens = [when for when in table.get("when", []) if matches(when, options)]
         parts = [{key: value for key, value in layer.items() if key != "method"}, table, *whens]
         for part in parts:
@@ -230,10 +230,10 @@ def over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 def curve(request: Request, dataset: data.Dataset, stored_ratios: Mapping[float, float] | None = None) -> Curve:
     """The seeds times the knob values; ``stored_ratios`` are those of other seeds by strength, if there are any."""
-    chosen, settings = request.method, request.settings
+    method, settings = request.method, request.settings
     base = base_spec(request, dataset)
-    chosen.check(base, dataset)
-    optimizers.check(chosen, base)
+    method.check(base, dataset)
+    optimizers.check(method, base)
     if base.augment != "none" and not dataset.of_images:
         raise UsageError(f"{dataset.name} is not of images; leave --augment out.")
     steps = loop.steps_in_epoch(len(dataset.train.labels), base.batch_size)
@@ -241,11 +241,11 @@ def curve(request: Request, dataset: data.Dataset, stored_ratios: Mapping[float,
         raise UsageError(
             f"{base.epochs} epochs of {steps} steps are more than {MOST_STEPS:,} steps; take fewer or a larger batch."
         )
-    reach = reach_of(chosen, base, steps)
-    weights = initial_weights(chosen, base, dataset)
-    needed = chosen.needed_budget(weights) if base.optimizer == "sgd" else None
+    reach = reach_of(method, base, steps)
+    weights = initial_weights(method, base, dataset)
+    needed = method.needed_budget(weights) if base.optimizer == "sgd" else None
     lowest = None if needed is None else needed / reach
-    seeds, targets = knobs.seeds_of(settings), knobs.targets_of(chosen, settings)
+    seeds, targets = knobs.seeds_of(settings), knobs.targets_of(method, settings)
     max_runs = knobs.whole_number(settings, "max_runs", knobs.MAX_RUNS)
     numel = sum(weight.numel() for weight in weights.values())
     if targets and max(targets) > numel:
@@ -255,27 +255,27 @@ def curve(request: Request, dataset: data.Dataset, stored_ratios: Mapping[float,
     guess: search.Guess = ()
     values: Sequence[float | None]
     if targets:
-        guess = search.fitted(knobs.guess(chosen, settings, lowest, scale), stored_ratios or {})
+        guess = search.fitted(knobs.guess(method, settings, lowest, scale), stored_ratios or {})
         values, first_seeds = search.further({}, targets, max_runs, guess, rule), seeds[:1]
     else:
-        values, first_seeds = knobs.values(chosen, settings, lowest, scale), seeds
-        note = note if settings.get(chosen.knob or "") is None else None
+        values, first_seeds = knobs.values(method, settings, lowest, scale), seeds
+        note = note if settings.get(method.knob or "") is None else None
     if len(seeds) * max(len(values), max_runs if targets else 0) > knobs.MOST:
         raise UsageError(
             f"A curve of {len(seeds)} seeds and {max(len(values), max_runs)} knob values has more than "
             f"{knobs.MOST:,} runs."
         )
-    knob: list[dict[str, Any]] = [{chosen.knob: value} if chosen.knob else {} for value in values]
+    knob: list[dict[str, Any]] = [{method.knob: value} if method.knob else {} for value in values]
     specs = [replace(base, seed=seed, **turned) for seed in first_seeds for turned in knob]
     unique = tuple({run.id: run for run in specs}.values())
-    return Curve(chosen, unique, reach, needed, targets, tuple(seeds), max_runs, rule, guess, note=note)
+    return Curve(method, unique, reach, needed, targets, tuple(seeds), max_runs, rule, guess, note=note)
 
 
-def reach_of(chosen: Method, base: RunSpec, steps: int) -> float:
+def reach_of(method: Method, base: RunSpec, steps: int) -> float:
     """Sum of the learning rates of a run / (1 - momentum), at so many steps an epoch."""
-    stages = chosen.stages(base.epochs)
+    stages = method.stages(base.epochs)
     if sum(stage.epochs for stage in stages) != base.epochs:
-        raise UsageError(f"The stages of {chosen.name} do not add up to {base.epochs} epochs.")
+        raise UsageError(f"The stages of {method.name} do not add up to {base.epochs} epochs.")
     rates = rate_sum(base.lr, stages, steps, base.warmup_epochs, base.drops, base.lr_drop_factor)
     return decay_budget(1.0, rates, base.momentum)
 
@@ -307,15 +307,15 @@ def base_spec(request: Request, dataset: data.Dataset) -> RunSpec:
     return replace(base, dataset=dataset.name, model=models.identity(base.model), init=init)
 
 
-def bare_spec(chosen: Method, settings: Mapping[str, Any]) -> RunSpec:
+def bare_spec(method: Method, settings: Mapping[str, Any]) -> RunSpec:
     """The same, with model and data set as they were named."""
     shared = {key: settings[key] for key in spec.settings() if settings.get(key) is not None}
-    if not chosen.decays:
+    if not method.decays:
         shared["weight_decay"] = 0.0  # so that a setting without effect does not split a curve
-    return RunSpec(**shared, method=chosen.name, options=chosen.changed())
+    return RunSpec(**shared, method=method.name, options=method.changed())
 
 
-def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dict[str, torch.Tensor]:
+def initial_weights(method: Method, base: RunSpec, dataset: data.Dataset) -> dict[str, torch.Tensor]:
     """The effective weights with which the method would start (of one seed; only their size is of interest).
 
     What else the network holds is told, and UsageError raised where there is nothing to prune.
@@ -328,7 +328,7 @@ def initial_weights(chosen: Method, base: RunSpec, dataset: data.Dataset) -> dic
         raise UsageError(f"The model {base.model} cannot be trained: {NOTHING}.")
     if left_out_note := left_out(network):
         plugins.tell(f"{base.model}: {left_out_note}")
-    space = chosen.stages(base.epochs)[0].parametrization
+    space = method.stages(base.epochs)[0].parametrization
     if base.init is not None:
         return weights_of(space, keep(space, weights))
     return weights_of(space, draw(space, weights, torch.Generator().manual_seed(base.seed)))

@@ -110,11 +110,11 @@ def left_behind(busy_runs: dict[str, Record | None], claims: Claims, store: Stor
 
     ``busy_runs`` are the runs that they train, with the records of before; those that they have ended with are removed.
     """
-    while not (free := claims.take(busy_runs)):
+    while not (ended_ids := claims.take(busy_runs)):
         stop.obey()
         time.sleep(1)
-    untouched = unchanged(free, busy_runs, store)
-    for run_id in free:
+    untouched = unchanged(ended_ids, busy_runs, store)
+    for run_id in ended_ids:
         del busy_runs[run_id]
     return untouched
 

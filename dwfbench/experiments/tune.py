@@ -180,21 +180,21 @@ def tune(
                 "give the same, choose another --results, or replace it with --force."
             )
     store.prepare()
-    done: list[list[Trial]] = [[] for _ in requests]
+    trials_of: list[list[Trial]] = [[] for _ in requests]
     cells, chance = [grid(request, budget) for request in requests], guessed(dataset)
     while any(cells):
         tried = [(number, values) for number, pending in enumerate(cells) for values in pending]
         curves = [plan.curve(chosen(requests[number], values), dataset) for number, values in tried]
         finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
         for (number, values), curve in zip(tried, finished, strict=True):
-            done[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
+            trials_of[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
         cells = [wider(request, budget, trials, chance) if pending else []
-                 for request, trials, pending in zip(requests, done, cells, strict=True)]  # fmt: skip
+                 for request, trials, pending in zip(requests, trials_of, cells, strict=True)]  # fmt: skip
         for request, pending in zip(requests, cells, strict=True):
             if pending:
                 rates = ", ".join(f"{rate:g}" for rate in sorted({values["lr"] for values in pending}))
                 progress.note(f"{request.method.label()}: a winner is at the edge; the learning rate {rates} is tried.")
-    studies = [study(*pair, dataset, budget, provenance) for pair in zip(requests, done, strict=True)]
+    studies = [study(*pair, dataset, budget, provenance) for pair in zip(requests, trials_of, strict=True)]
     for new_study in studies:
         store.write_study(new_study.id, msgspec.to_builtins(new_study))
     return studies

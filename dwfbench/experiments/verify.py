@@ -65,8 +65,8 @@ def spec_of(record: Record) -> RunSpec:
     """
     if unknown := sorted(record.spec.others):
         raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
-    chosen = registry.create(record.spec.method, record.spec.options)
-    spec = RunSpec(**{**record.spec.to_dict(), "options": chosen.changed()})
+    method = registry.create(record.spec.method, record.spec.options)
+    spec = RunSpec(**{**record.spec.to_dict(), "options": method.changed()})
     if spec.id != record.id:
         raise UsageError(
             f"The settings of the run {record.id} give the id {spec.id} now: they were edited, or a default changed."

@@ -49,7 +49,7 @@ RESERVED = (
 )
 """What an option of a method cannot be called: flags of commands, and keys of recipes."""
 
-KINDS = (bool, int, float, str, int | None, float | None, str | None)
+OPTION_TYPES = (bool, int, float, str, int | None, float | None, str | None)
 """What an option of a method can be."""
 
 
@@ -70,7 +70,7 @@ def fault(method: Any, name: str) -> str | None:
             return f"its option {item.name!r} is not made with dwfbench.method.option"
         if item.name in RESERVED:
             return f"its option {item.name!r} has the name of a flag or key that all methods share"
-        if item.type not in KINDS:
+        if item.type not in OPTION_TYPES:
             allowed = (
                 "bool, int, float or str (or None), and not a text, which `from __future__ import annotations` makes"
             )

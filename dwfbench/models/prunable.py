@@ -23,9 +23,9 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.text import first_few
 
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-KINDS = (nn.Linear, _ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, *EMBEDDINGS)
-KINDS_TEXT = "Linear, Conv, MultiheadAttention, RNN, LSTM or GRU"
-NOTHING = f"the network has no prunable weights; it needs a {KINDS_TEXT} layer that is trained"
+LAYER_TYPES = (nn.Linear, _ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, *EMBEDDINGS)
+LAYER_NAMES = "Linear, Conv, MultiheadAttention, RNN, LSTM or GRU"
+NOTHING = f"the network has no prunable weights; it needs a {LAYER_NAMES} layer that is trained"
 NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -73,7 +73,7 @@ def attributes(module: nn.Module) -> tuple[str, ...]:
         return tuple(name for name in module._flat_weights_names if name.startswith("weight"))
     if isinstance(module, nn.RNNCellBase):
         return ("weight_ih", "weight_hh")
-    return ("weight",) if isinstance(module, KINDS) else ()
+    return ("weight",) if isinstance(module, LAYER_TYPES) else ()
 
 
 def places(model: nn.Module) -> Iterator[Place]:

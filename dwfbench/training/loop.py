@@ -289,9 +289,9 @@ class Trainer:
         masks = self.masks.choose(group, self.weights(group), number, stage, begins, gradients)
         if stage != group.stage:
             self.begin_stage(group, stage)
-        chosen = stack([dict(mask) for mask in masks if mask is not None]) if None not in masks else {}
+        stacked = stack([dict(mask) for mask in masks if mask is not None]) if None not in masks else {}
         space = self.stages[group.stage].parametrization
-        self.masks.apply(group, {**group.state.masks, **chosen}, space)
+        self.masks.apply(group, {**group.state.masks, **stacked}, space)
 
     def begin_stage(self, group: Group, stage_number: int) -> None:
         """Bring a group from the stage that ended to the start of another; moments start like a fresh optimiser's."""
