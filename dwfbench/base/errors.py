@@ -10,8 +10,8 @@ class UsageError(ValueError):
 
 def reason(error: BaseException) -> str:
     """The kind of an error and what it says, on one line."""
-    said = first_line(error)
-    return said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
+    line = first_line(error)
+    return line if line == type(error).__name__ else f"{type(error).__name__}: {line}"
 
 
 def first_line(error: BaseException) -> str:

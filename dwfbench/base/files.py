@@ -73,12 +73,12 @@ def content(path: Path | str, most: int) -> bytes:
     """The bytes of a regular file that has at most so many. Raises OSError."""
     with unbuffered(path) as file:
         size = min(most, os.fstat(file.fileno()).st_size)
-        if size > SPARING and (why := memory.lacking(size)):
-            raise OSError(errno.ENOMEM, f"it needs {why}")
-        found = beginning(file, most)
-    if len(found) > most:
+        if size > SPARING and (lack := memory.lacking(size)):
+            raise OSError(errno.ENOMEM, f"it needs {lack}")
+        data = beginning(file, most)
+    if len(data) > most:
         raise OSError(errno.EFBIG, f"it holds more than {most:,} bytes")
-    return found
+    return data
 
 
 def beginning(file: BufferedReader | FileIO, most: int) -> bytes:
@@ -130,12 +130,12 @@ def temporary(path: Path) -> Path:
 
 def stale(folder: Path) -> list[Path]:
     """Temporary names in a folder that processes of this machine left, or this one, which writes nothing just now."""
-    left = []
+    paths = []
     for path in folder.glob(f".*.{HOST}-*.tmp"):
         number = path.name.removesuffix(".tmp").rpartition("-")[2]
         if number.isdecimal() and (int(number) == os.getpid() or not alive(int(number))):
-            left.append(path)
-    return left
+            paths.append(path)
+    return paths
 
 
 def sweep(folder: Path) -> None:

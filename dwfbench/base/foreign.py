@@ -65,9 +65,9 @@ def is_ours(error: KeyboardInterrupt) -> bool:
 
 def told(error: BaseException) -> str:
     """The kind of an error, what it says and, if code of others raised it, where: all on one line."""
-    said = str(error) if isinstance(error, Ended) else reason(error)
-    where = whose(error)
-    return f"{said} ({where})" if where else said
+    text = str(error) if isinstance(error, Ended) else reason(error)
+    origin = whose(error)
+    return f"{text} ({origin})" if origin else text
 
 
 def whose(error: BaseException | None) -> str | None:

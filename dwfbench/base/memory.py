@@ -30,10 +30,10 @@ def available() -> float:
 
 def lacking(needed: float) -> str | None:
     """Half a sentence that says what is needed and what is available, where that is less; else None."""
-    there = available()
-    if needed <= there:
+    free = available()
+    if needed <= free:
         return None
-    return f"{needed / GIB:,.1f} GiB of memory, and {there / GIB:,.1f} GiB are available"
+    return f"{needed / GIB:,.1f} GiB of memory, and {free / GIB:,.1f} GiB are available"
 
 
 def require_addresses() -> None:
@@ -44,17 +44,17 @@ def require_addresses() -> None:
     UsageError
         With less than `LEAST_ADDRESSES` left.
     """
-    if (left := address_space()) < LEAST_ADDRESSES:
+    if (free := address_space()) < LEAST_ADDRESSES:
         raise UsageError(
             f"A command needs {LEAST_ADDRESSES / GIB:.1f} GiB of addresses at least, and `ulimit -v` leaves "
-            f"{left / GIB:.1f} GiB; raise it."
+            f"{free / GIB:.1f} GiB; raise it."
         )
 
 
 def is_lack(error: BaseException) -> bool:
     """Whether an error says that there is no memory: libraries have various ways."""
-    said = str(error)
-    return isinstance(error, MemoryError) or any(words in said for words in WANT)
+    text = str(error)
+    return isinstance(error, MemoryError) or any(words in text for words in WANT)
 
 
 def _machine() -> float:
@@ -73,11 +73,11 @@ def _groups() -> Iterator[float]:
     for _, controllers, path in (line for line in lines if len(line) == 3 and line[1] in FILES):
         root = GROUPS / controllers
         limit, usage = FILES[controllers]
-        here = root / path.lstrip("/")
-        for folder in {root, here, *(above for above in here.parents if above.is_relative_to(root))}:
-            most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
-            if most.isdecimal() and used.isdecimal():
-                yield int(most) - int(used) + _reclaimable(folder)
+        own_group = root / path.lstrip("/")
+        for folder in {root, own_group, *(above for above in own_group.parents if above.is_relative_to(root))}:
+            allowed, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+            if allowed.isdecimal() and used.isdecimal():
+                yield int(allowed) - int(used) + _reclaimable(folder)
 
 
 def _reclaimable(folder: Path) -> int:

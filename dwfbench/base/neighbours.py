@@ -36,14 +36,14 @@ class Neighbour(NamedTuple):
 
 def of(path: Path, code: bytes) -> tuple[Neighbour, ...]:
     """The neighbours of a file with that content, and theirs, by name. OSError where one cannot be read."""
-    found: dict[str, Neighbour] = {}
+    by_name: dict[str, Neighbour] = {}
     waiting = [code]
     while waiting:
         for name in imported(waiting.pop()):
-            for neighbour in [] if name in found or is_known(name, path.parent) else files_of(name, path.parent):
-                found[neighbour.name] = neighbour
+            for neighbour in [] if name in by_name or is_known(name, path.parent) else files_of(name, path.parent):
+                by_name[neighbour.name] = neighbour
                 waiting.append(neighbour.code)
-    return tuple(found[name] for name in sorted(found))
+    return tuple(by_name[name] for name in sorted(by_name))
 
 
 def imported(code: bytes) -> Iterator[str]:

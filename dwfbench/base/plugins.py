@@ -35,6 +35,7 @@ GROUPS = {
     "data set": "dwfbench.datasets",
     "logger": "dwfbench.loggers",
 }
+"""The roles that a plug-in may have, each with its group of entry points."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no comma, colon, @ or slash: they mean something in flags
 
 MOST_CODE = 1 << 24
@@ -53,32 +54,32 @@ def tell(sentence: str) -> None:
 # ---------------------------------------------------------------- installed packages
 
 
-def find(kind: str, own: Collection[str] = ()) -> tuple[dict[str, EntryPoint], dict[str, str]]:
-    """The entry points of a kind (a key of GROUPS) by name, and a sentence for every name that was refused.
+def find(role: str, built_in: Collection[str] = ()) -> tuple[dict[str, EntryPoint], dict[str, str]]:
+    """The entry points of a role (a key of GROUPS) by name, and a sentence for every name that was refused.
 
-    ``own`` are the names of dwfbench that are not entry points. Nothing is imported. Both dicts are in the order of
-    names.
+    ``built_in`` are the names of dwfbench that are not entry points. Nothing is imported. Both dicts are in the order
+    of names.
     """
     by_name: dict[str, list[EntryPoint]] = {}
-    for point in _installed(GROUPS[kind], tuple(sys.path)):
+    for point in _installed(GROUPS[role], tuple(sys.path)):
         by_name.setdefault(point.name, []).append(point)
     usable, refused = {}, {}
     for name, points in sorted(by_name.items()):
-        ours = [point for point in points if _is_ours(point.dist)]
-        others = [point for point in points if not _is_ours(point.dist)]
-        if ours:
-            usable[name] = ours[0]
-        packages = " and ".join(sorted(map(origin, others)))
-        if others and (ours or name in own):
-            refused[name] = f"The {kind} {name!r} of {packages} is left out: dwfbench has a {kind} of this name."
-        elif len(others) > 1:
-            refused[name] = f"The {kind} {name!r} is left out: {packages} both have one; uninstall one of them."
-        elif others and not NAME.fullmatch(name):
+        own_points = [point for point in points if _is_ours(point.dist)]
+        foreign_points = [point for point in points if not _is_ours(point.dist)]
+        if own_points:
+            usable[name] = own_points[0]
+        packages = " and ".join(sorted(map(origin, foreign_points)))
+        if foreign_points and (own_points or name in built_in):
+            refused[name] = f"The {role} {name!r} of {packages} is left out: dwfbench has a {role} of this name."
+        elif len(foreign_points) > 1:
+            refused[name] = f"The {role} {name!r} is left out: {packages} both have one; uninstall one of them."
+        elif foreign_points and not NAME.fullmatch(name):
             refused[name] = (
-                f"The {kind} {name!r} of {packages} is left out: names are letters, digits, '.', '_' and '-'."
+                f"The {role} {name!r} of {packages} is left out: names are letters, digits, '.', '_' and '-'."
             )
-        elif others:
-            usable[name] = others[0]
+        elif foreign_points:
+            usable[name] = foreign_points[0]
     return usable, refused
 
 
@@ -104,7 +105,7 @@ def package_of(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
 
 
-def load(kind: str, point: EntryPoint) -> Any:
+def load(role: str, point: EntryPoint) -> Any:
     """What an entry point names. UsageError with the reason where it cannot be loaded or is not callable."""
     if _is_ours(point.dist):
         refuse_shadow(point)
@@ -114,49 +115,49 @@ def load(kind: str, point: EntryPoint) -> Any:
         with foreign.contained():
             target = point.load()
     except Exception as error:  # a broken plug-in is named; it must not look like our own failure
-        raise UsageError(broken(kind, point, foreign.told(error))) from error
+        raise UsageError(broken(role, point, foreign.told(error))) from error
     if not callable(target):
-        raise UsageError(broken(kind, point, f"it must be callable, and not {type(target).__name__}"))
+        raise UsageError(broken(role, point, f"it must be callable, and not {type(target).__name__}"))
     return target
 
 
 def refuse_shadow(point: EntryPoint) -> None:
     """UsageError where Python would import another package than ours: one on PyPI is called `baselines`, too."""
-    package, ours = point.value.partition(":")[0].partition(".")[0], Path(__file__).parents[2]
+    package, root = point.value.partition(":")[0].partition(".")[0], Path(__file__).parents[2]
     spec = find_spec(package)
-    where = Path(spec.origin).parent if spec is not None and spec.origin else None
-    if where is None or where.parent.resolve() != ours.resolve():
+    folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+    if folder is None or folder.parent.resolve() != root.resolve():
         raise UsageError(
-            f"The package {package!r} that Python finds is {where or 'missing'}, not the one of dwfbench in {ours}; "
+            f"The package {package!r} that Python finds is {folder or 'missing'}, not the one of dwfbench in {root}; "
             "uninstall the other one, or use an environment without it."
         )
 
 
-def broken(kind: str, point: EntryPoint, why: str) -> str:
-    return f"The {kind} {point.name!r} of {origin(point)} cannot be used: {why}."
+def broken(role: str, point: EntryPoint, cause: str) -> str:
+    return f"The {role} {point.name!r} of {origin(point)} cannot be used: {cause}."
 
 
-def describe(kind: str, own: Mapping[str, Any]) -> list[dict[str, str]]:
-    """`name`, `summary` and `source` of the models or data sets known by name, our ``own`` first; what of packages
-    cannot be used is told and left out.
+def describe(role: str, built_in: Mapping[str, Any]) -> list[dict[str, str]]:
+    """`name`, `summary` and `source` of the models or data sets known by name, those ``built_in`` first; what of
+    packages cannot be used is told and left out.
 
     There the summary is the first line of the callable's docstring; a line that begins with "Source: " gives the
     source, which else is the package.
     """
-    rows = [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in own.items()]
-    usable, refused = find(kind, own)
+    rows = [{"name": name, "summary": entry.summary, "source": entry.source} for name, entry in built_in.items()]
+    usable, refused = find(role, built_in)
     for sentence in refused.values():
         tell(sentence)
     for name, point in usable.items():
         try:
-            target = load(kind, point)
+            target = load(role, point)
             with foreign.contained():
                 lines = [line.strip() for line in (target.__doc__ or "").strip().splitlines()]
         except UsageError as error:
             tell(str(error))
             continue
         except Exception as error:
-            tell(broken(kind, point, foreign.told(error)))
+            tell(broken(role, point, foreign.told(error)))
             continue
         sources = [line.removeprefix("Source: ") for line in lines if line.startswith("Source: ")]
         summary = lines[0] if lines else "without a docstring"
@@ -165,26 +166,26 @@ def describe(kind: str, own: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def versions(names: Mapping[str, str]) -> dict[str, str]:
-    """Versions of the packages, other than dwfbench, that ``names`` (kind: name) come from, by package."""
-    found = {}
-    for kind, name in names.items():
-        for point in _installed(GROUPS[kind], tuple(sys.path)).select(name=name):
+    """Versions of the packages, other than dwfbench, that ``names`` (role: name) come from, by package."""
+    packages = {}
+    for role, name in names.items():
+        for point in _installed(GROUPS[role], tuple(sys.path)).select(name=name):
             if point.dist is not None and not _is_ours(point.dist):
-                found[point.dist.name] = point.dist.version
-    return found
+                packages[point.dist.name] = point.dist.version
+    return packages
 
 
 # ---------------------------------------------------------------- single files
 
 
 class File(NamedTuple):
-    """The content of a file in which ``attribute`` is defined; ``kind`` is "method" or "model".
+    """The content of a file in which ``attribute`` is defined; ``role`` is "method" or "model".
 
     Or "weights", of a network: bytes of that name, which are never run. ``neighbours`` are the modules beside it that
     it imports.
     """
 
-    kind: str
+    role: str
     path: str
     attribute: str
     content: bytes
@@ -212,20 +213,22 @@ def names_file(word: str) -> bool:
     return path.endswith(".py") and attribute.isidentifier()
 
 
-def refuse_bare(kind: str, word: str) -> None:
+def refuse_bare(role: str, word: str) -> None:
     """UsageError for ``path/to/file.py`` alone, with the names in it that could be meant; the file is not run."""
     if not word.endswith(".py"):
         return
-    wanted, what = ((ast.ClassDef,), "Class") if kind == "method" else ((ast.ClassDef, ast.FunctionDef), "callable")
+    definitions, noun = (
+        ((ast.ClassDef,), "Class") if role == "method" else ((ast.ClassDef, ast.FunctionDef), "callable")
+    )
     try:
         body = ast.parse(content(Path(word).expanduser(), MOST_CODE)).body
     except OSError as error:
-        raise UsageError(f"The {kind} {word!r} cannot be read ({error.strerror or error}).") from None
+        raise UsageError(f"The {role} {word!r} cannot be read ({error.strerror or error}).") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"The file {word} cannot be loaded ({reason(error)}).") from None
-    names = [item.name for item in body if isinstance(item, wanted) and not item.name.startswith("_")]
-    meant = f"here {' or '.join(f'{word}:{name}' for name in names)}" if names else "but this file defines none"
-    raise UsageError(f"A {kind} of a file is given as path/to/file.py:{what}, {meant}.")
+    names = [item.name for item in body if isinstance(item, definitions) and not item.name.startswith("_")]
+    hint = f"here {' or '.join(f'{word}:{name}' for name in names)}" if names else "but this file defines none"
+    raise UsageError(f"A {role} of a file is given as path/to/file.py:{noun}, {hint}.")
 
 
 def names_code(word: str) -> bool:
@@ -233,15 +236,15 @@ def names_code(word: str) -> bool:
     return ":" in word
 
 
-def read(kind: str, word: str) -> File:
+def read(role: str, word: str) -> File:
     """The file of a word ``path/to/file.py:NAME``, which is not run. UsageError when it cannot be read."""
     path, _, attribute = word.rpartition(":")
     try:
-        place = Path(path).expanduser()
-        code = content(place, MOST_CODE)
-        return File(kind, path, attribute, code, neighbours.of(place, code))
+        file = Path(path).expanduser()
+        code = content(file, MOST_CODE)
+        return File(role, path, attribute, code, neighbours.of(file, code))
     except OSError as error:
-        raise UsageError(f"The {kind} {word!r} cannot be read ({error.strerror or error}).") from None
+        raise UsageError(f"The {role} {word!r} cannot be read ({error.strerror or error}).") from None
 
 
 def take(file: File) -> Any:
@@ -250,27 +253,27 @@ def take(file: File) -> Any:
     A method is a class and bears the file's identity as its name. Raises UsageError where the file fails or does not
     define it.
     """
-    key = (file.kind, file.identity)
-    if file.kind == "weights":
+    key = (file.role, file.identity)
+    if file.role == "weights":
         _taken[key] = (file, file.content)
     if key not in _taken:
         module, word = _run(file), f"{file.path}:{file.attribute}"
         target = vars(module).get(file.attribute)
         if target is None:
             raise UsageError(f"The file {file.path} defines no {file.attribute}.")
-        if file.kind == "method":
+        if file.role == "method":
             # One that is imported would not be covered by the checksum.
             if not isinstance(target, type) or target.__module__ != module.__name__:
                 raise UsageError(f"The method {word!r} must be a class that the file itself defines.")
-            named: Any = target
-            named.name = file.identity
+            method: Any = target
+            method.name = file.identity
         _taken[key] = (file, target)
     return _taken[key][1]
 
 
-def taken(kind: str, identity: str) -> Any | None:
+def taken(role: str, identity: str) -> Any | None:
     """What was taken from a file in this process under this identity, if anything."""
-    return _taken[kind, identity][1] if (kind, identity) in _taken else None
+    return _taken[role, identity][1] if (role, identity) in _taken else None
 
 
 def files() -> list[File]:
@@ -278,11 +281,11 @@ def files() -> list[File]:
     return [file for file, _ in _taken.values()]
 
 
-def refuse_forgotten(kind: str, name: str) -> None:
+def refuse_forgotten(role: str, name: str) -> None:
     """UsageError for ``NAME@<checksum>``, of a file that this process was not given."""
     if "@" in name:
         raise UsageError(
-            f"The {kind} {name!r} came from a file, which runs do not keep; give the file as path/to/file.py:"
+            f"The {role} {name!r} came from a file, which runs do not keep; give the file as path/to/file.py:"
             f"{name.partition('@')[0]}."
         )
 
@@ -290,25 +293,25 @@ def refuse_forgotten(kind: str, name: str) -> None:
 # ---------------------------------------------------------------- either
 
 
-def of_others(kind: str, name: str, own: Collection[str] = ()) -> Callable[[], Any] | None:
+def of_others(role: str, name: str, built_in: Collection[str] = ()) -> Callable[[], Any] | None:
     """What loads that which others call so: of a package, of a file, or of one that was taken in this process.
 
     None where there is none; why a package's was refused is told. Raises UsageError for a file that cannot be read.
     """
     if names_file(name):
-        return partial(take, read(kind, name))
-    if (known := taken(kind, name)) is not None:
-        return lambda: known
-    points, refused = find(kind, own)
+        return partial(take, read(role, name))
+    if (target := taken(role, name)) is not None:
+        return lambda: target
+    points, refused = find(role, built_in)
     if name in refused:
         tell(refused[name])
-    return partial(load, kind, points[name]) if name in points else None
+    return partial(load, role, points[name]) if name in points else None
 
 
-def unusable(kind: str, name: str, why: str) -> str:
+def unusable(role: str, name: str, cause: str) -> str:
     """The sentence about that of others which is called so and cannot be used."""
-    point = find(kind)[0].get(name)
-    return f"The {kind} {name} cannot be used: {why}." if point is None else broken(kind, point, why)
+    point = find(role)[0].get(name)
+    return f"The {role} {name} cannot be used: {cause}." if point is None else broken(role, point, cause)
 
 
 def _run(file: File) -> ModuleType:

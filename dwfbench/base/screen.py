@@ -22,8 +22,8 @@ def wrapped(text: str, columns: int | None) -> str:
     """A text with its lines broken at words, but not within `...`, which is there to be copied."""
     if columns is None:
         return text.replace("\0", " ")
-    kept = re.sub(r"`[^`]*`", lambda quoted: quoted[0].replace(" ", "\0"), text)
-    lines = ["\n".join(_lines(line, columns)) for line in kept.splitlines()]
+    protected = re.sub(r"`[^`]*`", lambda quoted: quoted[0].replace(" ", "\0"), text)
+    lines = ["\n".join(_lines(line, columns)) for line in protected.splitlines()]
     return "\n".join(lines).replace("\0", " ")
 
 
@@ -49,12 +49,12 @@ def table(
     alike = {index for index, cells in enumerate(zip(*body, strict=True)) if len(body) > 1 and len({*cells}) == 1}
     shared = [index for index in sorted(alike) if header[index] in settings]
     blank = [index for index in sorted(alike.difference(shared)) if body[0][index] == "-"]
-    said = [f"{header[index]}: {body[0][index]}".replace(" ", "\0") for index in shared]
-    said += [f"no\0value: {', '.join(header[index] for index in blank)}"] if blank else []
-    kept = [[cell for index, cell in enumerate(row) if index not in (*shared, *blank)] for row in rows]
+    headings = [f"{header[index]}: {body[0][index]}".replace(" ", "\0") for index in shared]
+    headings += [f"no\0value: {', '.join(header[index] for index in blank)}"] if blank else []
+    differing = [[cell for index, cell in enumerate(row) if index not in (*shared, *blank)] for row in rows]
     flush = header if left is None else left
-    parts = [aligned(broken(part, columns), flush) for part in parted(kept, columns, flush)]
-    return "\n\n".join([*([wrapped("; ".join(said), columns)] if said else []), *parts])
+    tables = [aligned(broken(table_rows, columns), flush) for table_rows in parted(differing, columns, flush)]
+    return "\n\n".join([*([wrapped("; ".join(headings), columns)] if headings else []), *tables])
 
 
 def parted(rows: list[list[str]], columns: int, left: Collection[str]) -> list[list[list[str]]]:
@@ -65,7 +65,7 @@ def parted(rows: list[list[str]], columns: int, left: Collection[str]) -> list[l
     key = max(words, key=lambda index: (len({*cells[index]}), -index))
     parts: list[list[int]] = [[]]
     for index in range(len(cells)):
-        needed = sum(GAP + _narrowest(cells[each]) for each in (*parts[-1], index)) - GAP
+        needed = sum(GAP + _narrowest(cells[column]) for column in (*parts[-1], index)) - GAP
         if needed > columns and len(parts[-1]) > 1:
             parts.append([key])
         parts[-1] += [index] if index not in parts[-1] else []
@@ -80,8 +80,8 @@ def broken(rows: list[list[str]], columns: int) -> list[list[str]]:
     spare = sum(sizes) + GAP * (len(sizes) - 1) - columns
     while spare > 0 and (wide := [index for index in range(len(sizes)) if sizes[index] > narrow[index]]):
         # The column in which the fewest cells are broken, of several the widest.
-        chosen = min(wide, key=lambda index: (sum(len(cell) >= sizes[index] for cell in cells[index]), -sizes[index]))
-        sizes[chosen] -= 1
+        widest = min(wide, key=lambda index: (sum(len(cell) >= sizes[index] for cell in cells[index]), -sizes[index]))
+        sizes[widest] -= 1
         spare -= 1
     lines: list[list[str]] = []
     for row in rows:

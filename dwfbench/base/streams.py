@@ -30,9 +30,9 @@ def own_stdout() -> Iterator[bool]:
     try:
         yield True
     finally:
-        sys.stdout, own, _stdout = before, _stdout, None
-        if own is not before and own is not None:
-            own.close()
+        sys.stdout, stream, _stdout = before, _stdout, None
+        if stream is not before and stream is not None:
+            stream.close()
 
 
 def _taken(stream: TextIO) -> TextIO:
@@ -41,7 +41,7 @@ def _taken(stream: TextIO) -> TextIO:
         if stream.fileno() != 1:
             return stream
         stream.flush()
-        own = os.dup(1)
+        descriptor = os.dup(1)
     except (AttributeError, OSError, ValueError):
         return stream
     try:
@@ -49,7 +49,7 @@ def _taken(stream: TextIO) -> TextIO:
     except OSError:  # stderr is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     # What the terminal's alphabet lacks is shown by its number, as JSON writes it, too.
-    return open(own, "w", encoding=stream.encoding, errors="backslashreplace")
+    return open(descriptor, "w", encoding=stream.encoding, errors="backslashreplace")
 
 
 @contextmanager

@@ -54,19 +54,19 @@ def padded(rows: list[list[str]], left: Collection[str]) -> list[list[str]]:
 
 def first_few(texts: Sequence[str]) -> str:
     """The first five of some texts, and how many more there are: "a, b, c, d, e and 3 more"."""
-    more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
-    return f"{', '.join(texts[:5])}{more}"
+    remainder = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
+    return f"{', '.join(texts[:5])}{remainder}"
 
 
-def no_such(what: str, name: str, known: Collection[str], more: str = "") -> str:
-    """ "There is no figure 'wegihts'; did you mean weights? Choose one of accuracy, weights."; ``more`` follows the
+def no_such(noun: str, name: str, names: Collection[str], addition: str = "") -> str:
+    """ "There is no figure 'wegihts'; did you mean weights? Choose one of accuracy, weights."; ``addition`` follows the
     name."""
-    return f"There is no {what} {name!r}{more}{nearest(name, known)} Choose one of {', '.join(known)}."
+    return f"There is no {noun} {name!r}{addition}{nearest(name, names)} Choose one of {', '.join(names)}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ "; did you mean X?" for the known name that is closest, or that begins so, if there is one; else "."."""
-    plain = {each.lower().replace("_", "-"): each for each in known}
+    plain = {word.lower().replace("_", "-"): word for word in known}
     letters = name.lower().replace("_", "-")
-    close = difflib.get_close_matches(letters, plain, n=1) or [each for each in plain if each.startswith(letters)]
+    close = difflib.get_close_matches(letters, plain, n=1) or [word for word in plain if word.startswith(letters)]
     return f"; did you mean {plain[close[0]]}?" if name and close else "."
