@@ -20,21 +20,21 @@ class Caution(str):
     of: Mapping[str, str]
 
     def __new__(cls, panel: str, sentence: str, of: Mapping[str, str] | None = None) -> "Caution":
-        made = super().__new__(cls, f"{panel}: {sentence}" if panel else sentence)
-        made.panel, made.of = panel, of or {}
-        return made
+        caution = super().__new__(cls, f"{panel}: {sentence}" if panel else sentence)
+        caution.panel, caution.of = panel, of or {}
+        return caution
 
 
 def by_curve(cautions: Iterable[str]) -> tuple[list[str], dict[tuple[str, str], list[str]]]:
     """Those that concern no curve in particular, and by panel and label what is to be said of each curve."""
-    general, own = [], dict[tuple[str, str], list[str]]()
+    general, words_by_curve = [], dict[tuple[str, str], list[str]]()
     for caution in cautions:
         if isinstance(caution, Caution) and caution.of:
             for label, words in caution.of.items():
-                own.setdefault((caution.panel, label), []).append(words)
+                words_by_curve.setdefault((caution.panel, label), []).append(words)
         else:
             general.append(str(caution))
-    return general, dict(sorted(own.items()))
+    return general, dict(sorted(words_by_curve.items()))
 
 
 def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[str]:
@@ -46,13 +46,13 @@ def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[st
     return lines
 
 
-def pair_warnings(frame: pd.DataFrame, found: pd.DataFrame, versus: str) -> list[str]:
-    """Of `found`, the `differences` of the runs `frame` to `versus`."""
+def pair_warnings(frame: pd.DataFrame, differences: pd.DataFrame, versus: str) -> list[str]:
+    """Of `statistics.differences` of the runs `frame` to `versus`."""
     lines: list[str] = []
     for panel, rows in frame[frame["method"] != "dense"].groupby(PANEL):
         if versus not in set(rows["label"]):
             lines.append(Caution("/".join(panel), f"no run of {versus}, so nothing is compared with it."))
-    for panel, rows in found[found["common"] < 3].drop_duplicates(KEYS).groupby(PANEL):
+    for panel, rows in differences[differences["common"] < 3].drop_duplicates(KEYS).groupby(PANEL):
         counts = list(zip(rows["label"], rows["common"], strict=True))
         names = ", ".join(f"{label} ({count})" for label, count in counts)
         of = {label: f"fewer than 3 seeds in common with {versus} ({count})" for label, count in counts}
@@ -60,26 +60,26 @@ def pair_warnings(frame: pd.DataFrame, found: pd.DataFrame, versus: str) -> list
     return lines
 
 
-Made = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
+SeedsByCurve = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 """What numbers are made of, by panel ("mnist/lenet") and label: dictionaries as in the columns `seeds` of `curves`."""
 
 
-def holes(made: Made) -> list[str]:
+def holes(seeds_by_curve: SeedsByCurve) -> list[str]:
     """Of numbers that are not given, as the runs next to them lie too far apart: a line for curves with equal holes."""
     labels: dict[tuple[str, str], list[str]] = {}
-    for (panel, label), seeds in made.items():
-        around = {(low, high, each["seed"]) for each in seeds for low, high in _holes(each)}
+    for (panel, label), seeds in seeds_by_curve.items():
+        around = {(low, high, entry["seed"]) for entry in seeds for low, high in _holes(entry)}
         by_seeds: dict[str, list[list[Hole]]] = {}
         for alike in _alike(sorted(around)):
             by_seeds.setdefault(_seeds(seed for *_, seed in alike), []).append(alike)
         if by_seeds:
-            named = "; ".join(f"{_between(groups)} ({of})" for of, groups in by_seeds.items())
-            labels.setdefault((panel, named), []).append(label)
+            gaps = "; ".join(f"{_between(groups)} ({seeds_text})" for seeds_text, groups in by_seeds.items())
+            labels.setdefault((panel, gaps), []).append(label)
     return [
         Caution(
-            panel, f"no run of {', '.join(of)} between CR {named}.", dict.fromkeys(of, f"no run between CR {named}")
+            panel, f"no run of {', '.join(names)} between CR {gaps}.", dict.fromkeys(names, f"no run between CR {gaps}")
         )
-        for (panel, named), of in labels.items()
+        for (panel, gaps), names in labels.items()
     ]
 
 
@@ -94,7 +94,9 @@ def _alike(around: Sequence[Hole]) -> list[list[Hole]]:
     groups: list[list[Hole]] = []
     for hole in around:  # by rising CR
         fitting = (
-            of for of in groups if all(hole[end] <= ALIKE * of[0][end] <= ALIKE**2 * hole[end] for end in (0, 1))
+            group
+            for group in groups
+            if all(hole[end] <= ALIKE * group[0][end] <= ALIKE**2 * hole[end] for end in (0, 1))
         )
         group = next(fitting, None)
         if group is None:
@@ -117,32 +119,32 @@ def _middle(ratios: Sequence[float]) -> float:
     return math.exp(mean(map(math.log, ratios)))
 
 
-def _holes(each: dict[str, Any]) -> list[tuple[float, float]]:
+def _holes(entry: dict[str, Any]) -> list[tuple[float, float]]:
     """Of a number of a seed: that of an area has its holes listed, another one is between its neighbours or is none."""
-    if "holes" in each:
-        return [(low, high) for low, high in each["holes"]]
-    value = each.get("accuracy", each.get("compression"))
-    return [(each["below"], each["above"])] if value is None and each["below"] and each["above"] else []
+    if "holes" in entry:
+        return [(low, high) for low, high in entry["holes"]]
+    value = entry.get("accuracy", entry.get("compression"))
+    return [(entry["below"], entry["above"])] if value is None and entry["below"] and entry["above"] else []
 
 
-def chances(made: Made, low: float, high: float, score: str = ACCURACY) -> list[str]:
+def chances(seeds_by_curve: SeedsByCurve, low: float, high: float, score: str = ACCURACY) -> list[str]:
     """Of areas from CR `low` to `high` in which chance accuracy counts where a curve has no runs: a line a panel."""
     counts = judged_by(score, "chance accuracy counts in the area")
-    named: dict[str, dict[str, str]] = {}
-    for (panel, label), seeds in made.items():
-        missed = [part for each in seeds if each["area"] is not None for part in each["missed"]]
+    ends_by_panel: dict[str, dict[str, str]] = {}
+    for (panel, label), seeds in seeds_by_curve.items():
+        missed = [part for entry in seeds if entry["area"] is not None for part in entry["missed"]]
         first = max((stop for start, stop in missed if start == low), default=low)
         last = min((start for start, stop in missed if stop == high), default=high)
         ends = [f"below CR {short(first)}"] * (first > low) + [f"above CR {short(last)}"] * (last < high)
         if ends:
-            named.setdefault(panel, {})[label] = " and ".join(ends)
+            ends_by_panel.setdefault(panel, {})[label] = " and ".join(ends)
     return [
         Caution(
             panel,
             f"{counts} of {', '.join(f'{label} {ends}' for label, ends in curves.items())}.",
             {label: f"{counts} {ends}" for label, ends in curves.items()},
         )
-        for panel, curves in named.items()
+        for panel, curves in ends_by_panel.items()
     ]
 
 
@@ -153,21 +155,21 @@ def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
         of = {label: f"fewer than 3 seeds ({count})" for label, count in few.items()}
         yield Caution(panel, f"fewer than 3 seeds, differences may be chance: {names}.", of)
     for reason, runs in rows.groupby("unsound"):
-        where = {label: _ratios(some) for label, some in runs.groupby("label")}
-        named = ", ".join(f"{label} at {ratios}" for label, ratios in where.items())
-        yield Caution(panel, f"{reason}: {named}.", {label: f"{reason} at {ratios}" for label, ratios in where.items()})
+        texts = {label: _ratios(label_runs) for label, label_runs in runs.groupby("label")}
+        names = ", ".join(f"{label} at {ratios}" for label, ratios in texts.items())
+        yield Caution(panel, f"{reason}: {names}.", {label: f"{reason} at {ratios}" for label, ratios in texts.items()})
     if rows["epochs"].nunique() > 1:
         yield Caution(panel, f"budgets differ: {_listed(rows['epochs'])} epochs.")
     if (versions := rows["data_checksum"].nunique()) > 1:
         yield Caution(panel, f"the runs saw {versions} different versions of the data (checksums differ).")
-    for what, name in (("versions of torch", "torch"), ("devices", "device")):
-        if (kinds := sorted(rows[name].dropna().unique())) and len(kinds) > 1:
-            yield Caution(panel, f"runs of different {what} are compared: {', '.join(kinds)}.")
+    for noun, name in (("versions of torch", "torch"), ("devices", "device")):
+        if (values := sorted(rows[name].dropna().unique())) and len(values) > 1:
+            yield Caution(panel, f"runs of different {noun} are compared: {', '.join(values)}.")
     dense = rows[rows["method"] == "dense"]
     if dense.empty:
         yield Caution(panel, "no dense run, so the CR at a tolerance is unknown: run the method dense.")
-    elif missing := set(rows["epochs"]) - set(dense["epochs"]):
-        yield Caution(panel, f"no dense run of {_listed(missing)} epochs; dense runs of other budgets stand in.")
+    elif missing_epochs := set(rows["epochs"]) - set(dense["epochs"]):
+        yield Caution(panel, f"no dense run of {_listed(missing_epochs)} epochs; dense runs of other budgets stand in.")
     if dense.groupby("epochs")["curve"].nunique().gt(1).any():
         yield Caution(panel, "several dense settings share a budget; their mean is the reference.")
 
@@ -176,7 +178,7 @@ def _ratios(runs: pd.DataFrame) -> str:
     """ "CR 100 (seeds 0, 1), 300 (seed 0)": which runs these are."""
     runs = runs.sort_values("compression")
     texts = runs["compression"].map(short)
-    return "CR " + ", ".join(f"{ratio} ({_seeds(of['seed'])})" for ratio, of in runs.groupby(texts, sort=False))
+    return "CR " + ", ".join(f"{ratio} ({_seeds(group['seed'])})" for ratio, group in runs.groupby(texts, sort=False))
 
 
 def _seeds(seeds: Iterable[int]) -> str:

@@ -92,9 +92,9 @@ def judge(effects: Sequence[float], expected: str, smallest: float) -> tuple[str
     if verdict != UNDECIDED or not 2 <= n < MOST_SEEDS:
         return verdict, mean, half, None
     deviation = half * np.sqrt(n) / QUANTILES[n - 2]
-    more = np.arange(n + 1, MOST_SEEDS + 1)
-    verdicts = decide(np.array(mean), QUANTILES[n - 1 :] * deviation / np.sqrt(more), expected, smallest)
-    deciding = more[verdicts != UNDECIDED]
+    seed_counts = np.arange(n + 1, MOST_SEEDS + 1)
+    verdicts = decide(np.array(mean), QUANTILES[n - 1 :] * deviation / np.sqrt(seed_counts), expected, smallest)
+    deciding = seed_counts[verdicts != UNDECIDED]
     return verdict, mean, half, int(deciding[0]) if len(deciding) else None
 
 
@@ -105,42 +105,42 @@ Curves = Sequence[tuple[Any, dict[str, Any]]]
 
 
 def _rows(claim: Claim, curves: Curves, records: Mapping[str, Record], runs: pd.DataFrame) -> Iterator[tuple]:
-    meant: dict[tuple, tuple[list[str], list[str]]] = {}
+    panels: dict[tuple, tuple[list[str], list[str]]] = {}
     for run, settings in curves:
-        for place, side in enumerate((claim.first, claim.second)):
+        for index, side in enumerate((claim.first, claim.second)):
             if _is_meant(settings, side):
                 key = (run.dataset, run.model, run.epochs, run.set if isinstance(run.set, str) else "")
-                meant.setdefault(key, ([], []))[place].append(run.label)
-    both = {key: labels for key, labels in sorted(meant.items()) if all(labels)}
-    if not both:
-        absent = [_named(side) for place, side in enumerate((claim.first, claim.second)) if not _any(meant, place)]
-        reason = f"no run of {' and of '.join(absent)}" if absent else "no data set, model and budget has runs of both"
+                panels.setdefault(key, ([], []))[index].append(run.label)
+    comparable = {key: labels for key, labels in sorted(panels.items()) if all(labels)}
+    if not comparable:
+        sides = [_named(side) for index, side in enumerate((claim.first, claim.second)) if not _any(panels, index)]
+        reason = f"no run of {' and of '.join(sides)}" if sides else "no data set, model and budget has runs of both"
         score = shared_score(runs["score"])
         yield _row(claim, (None, None, None), _named(claim.first), _named(claim.second), [], reason, score)
-    for (dataset, model, epochs, _), (firsts, seconds) in both.items():
+    for (dataset, model, epochs, _), (firsts, seconds) in comparable.items():
         first, second = ", ".join(firsts), ", ".join(seconds)
-        here = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
+        panel_runs = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
         if len(firsts) + len(seconds) > 2:
             pairs, reason = [], f"several curves are meant: {first}; {second}"
         else:
-            pairs = PAIRS[claim.quantity](claim, here, first, second, records)
+            pairs = PAIRS[claim.quantity](claim, panel_runs, first, second, records)
             reason = "; ".join(_lacking(pairs)) or {0: "no seed in common", 1: "one seed has no spread"}.get(
                 len(pairs), ""
             )
         panel = (dataset, model, epochs)
-        yield _row(claim, panel, first, second, pairs, reason, shared_score(here["score"]))
+        yield _row(claim, panel, first, second, pairs, reason, shared_score(panel_runs["score"]))
 
 
 def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
     method = str(settings["method"])
-    named = side["method"] in (method, method.partition("@")[0])
-    return named and all(
+    same_method = side["method"] in (method, method.partition("@")[0])
+    return same_method and all(
         name in settings and settings[name] == value for name, value in side.items() if name != "method"
     )
 
 
-def _any(meant: Mapping[tuple, tuple[list[str], list[str]]], place: int) -> bool:
-    return any(labels[place] for labels in meant.values())
+def _any(panels: Mapping[tuple, tuple[list[str], list[str]]], index: int) -> bool:
+    return any(labels[index] for labels in panels.values())
 
 
 def _named(side: Mapping[str, Any]) -> str:
@@ -155,7 +155,7 @@ def _lacking(pairs: Sequence[Pair]) -> list[str]:
     for pair in pairs:
         for text in pair.lacking:
             seeds.setdefault(text, []).append(str(pair.seed))
-    return [f"{text} (seed{'s' * (len(of) > 1)} {', '.join(of)})" for text, of in seeds.items()]
+    return [f"{text} (seed{'s' * (len(numbers) > 1)} {', '.join(numbers)})" for text, numbers in seeds.items()]
 
 
 def _row(claim: Claim, panel: tuple, first: str, second: str, pairs: Sequence[Pair], reason: str, score: str) -> tuple:
@@ -193,17 +193,17 @@ def _measure(claim: Claim, score: str) -> str:
 
 def _reads(runs: pd.DataFrame, *labels: str) -> Iterator[tuple[int, list[Read]]]:
     """For every seed that the labels have in common: the seed and their curves."""
-    curves = {(one.key[2], int(one.key[3])): one for one in read(runs[runs["label"].isin(labels)])}
+    curves = {(curve.key[2], int(curve.key[3])): curve for curve in read(runs[runs["label"].isin(labels)])}
     for seed in sorted({seed for _, seed in curves}):
         if all((label, seed) in curves for label in labels):
             yield seed, [curves[label, seed] for label in labels]
 
 
-def _around(near: Mapping[str, Any]) -> str:
+def _around(neighbours: Mapping[str, Any]) -> str:
     """Where a run is lacking: between two that are too far apart, or beyond the first or last one."""
-    if near["below"] and near["above"]:
-        return f"between CR {short(near['below'])} and {short(near['above'])}"
-    return f"above CR {short(near['below'])}" if near["below"] else f"below CR {short(near['above'])}"
+    if neighbours["below"] and neighbours["above"]:
+        return f"between CR {short(neighbours['below'])} and {short(neighbours['above'])}"
+    return f"above CR {short(neighbours['below'])}" if neighbours["below"] else f"below CR {short(neighbours['above'])}"
 
 
 def _of_curves(runs: pd.DataFrame, first: str, second: str, number: Callable[[Read, Pair], float]) -> list[Pair]:
@@ -211,20 +211,20 @@ def _of_curves(runs: pd.DataFrame, first: str, second: str, number: Callable[[Re
     pairs = []
     for seed, sides in _reads(runs, first, second):
         pair = Pair(seed, np.nan)
-        mine, theirs = (number(one, pair) for one in sides)
-        pair.effect = mine - theirs
+        first_number, second_number = (number(curve, pair) for curve in sides)
+        pair.effect = first_number - second_number
         pairs.append(pair)
     return pairs
 
 
 def _at_compression(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
-    def accuracy(one: Read, pair: Pair) -> float:
-        reading = one.curve.at(claim.at)
+    def accuracy(curve: Read, pair: Pair) -> float:
+        reading = curve.points.at(claim.at)
         for height, below, above in zip(*reading, strict=True):
-            near = one.neighbours(below, above)
-            pair.ids += near["ids"]
+            neighbours = curve.neighbours(below, above)
+            pair.ids += neighbours["ids"]
             if np.isnan(height):
-                pair.lacking.append(f"no run of {one.key[2]} {_around(near)}")
+                pair.lacking.append(f"no run of {curve.key[2]} {_around(neighbours)}")
         return float(reading.height.mean())
 
     return _of_curves(runs, first, second, accuracy)
@@ -234,15 +234,15 @@ def _at_tolerance(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: 
     compared = runs[runs["label"].isin([first, second])]
     dense = dense_reference(compared, runs).set_index("label")["dense"]
 
-    def log_ratio(one: Read, pair: Pair) -> float:
-        label = one.key[2]
-        ratio, censored, below, above = one.curve.last_within(dense[label] - (claim.tolerance or 0))
-        near = one.neighbours(below, above)
-        pair.ids += near["ids"]
+    def log_ratio(curve: Read, pair: Pair) -> float:
+        label = curve.key[2]
+        ratio, censored, below, above = curve.points.last_within(dense[label] - (claim.tolerance or 0))
+        neighbours = curve.neighbours(below, above)
+        pair.ids += neighbours["ids"]
         if censored:
             pair.lacking.append(f"{label} never leaves the tolerance")
         elif np.isnan(ratio):
-            pair.lacking.append(f"no run of {label} {_around(near)}")
+            pair.lacking.append(f"no run of {label} {_around(neighbours)}")
         return np.nan if censored else float(np.log(ratio))
 
     return _of_curves(runs, first, second, log_ratio)
@@ -258,11 +258,11 @@ def _by_seed(runs: pd.DataFrame, first: str, second: str) -> Iterator[tuple[int,
 
 def _at_strength(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
     pairs = []
-    for seed, (mine, theirs) in _by_seed(runs[runs["knob"] == "strength"], first, second):
-        both = mine.merge(theirs, on="knob_value")
-        lacking = [] if len(both) else [f"no strength that both {first} and {second} have"]
-        effect = (both["accuracy_x"] - both["accuracy_y"]).mean()
-        pairs.append(Pair(seed, effect, [*both["id_x"], *both["id_y"]], lacking))
+    for seed, (first_runs, second_runs) in _by_seed(runs[runs["knob"] == "strength"], first, second):
+        merged = first_runs.merge(second_runs, on="knob_value")
+        lacking = [] if len(merged) else [f"no strength that both {first} and {second} have"]
+        effect = (merged["accuracy_x"] - merged["accuracy_y"]).mean()
+        pairs.append(Pair(seed, effect, [*merged["id_x"], *merged["id_y"]], lacking))
     return pairs
 
 
@@ -272,10 +272,10 @@ def _seconds(claim: Claim, runs: pd.DataFrame, first: str, second: str, records:
     pairs = []
     for seed, sides in _by_seed(runs[runs["seconds"] > 0], first, second):
         common = set(sides[0]["alike"]) & set(sides[1]["alike"])
-        mine, theirs = (side[side["alike"].isin(common)] for side in sides)
-        effect = np.log(mine["seconds"].mean() / theirs["seconds"].mean()) if common else np.nan
+        first_runs, second_runs = (side[side["alike"].isin(common)] for side in sides)
+        effect = np.log(first_runs["seconds"].mean() / second_runs["seconds"].mean()) if common else np.nan
         lacking = [] if common else [f"no runs of {first} and {second} on one machine with the same settings of speed"]
-        pairs.append(Pair(seed, effect, [*mine["id"], *theirs["id"]], lacking))
+        pairs.append(Pair(seed, effect, [*first_runs["id"], *second_runs["id"]], lacking))
     return pairs
 
 

@@ -29,16 +29,16 @@ class Read(NamedTuple):
     """The curve of a seed: dataset, model, label, seed; its points, and for each the ids of the runs there."""
 
     key: tuple
-    curve: SeedCurve
+    points: SeedCurve
     ids: list[list[str]]
 
     def neighbours(self, below: int, above: int) -> dict[str, Any]:
         """The CRs and ids of two points of the curve, -1 none."""
-        places = [place for place in ((below, above) if below != above else (below,)) if place >= 0]
+        indices = [index for index in ((below, above) if below != above else (below,)) if index >= 0]
         return {
-            "below": math.exp(self.curve.log_cr[below]) if below >= 0 else None,
-            "above": math.exp(self.curve.log_cr[above]) if above >= 0 else None,
-            "ids": [name for place in places for name in self.ids[place]],
+            "below": math.exp(self.points.log_cr[below]) if below >= 0 else None,
+            "above": math.exp(self.points.log_cr[above]) if above >= 0 else None,
+            "ids": [name for index in indices for name in self.ids[index]],
         }
 
 
@@ -55,20 +55,20 @@ def read(frame: pd.DataFrame) -> Iterator[Read]:
 
 
 def interpolate(
-    rows: pd.DataFrame, at: Sequence[float] | np.ndarray, max_gap: float = MAX_GAP, where: bool = True
+    rows: pd.DataFrame, at: Sequence[float] | np.ndarray, max_gap: float = MAX_GAP, neighbours: bool = True
 ) -> pd.DataFrame:
     """Accuracy of every curve and seed in `rows` (of `ResultSet.runs`) at the CRs `at`.
 
     Columns: dataset, model, label, seed, compression (the CR asked for), accuracy (percent; NaN where the seed's runs
-    do not say it), runs (their neighbours; None without `where`). Raises UsageError for a CR below 1.
+    do not say it), runs (their neighbours; None without `neighbours`). Raises UsageError for a CR below 1.
     """
     targets = targets_of(at)
-    found = []
-    for one in read(rows):
-        reading = (column.tolist() for column in one.curve.at(targets, max_gap))
+    entries = []
+    for curve in read(rows):
+        reading = (column.tolist() for column in curve.points.at(targets, max_gap))
         for target, height, below, above in zip(targets, *reading, strict=True):
-            found.append((*one.key, target, height, one.neighbours(below, above) if where else None))
-    return pd.DataFrame(found, columns=[*KEYS, "seed", "compression", "accuracy", "runs"])
+            entries.append((*curve.key, target, height, curve.neighbours(below, above) if neighbours else None))
+    return pd.DataFrame(entries, columns=[*KEYS, "seed", "compression", "accuracy", "runs"])
 
 
 def matched(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP) -> pd.DataFrame:
@@ -105,23 +105,23 @@ def at_tolerance(
     curves = dense_reference(frame, reference_rows).set_index(KEYS)
     references = curves["dense"].to_dict()
     rows = []
-    for one in read(frame):
-        reference = references[one.key[:3]]
+    for curve in read(frame):
+        reference = references[curve.key[:3]]
         for tolerance in dict.fromkeys(tolerances):
             level = reference * (1 - tolerance / 100) if relative else reference - tolerance
-            ratio, censored, *places = one.curve.last_within(level, max_gap)
-            near = one.neighbours(*places) | {"censored": censored}
-            rows.append((*one.key, tolerance, ratio, censored, near))
+            ratio, censored, *places = curve.points.last_within(level, max_gap)
+            neighbours = curve.neighbours(*places) | {"censored": censored}
+            rows.append((*curve.key, tolerance, ratio, censored, neighbours))
     by = [*KEYS, "tolerance"]
     crossings = pd.DataFrame(rows, columns=[*KEYS, "seed", "tolerance", "compression", "censored", "runs"])
     crossings = crossings.assign(log_cr=np.log(crossings["compression"].astype(float)))
-    found = summary(crossings, by, "log_cr").assign(
+    table = summary(crossings, by, "log_cr").assign(
         compression=lambda means: np.exp(means["log_cr"]),
         censored=crossings.groupby(by)["censored"].max().to_numpy(),
         seeds=by_seed(crossings, by, "compression"),
     )
-    found = found.astype({"censored": "boolean", "n": "Int64"})[[*by, "compression", "censored", "n", "seeds"]]
-    return found.merge(curves.reset_index(), on=KEYS, how="left")
+    table = table.astype({"censored": "boolean", "n": "Int64"})[[*by, "compression", "censored", "n", "seeds"]]
+    return table.merge(curves.reset_index(), on=KEYS, how="left")
 
 
 def area(frame: pd.DataFrame, low: float = AT[0], high: float = AT[-1], max_gap: float = MAX_GAP) -> pd.DataFrame:
@@ -136,21 +136,21 @@ def area(frame: pd.DataFrame, low: float = AT[0], high: float = AT[-1], max_gap:
     """
     area_range((), low, high)
     chances = frame.groupby(KEYS)["chance"].first().to_dict()
-    rows = [(*one.key, *seed_area(one, low, high, chances[one.key[:3]], max_gap)) for one in read(frame)]
+    rows = [(*curve.key, *seed_area(curve, low, high, chances[curve.key[:3]], max_gap)) for curve in read(frame)]
     values = pd.DataFrame(rows, columns=[*KEYS, "seed", "area", "runs"])
-    found = summary(values, KEYS, "area").assign(seeds=by_seed(values, KEYS, "area"))
-    return found.assign(low=low if low < high else np.nan, high=high if low < high else np.nan)
+    table = summary(values, KEYS, "area").assign(seeds=by_seed(values, KEYS, "area"))
+    return table.assign(low=low if low < high else np.nan, high=high if low < high else np.nan)
 
 
-def seed_area(one: Read, low: float, high: float, chance: float, max_gap: float) -> tuple[float, dict[str, Any]]:
+def seed_area(curve: Read, low: float, high: float, chance: float, max_gap: float) -> tuple[float, dict[str, Any]]:
     """The mean height of a seed's curve, and what it is made of."""
-    first, last = np.exp(one.curve.log_cr[[0, -1]])
-    made = {"first": float(first), "last": float(last), "holes": [], "missed": []}
+    first, last = np.exp(curve.points.log_cr[[0, -1]])
+    composition = {"first": float(first), "last": float(last), "holes": [], "missed": []}
     if not low < high:
-        return np.nan, made
-    made["holes"] = [list(hole) for hole in one.curve.holes(low, high, max_gap)]
-    made["missed"] = [list(part) for part in one.curve.missed(low, high)]
-    return one.curve.mean_height(low, high, chance, max_gap), made
+        return np.nan, composition
+    composition["holes"] = [list(hole) for hole in curve.points.holes(low, high, max_gap)]
+    composition["missed"] = [list(part) for part in curve.points.missed(low, high)]
+    return curve.points.mean_height(low, high, chance, max_gap), composition
 
 
 def bands(frame: pd.DataFrame, max_gap: float = MAX_GAP) -> pd.DataFrame:
@@ -162,22 +162,24 @@ def bands(frame: pd.DataFrame, max_gap: float = MAX_GAP) -> pd.DataFrame:
     has rows whose accuracy is NaN, over which nothing is to be drawn.
     """
     seeds = frame.groupby(KEYS)["seed"].nunique().rename("seeds").reset_index()
-    grids = [interpolate(rows, _grid(rows["compression"]), max_gap, where=False) for _, rows in frame.groupby(KEYS)]
+    grids = [
+        interpolate(rows, _grid(rows["compression"]), max_gap, neighbours=False) for _, rows in frame.groupby(KEYS)
+    ]
     values = pd.concat(grids) if grids else interpolate(frame, AT)
     by = [*KEYS, "compression"]
-    found = summary(values, by, "accuracy").merge(seeds, on=KEYS, how="left")
+    table = summary(values, by, "accuracy").merge(seeds, on=KEYS, how="left")
     ends = values.groupby(by)["accuracy"].agg(["min", "max"]).reset_index()
-    found = found.merge(ends, on=by, how="left")
-    said = found["n"] * 2 > found["seeds"]
-    curve = [found[name] for name in KEYS]
-    within = said.groupby(curve).cummax() & said[::-1].groupby([name[::-1] for name in curve]).cummax()
-    interval, pair = said & (found["n"] >= 3), said & (found["n"] == 2)
-    found = found.assign(
-        accuracy=found["accuracy"].where(said),
-        lower=(found["accuracy"] - found["ci95"]).where(interval, found["min"].where(pair)),
-        upper=(found["accuracy"] + found["ci95"]).where(interval, found["max"].where(pair)),
+    table = table.merge(ends, on=by, how="left")
+    has_mean = table["n"] * 2 > table["seeds"]
+    curve = [table[name] for name in KEYS]
+    within = has_mean.groupby(curve).cummax() & has_mean[::-1].groupby([name[::-1] for name in curve]).cummax()
+    interval, pair = has_mean & (table["n"] >= 3), has_mean & (table["n"] == 2)
+    table = table.assign(
+        accuracy=table["accuracy"].where(has_mean),
+        lower=(table["accuracy"] - table["ci95"]).where(interval, table["min"].where(pair)),
+        upper=(table["accuracy"] + table["ci95"]).where(interval, table["max"].where(pair)),
     )
-    return found.loc[within, [*by, "accuracy", "lower", "upper", "n"]].reset_index(drop=True)
+    return table.loc[within, [*by, "accuracy", "lower", "upper", "n"]].reset_index(drop=True)
 
 
 def _grid(compressions: pd.Series) -> np.ndarray:
@@ -220,11 +222,11 @@ def by_seed(values: pd.DataFrame, by: list[str], column: str) -> list[list[dict[
     lists: list[list[dict[str, Any]]] = [[] for _ in range(groups.ngroups)]
     columns = (groups.ngroup(), values["seed"], values[column].astype(float), values["runs"])
     for number, seed, value, runs in zip(*columns, strict=True):
-        lists[number].append({"seed": int(seed), column: known(value), **runs})
+        lists[number].append({"seed": int(seed), column: number_or_none(value), **runs})
     return lists
 
 
-def known(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
     """The number; None for NaN."""
     return None if math.isnan(value) else float(value)
 

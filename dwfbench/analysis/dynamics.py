@@ -90,8 +90,8 @@ def shown(means: pd.DataFrame, most: int = STRENGTHS) -> pd.DataFrame:
     """
     by = [*KEYS, "knob_value"]
     knobs = means.drop_duplicates(by)
-    kept = [rows.iloc[_spread(np.log(rows["final_compression"].to_numpy()), most)] for _, rows in knobs.groupby(KEYS)]
-    return means.merge(pd.concat(kept)[by], on=by) if kept else means
+    parts = [rows.iloc[_spread(np.log(rows["final_compression"].to_numpy()), most)] for _, rows in knobs.groupby(KEYS)]
+    return means.merge(pd.concat(parts)[by], on=by) if parts else means
 
 
 def _spread(values: np.ndarray, most: int) -> list[int]:
@@ -121,8 +121,8 @@ def phases(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
     runs = _with_strength(runs)
     onsets = {id_: _onset(records[id_]) for id_ in runs["id"]}
     rows = [(onset, *_marks(records[id_]), *_bimodalities(records[id_], onset)) for id_, onset in onsets.items()]
-    found = pd.DataFrame(rows, columns=PHASES[len(RUN) :]).astype(float)
-    return pd.concat([runs[RUN], found], axis=1)
+    marks = pd.DataFrame(rows, columns=PHASES[len(RUN) :]).astype(float)
+    return pd.concat([runs[RUN], marks], axis=1)
 
 
 def _marks(record: Record) -> tuple[float, ...]:
@@ -168,13 +168,13 @@ def bimodality(values: np.ndarray, counts: np.ndarray) -> float:
     NaN for fewer than two values.
     """
     shares = counts / counts.sum()
-    apart = values - shares @ values
-    apart = apart[shares > 0]
+    deviations = values - shares @ values
+    deviations = deviations[shares > 0]
     shares = shares[shares > 0]
     if len(shares) < 2:
         return math.nan
-    apart = apart / np.abs(apart).max()  # no unit, and no underflow of the fourth power
-    second, third, fourth = (shares @ apart**power for power in (2, 3, 4))
+    deviations = deviations / np.abs(deviations).max()  # no unit, and no underflow of the fourth power
+    second, third, fourth = (shares @ deviations**power for power in (2, 3, 4))
     return (third**2 / second + second**2) / fourth
 
 
@@ -224,14 +224,14 @@ def _weight_rows(run: pd.Series, record: Record) -> list[tuple]:
     sizes = _sizes(record)
     onset = _onset(record)
     rows = []
-    for epoch in _chosen(sizes, onset):
+    for epoch in _selected_epochs(sizes, onset):
         counts = np.array(list(sizes[epoch].values()), float)
         bins = zip(*_edges(sizes[epoch]), 100 * counts / counts.sum(), strict=True)
-        rows += [(*run[RUN], onset, epoch, *one) for one in bins]
+        rows += [(*run[RUN], onset, epoch, *size_bin) for size_bin in bins]
     return rows
 
 
-def _chosen(sizes: dict[float, dict[str, float]], onset: float, most: int = EPOCHS) -> list[float]:
+def _selected_epochs(sizes: dict[float, dict[str, float]], onset: float, most: int = EPOCHS) -> list[float]:
     """Up to `most` epochs: the first, the onset, the last, those at a third and at two thirds of the last log CR;
     where these are fewer, also the one in the middle of the widest gap, again and again.
     """
@@ -239,14 +239,14 @@ def _chosen(sizes: dict[float, dict[str, float]], onset: float, most: int = EPOC
     # With all weights gone log CR is infinite; one weight left is near enough to place an epoch.
     highest = sum(sizes[epochs[0]].values())
     log_cr = np.log([min(_ratio(sizes[epoch]), highest) for epoch in epochs])
-    chosen = {epochs[0], epochs[-1]} | {epoch for epoch in epochs if epoch == onset}
+    selected = {epochs[0], epochs[-1]} | {epoch for epoch in epochs if epoch == onset}
     if log_cr[-1] > 0:
-        chosen |= {epochs[int(np.abs(log_cr - part * log_cr[-1]).argmin())] for part in (1 / 3, 2 / 3)}
-    while len(chosen) < min(most, len(epochs)):
-        places = sorted(epochs.index(epoch) for epoch in chosen)
-        before, after = max(pairwise(places), key=lambda pair: pair[1] - pair[0])
-        chosen.add(epochs[(before + after) // 2])
-    return sorted(chosen)
+        selected |= {epochs[int(np.abs(log_cr - fraction * log_cr[-1]).argmin())] for fraction in (1 / 3, 2 / 3)}
+    while len(selected) < min(most, len(epochs)):
+        positions = sorted(epochs.index(epoch) for epoch in selected)
+        before, after = max(pairwise(positions), key=lambda pair: pair[1] - pair[0])
+        selected.add(epochs[(before + after) // 2])
+    return sorted(selected)
 
 
 # --- shared -------------------------------------------------------------------------------------------------
@@ -266,8 +266,8 @@ def _sizes(record: Record) -> dict[float, dict[str, float]]:
 def _ratio(row: dict[str, float]) -> float:
     """CR of counted weights, infinite when all are zero."""
     numel = sum(row.values())
-    left = numel - row["zero"]
-    return numel / left if left else math.inf
+    nonzero = numel - row["zero"]
+    return numel / nonzero if nonzero else math.inf
 
 
 def _steps(record: Record) -> list[HistoryRow]:

@@ -52,8 +52,8 @@ def labelled(records: Sequence[Record]) -> pd.DataFrame:
     """Every run, usable or not, so that all frames agree on the labels; whether it is usable is the column `usable`."""
     keys = [curve_key(record) for record in records]
     labels = _labels(records, keys)
-    why = soundness.unsound(records, keys)
-    rows = [_row(record, key, labels[key], why.get(record.id)) for record, key in zip(records, keys, strict=True)]
+    reasons = soundness.unsound(records, keys)
+    rows = [_row(record, key, labels[key], reasons.get(record.id)) for record, key in zip(records, keys, strict=True)]
     runs = pd.DataFrame(rows, columns=[*STORED, *MADE])
     runs = runs.astype({**dict.fromkeys(TEXTS, object), **dict.fromkeys(NUMBERS, float)})
     runs = runs.astype({"seed": "Int64", "epochs": "Int64"})
@@ -78,9 +78,9 @@ def layers(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
         for run_id in runs["id"]
         for position, layer in enumerate(records[run_id].layers)
     ]
-    found = pd.DataFrame(rows, columns=["id", "layer", "position", "numel", "nnz"])
-    found["density"] = found["nnz"].astype(float) / found["numel"].astype(float)
-    return found.merge(runs.drop(columns="numel"), on="id", how="left")[LAYERS]
+    table = pd.DataFrame(rows, columns=["id", "layer", "position", "numel", "nnz"])
+    table["density"] = table["nnz"].astype(float) / table["numel"].astype(float)
+    return table.merge(runs.drop(columns="numel"), on="id", how="left")[LAYERS]
 
 
 def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:

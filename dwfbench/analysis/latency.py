@@ -29,7 +29,7 @@ def write(folder: Path, measured: Mapping[str, Any]) -> Measurement:
 
 def rows(measurement: Measurement) -> list[dict[str, Any]]:
     """A row for every form and batch size, with the columns MEASURED."""
-    made = []
+    measured_rows = []
     for timed in measurement.latency:
         form = measurement.forms[timed.form]
         row = {
@@ -38,8 +38,8 @@ def rows(measurement: Measurement) -> list[dict[str, Any]]:
             **{name: getattr(measurement, name) for name in OF_PLACES},
             "accuracy": 100 * form.test_accuracy,
         }
-        made.append(row)
-    return made
+        measured_rows.append(row)
+    return measured_rows
 
 
 def frame(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
@@ -65,5 +65,5 @@ def undecided(frame: pd.DataFrame) -> pd.Series:
 
 def places(frame: pd.DataFrame) -> list[str]:
     """Where the measurements of a frame were made: "AMD EPYC, 1 thread", each once."""
-    found = frame[["device_name", "threads"]].drop_duplicates().itertuples(index=False)
-    return [f"{name}, {threads} thread{'s' * (threads != 1)}" for name, threads in found]
+    machines = frame[["device_name", "threads"]].drop_duplicates().itertuples(index=False)
+    return [f"{name}, {threads} thread{'s' * (threads != 1)}" for name, threads in machines]

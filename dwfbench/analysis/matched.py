@@ -60,14 +60,14 @@ class Crossing(NamedTuple):
 
 def is_at(compression: np.ndarray | float, target: np.ndarray | float, numel: float = math.inf) -> np.ndarray:
     """Whether runs of so many prunable weights are at a CR: the part that they keep misses it by no more than that."""
-    kept, left = 1 / np.asarray(compression), 1 / np.asarray(target)
-    return np.abs(kept - left) <= np.maximum(0.5 / numel, SLACK * left)
+    density, target_density = 1 / np.asarray(compression), 1 / np.asarray(target)
+    return np.abs(density - target_density) <= np.maximum(0.5 / numel, SLACK * target_density)
 
 
 def near(low: np.ndarray | float, high: np.ndarray | float, max_gap: float, numel: float = math.inf) -> np.ndarray:
     """Whether runs at the CRs `low` and `high` are at most a factor of `max_gap` apart, or that more."""
-    more, fewer = 1 / np.asarray(low), 1 / np.asarray(high)
-    return (more <= max_gap * (1 + SLACK) * fewer) | (more - 0.5 / numel <= max_gap * (fewer + 0.5 / numel))
+    denser, sparser = 1 / np.asarray(low), 1 / np.asarray(high)
+    return (denser <= max_gap * (1 + SLACK) * sparser) | (denser - 0.5 / numel <= max_gap * (sparser + 0.5 / numel))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +84,11 @@ class SeedCurve:
         ratios, values = np.asarray(compressions, dtype=float), np.asarray(heights, dtype=float)
         order = np.lexsort((values, ratios))  # a sum depends on its order to the last digit
         ratios, values = ratios[order], values[order]
-        new = np.append(True, ratios[1:] != ratios[:-1])
-        if not new.all():
-            first = np.flatnonzero(new)
-            values = np.add.reduceat(values, first) / np.diff(first, append=len(ratios))
-        return cls(np.log(ratios[new]), values, numel)
+        is_new = np.append(True, ratios[1:] != ratios[:-1])
+        if not is_new.all():
+            starts = np.flatnonzero(is_new)
+            values = np.add.reduceat(values, starts) / np.diff(starts, append=len(ratios))
+        return cls(np.log(ratios[is_new]), values, numel)
 
     def at(self, compressions: Sequence[float] | np.ndarray, max_gap: float = MAX_GAP) -> Reading:
         """The heights at these CRs, and the neighbours they come from."""
@@ -104,7 +104,7 @@ class SeedCurve:
         share = np.where(width > 0, to_left / np.where(width > 0, width, 1), 0)
         line = (1 - share) * self.height[left] + share * self.height[right]
         height = np.where(met, self.height[nearest], np.where(between, line, np.nan))
-        below, above = (np.where(met, nearest, place) for place in (below, above))
+        below, above = (np.where(met, nearest, neighbour) for neighbour in (below, above))
         return Reading(height, below, np.where(above > last, -1, above))
 
     def last_within(self, level: float, max_gap: float = MAX_GAP) -> Crossing:
@@ -143,11 +143,11 @@ class SeedCurve:
 
     def holes(self, low: float, high: float, max_gap: float = MAX_GAP) -> list[Hole]:
         """The neighbouring runs too far apart between which CRs from `low` to `high` lie."""
-        places = np.arange(len(self.log_cr) - 1)
+        indices = np.arange(len(self.log_cr) - 1)
         left, right = np.exp(self.log_cr[:-1]), np.exp(self.log_cr[1:])
         inside = (right > low) & (left < high) & ~is_at(right, low, self.numel) & ~is_at(left, high, self.numel)
-        wide = inside & ~self.near(places, places + 1, max_gap)
-        return [(float(left[place]), float(right[place])) for place in np.flatnonzero(wide)]
+        wide = inside & ~self.near(indices, indices + 1, max_gap)
+        return [(float(left[index]), float(right[index])) for index in np.flatnonzero(wide)]
 
     def near(self, left: np.ndarray | int, right: np.ndarray | int, max_gap: float) -> np.ndarray:
         """Whether the runs at these places are near enough to read between."""

@@ -37,12 +37,12 @@ class ResultSet:
         Several are merged as the commands merge them. What is damaged is left out, with a warning. Raises UsageError
         for a source that is not there, an archive that cannot be read and a name given twice.
         """
-        named = resultsets.sources(sources)
-        records, damaged = resultsets.load(named, history=True, weights=True, measurement=True)
-        studies, damaged_too = resultsets.studies(named)
+        named_sources = resultsets.sources(sources)
+        records, damaged = resultsets.load(named_sources, history=True, weights=True, measurement=True)
+        studies, damaged_too = resultsets.studies(named_sources)
         for sentence in dict.fromkeys([*damaged, *damaged_too]):
             warnings.warn(sentence, stacklevel=2)
-        return cls(records, studies, resultsets.claims(named))
+        return cls(records, studies, resultsets.claims(named_sources))
 
     @cached_property
     def _labelled(self) -> pd.DataFrame:
@@ -114,8 +114,8 @@ class ResultSet:
     def claims(self) -> pd.DataFrame:
         """Verdicts on the paper's claims and on those of these results, which replace the paper's of the same name, see
         `claims.verdicts`."""
-        known = {claim.name: claim for claim in (*claims.shipped(), *self.claimed)}
-        return claims.verdicts(self.records, self.runs, known.values())
+        claims_by_name = {claim.name: claim for claim in (*claims.shipped(), *self.claimed)}
+        return claims.verdicts(self.records, self.runs, claims_by_name.values())
 
     def only(self, dataset: Names = None, model: Names = None, method: Names = None) -> Self:
         """Of these results the ones of the named data sets, models and methods, labelled as among all; None lets
@@ -123,9 +123,9 @@ class ResultSet:
         """
         if dataset is model is method is None:
             return self
-        chosen = type(self)(filter_records(self.records.values(), dataset, model, method), self.studies, self.claimed)
-        chosen._labelled = self._labelled[self._labelled["id"].isin(chosen.records.keys())]
-        return chosen
+        selected = type(self)(filter_records(self.records.values(), dataset, model, method), self.studies, self.claimed)
+        selected._labelled = self._labelled[self._labelled["id"].isin(selected.records.keys())]
+        return selected
 
     def along(self, axis: str) -> Self:
         """The same results along another axis of `axes.CURVES`: what `runs` calls compression is the place on it, and

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from dwfbench.analysis.curves import AT, Read, area_range, interpolate, known, read, seed_area, targets_of
+from dwfbench.analysis.curves import AT, Read, area_range, interpolate, number_or_none, read, seed_area, targets_of
 from dwfbench.analysis.frames import KEYS, PANEL, of_methods
 from dwfbench.analysis.matched import MAX_GAP, ROUNDING
 from dwfbench.base.errors import UsageError
@@ -31,11 +31,11 @@ def intervals(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     NaN is no pair. Without a pair the mean is NaN, below 2 the half width. Differences that are equal but for rounding
     have the half width 0.
     """
-    known = ~np.isnan(pairs)
-    n = known.sum(axis=-1)
+    is_pair = ~np.isnan(pairs)
+    n = is_pair.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, pairs, 0).sum(axis=-1) / n
-        squares = np.where(known, pairs - mean[..., None], 0) ** 2
+        mean = np.where(is_pair, pairs, 0).sum(axis=-1) / n
+        squares = np.where(is_pair, pairs - mean[..., None], 0) ** 2
         half = stdtrit(n - 1, 0.975) * np.sqrt(squares.sum(axis=-1) / (n - 1) / n)
     equal = (n > 1) & (np.sqrt(squares.max(axis=-1, initial=0)) < ROUNDING)
     return mean, np.where(equal, 0, half), n
@@ -65,32 +65,32 @@ def differences(
     sparse = frame[frame["method"] != "dense"]
     chances = sparse.groupby(KEYS)["chance"].first().to_dict()
     curves: dict[tuple, dict[int, list[Value]]] = {}
-    for one in read(sparse):
-        area = seed_area(one, low, high, chances[one.key[:3]], max_gap)
-        curves.setdefault(one.key[:3], {})[one.key[3]] = [*_at(one, targets, max_gap), area]
+    for curve in read(sparse):
+        area = seed_area(curve, low, high, chances[curve.key[:3]], max_gap)
+        curves.setdefault(curve.key[:3], {})[curve.key[3]] = [*_at(curve, targets, max_gap), area]
     quantities = [*(("accuracy", ratio, np.nan, np.nan) for ratio in targets), ("area", np.nan, low, high)]
     rows = []
-    for key, mine in curves.items():
-        theirs = curves.get((*key[:2], versus))
-        if key[2] == versus or theirs is None:
+    for key, values in curves.items():
+        versus_values = curves.get((*key[:2], versus))
+        if key[2] == versus or versus_values is None:
             continue
-        common = sorted(mine.keys() & theirs.keys())
-        for place, quantity in enumerate(quantities):
-            seeds = [_subtracted(seed, quantity[0], mine[seed][place], theirs[seed][place]) for seed in common]
-            rows.append((*key, len(common), *quantity, *paired([each["difference"] for each in seeds]), seeds))
+        common = sorted(values.keys() & versus_values.keys())
+        for index, quantity in enumerate(quantities):
+            seeds = [_subtracted(seed, quantity[0], values[seed][index], versus_values[seed][index]) for seed in common]
+            rows.append((*key, len(common), *quantity, *paired([entry["difference"] for entry in seeds]), seeds))
     columns = [*KEYS, "common", "quantity", "compression", "low", "high", "difference", "ci95", "n", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _at(one: Read, targets: np.ndarray, max_gap: float) -> list[Value]:
-    reading = one.curve.at(targets, max_gap)
-    return [(height, one.neighbours(below, above)) for height, below, above in zip(*reading, strict=True)]
+def _at(curve: Read, targets: np.ndarray, max_gap: float) -> list[Value]:
+    reading = curve.points.at(targets, max_gap)
+    return [(height, curve.neighbours(below, above)) for height, below, above in zip(*reading, strict=True)]
 
 
-def _subtracted(seed: int, quantity: str, mine: Value, theirs: Value) -> dict[str, Any]:
+def _subtracted(seed: int, quantity: str, value: Value, versus: Value) -> dict[str, Any]:
     """The two values of a seed and their difference, with what they are made of."""
-    sides = [{quantity: known(value), **made} for value, made in (mine, theirs)]
-    return {"seed": int(seed), "difference": known(mine[0] - theirs[0]), **sides[0], "versus": sides[1]}
+    sides = [{quantity: number_or_none(number), **composition} for number, composition in (value, versus)]
+    return {"seed": int(seed), "difference": number_or_none(value[0] - versus[0]), **sides[0], "versus": sides[1]}
 
 
 def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def best(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_GAP
     """
     by = [*PANEL, "epochs"]
     budgets = frame[[*KEYS, "epochs"]].drop_duplicates(KEYS)
-    values = interpolate(frame[frame["method"] != "dense"], at, max_gap, where=False).merge(budgets, on=KEYS)
+    values = interpolate(frame[frame["method"] != "dense"], at, max_gap, neighbours=False).merge(budgets, on=KEYS)
     rows = []
     for key, group in values.groupby(by):
         table = group.pivot(index="label", columns=["compression", "seed"], values="accuracy")
@@ -120,14 +120,14 @@ def _best(labels: np.ndarray, heights: np.ndarray) -> tuple:
     means, _, counts = intervals(heights)
     leads, halves, _ = intervals(heights[:, None] - heights)
     surely_above = leads - halves > 0
-    order = [place for place in np.lexsort((-means, -counts, surely_above.any(axis=0))) if counts[place]]
+    order = [curve for curve in np.lexsort((-means, -counts, surely_above.any(axis=0))) if counts[curve]]
     if not order:
         return None, np.nan, 0, [], None, np.nan, np.nan
-    first, *others = order
-    level = [other for other in others if not surely_above[first, other]]
+    first, *rivals = order
+    level = [rival for rival in rivals if not surely_above[first, rival]]
     compared: tuple = (None, np.nan, np.nan)
-    if others:
-        following = (level or others)[0]
+    if rivals:
+        following = (level or rivals)[0]
         compared = (labels[following], leads[first, following], halves[first, following])
     return labels[first], means[first], int(counts[first]), labels[level].tolist(), *compared
 
@@ -141,11 +141,11 @@ def label_of(frame: pd.DataFrame, name: str) -> str:
     labels = sorted(frame["label"].unique())
     if name in labels:
         return name
-    own = sorted(frame.loc[of_methods(frame, [name]), "label"].unique())
-    if len(own) > 1:
-        raise UsageError(f"The method {name} has several curves; choose one of {', '.join(own)}.")
+    method_labels = sorted(frame.loc[of_methods(frame, [name]), "label"].unique())
+    if len(method_labels) > 1:
+        raise UsageError(f"The method {name} has several curves; choose one of {', '.join(method_labels)}.")
     if not labels:
         raise UsageError(f"There is no sparse curve here, {name!r} neither.")
-    if not own:
+    if not method_labels:
         raise UsageError(no_such("sparse curve", name, labels, " to compare with"))
-    return own[0]
+    return method_labels[0]

@@ -46,22 +46,22 @@ class Budget(Figure):
         from dwfbench.analysis import curves
 
         runs = results.runs
-        own = {run: results.records[run].label for run in runs["id"]}  # without the epochs that tell curves apart
-        runs = runs.assign(label=runs["id"].map(own))
-        found = [
-            curves.interpolate(rows, self.ratios(), self.max_gap, where=False).assign(epochs=epochs)
+        labels = {run: results.records[run].label for run in runs["id"]}  # without the epochs that tell curves apart
+        runs = runs.assign(label=runs["id"].map(labels))
+        tables = [
+            curves.interpolate(rows, self.ratios(), self.max_gap, neighbours=False).assign(epochs=epochs)
             for epochs, rows in runs[runs["method"] != "dense"].groupby("epochs")
         ]
         dense = runs[runs["method"] == "dense"]
-        found += [
+        tables += [
             dense[["dataset", "model", "label", "seed", "accuracy", "epochs"]].assign(compression=ratio)
             for ratio in self.ratios()
         ]
-        values = pd.concat(found)
+        values = pd.concat(tables)
         curve = ["dataset", "model", "label"]
         values = values.merge(runs[[*curve, "method", "depth", "score"]].drop_duplicates(curve), on=curve)
-        said = values["epochs"].where(values["accuracy"].notna())
-        budgets = said.groupby([values[name] for name in curve]).transform("nunique")
+        valued_epochs = values["epochs"].where(values["accuracy"].notna())
+        budgets = valued_epochs.groupby([values[name] for name in curve]).transform("nunique")
         return values[budgets > 1]
 
     def draw(self, frame):
@@ -87,6 +87,6 @@ def panel(ratio: float, rows: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
         for epochs, low, high in by_epochs.loc[by_epochs["max"] > by_epochs["min"], ["min", "max"]].itertuples():
             marks.append(Line(replace(inks[name], dash=()), name, [epochs, epochs], [low, high]))
         if inks[name].marker:
-            said = by_epochs["mean"].dropna()
-            marks.append(Points(inks[name], name, said.index.to_numpy(float), said))
+            valued = by_epochs["mean"].dropna()
+            marks.append(Points(inks[name], name, valued.index.to_numpy(float), valued))
     return Panel(Axis("epochs", "log", ticks=ticks), style.score_axis(rows), marks, title=f"CR {ratio:g}")
