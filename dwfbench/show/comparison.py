@@ -32,16 +32,16 @@ def compare(results: ResultSet, asked: Asked) -> Comparison:
     """Accuracy at matched compression, compression at tolerance and areas: a row a curve."""
     results, moved = _along(results, asked)
     table = _with_axis(tables.compare(results, asked), asked)
-    shown = results.only(method=asked.method).runs
-    best = statistics.best(shown, asked.at, asked.max_gap)
-    score = shared_score(shown["score"])
+    shown_runs = results.only(method=asked.method).runs
+    best = statistics.best(shown_runs, asked.at, asked.max_gap)
+    score = shared_score(shown_runs["score"])
     return Comparison(
         table,
         tables.compare_caption(asked, score),
         [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked, score)],
         verdicts.closing(best),
         best,
-        _heading(shown),
+        _heading(shown_runs),
         score,
     )
 
@@ -54,19 +54,19 @@ def versus(results: ResultSet, name: str, asked: Asked) -> Comparison:
     results, moved = _along(results, asked)
     runs = results.runs
     label = statistics.label_of(runs, name)
-    shown = runs if asked.method is None else runs[of_methods(runs, asked.method) | (runs["label"] == label)]
-    found = statistics.differences(shown, label, asked.at, *asked.ends, asked.max_gap)
-    table = _with_axis(tables.versus(found, asked), asked)
-    score = shared_score(shown["score"])
-    lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown, found, label)]
+    shown_runs = runs if asked.method is None else runs[of_methods(runs, asked.method) | (runs["label"] == label)]
+    differences = statistics.differences(shown_runs, label, asked.at, *asked.ends, asked.max_gap)
+    table = _with_axis(tables.versus(differences, asked), asked)
+    score = shared_score(shown_runs["score"])
+    lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown_runs, differences, label)]
     caption = tables.versus_caption(label, asked, score)
     of_numbers = _of_numbers(table, asked, score, label)
-    return Comparison(table, caption, [*moved, *lines, *of_numbers], heading=_heading(shown), score=score)
+    return Comparison(table, caption, [*moved, *lines, *of_numbers], heading=_heading(shown_runs), score=score)
 
 
-def _heading(shown: pd.DataFrame) -> str:
+def _heading(shown_runs: pd.DataFrame) -> str:
     """Data sets, networks, epochs and seeds of some runs, as a sentence."""
-    return f"{'; '.join(style.heading(key, runs) for key, runs in shown.groupby(PANEL))}."
+    return f"{'; '.join(style.heading(key, runs) for key, runs in shown_runs.groupby(PANEL))}."
 
 
 def _of_numbers(table: pd.DataFrame, asked: Asked, score: str, versus: str | None = None) -> list[str]:
@@ -81,8 +81,8 @@ def _along(results: ResultSet, asked: Asked) -> tuple[ResultSet, list[str]]:
         return results, []
     moved = results.along(asked.axis)
     lines = [f"CR stands for {AXES[asked.axis]} here, in the table and in what is said of it (--axis {asked.axis})."]
-    if left := len(results.runs) - len(moved.runs):
-        lines.append(f"Runs left out, as their {AXES[asked.axis]} is not known or infinite: {left}.")
+    if excluded := len(results.runs) - len(moved.runs):
+        lines.append(f"Runs left out, as their {AXES[asked.axis]} is not known or infinite: {excluded}.")
     return moved, lines
 
 

@@ -165,9 +165,9 @@ class Legend:
 
     def scale(self) -> tuple[list[Entry], list[Entry]] | None:
         """The parts of a scale of colours and the entries beside it (other lines), where a list would be too long."""
-        parts = [entry for entry in self.entries if entry.ink.dash == ()]
-        others = [entry for entry in self.entries if entry.ink.dash != ()]
-        return (parts, others) if self.ordered and len(parts) > LONGEST else None
+        steps = [entry for entry in self.entries if entry.ink.dash == ()]
+        lines = [entry for entry in self.entries if entry.ink.dash != ()]
+        return (steps, lines) if self.ordered and len(steps) > LONGEST else None
 
 
 @dataclass(frozen=True)
@@ -233,11 +233,11 @@ def cut(x: Values, y: Values, ratios: Values, most: float, numel: float = math.i
     from dwfbench.analysis.matched import near
 
     across, up, last = list[float](), list[float](), math.inf
-    for place, height, ratio in zip(x, y, ratios, strict=True):
+    for position, height, ratio in zip(x, y, ratios, strict=True):
         if not near(last, ratio, most, numel):
             across.append(math.nan)
             up.append(math.nan)
-        across.append(place)
+        across.append(position)
         up.append(height)
         last = ratio
     return across, up
@@ -252,7 +252,7 @@ def bounded(panel: Panel) -> Panel:
     """The panel with both ends of both axes, and arrows for the points below it that want them."""
     panel = replace(panel, x=_bounded(panel.x, _values(panel, "x")), y=_bounded(panel.y, _values(panel, "y")))
     low, _ = panel.y.ends
-    return replace(panel, marks=[each for mark in panel.marks for each in _with_arrows(mark, low)])
+    return replace(panel, marks=[drawn_mark for mark in panel.marks for drawn_mark in _with_arrows(mark, low)])
 
 
 def _with_arrows(mark: Mark, low: float) -> list[Mark]:

@@ -79,9 +79,9 @@ def write(drawing: Drawing, path: Path, layout: Layout = USUAL) -> None:
             raise UsageError(f"{path.name} needs LaTeX: there is no program {program!r} here; .pdf needs none.")
         matplotlib.rcParams["text.parse_math"] = not latex  # which reads formulas itself
         picture = io.BytesIO()
-        made = figure(layout.laid_out(drawing, in_latex if latex else without_formulas))
+        fig = figure(layout.laid_out(drawing, in_latex if latex else without_formulas))
         try:
-            made.savefig(picture, format=ending[1:], **NO_DATES[ending])
+            fig.savefig(picture, format=ending[1:], **NO_DATES[ending])
         except (LatexError, RuntimeError, ValueError) as error:
             if not latex:
                 raise
@@ -93,15 +93,15 @@ def settings(look: str) -> dict[Any, Any]:
     """matplotlib's settings of a style: its defaults, ours, and above all what the user has set."""
     file = matplotlib.matplotlib_fname()
     inner = Path(matplotlib.get_data_path(), "matplotlibrc")
-    own = (
+    in_file = (
         {}
         if inner.exists() and inner.samefile(file)
         else matplotlib.rc_params_from_file(file, use_default_template=False)
     )
     defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in BACKENDS}
-    here = {name: matplotlib.rcParams[name] for name in defaults if matplotlib.rcParams[name] != defaults[name]}
+    live = {name: matplotlib.rcParams[name] for name in defaults if matplotlib.rcParams[name] != defaults[name]}
     return {
-        name: value for name, value in {**defaults, **RC, **STYLES[look], **own, **here}.items() if name in defaults
+        name: value for name, value in {**defaults, **RC, **STYLES[look], **in_file, **live}.items() if name in defaults
     }
 
 

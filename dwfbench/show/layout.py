@@ -50,7 +50,7 @@ class Layout:
         if isinstance(self.width, (int, float)):
             object.__setattr__(self, "width", f"{self.width:g}")
         settle(self, but=["names"] if isinstance(self.names, (Mapping, Path)) else [])
-        _ = self.inches, self.ends("xlim"), self.ends("ylim"), self.said  # refused here, before anything is read
+        _ = self.inches, self.ends("xlim"), self.ends("ylim"), self.shown_names  # refused here, before anything is read
 
     @property
     def inches(self) -> float | None:
@@ -74,13 +74,13 @@ class Layout:
             low, high = (float(part) if part.strip() else None for part in text.split(","))
         except ValueError:
             low, high = math.nan, None
-        known = [end for end in (low, high) if end is not None]
-        if not all(map(math.isfinite, known)) or known != sorted(set(known)):
+        numbers = [end for end in (low, high) if end is not None]
+        if not all(map(math.isfinite, numbers)) or numbers != sorted(set(numbers)):
             raise UsageError(f"--{name} takes two numbers, the smaller first, not {text!r}.")
         return low, high
 
     @cached_property
-    def said(self) -> dict[str, str]:
+    def shown_names(self) -> dict[str, str]:
         """The names to show, by what they stand for."""
         return read_names(self.names)
 
@@ -96,9 +96,9 @@ class Layout:
         drawing = self._with_legend(drawing)
         if self.style == "paper":
             drawing = replace(drawing, notes=(), legend=drawing.legend and replace(drawing.legend, remarks=()))
-        named = Names({self.title: self.title} | self.said)  # a title is the user's, too
+        shown_names = Names({self.title: self.title} | self.shown_names)  # a title is the user's, too
         groups = [replace(group, panels=list(map(style.settled, group.panels))) for group in drawing.groups]
-        return self._fitted(reworded(replace(drawing, groups=groups), lambda text: named.of(text, escape)))
+        return self._fitted(reworded(replace(drawing, groups=groups), lambda text: shown_names.of(text, escape)))
 
     def caption(self, drawing: Drawing) -> list[str]:
         """What this layout leaves to the caption."""
@@ -122,10 +122,10 @@ class Layout:
     def _titled(self, drawing: Drawing) -> Drawing:
         if self.title == "auto":
             return drawing
-        alone = sum(bool(group.title) for group in drawing.groups) + sum(
+        titles = sum(bool(group.title) for group in drawing.groups) + sum(
             bool(panel.title) and not group.title for group in drawing.groups for panel in group.panels
         )
-        if self.title != "none" and alone > 1:
+        if self.title != "none" and titles > 1:
             return replace(drawing, title=self.title)
         title = "" if self.title == "none" else self.title
         groups = [
@@ -139,8 +139,8 @@ class Layout:
     def _with_legend(self, drawing: Drawing) -> Drawing:
         if self.legend == "none":
             return replace(drawing, legend=None, groups=[replace(group, legend=None) for group in drawing.groups])
-        group, *others = drawing.groups
-        if self.inches is not None and not others and group.legend and not group.legend.scale():
+        group, *other_groups = drawing.groups
+        if self.inches is not None and not other_groups and group.legend and not group.legend.scale():
             drawing = replace(drawing, groups=[replace(group, legend=None)], legend=group.legend)
         panels = [panel for group in drawing.groups for panel in group.panels]
         if drawing.legend and any(is_below(panel) for panel in panels):
@@ -173,9 +173,9 @@ class Layout:
 
     def _wrapped(self, title: str, inches: float) -> str:
         """A title in lines of so many inches, broken in no formula."""
-        whole = re.sub(r"(?<!\\)\$[^$]*\$", lambda formula: formula[0].replace(" ", "\0"), title)
+        unbroken = re.sub(r"(?<!\\)\$[^$]*\$", lambda formula: formula[0].replace(" ", "\0"), title)
         letters = max(12, int(inches / LETTER[self.style]))
-        return textwrap.fill(whole, letters, break_long_words=False).replace("\0", " ")
+        return textwrap.fill(unbroken, letters, break_long_words=False).replace("\0", " ")
 
 
 USUAL = Layout()
@@ -191,5 +191,5 @@ def _beside(drawing: Drawing) -> float:
 
 def is_below(panel: Panel) -> bool:
     """Whether some of its runs are drawn as arrows on its lower edge."""
-    asked = any(isinstance(mark, Points) and mark.arrows for mark in panel.marks)
-    return asked and any(isinstance(mark, Arrows) for mark in bounded(panel).marks)
+    has_arrows = any(isinstance(mark, Points) and mark.arrows for mark in panel.marks)
+    return has_arrows and any(isinstance(mark, Arrows) for mark in bounded(panel).marks)

@@ -56,13 +56,13 @@ def inks(frame: "pd.DataFrame") -> dict[str, Ink]:
     curves = sorted(zip(rows["method"], depths, rows["label"], strict=True), key=_place)
     looks = of_methods(rows["method"])
     numbers: dict[tuple[str, str], int] = {}
-    drawn = {}
+    by_label = {}
     for method, depth, label in curves:
         look = looks[method]
         colour = look.colour(depth)
         number = numbers[colour, look.marker] = numbers.get((colour, look.marker), -1) + 1
-        drawn[label] = _variant(colour, look.marker, number)
-    return drawn
+        by_label[label] = _variant(colour, look.marker, number)
+    return by_label
 
 
 def _place(curve: tuple[str, float, str]) -> tuple:
@@ -82,35 +82,35 @@ def of_methods(names: Iterable[str]) -> dict[str, Look]:
     before it has the same: our own come first, then those of packages by name. So do spare looks, which come last.
     """
     points = plugins.find("method")[0]
-    owned = {name: own(points[name]) if name in points else None for name in set(names)}
+    own_looks = {name: look_of(points[name]) if name in points else None for name in set(names)}
 
     def rank(name: str) -> tuple[bool, bool, str]:
         package = points[name].dist if name in points else None
-        return owned[name] is None, package is None or package.name != "dwfbench", name
+        return own_looks[name] is None, package is None or package.name != "dwfbench", name
 
-    chosen: dict[str, Look] = {}
-    for name in sorted(owned, key=rank):
-        look = owned[name]
+    looks: dict[str, Look] = {}
+    for name in sorted(own_looks, key=rank):
+        look = own_looks[name]
         start = zlib.crc32(name.encode("utf-8", "replace")) % len(SPARE)
         choices = [*([look] if look else []), *SPARE[start:], *SPARE[:start]]
-        chosen[name] = next((look for look in choices if not _is_taken(look, chosen)), choices[0])
-    return chosen
+        looks[name] = next((look for look in choices if not _is_taken(look, looks)), choices[0])
+    return looks
 
 
-def _is_taken(look: Look, chosen: Mapping[str, Look]) -> bool:
-    return any(other.marker == look.marker and set(other.colours) & set(look.colours) for other in chosen.values())
+def _is_taken(look: Look, looks: Mapping[str, Look]) -> bool:
+    return any(other.marker == look.marker and set(other.colours) & set(look.colours) for other in looks.values())
 
 
 # ---------------------------------------------------------------- what a method says
 
 
-def own(point: EntryPoint) -> Look | None:
+def look_of(point: EntryPoint) -> Look | None:
     """The look that the class of an entry point has, None where it has none that can be drawn."""
     try:
-        said = _literal(ast.parse(_source(point)), point.attr)
+        literal = _literal(ast.parse(_source(point)), point.attr)
     except (ImportError, OSError, SyntaxError, ValueError):
         return None
-    match said:
+    match literal:
         case (str() | [*_] as colours, str(marker)) if marker in MARKERS:
             colours = [colours] if isinstance(colours, str) else colours
             if colours and all(isinstance(colour, str) and COLOUR.fullmatch(colour) for colour in colours):
@@ -120,10 +120,10 @@ def own(point: EntryPoint) -> Look | None:
 
 def _source(point: EntryPoint) -> str:
     """The source of an entry point's module, for which no package is imported; empty where there is none."""
-    package, *rest = point.module.split(".")
+    package, *submodules = point.module.split(".")
     name, spec = package, find_spec(package)
-    for part in rest:
-        name = f"{name}.{part}"
+    for submodule in submodules:
+        name = f"{name}.{submodule}"
         spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec else None
     reader = getattr(spec and spec.loader, "get_source", None)
     return (reader and reader(name)) or ""

@@ -42,37 +42,37 @@ NAMED = 8  # entries that a scale names
 Type = TypeVar("Type", bound=Mark)
 
 
-def figure(drawing: Drawing, made: Figure | None = None) -> Figure:
-    """The figure of a drawing, in the style of the process; in ``made``, if given, which is empty."""
+def figure(drawing: Drawing, fig: Figure | None = None) -> Figure:
+    """The figure of a drawing, in the style of the process; in ``fig``, if given, which is empty."""
     rows, columns = sum(_rows(group) for group in drawing.groups), max(group.columns for group in drawing.groups)
-    made = made or Figure()
-    made.set_layout_engine("constrained")
-    made.set_size_inches(
+    fig = fig or Figure()
+    fig.set_layout_engine("constrained")
+    fig.set_size_inches(
         drawing.size[0] * columns + drawing.margin[0], drawing.size[1] * rows + drawing.margin[1] + _titles(drawing)
     )
-    grid = made.subplots(rows, columns, squeeze=False)
+    grid = fig.subplots(rows, columns, squeeze=False)
     panels: dict[tuple[int, int], Panel] = {}
     top = 0
     for group in drawing.groups:
-        places = [(top + number // group.columns, number % group.columns) for number in range(len(group.panels))]
-        panels |= dict(zip(places, map(bounded, group.panels), strict=True))
+        cells = [(top + number // group.columns, number % group.columns) for number in range(len(group.panels))]
+        panels |= dict(zip(cells, map(bounded, group.panels), strict=True))
         top += _rows(group)
-    for place, axes in np.ndenumerate(grid):
-        _draw_panel(axes, panels.get(place))
-        if place in panels:
-            _leave_out(axes, place, panels)
-    _label_groups(made, drawing, grid)
+    for cell, axes in np.ndenumerate(grid):
+        _draw_panel(axes, panels.get(cell))
+        if cell in panels:
+            _leave_out(axes, cell, panels)
+    _label_groups(fig, drawing, grid)
     if drawing.title:
-        made.suptitle(drawing.title, fontsize=matplotlib.rcParams["axes.titlesize"])
+        fig.suptitle(drawing.title, fontsize=matplotlib.rcParams["axes.titlesize"])
     if drawing.legend and drawing.place == "inside":
         _add_legend(grid[0, 0], drawing.legend, loc="best", **ON_PANEL)
     elif drawing.legend and drawing.place == "below":
-        _add_legend_below(made, drawing.legend)
+        _add_legend_below(fig, drawing.legend)
     elif drawing.legend:
-        _add_legend_beside(made, drawing.legend)
+        _add_legend_beside(fig, drawing.legend)
     if drawing.notes:
-        made.supxlabel("\n".join(drawing.notes), fontsize=matplotlib.rcParams["legend.fontsize"], **NOTE)
-    return made
+        fig.supxlabel("\n".join(drawing.notes), fontsize=matplotlib.rcParams["legend.fontsize"], **NOTE)
+    return fig
 
 
 def _rows(group: Group) -> int:
@@ -89,7 +89,7 @@ def _titles(drawing: Drawing) -> float:
     return 0.2 * above + 0.15 * lines + (0.25 if drawing.title else 0)
 
 
-def _label_groups(made: Figure, drawing: Drawing, grid: np.ndarray) -> None:
+def _label_groups(fig: Figure, drawing: Drawing, grid: np.ndarray) -> None:
     """Titles and legends of the groups. A title stands on its first panel, above that panel's own."""
     top = 0
     for group in drawing.groups:
@@ -99,7 +99,7 @@ def _label_groups(made: Figure, drawing: Drawing, grid: np.ndarray) -> None:
             above = "\n" if any(panel.title for panel in group.panels) else ""
             rows[0, 0].set_title(group.title + above, loc="left")
         if group.legend and (scale := group.legend.scale()):
-            _add_scale(made, *scale, list(rows.flat))
+            _add_scale(fig, *scale, list(rows.flat))
         elif group.legend and group.legend.entries:
             beside = rows[0, group.columns - 1]
             _add_legend(beside, group.legend, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=1.8)
@@ -123,27 +123,27 @@ def _draw_panel(axes: Axes, panel: Panel | None) -> None:
 
 
 def _set_axis(axes: Axes, direction: str, axis: Axis) -> None:
-    shown = {"x": axes.xaxis, "y": axes.yaxis}[direction]
+    mpl_axis = {"x": axes.xaxis, "y": axes.yaxis}[direction]
     axes.set(**{f"{direction}scale": axis.scale, f"{direction}lim": axis.ends, f"{direction}label": axis.label})
     if axis.scale == "linear" and axis.ticks is None:
-        shown.set_major_locator(MaxNLocator(axis.most, integer=axis.whole, steps=[1, 2, 2.5, 5, 10]))
+        mpl_axis.set_major_locator(MaxNLocator(axis.most, integer=axis.whole, steps=[1, 2, 2.5, 5, 10]))
         return
     ticks = style.ticks_of(axis) or {}
-    shown.set_major_locator(FixedLocator(list(ticks)))
-    shown.set_major_formatter(FuncFormatter(lambda value, _: ticks.get(value, "")))
-    shown.set_minor_locator(NullLocator())
+    mpl_axis.set_major_locator(FixedLocator(list(ticks)))
+    mpl_axis.set_major_formatter(FuncFormatter(lambda value, _: ticks.get(value, "")))
+    mpl_axis.set_minor_locator(NullLocator())
 
 
-def _leave_out(axes: Axes, place: tuple[int, int], panels: dict[tuple[int, int], Panel]) -> None:
+def _leave_out(axes: Axes, cell: tuple[int, int], panels: dict[tuple[int, int], Panel]) -> None:
     """No numbers where the panel below or on the left has the same axis, and no label where it has the same label."""
-    row, column = place
-    lower = [panels[row, column] for row, below in sorted(panels) if row > place[0] and below == column]
+    row, column = cell
+    lower = [panels[row, column] for row, below in sorted(panels) if row > cell[0] and below == column]
     below = next((panel for panel in lower if not panel.absent), Panel())
     left = panels.get((row, column - 1), Panel())
-    if below.x.label == panels[place].x.label:
+    if below.x.label == panels[cell].x.label:
         axes.set_xlabel("")
-        axes.tick_params(labelbottom=below.x != panels[place].x)
-    if left.y == panels[place].y:
+        axes.tick_params(labelbottom=below.x != panels[cell].x)
+    if left.y == panels[cell].y:
         axes.set_ylabel("")
         axes.tick_params(labelleft=False)
 
@@ -171,8 +171,8 @@ def _arrows(axes: Axes, mark: Arrows) -> Iterator[Any]:
 
 def _band(axes: Axes, mark: Band) -> Iterator[Any]:
     low, high = _floats(mark.low), _floats(mark.high)
-    drawn = ~(np.isnan(low) | np.isnan(high))
-    yield axes.fill_between(_floats(mark.x), low, high, where=drawn, color=mark.ink.colour, alpha=mark.ink.alpha, lw=0)
+    valid = ~(np.isnan(low) | np.isnan(high))
+    yield axes.fill_between(_floats(mark.x), low, high, where=valid, color=mark.ink.colour, alpha=mark.ink.alpha, lw=0)
 
 
 def _bars(axes: Axes, mark: Bars) -> Iterator[Any]:
@@ -230,28 +230,28 @@ def _floats(values: Any) -> np.ndarray:
 # ---------------------------------------------------------------- legends
 
 
-def _add_legend(at: Figure | Axes, legend: Legend, **more: Any) -> MplLegend:
+def _add_legend(parent: Figure | Axes, legend: Legend, **options: Any) -> MplLegend:
     handles = [Line2D([], [], label=_listed(entry.label), **_style(entry.ink)) for entry in legend.entries]
     handles += [Line2D([], [], label=remark, linestyle="") for remark in legend.remarks]
-    return at.legend(handles=handles, title=legend.title or None, **{"handlelength": 2.8, **more})
+    return parent.legend(handles=handles, title=legend.title or None, **{"handlelength": 2.8, **options})
 
 
-def _add_legend_beside(made: Figure, legend: Legend) -> None:
+def _add_legend_beside(fig: Figure, legend: Legend) -> None:
     """A legend on the right; the figure grows where that is taller."""
-    extent = _add_legend(made, legend, loc="outside right center").get_window_extent(RendererAgg(1, 1, made.dpi))
-    made.set_figheight(max(made.get_figheight(), extent.height / made.dpi + 0.1))
+    extent = _add_legend(fig, legend, loc="outside right center").get_window_extent(RendererAgg(1, 1, fig.dpi))
+    fig.set_figheight(max(fig.get_figheight(), extent.height / fig.dpi + 0.1))
 
 
-def _add_legend_below(made: Figure, legend: Legend) -> None:
+def _add_legend_below(fig: Figure, legend: Legend) -> None:
     """A legend in as many columns as fit, for which the figure grows."""
-    renderer = RendererAgg(1, 1, made.dpi)
+    renderer = RendererAgg(1, 1, fig.dpi)
     for columns in range(6, 0, -1):
-        box = _add_legend(made, legend, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2)
+        box = _add_legend(fig, legend, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2)
         extent = box.get_window_extent(renderer)
-        if extent.width <= made.bbox.width or columns == 1:
+        if extent.width <= fig.bbox.width or columns == 1:
             break
         box.remove()
-    made.set_figheight(made.get_figheight() + extent.height / made.dpi)
+    fig.set_figheight(fig.get_figheight() + extent.height / fig.dpi)
 
 
 def _listed(label: str) -> str:
@@ -259,14 +259,14 @@ def _listed(label: str) -> str:
     return f" {label}" if label.startswith("_") else label
 
 
-def _add_scale(made: Figure, parts: Sequence[Entry], others: Sequence[Entry], axes: list[Axes]) -> None:
+def _add_scale(fig: Figure, steps: Sequence[Entry], lines: Sequence[Entry], axes: list[Axes]) -> None:
     """A scale of colours that names some of its parts, the first above, and a legend of the others below."""
-    named = np.unique(np.linspace(0, len(parts) - 1, NAMED).round().astype(int))
-    colours = ListedColormap([entry.ink.colour for entry in parts])
-    scale = ScalarMappable(BoundaryNorm(np.arange(len(parts) + 1) - 0.5, len(parts)), colours)
-    bar = made.colorbar(scale, ax=axes, ticks=named, aspect=30)
-    bar.ax.set_yticklabels([parts[place].label for place in named])
+    ticks = np.unique(np.linspace(0, len(steps) - 1, NAMED).round().astype(int))
+    colours = ListedColormap([entry.ink.colour for entry in steps])
+    scale = ScalarMappable(BoundaryNorm(np.arange(len(steps) + 1) - 0.5, len(steps)), colours)
+    bar = fig.colorbar(scale, ax=axes, ticks=ticks, aspect=30)
+    bar.ax.set_yticklabels([steps[tick].label for tick in ticks])
     bar.ax.invert_yaxis()
     bar.ax.minorticks_off()
-    if others:
-        _add_legend(made, Legend(others), loc="outside lower right")
+    if lines:
+        _add_legend(fig, Legend(lines), loc="outside lower right")

@@ -33,14 +33,14 @@ class Names:
     (epochs=60)". Longer ones come first.
     """
 
-    def __init__(self, said: Mapping[str, str]) -> None:
-        self.said = dict(said)
-        longest = sorted(map(re.escape, said), key=len, reverse=True)
-        self.pattern = re.compile(rf"(?<![\w-])({'|'.join(longest)})(?![\w-])") if said else None
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = dict(names)
+        longest = sorted(map(re.escape, names), key=len, reverse=True)
+        self.pattern = re.compile(rf"(?<![\w-])({'|'.join(longest)})(?![\w-])") if names else None
 
     def of(self, text: str, escape: Callable[[str], str]) -> str:
         """The text with its names, and everything else escaped."""
-        if text in self.said:
-            return self.said[text]
+        if text in self.names:
+            return self.names[text]
         parts = self.pattern.split(text) if self.pattern else [text]
-        return "".join(self.said[part] if place % 2 else escape(part) for place, part in enumerate(parts))
+        return "".join(self.names[part] if index % 2 else escape(part) for index, part in enumerate(parts))

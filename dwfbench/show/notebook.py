@@ -38,29 +38,29 @@ class Results(ResultSet):
         """
         import matplotlib.pyplot as plt
 
-        chosen, layout = _chosen(figure, options)
-        frame = chosen.frame(self)
+        chosen_figure, layout = _chosen_figure(figure, options)
+        frame = chosen_figure.frame(self)
         if frame.empty:
-            raise UsageError(f"No finished run {chosen.absent() or 'has what this figure shows.'}")
-        drawing = chosen.draw(frame)
+            raise UsageError(f"No finished run {chosen_figure.absent() or 'has what this figure shows.'}")
+        drawing = chosen_figure.draw(frame)
         if output is not None:
             files.write(drawing, Path(output), layout)
         with matplotlib.rc_context(files.settings(layout.style)):
             escape = files.in_latex if matplotlib.rcParams["text.usetex"] else files.without_formulas
-            made = mpl.figure(layout.laid_out(drawing, escape), plt.figure())
-        axes = [each for each in made.axes if each.axison]
+            fig = mpl.figure(layout.laid_out(drawing, escape), plt.figure())
+        axes = [ax for ax in fig.axes if ax.axison]
         return axes[0] if len(axes) == 1 else np.array(axes, object)
 
 
-def _chosen(name: str, options: dict[str, Any]) -> tuple[Figure, Layout]:
-    known = figures()
-    if name not in known:
-        raise UsageError(no_such("figure", name, known))
-    choices = sorted({item.name for kind in (known[name], Layout) for item in fields(kind)})
+def _chosen_figure(name: str, options: dict[str, Any]) -> tuple[Figure, Layout]:
+    by_name = figures()
+    if name not in by_name:
+        raise UsageError(no_such("figure", name, by_name))
+    choices = sorted({item.name for owner in (by_name[name], Layout) for item in fields(owner)})
     for option in options:
         if option not in choices:
             raise UsageError(no_such("option", option, choices, f" of {name}"))
-    return from_given(known[name], options), from_given(Layout, options)
+    return from_given(by_name[name], options), from_given(Layout, options)
 
 
 open = Results.open

@@ -22,17 +22,17 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
     """
     columns = [*KEYS, "id", "compression", "form", "accuracy", "macs", "bytes", "bytes_zlib"]
     rows = measured.rename(columns=dict(zip(columns, OWN, strict=True)))
-    made = rows[list(OWN)].drop_duplicates().set_index(["Run", "Form"])
+    wide = rows[list(OWN)].drop_duplicates().set_index(["Run", "Form"])
     for batch, values in rows.groupby("batch"):
         values = values.set_index(["Run", "Form"])
-        made[f"ms at {batch}"] = 1000 * values["median"]
-        made[f"ms at {batch} iqr"] = 1000 * values["iqr"]
-        made[f"ms at {batch} outliers"] = values["outliers"]
-        made[f"x at {batch}"] = values["speedup"]
+        wide[f"ms at {batch}"] = 1000 * values["median"]
+        wide[f"ms at {batch} iqr"] = 1000 * values["iqr"]
+        wide[f"ms at {batch} outliers"] = values["outliers"]
+        wide[f"x at {batch}"] = values["speedup"]
         for end in ("low", "high"):
-            made[f"x at {batch} {end}"] = values[end]
-    times = [name for name in made if name not in OWN]
-    return made.reset_index().sort_values([*LEFT, "CR", "Run"], kind="stable")[[*OWN, *times]]
+            wide[f"x at {batch} {end}"] = values[end]
+    times = [name for name in wide if name not in OWN]
+    return wide.reset_index().sort_values([*LEFT, "CR", "Run"], kind="stable")[[*OWN, *times]]
 
 
 def caption(places: Sequence[str], score: str = ACCURACY) -> str:

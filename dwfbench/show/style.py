@@ -48,9 +48,9 @@ def on_dark(colour: str) -> str:
     return colour
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(first_colour: str, second_colour: str) -> float:
     """Of two colours, from 1 to 21, as WCAG defines it."""
-    low, high = sorted((_luminance(one), _luminance(other)))
+    low, high = sorted((_luminance(first_colour), _luminance(second_colour)))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -69,8 +69,8 @@ def shades(name: str, number: int) -> list[str]:
     import matplotlib
     from matplotlib.colors import to_hex
 
-    places = [0.88 * step / (number - 1) for step in range(number)] if number > 1 else [0.5] * number
-    return [to_hex(matplotlib.colormaps[name](place)) for place in places]
+    positions = [0.88 * step / (number - 1) for step in range(number)] if number > 1 else [0.5] * number
+    return [to_hex(matplotlib.colormaps[name](position)) for position in positions]
 
 
 # ---------------------------------------------------------------- numbers

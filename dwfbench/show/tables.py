@@ -93,8 +93,8 @@ def compare(results: ResultSet, asked: Asked = USUAL) -> pd.DataFrame:
     it), "... censored" (the CR is a lower bound) and "... seeds" (what it is made of, see `curves`).
     Raises UsageError for a column `sort` that there is not.
     """
-    everything, shown = results.runs, results.only(method=asked.method).runs
-    table = shown.groupby(KEYS).agg(
+    everything, shown_runs = results.runs, results.only(method=asked.method).runs
+    table = shown_runs.groupby(KEYS).agg(
         Runs=("id", "size"),
         Seeds=("seed", "nunique"),
         Epochs=("epochs", "first"),
@@ -103,19 +103,19 @@ def compare(results: ResultSet, asked: Asked = USUAL) -> pd.DataFrame:
     )
     if not (table["Extra"] > 0).any():
         table = table.drop(columns="Extra")
-    table = table.join(curves.dense_reference(shown, everything).set_index(KEYS))
+    table = table.join(curves.dense_reference(shown_runs, everything).set_index(KEYS))
     table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
-    heights = curves.matched(shown, asked.at, asked.max_gap)
+    heights = curves.matched(shown_runs, asked.at, asked.max_gap)
     _add(table, heights, "compression", {f"CR {cr:g}": cr for cr in asked.at}, ["accuracy", "ci95", "n", "seeds"])
     for relative in READINGS[asked.reading]:
         names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in asked.tolerances}
-        found = curves.at_tolerance(shown, asked.tolerances, relative, everything, asked.max_gap)
-        _add(table, found, "tolerance", names, ["compression", "censored", "n", "seeds"])
-    sparse = shown[shown["method"] != "dense"]
+        crossings = curves.at_tolerance(shown_runs, asked.tolerances, relative, everything, asked.max_gap)
+        _add(table, crossings, "tolerance", names, ["compression", "censored", "n", "seeds"])
+    sparse = shown_runs[shown_runs["method"] != "dense"]
     areas = curves.area(sparse, *asked.ends, asked.max_gap).set_index(KEYS)
     for column in ("area", "ci95", "n", "low", "high", "seeds"):
         table["Area" if column == "area" else f"Area {column}"] = areas[column]
-    table["s/run"] = shown.groupby(KEYS)["seconds"].mean()
+    table["s/run"] = shown_runs.groupby(KEYS)["seconds"].mean()
     return _sorted(table.reset_index(), asked.sort).rename(columns=TITLES)
 
 
@@ -124,8 +124,8 @@ def _sorted(table: pd.DataFrame, sort: str | None) -> pd.DataFrame:
         raise UsageError(f"There is no column {sort!r} to sort by; choose Method, Area, or another one of numbers.")
     table = table.assign(sparse=table["method"] != "dense")
     if sort is None:
-        whole = (table["Area"].notna() | ~table["sparse"]).groupby([table[name] for name in PANEL]).transform("all")
-        order = table["Area"].where(whole)
+        complete = (table["Area"].notna() | ~table["sparse"]).groupby([table[name] for name in PANEL]).transform("all")
+        order = table["Area"].where(complete)
     else:
         order = table["label"].isna() if sort == "Method" else table[sort]
     by = [*PANEL, "sparse", "order", "label"]
@@ -153,14 +153,14 @@ def made_of(table: pd.DataFrame, column: str | None = None, versus: str | None =
     data set and model ("mnist/lenet") and label; of a `versus` table with those of the curve `versus`.
     """
     names = [name for name in table if name.endswith(" seeds") and column in (None, name.removesuffix(" seeds"))]
-    made: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    seeds_by_curve: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in table.to_dict("records"):
         panel = f"{row['Dataset']}/{row['Model']}"
-        for each in (each for name in names if isinstance(row[name], list) for each in row[name]):
-            made.setdefault((panel, row["Method"]), []).append(each)
+        for entry in (entry for name in names if isinstance(row[name], list) for entry in row[name]):
+            seeds_by_curve.setdefault((panel, row["Method"]), []).append(entry)
             if versus is not None:
-                made.setdefault((panel, versus), []).append({"seed": each["seed"], **each["versus"]})
-    return made
+                seeds_by_curve.setdefault((panel, versus), []).append({"seed": entry["seed"], **entry["versus"]})
+    return seeds_by_curve
 
 
 def _add(table: pd.DataFrame, values: pd.DataFrame, by: str, names: dict, columns: list[str]) -> None:
@@ -194,14 +194,14 @@ def compare_caption(asked: Asked = USUAL, score: str = ACCURACY) -> str:
 
 def versus_caption(versus: str, asked: Asked = USUAL, score: str = ACCURACY) -> str:
     """What a `versus` table shows."""
-    what = "in points, paired by seed; what is tested are claims (`dwfbench claims`)."
-    made = judged_by(score, f"{INTERVAL} {READ.format(max_gap=asked.max_gap)} {AREA}")
-    return f"{judged_by(score, 'Accuracy')} minus that of {versus}, {what} {made} Rows {_order(asked)}."
+    unit = "in points, paired by seed; what is tested are claims (`dwfbench claims`)."
+    explanation = judged_by(score, f"{INTERVAL} {READ.format(max_gap=asked.max_gap)} {AREA}")
+    return f"{judged_by(score, 'Accuracy')} minus that of {versus}, {unit} {explanation} Rows {_order(asked)}."
 
 
 def _order(asked: Asked) -> str:
-    named = {None: "by falling Area if all have one, else by name", "Method": "by name"}
-    return named.get(asked.sort, f"by falling {asked.sort}, those without one last")
+    orders = {None: "by falling Area if all have one, else by name", "Method": "by name"}
+    return orders.get(asked.sort, f"by falling {asked.sort}, those without one last")
 
 
 # --- texts --------------------------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
     "(n=2)" marks a value of fewer seeds than the curve has.
     """
     names = [name for name in table.columns if not name.endswith(BESIDE)]
-    known = table[table["Area low"].notna()].head(1)
-    ends = "".join(f" CR {short(row['Area low'])}-{short(row['Area high'])}" for row in known.to_dict("records"))
+    with_area = table[table["Area low"].notna()].head(1)
+    ends = "".join(f" CR {short(row['Area low'])}-{short(row['Area high'])}" for row in with_area.to_dict("records"))
     signed = "Dense" not in table
     rows = [[_cell(row, name, signed) for name in names] for row in table.to_dict("records")]
     return [[f"{name}{ends}" if name == "Area" else name for name in names], *rows]
@@ -245,7 +245,7 @@ def render(
     for another format and for a column that `sheet` asks for and that is not there.
     """
     if format in ("csv", "json"):
-        return _for_machines(chosen(table, sheet), format)
+        return _for_machines(chosen_columns(table, sheet), format)
     if format not in FORMATS:
         raise UsageError(f"There is no table format '{format}': choose one of {', '.join(FORMATS)}.")
     groups = GROUPS if "Dense" in table or "Seeds" not in table else GROUPS | {"CR ": "difference (points) at CR"}
@@ -253,12 +253,12 @@ def render(
     return typeset.text(cells(table), format, sheet, marks, groups)
 
 
-def chosen(table: pd.DataFrame, sheet: Sheet) -> pd.DataFrame:
+def chosen_columns(table: pd.DataFrame, sheet: Sheet) -> pd.DataFrame:
     """The columns that are asked for, each with those that belong to it."""
-    own = [name for name in table if not name.endswith(BESIDE)]
-    named = [own[place] for place in sheet.chosen(own)]
-    beside = {name: [f"{name}{end}" for end in BESIDE if f"{name}{end}" in table] for name in named}
-    return table if sheet.columns is None else table[[each for name in named for each in (name, *beside[name])]]
+    main_columns = [name for name in table if not name.endswith(BESIDE)]
+    selected = [main_columns[index] for index in sheet.chosen(main_columns)]
+    beside = {name: [f"{name}{end}" for end in BESIDE if f"{name}{end}" in table] for name in selected}
+    return table if sheet.columns is None else table[[column for name in selected for column in (name, *beside[name])]]
 
 
 def _for_machines(table: pd.DataFrame, format: str) -> str:
@@ -274,20 +274,22 @@ def marks(table: pd.DataFrame, best: pd.DataFrame | None = None) -> Marks:
     methods: bold. Where `best` (of `statistics.best`) says so, those not told apart from the best are italic, and a
     curve of fewer seeds is not the best.
     """
-    said = {} if best is None else {(*row[:3], f"CR {row[3]:g}"): row[4:] for row in best[BEST].itertuples(index=False)}
-    found: dict[tuple[int, str], str] = {}
+    best_by_cell = (
+        {} if best is None else {(*row[:3], f"CR {row[3]:g}"): row[4:] for row in best[BEST].itertuples(index=False)}
+    )
+    looks_by_cell: dict[tuple[int, str], str] = {}
     by = [name for name in ("Dataset", "Model", "Epochs") if name in table]
     for key, rows in table.reset_index(drop=True).groupby(by):
         for name in (name for name in rows if name.startswith(("CR ", "CR@")) or name == "Area"):
             if name.endswith(BESIDE) or rows[name].isna().all():
                 continue
-            if (*key, name) in said:
-                label, level = said[(*key, name)]
+            if (*key, name) in best_by_cell:
+                label, level = best_by_cell[(*key, name)]
                 looks = {label: "bold", **dict.fromkeys(level, "italic")}
-                found |= {(row, name): looks[of] for row, of in rows["Method"].items() if of in looks}
+                looks_by_cell |= {(row, name): looks[label] for row, label in rows["Method"].items() if label in looks}
             elif best is None or not name.startswith("CR "):
-                found |= {(row, name): "bold" for row in rows.index[rows[name] == rows[name].max()]}
-    return found
+                looks_by_cell |= {(row, name): "bold" for row in rows.index[rows[name] == rows[name].max()]}
+    return looks_by_cell
 
 
 BEST = ["dataset", "model", "epochs", "compression", "label", "level"]
@@ -298,8 +300,8 @@ ITALIC = {"table": "~", "markdown": "italic", "latex": "italic"}
 def marks_caption(format: str, compared: bool) -> str:
     """What the marks of a table mean."""
     level = f"; {ITALIC[format]}: not told apart from it (the 95 % interval of the paired difference holds 0)"
-    what = "the highest of the sparse methods of a budget with the most seeds" if compared else "the highest"
-    return f"{BOLD[format]}: {what}{level if compared else ''}."
+    bold_cells = "the highest of the sparse methods of a budget with the most seeds" if compared else "the highest"
+    return f"{BOLD[format]}: {bold_cells}{level if compared else ''}."
 
 
 def csv(table: pd.DataFrame) -> str:

@@ -43,22 +43,22 @@ class Sheet:
 
     def __post_init__(self) -> None:
         settle(self, but=["names"] if isinstance(self.names, Mapping) else [])
-        _ = self.named
+        _ = self.shown_names
 
     @cached_property
-    def named(self) -> Names:
+    def shown_names(self) -> Names:
         return Names(read_names(self.names))
 
     def chosen(self, header: Sequence[str]) -> list[int]:
         """The places of the columns asked for, whatever the case of their names; of "Area CR 2-300" Area is enough."""
         if self.columns is None:
-            return [place for place, name in enumerate(header) if name not in LONG]
-        places = {short_name(name).lower(): place for place, name in enumerate(header)}
-        wanted = [name.strip() for name in self.columns.split(",")]
-        for name in wanted:
-            if name.lower() not in places:
+            return [index for index, name in enumerate(header) if name not in LONG]
+        indices = {short_name(name).lower(): index for index, name in enumerate(header)}
+        titles = [name.strip() for name in self.columns.split(",")]
+        for name in titles:
+            if name.lower() not in indices:
                 raise UsageError(no_such("column", name, [short_name(title) for title in header]))
-        return [places[name.lower()] for name in wanted]
+        return [indices[name.lower()] for name in titles]
 
 
 PLAIN = Sheet()
@@ -75,20 +75,20 @@ def text(
     """The table in one of three formats: table, markdown, latex. ``groups`` are the headings, in LaTeX, of columns with
     a number at the end of their name, by what stands before it.
     """
-    places = sheet.chosen(rows[0])
-    headed = format == "latex" and tuple(rows[0][:2]) == PANEL and not (sheet.columns and min(places) < 2)
+    columns = sheet.chosen(rows[0])
+    headed = format == "latex" and tuple(rows[0][:2]) == PANEL and not (sheet.columns and min(columns) < 2)
     if headed:
-        places = [place for place in places if place > 1]
+        columns = [column for column in columns if column > 1]
     keys = [tuple(row[:2]) if headed else () for row in rows[1:]]
     looks = [
-        [(marks or {}).get((number, short_name(rows[0][place])), "") for place in places]
+        [(marks or {}).get((number, short_name(rows[0][column])), "") for column in columns]
         for number in range(len(rows) - 1)
     ]
-    rows = [[row[place] for place in places] for row in rows]
+    rows = [[row[column] for column in columns] for row in rows]
     if format == "latex":
         return Latex(sheet, groups or {}).table(rows, looks, keys)
     escaped = escape.markdown if format == "markdown" else str
-    header, *body = [[sheet.named.of(cell, escaped) for cell in row] for row in rows]
+    header, *body = [[sheet.shown_names.of(cell, escaped) for cell in row] for row in rows]
     body = marked(body, looks, format)
     left = [title for title, name in zip(header, rows[0], strict=True) if name in (*WORDS, *LONG)]
     if format == "table":
@@ -108,8 +108,8 @@ MARKED: dict[str, dict[str, Callable[[str], str]]] = {
 
 def marked(body: Rows, looks: Rows, format: str) -> Rows:
     """The rows of texts with their marks."""
-    made = MARKED[format]
-    return [[made[look](cell) for cell, look in zip(*pair, strict=True)] for pair in zip(body, looks, strict=True)]
+    wrappers = MARKED[format]
+    return [[wrappers[look](cell) for cell, look in zip(*pair, strict=True)] for pair in zip(body, looks, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Latex:
 
     def cell(self, text: str) -> str:
         text = " ".join(text.split())  # a line end would end a comment, and an empty line a paragraph
-        text = self.sheet.named.of(text, escape.latex).replace(r"\textgreater{}=", r"$\geq$")
+        text = self.sheet.shown_names.of(text, escape.latex).replace(r"\textgreater{}=", r"$\geq$")
         return re.sub(r"^-(?=[\d.]+(?: |$))", "$-$", text)  # the minus of a number, not a hyphen
 
     def table(self, rows: Rows, looks: Rows, keys: Sequence[tuple[str, ...]]) -> str:
@@ -133,8 +133,8 @@ class Latex:
         names, *body = rows
         body = marked([list(map(self.cell, row)) for row in body], looks, "latex")
         headings = [", ".join(map(self.cell, key)) for key in keys]
-        alone = len(set(headings)) == 1
-        lines = [f"% {headings[0]}"] if alone and headings[0] else []
+        single = len(set(headings)) == 1
+        lines = [f"% {headings[0]}"] if single and headings[0] else []
         lines += [
             rf"\begin{{tabular}}{{{''.join('l' if name in (*WORDS, *LONG) else 'r' for name in names)}}}",
             r"\toprule",
@@ -142,7 +142,7 @@ class Latex:
         lines += [*self.header(names), *([] if body else [r"\midrule"])]
         for heading, group in groupby(zip(headings, body, strict=True), key=lambda pair: pair[0]):
             lines.append(r"\midrule")
-            if not alone:
+            if not single:
                 lines.append(rf"\multicolumn{{{len(names)}}}{{l}}{{\textit{{{heading}}}}} \\")
             lines += [" & ".join(row) + r" \\" for _, row in group]
         lines += [r"\bottomrule", r"\end{tabular}"]
@@ -186,9 +186,9 @@ def captioned(sheet: Sheet, sentences: Sequence[str]) -> Sheet:
     if sheet.label is None or sheet.caption is not None:
         return sheet
     columns = (sheet.columns or "Area,CR@").lower()
-    parts = re.split(r"(?<=\.) (?=[A-Z±])", " ".join(sentences))
-    kept = [
-        part for part in parts if all(name in columns or not part.lower().startswith(name) for name in ("area", "cr@"))
+    lines = re.split(r"(?<=\.) (?=[A-Z±])", " ".join(sentences))
+    relevant = [
+        line for line in lines if all(name in columns or not line.lower().startswith(name) for name in ("area", "cr@"))
     ]
-    readable = re.sub(r"CR@-X(pt|%)", "CR within X", " ".join(kept))
+    readable = re.sub(r"CR@-X(pt|%)", "CR within X", " ".join(relevant))
     return replace(sheet, caption=Latex(sheet, {}).cell(readable))

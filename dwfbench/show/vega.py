@@ -69,10 +69,10 @@ def chart(panel: Panel, large: bool = False) -> dict[str, Any]:
     dragging moves, a double click resets.
     """
     panel = bounded(panel)
-    kinds: dict[tuple[int, str], list[Mark]] = {}
+    marks_by_layer: dict[tuple[int, str], list[Mark]] = {}
     for mark in panel.marks:
-        kinds.setdefault((drawing.LAYERS.index(type(mark)), getattr(mark, "axis", "")), []).append(mark)
-    layers = [_layer(marks, panel, large) for _, marks in sorted(kinds.items())]
+        marks_by_layer.setdefault((drawing.LAYERS.index(type(mark)), getattr(mark, "axis", "")), []).append(mark)
+    layers = [_layer(marks, panel, large) for _, marks in sorted(marks_by_layer.items())]
     words = f"{panel.y.label} against {panel.x.label}" + (f", {panel.title}" if panel.title else "")
     spec = {
         "width": "container",
@@ -98,22 +98,22 @@ class Layer:
 
 
 def _layer(marks: Sequence[Mark], panel: Panel, large: bool) -> Layer:
-    kind = type(marks[0])
+    mark_type = type(marks[0])
     looks = list(dict.fromkeys((mark.name, mark.ink) for mark in marks))
     rows = [
         {"look": looks.index((mark.name, mark.ink)), **row}
-        for part, mark in enumerate(marks)
-        for row in _rows(mark, part, panel, large)
+        for number, mark in enumerate(marks)
+        for row in _rows(mark, number, panel, large)
     ]
-    name = f"{kind.__name__.lower()}{getattr(marks[0], 'axis', '')}"
-    encoding = _positions(marks[0], panel, large) | _look(kind, [ink for _, ink in looks])
+    name = f"{mark_type.__name__.lower()}{getattr(marks[0], 'axis', '')}"
+    encoding = _positions(marks[0], panel, large) | _look(mark_type, [ink for _, ink in looks])
     names = [name for name, _ in looks]
-    spec: dict[str, Any] = {"name": name, "data": {"name": name}, "mark": MARKS[kind], "encoding": encoding}
+    spec: dict[str, Any] = {"name": name, "data": {"name": name}, "mark": MARKS[mark_type], "encoding": encoding}
     if titles := list(getattr(marks[0], "details", ())):
         encoding["tooltip"] = [
             {"field": f"detail{number}", "type": "nominal", "title": title} for number, title in enumerate(titles)
         ]
-    elif kind is Line and any(names):
+    elif mark_type is Line and any(names):
         spec["transform"] = [{"calculate": f"{json.dumps(names)}[datum.look]", "as": "name"}]
         encoding["tooltip"] = [{"field": "name", "type": "nominal", "title": "line"}]
     if large:
@@ -121,7 +121,7 @@ def _layer(marks: Sequence[Mark], panel: Panel, large: bool) -> Layer:
             *spec.get("transform", []),
             {"filter": f"indexof(hidden, {json.dumps(names)}[datum.look]) < 0"},
         ]
-        if kind is Points:
+        if mark_type is Points:
             spec["params"] = [ZOOM]
     return Layer(name, spec, table(rows))
 
@@ -168,18 +168,18 @@ def _positions(mark: Mark, panel: Panel, large: bool) -> dict[str, Any]:
 
 
 def _axis(axis: Axis, field: str, large: bool) -> dict[str, Any]:
-    drawn: dict[str, Any] = {"tickCount": axis.most, "labelOverlap": "greedy"}
+    guide: dict[str, Any] = {"tickCount": axis.most, "labelOverlap": "greedy"}
     if axis.whole:
-        drawn["tickMinStep"] = 1
+        guide["tickMinStep"] = 1
     if ticks := style.ticks_of(axis):
         texts = json.dumps(list(ticks.values()), ensure_ascii=False)
-        drawn |= {"values": list(ticks), "labelExpr": f"{texts}[indexof({json.dumps(list(ticks))}, datum.value)]"}
+        guide |= {"values": list(ticks), "labelExpr": f"{texts}[indexof({json.dumps(list(ticks))}, datum.value)]"}
     if large and axis.scale == "log":
-        drawn = {"labelExpr": style.ZOOMED_LABEL, "labelBound": True, "labelOverlap": "greedy", "labelSeparation": 4}
+        guide = {"labelExpr": style.ZOOMED_LABEL, "labelBound": True, "labelOverlap": "greedy", "labelSeparation": 4}
     scale = {"type": axis.scale, "domain": list(map(_rounded, axis.ends)), "nice": False}
     if axis.scale == "linear":
         scale["zero"] = False
-    return {"field": field, "type": "quantitative", "title": axis.label, "scale": scale, "axis": drawn}
+    return {"field": field, "type": "quantitative", "title": axis.label, "scale": scale, "axis": guide}
 
 
 # ---------------------------------------------------------------- looks
@@ -187,7 +187,7 @@ def _axis(axis: Axis, field: str, large: bool) -> dict[str, Any]:
 LOOKS = ("stroke", "fill", "strokeDash", "strokeWidth", "opacity", "shape", "size")
 
 
-def _look(kind: type[Mark], inks: Sequence[Ink]) -> dict[str, Any]:
+def _look(mark_type: type[Mark], inks: Sequence[Ink]) -> dict[str, Any]:
     """The channels of looks, by the number of the ink."""
     stroke = [on_both(ink.colour) for ink in inks]
     fill = [on_both(ink.face or ink.colour) for ink in inks]
@@ -208,15 +208,15 @@ def _look(kind: type[Mark], inks: Sequence[Ink]) -> dict[str, Any]:
         Arrows: {"fill": stroke},
         Text: {"fill": stroke},
     }
-    return {channel: _of_ink(channel, values) for channel, values in channels[kind].items()}
+    return {channel: _of_ink(channel, values) for channel, values in channels[mark_type].items()}
 
 
 def _of_ink(channel: str, values: list) -> dict[str, Any]:
     if all(value == values[0] for value in values):
         return {"value": values[0]}
     scale = {"domain": list(range(len(values))), "range": values}
-    kind = "ordinal" if channel in ("opacity", "size", "strokeWidth") else "nominal"
-    return {"field": "look", "type": kind, "scale": scale, "legend": None}
+    data_type = "ordinal" if channel in ("opacity", "size", "strokeWidth") else "nominal"
+    return {"field": "look", "type": data_type, "scale": scale, "legend": None}
 
 
 # ---------------------------------------------------------------- tables
@@ -240,8 +240,8 @@ def _rows(mark: Mark, part: int, panel: Panel, large: bool) -> Iterable[dict[str
             heights = mark.y if isinstance(mark, Points) else [None] * len(mark.x)
             details = zip(*mark.details.values(), strict=True) if mark.details else [()] * len(mark.x)
             for x, y, texts in zip(mark.x, heights, details, strict=True):
-                place = {"across": x} if y is None else {"across": x, "height": y}
-                yield place | {f"detail{number}": text for number, text in enumerate(texts)}
+                position = {"across": x} if y is None else {"across": x, "height": y}
+                yield position | {f"detail{number}": text for number, text in enumerate(texts)}
         case Rule():
             yield {"across" if mark.axis == "x" else "height": mark.value}
         case Text():
@@ -258,7 +258,7 @@ def _above(values: Iterable[float], axis: Axis) -> list[float]:
 def unbroken(points: Iterable[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
     """The runs of points between those with a NaN."""
     runs = groupby(points, key=lambda point: not any(math.isnan(value) for value in point))
-    return [list(run) for whole, run in runs if whole]
+    return [list(run) for is_unbroken, run in runs if is_unbroken]
 
 
 def spread(values: Sequence, most: int) -> list:

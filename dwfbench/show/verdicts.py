@@ -36,24 +36,24 @@ def closing(best: pd.DataFrame) -> list[str]:
     """
     lines = []
     for (dataset, model, epochs), cells in best.groupby([*PANEL, "epochs"]):
-        where = f"{dataset}/{model}, {epochs} epochs"
+        panel = f"{dataset}/{model}, {epochs} epochs"
         known = cells[cells["label"].notna()].to_dict("records")
-        alone = _by_label(row for row in known if pd.isna(row["next"]))
+        unrivalled = _by_label(row for row in known if pd.isna(row["next"]))
         surely = _by_label(row for row in known if not pd.isna(row["next"]) and not row["level"])
-        parts = [f"best is {label} at {_at(rows)} ({', '.join(map(_lead, rows))})" for label, rows in surely]
-        parts += [f"only {label} has a value at {_at(rows)}" for label, rows in alone]
+        clauses = [f"best is {label} at {_at(rows)} ({', '.join(map(_lead, rows))})" for label, rows in surely]
+        clauses += [f"only {label} has a value at {_at(rows)}" for label, rows in unrivalled]
         none = "no curve is surely the best at any of these ratios" if known else "no curve has a value at these ratios"
-        lines.append(f"{where}: {'; '.join(parts) or none}.")
+        lines.append(f"{panel}: {'; '.join(clauses) or none}.")
         level = [f"at CR {row['compression']:g} {row['label']} against {_rivals(row)}" for row in known if row["level"]]
-        unknown = cells.loc[cells["label"].isna(), "compression"]
-        level += [f"at CR {', '.join(f'{ratio:g}' for ratio in unknown)} anything"] if len(unknown) else []
+        open_ratios = cells.loc[cells["label"].isna(), "compression"]
+        level += [f"at CR {', '.join(f'{ratio:g}' for ratio in open_ratios)} anything"] if len(open_ratios) else []
         if level:
-            what = "not decided (the 95 % interval of the paired difference reaches 0, or there is no second pair)"
-            lines.append(f"{where}: {what}: {'; '.join(level)}.")
+            heading = "not decided (the 95 % interval of the paired difference reaches 0, or there is no second pair)"
+            lines.append(f"{panel}: {heading}: {'; '.join(level)}.")
         elif surely:
-            lines.append(f"{where}: nothing is left undecided at these ratios.")
+            lines.append(f"{panel}: nothing is left undecided at these ratios.")
         else:
-            lines.append(f"{where}: there is no other curve to compare with.")
+            lines.append(f"{panel}: there is no other curve to compare with.")
     return lines
 
 
@@ -99,8 +99,8 @@ def all_cells(verdicts: pd.DataFrame) -> list[list[str]]:
 
 def counts(verdicts: pd.DataFrame) -> str:
     """How often each verdict is given: "3 supported, 0 contradicted, 1 undecided, 4 not run"."""
-    found = verdicts["verdict"].value_counts()
-    return ", ".join(f"{found.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+    numbers = verdicts["verdict"].value_counts()
+    return ", ".join(f"{numbers.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
 
 
 def notes(verdicts: pd.DataFrame) -> list[str]:
@@ -110,10 +110,10 @@ def notes(verdicts: pd.DataFrame) -> list[str]:
     for name, rows in verdicts.groupby("claim", sort=False):
         lines.append(f"{name}: {rows['sentence'].iloc[0]} ({rows['source'].iloc[0]})")
         for row in rows.to_dict("records"):
-            where = "" if pd.isna(row["epochs"]) else f"{row['dataset']}/{row['model']}, {row['epochs']} epochs: "
+            panel = "" if pd.isna(row["epochs"]) else f"{row['dataset']}/{row['model']}, {row['epochs']} epochs: "
             runs = f"runs {', '.join(row['ids'])}" if row["ids"] else ""
-            if said := "; ".join(text for text in (row["reason"], runs) if text):
-                lines.append(f"  {where}{row['verdict']}: {said}.")
+            if details := "; ".join(text for text in (row["reason"], runs) if text):
+                lines.append(f"  {panel}{row['verdict']}: {details}.")
     return lines
 
 

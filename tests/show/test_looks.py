@@ -46,7 +46,7 @@ def test_all_curves_look_different():
 
 def test_all_methods_differ_in_colour_and_marker():
     found = looks.of_methods(METHODS)
-    assert all(found[name] == looks.own(registry.installed()[name]) for name in METHODS)  # none had to give way
+    assert all(found[name] == looks.look_of(registry.installed()[name]) for name in METHODS)  # none had to give way
     pairs = [(colour, look.marker) for look in found.values() for colour in look.colours]
     assert len(set(pairs)) == len(pairs) == len(METHODS) + 3  # DWF has four colours
 
@@ -55,7 +55,7 @@ def test_all_methods_differ_in_colour_and_marker():
 def test_the_look_that_is_read_is_that_of_the_class(name):
     said = registry.load(name).look
     colours = (said[0],) if isinstance(said[0], str) else said[0]
-    assert looks.own(registry.installed()[name]) == looks.Look(colours, said[1])
+    assert looks.look_of(registry.installed()[name]) == looks.Look(colours, said[1])
 
 
 def test_no_torch_is_needed():
@@ -132,7 +132,7 @@ def test_a_plugin_has_its_own_look_and_is_not_imported(plugin, tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").write_text("raise RuntimeError('imported')")
     point = plugin('("#123456", "D")', "package/method.py")
-    assert looks.own(point) == looks.Look(("#123456",), "D")
+    assert looks.look_of(point) == looks.Look(("#123456",), "D")
     assert looks.of_methods(["theirs"])["theirs"].colours == ("#123456",)
 
 
@@ -153,12 +153,12 @@ def test_a_plugin_gives_way_to_a_method_of_ours_that_has_the_same_look(plugin, n
     ],
 )
 def test_what_cannot_be_drawn_is_a_spare_look(plugin, look):
-    assert looks.own(plugin(look)) is None
+    assert looks.look_of(plugin(look)) is None
     assert looks.of_methods(["theirs"])["theirs"] in looks.SPARE
 
 
 def test_a_module_that_is_not_there_is_a_spare_look():
-    assert looks.own(EntryPoint("gone", "no_such_package.method:Gone", "dwfbench.methods")) is None
+    assert looks.look_of(EntryPoint("gone", "no_such_package.method:Gone", "dwfbench.methods")) is None
 
 
 # ---------------------------------------------------------------- colours and numbers

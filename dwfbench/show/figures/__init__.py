@@ -63,11 +63,11 @@ class Figure:
 
 def figures() -> dict[str, type[Figure]]:
     """The figures by name: the classes that the files of this folder define."""
-    found: dict[str, type[Figure]] = {}
+    by_name: dict[str, type[Figure]] = {}
     for file in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{file.name}")
         defined = [
             item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__
         ]
-        found |= {item.name: item for item in defined if issubclass(item, Figure)}
-    return found
+        by_name |= {item.name: item for item in defined if issubclass(item, Figure)}
+    return by_name

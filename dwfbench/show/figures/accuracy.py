@@ -43,32 +43,32 @@ class Accuracy(Figure):
     def frame(self, results):
         runs = results.runs.assign(across=across(results, self.axis))
         runs = runs.assign(layers=[densities(results.records[run].layers) for run in runs["id"]])
-        known = runs["across"] < float("inf")
-        return runs[known | (runs["method"] == "dense")] if known.any() else runs[known]
+        finite = runs["across"] < float("inf")
+        return runs[finite | (runs["method"] == "dense")] if finite.any() else runs[finite]
 
     def draw(self, frame):
         from dwfbench.analysis import curves
         from dwfbench.analysis.published import published
 
         inks = looks.inks(frame)
-        read = along(frame, self.axis) if self.axis in CURVES else frame
-        means = curves.bands(read[read["compression"].notna()], self.max_gap)
+        placed = along(frame, self.axis) if self.axis in CURVES else frame
+        means = curves.bands(placed[placed["compression"].notna()], self.max_gap)
         astray = off_target(frame, self.max_gap)
         lined = [key not in astray for key in means[curves.KEYS].itertuples(index=False, name=None)]
         means = means[lined] if self.axis in CURVES else means[:0]
-        others = published() if self.published and self.axis == "compression" else published()[:0]
+        numbers = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
-            own, theirs = (table[(table[curves.PANEL] == list(key)).all(axis=1)] for table in (means, others))
-            panels.append(panel(style.heading(key, runs), AXES[self.axis], runs, own, inks, of_others(theirs)))
+            lines, points = (table[(table[curves.PANEL] == list(key)).all(axis=1)] for table in (means, numbers))
+            panels.append(panel(style.heading(key, runs), AXES[self.axis], runs, lines, inks, of_others(points)))
         entries = [Entry(label, ink) for label, ink in inks.items()]
         marks = [mark for panel in panels for mark in panel.marks]
         entries += {mark.name: Entry(mark.name, mark.ink) for mark in marks if mark.name not in inks}.values()
         wide = ((means["upper"] - means["lower"]) > style.WIDEST_BAND).any()
         remarks = [f"(bands wider than {style.WIDEST_BAND} points\nare not drawn)"] if wide else []
         if astray:
-            named = ", ".join(dict.fromkeys(label for *_, label in astray))
-            remarks.append(fill(f"(no line: runs of {named} end far from the CR asked for)", 32))
+            labels = ", ".join(dict.fromkeys(label for *_, label in astray))
+            remarks.append(fill(f"(no line: runs of {labels} end far from the CR asked for)", 32))
         legend = Legend(entries, remarks=remarks)
         return Drawing([Group(panels, min(len(panels), 3), large=True)], legend, size=(3.9, 3.2), margin=(1.7, 0))
 
@@ -81,9 +81,9 @@ def off_target(runs: "pd.DataFrame", most: float) -> list[tuple[str, str, str]]:
 
     from dwfbench.analysis.matched import near
 
-    asked = runs[runs["knob"] == "compression"]
-    ended, wanted = asked["compression"].astype(float), asked["knob_value"]
-    missed = asked.assign(far=~near(np.minimum(ended, wanted), np.maximum(ended, wanted), most, asked["numel"]))
+    targeted = runs[runs["knob"] == "compression"]
+    ended, target = targeted["compression"].astype(float), targeted["knob_value"]
+    missed = targeted.assign(far=~near(np.minimum(ended, target), np.maximum(ended, target), most, targeted["numel"]))
     return [key for key, share in missed.groupby(["dataset", "model", "label"])["far"].mean().items() if share > 0.5]
 
 
@@ -93,13 +93,13 @@ def panel(
     runs: "pd.DataFrame",
     means: "pd.DataFrame",
     inks: dict[str, Ink],
-    others: list[Points],
+    published: list[Points],
 ) -> Panel:
     """One data set and model; what comes first in the legend lies above the others."""
-    heights = [height for points in others for height in points.y]
+    heights = [height for points in published for height in points.y]
     low, high = limits(runs, means)
     bottom, top = min([low, *(height - 0.2 for height in heights)]), max([high, *(height + 0.2 for height in heights)])
-    marks: list[Mark] = [*others]
+    marks: list[Mark] = [*published]
     for label in reversed([label for label in inks if label in set(runs["label"])]):
         of_label = runs[runs["label"] == label]
         if (of_label["method"] == "dense").any():
@@ -107,7 +107,7 @@ def panel(
         else:
             marks += curve(label, inks[label], of_label, means[means["label"] == label])
     sparse = runs.loc[runs["method"] != "dense", "across"]
-    x = style.ratio_axis(axis, [*sparse, *(ratio for points in others for ratio in points.x)], most=9)
+    x = style.ratio_axis(axis, [*sparse, *(ratio for points in published for ratio in points.x)], most=9)
     return Panel(x, style.score_axis(runs, low=bottom, high=top, most=12), marks, title)
 
 

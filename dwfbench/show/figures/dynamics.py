@@ -43,19 +43,19 @@ class Dynamics(Figure):
         order = list(looks.inks(frame))
         frame, window = dynamics.smoothed(frame)
         means = dynamics.mean_histories(frame)
-        some = dynamics.shown(means)
+        courses = dynamics.shown(means)
         present = [name for name in QUANTITIES if name in ("compression", "val_accuracy") or frame[name].notna().any()]
-        rows = sorted(some.groupby(KEYS), key=lambda row: (*row[0][:2], order.index(row[0][2])))
+        rows = sorted(courses.groupby(KEYS), key=lambda row: (*row[0][:2], order.index(row[0][2])))
         groups = []
         for key, lines in rows:
             runs = frame[(frame[KEYS] == list(key)).all(axis=1) & frame["knob_value"].isin(lines["knob_value"])]
             groups.append(group(f"{key[2]} ({', '.join(key[:2])})", lines, runs, present))
-        notes = said(some, window, "norm" in present, dynamics.STRENGTHS if len(some) < len(means) else 0)
+        notes = remarks(courses, window, "norm" in present, dynamics.STRENGTHS if len(courses) < len(means) else 0)
         notes = [judged_by(shared_score(frame["score"]), note) for note in notes]
         return Drawing(groups, notes=notes, size=(2.3, 1.75), margin=(1.5, 0.6))
 
 
-def said(means: "pd.DataFrame", window: int, norm: bool, most: int) -> list[str]:
+def remarks(means: "pd.DataFrame", window: int, norm: bool, most: int) -> list[str]:
     """What has to be known to read the lines; ``most`` knob values a row where some are left out."""
     notes = ["Dots: first epoch with a compression ratio above 1."]
     if means["n"].max() > 1:

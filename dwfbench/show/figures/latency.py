@@ -65,21 +65,21 @@ def group(title: str, rows: "pd.DataFrame", batches: list[int], inks: dict[str, 
     decided = rows[~undecided(rows)]
     for batch in batches:
         x = Axis(f"speed-up, batch {batch}", "log", most=6)
-        drawn = [Rule(DENSE, "", "x", 1), *marks(decided[decided["batch"] == batch], "speedup", inks, max_gap)]
-        panels.append(Panel(x, y, drawn))
+        panel_marks = [Rule(DENSE, "", "x", 1), *marks(decided[decided["batch"] == batch], "speedup", inks, max_gap)]
+        panels.append(Panel(x, y, panel_marks))
     return Group(panels, len(panels), title)
 
 
 def marks(rows: "pd.DataFrame", column: str, inks: dict[str, Ink], max_gap: float) -> list[Mark]:
     """The runs of every label: of a seed by CR, in both forms where these differ in what is on the axis."""
-    drawn: list[Mark] = []
+    drawn_marks: list[Mark] = []
     for label, ink in inks.items():
         of_label = rows[rows["label"] == label].sort_values("compression")
         for _, runs in of_label[of_label["form"] == "compact"].groupby("seed"):
             points = cut(runs[column], runs["accuracy"], runs["compression"], max_gap, runs["numel"].max())
-            drawn.append(Line(replace(ink, width=0.8), label, *points))
-            drawn.append(Points(ink, label, runs[column], runs["accuracy"]))
+            drawn_marks.append(Line(replace(ink, width=0.8), label, *points))
+            drawn_marks.append(Points(ink, label, runs[column], runs["accuracy"]))
         sparse = of_label[of_label["form"] == "sparse"]
         if column == "speedup" and len(sparse):
-            drawn.append(Points(Ink(ink.colour, "x"), label, sparse[column], sparse["accuracy"]))
-    return drawn
+            drawn_marks.append(Points(Ink(ink.colour, "x"), label, sparse[column], sparse["accuracy"]))
+    return drawn_marks

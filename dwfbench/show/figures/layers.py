@@ -54,17 +54,17 @@ def group(title: str, means: "pd.DataFrame", max_gap: float) -> Group:
 def marks(curve: "pd.DataFrame", names: list[str], inks: list[Ink], max_gap: float) -> list[Mark]:
     """A line and points a layer, and its arrows where it is empty."""
     curve = curve.sort_values("compression")
-    whole = curve["compression"].drop_duplicates()
+    ratios = curve["compression"].drop_duplicates()
     numel = curve.drop_duplicates("position")["numel"].sum()
-    drawn: list[Mark] = [Line(WHOLE, "whole network", whole, 100 / whole)]
+    drawn_marks: list[Mark] = [Line(WHOLE, "whole network", ratios, 100 / ratios)]
     for name, ink, (_, layer) in zip(names, inks, curve.groupby("position"), strict=False):
-        left, empty = layer[layer["density"] > 0], layer[layer["density"] == 0]
+        filled, empty = layer[layer["density"] > 0], layer[layer["density"] == 0]
         density = 100 * layer["density"].where(layer["density"] > 0)
-        drawn.append(Line(ink, name, *cut(layer["compression"], density, layer["compression"], max_gap, numel)))
-        drawn.append(Points(ink, name, left["compression"], 100 * left["density"], details(name, left)))
+        drawn_marks.append(Line(ink, name, *cut(layer["compression"], density, layer["compression"], max_gap, numel)))
+        drawn_marks.append(Points(ink, name, filled["compression"], 100 * filled["density"], details(name, filled)))
         if len(empty):
-            drawn.append(Arrows(replace(ink, size=4), name, empty["compression"], details(name, empty)))
-    return drawn
+            drawn_marks.append(Arrows(replace(ink, size=4), name, empty["compression"], details(name, empty)))
+    return drawn_marks
 
 
 def details(name: str, layer: "pd.DataFrame") -> dict[str, list[str]]:

@@ -57,15 +57,15 @@ class Weights(Figure):
         return Drawing(groups, size=(1.75, 1.55), margin=(1.3, 0.4))
 
 
-def panel(epoch: float, bins: "pd.DataFrame", ink: Ink, left: float, x: Axis, y: Axis) -> Panel:
-    """The bins of an epoch, of which the first holds the zeros; their bar begins at ``left``."""
-    zeros, others = bins.iloc[0], bins.iloc[1:]
+def panel(epoch: float, bins: "pd.DataFrame", ink: Ink, start: float, x: Axis, y: Axis) -> Panel:
+    """The bins of an epoch, of which the first holds the zeros; their bar begins at ``start``."""
+    zeros, nonzero = bins.iloc[0], bins.iloc[1:]
     share = zeros["share"]
     marks: list[Mark] = [
-        Bars(ink, "", others["low"], others["high"], others["share"]),
-        Bars(Ink("#888888"), "", [left], [left + ZERO_WIDTH], [share]),
+        Bars(ink, "", nonzero["low"], nonzero["high"], nonzero["share"]),
+        Bars(Ink("#888888"), "", [start], [start + ZERO_WIDTH], [share]),
         Rule(Ink("#444444", dash=style.DASHED, width=0.8), "", "x", zeros["high"]),
     ]
     if share > 0:
-        marks.append(Text(Ink("#555555"), "", left, share, f"{share:.3g}%" if share >= 1 else f"{share:.1g}%"))
+        marks.append(Text(Ink("#555555"), "", start, share, f"{share:.3g}%" if share >= 1 else f"{share:.1g}%"))
     return Panel(x, y, marks, f"epoch {epoch:g}" + (" (onset)" if epoch == zeros["onset"] else ""))

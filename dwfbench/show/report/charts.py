@@ -41,10 +41,10 @@ class Charts:
             if not panel.absent:
                 self.charts[chart] = vega.chart(panel, group.large)
             names = {mark.name for mark in panel.marks}
-            own = _legend(legend, names) if group.large else None
+            panel_legend = _legend(legend, names) if group.large else None
             title = panel.title or panel.y.label
             panels.append(
-                {"chart": chart, "title": title, "heading": panel.title, "absent": panel.absent, "legend": own}
+                {"chart": chart, "title": title, "heading": panel.title, "absent": panel.absent, "legend": panel_legend}
             )
         row = len(group.panels) <= group.columns
         return {
@@ -62,12 +62,12 @@ def _legend(legend: Legend | None, names: set[str] | None = None) -> dict[str, A
     """
     if legend is None:
         return None
-    parts, others = legend.scale() or ([], legend.entries)
+    steps, entries = legend.scale() or ([], legend.entries)
     if names is not None:
-        others = [entry for entry in others if entry.label in names]
+        entries = [entry for entry in entries if entry.label in names]
     return {
         "title": legend.title,
-        "scale": [vega.sample(entry.label, entry.ink) for entry in parts],
-        "entries": [vega.sample(entry.label, entry.ink) for entry in others],
+        "scale": [vega.sample(entry.label, entry.ink) for entry in steps],
+        "entries": [vega.sample(entry.label, entry.ink) for entry in entries],
         "remarks": [" ".join(remark.split()) for remark in legend.remarks],
     }

@@ -32,16 +32,16 @@ def grid(
     Data set and model have no columns where all rows agree in them: the page's head names them.
     """
 
-    def differs(place: int) -> bool:
-        return columns[place] not in PANEL_TITLES or len({row[place] for _, row in rows}) > 1
+    def differs(index: int) -> bool:
+        return columns[index] not in PANEL_TITLES or len({row[index] for _, row in rows}) > 1
 
-    kept = [place for place in range(len(columns)) if differs(place)]
+    indices = [index for index in range(len(columns)) if differs(index)]
     return {
         "columns": [
-            _column(columns[place], columns[place] not in set(words)) | {"hidden": columns[place] in set(hidden)}
-            for place in kept
+            _column(columns[index], columns[index] not in set(words)) | {"hidden": columns[index] in set(hidden)}
+            for index in indices
         ],
-        "rows": [{"group": group, "cells": [_cell(row[place]) for place in kept]} for group, row in rows],
+        "rows": [{"group": group, "cells": [_cell(row[index]) for index in indices]} for group, row in rows],
     }
 
 
@@ -84,14 +84,14 @@ def shared(table: pd.DataFrame) -> dict[str, str]:
     """The columns of counts and of the dense reference in which all rows of a `compare` table agree, with the text."""
     header, *body = tables.cells(table)
     columns = dict(zip(header, zip(*body, strict=True), strict=True)) if len(body) > 1 else {}
-    wanted = [name for name in ("Seeds", "Epochs", "Extra", "Dense") if len(set(columns.get(name, ()))) == 1]
-    return {name: columns[name][0] for name in wanted}
+    alike = [name for name in ("Seeds", "Epochs", "Extra", "Dense") if len(set(columns.get(name, ()))) == 1]
+    return {name: columns[name][0] for name in alike}
 
 
-def comparison(table: pd.DataFrame, shown: pd.DataFrame) -> dict:
-    """A `compare` or `versus` table of the runs `shown`; the columns in which all rows agree are hidden."""
+def comparison(table: pd.DataFrame, shown_runs: pd.DataFrame) -> dict:
+    """A `compare` or `versus` table of the runs `shown_runs`; the columns in which all rows agree are hidden."""
     header, *body = tables.cells(table)
-    method = shown.drop_duplicates("label").set_index("label")["method"]
+    method = shown_runs.drop_duplicates("label").set_index("label")["method"]
     names = [name for name in table.columns if not name.endswith(tables.BESIDE)]
     rows = []
     for texts, row in zip(body, table.to_dict("records"), strict=True):
@@ -101,10 +101,12 @@ def comparison(table: pd.DataFrame, shown: pd.DataFrame) -> dict:
     return grid(header, rows, tables.LEFT, shared(table))
 
 
-def runs(shown: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:
+def runs(shown_runs: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:
     """Every finished run, in the order of the legend, seeds and knobs."""
-    places = {label: place for place, label in enumerate(labels)}
-    ordered = shown.assign(place=shown["label"].map(places)).sort_values([*curves.PANEL, "place", "seed", "knob_value"])
+    ranks = {label: rank for rank, label in enumerate(labels)}
+    ordered = shown_runs.assign(place=shown_runs["label"].map(ranks)).sort_values(
+        [*curves.PANEL, "place", "seed", "knob_value"]
+    )
     columns = [*PANEL_TITLES, "Method", "Seed", "Knob", "CR", "Effective CR", "Test %", "Val %", "Dense-equivalent %"]
     columns += ["Seconds", "Connected", "Id"]
     rows = []
@@ -150,20 +152,20 @@ def _no_error(status: str) -> str:
     }.get(status, "-")
 
 
-def settings(shown: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:
+def settings(shown_runs: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:
     """How each curve was trained; several values of a cell are listed."""
     rows = []
-    for (dataset, model), panel in shown.groupby(curves.PANEL):
+    for (dataset, model), panel in shown_runs.groupby(curves.PANEL):
         for label in (label for label in labels if label in set(panel["label"])):
-            own = panel[panel["label"] == label]
-            records = [by_id[run] for run in own["id"]]
+            label_runs = panel[panel["label"] == label]
+            records = [by_id[run] for run in label_runs["id"]]
 
             def spec(name: str, records: list[Record] = records) -> str:
                 return _listed(getattr(record.spec, name) for record in records)
 
-            cells = [dataset, model, label, amount(len(own), "d"), _listed(own["seed"]), spec("epochs")]
+            cells = [dataset, model, label, amount(len(label_runs), "d"), _listed(label_runs["seed"]), spec("epochs")]
             cells += [spec("batch_size"), spec("lr"), _tuned(records), spec("precision")]
-            rows.append((own["method"].iloc[0], cells))
+            rows.append((label_runs["method"].iloc[0], cells))
     columns = ["Dataset", "Model", "Method", "Runs", "Seeds", "Epochs", "Batch", "Learning rate", "Tuned", "Precision"]
     return grid(columns, rows, [name for name in columns if name != "Runs"])
 
@@ -203,8 +205,8 @@ def study(study: Study) -> dict:
 def _trial(number: int, trial: Trial, names: list[str], best: int) -> list:
     percent = None if trial.value is None else 100 * trial.value
     values = [_value(trial.values.get(name)) for name in names]
-    chosen = "yes" if number == best else ""
-    return [f"{number + 1}", *values, amount(percent, ".2f"), f"{len(trial.runs)}", _value(trial.bad), chosen]
+    chosen_cell = "yes" if number == best else ""
+    return [f"{number + 1}", *values, amount(percent, ".2f"), f"{len(trial.runs)}", _value(trial.bad), chosen_cell]
 
 
 def _value(value: object) -> str | tuple:

@@ -21,13 +21,13 @@ def listed(judged: pd.DataFrame) -> list[dict[str, Any]]:
     lines = []
     for row, texts in zip(judged.to_dict("records"), cells, strict=True):
         cell = dict(zip(header, texts, strict=True))
-        known = several and not pd.isna(row["epochs"])
+        has_panel = several and not pd.isna(row["epochs"])
         lines.append(
             {
                 "verdict": row["verdict"],
                 "sentence": row["sentence"],
                 "effect": "" if cell["Effect"] == "-" else cell["Effect"],
-                "where": f"{row['dataset']}/{row['model']}, {row['epochs']} epochs" if known else "",
+                "where": f"{row['dataset']}/{row['model']}, {row['epochs']} epochs" if has_panel else "",
                 "details": _details(row, cell),
             }
         )
@@ -50,12 +50,12 @@ def cautions(lines: Iterable[str]) -> dict[str, Any]:
     """Cautions without repetitions: general ones, and those of each curve, by its label, and its data set and model
     where there are several.
     """
-    general, own = by_curve(dict.fromkeys(lines))
-    several = len({panel for panel, _ in own}) > 1
+    general, words_by_curve = by_curve(dict.fromkeys(lines))
+    several = len({panel for panel, _ in words_by_curve}) > 1
     return {
         "general": list(dict.fromkeys(general)),
         "curves": [
             (f"{label} ({panel})" if several else label, list(dict.fromkeys(words)))
-            for (panel, label), words in own.items()
+            for (panel, label), words in words_by_curve.items()
         ],
     }

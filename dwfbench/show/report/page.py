@@ -44,50 +44,50 @@ def render(results: ResultSet, selection: Selection, asked: Asked = USUAL, versu
     """
     asked = replace(asked, method=selection.method)
     selected = results.only(method=selection.method)
-    shown, chosen = selected.runs, selected.records
-    if shown.empty:
+    shown_runs, records = selected.runs, selected.records
+    if shown_runs.empty:
         raise UsageError("There is nothing to report: no finished run matches.")
-    labels = list(looks.inks(shown))
-    studies = [study for study in _ordered(results.studies, labels) if _is_of(study, shown)]
-    drawn = charts.Charts()
-    made = comparison.compare(results, asked)
+    labels = list(looks.inks(shown_runs))
+    studies = [study for study in _ordered(results.studies, labels) if _is_of(study, shown_runs)]
+    page_charts = charts.Charts()
+    compared = comparison.compare(results, asked)
     against = comparison.versus(results, versus, asked) if versus else None
     judged = results.claims()
-    sections = [drawn.section(kind(), selected) for kind in figures().values()]
+    sections = [page_charts.section(figure(), selected) for figure in figures().values()]
     content = {
         "version": __version__,
         "selection": selection,
-        "score": made.score,
-        "Score": capital(made.score),
-        "titles": [", ".join(key) for key, _ in shown.groupby(curves.PANEL)],
-        "days": provenance.days(list(chosen.values())),
-        "dense": grids.dense(made.table),
+        "score": compared.score,
+        "Score": capital(compared.score),
+        "titles": [", ".join(key) for key, _ in shown_runs.groupby(curves.PANEL)],
+        "days": provenance.days(list(records.values())),
+        "dense": grids.dense(compared.table),
         "claims": judgements.listed(judged),
         "counts": verdicts.counts(judged),
         "tested": verdicts.TEST,
         "verdicts": grids.verdicts(judged),
         "figures": [section for section in sections if section],
-        "settings": grids.settings(shown, chosen, labels),
+        "settings": grids.settings(shown_runs, records, labels),
         "studies": [grids.study(study) for study in studies],
-        "comparison": made,
-        "compared": grids.comparison(made.table, shown),
-        "shared": grids.shared(made.table),
+        "comparison": compared,
+        "compared": grids.comparison(compared.table, shown_runs),
+        "shared": grids.shared(compared.table),
         "versus": versus,
         "against": against,
-        "differences": against and grids.comparison(against.table, shown),
-        "cautions": judgements.cautions([*made.cautions, *(against.cautions if against else [])]),
-        "runs": grids.runs(shown, chosen, labels),
+        "differences": against and grids.comparison(against.table, shown_runs),
+        "cautions": judgements.cautions([*compared.cautions, *(against.cautions if against else [])]),
+        "runs": grids.runs(shown_runs, records, labels),
         "failures": grids.failures(selected.failures),
-        "provenance": provenance.provenance(list(chosen.values())),
+        "provenance": provenance.provenance(list(records.values())),
         "commands": [
             *provenance.commands((study.provenance, "") for study in studies),
-            *provenance.commands((record.provenance, record.provenance.started or "") for record in chosen.values()),
+            *provenance.commands((record.provenance, record.provenance.started or "") for record in records.values()),
         ],
         "readers": _readers(selection, [section["name"] for section in sections if section], asked, versus),
         "css": Markup(_file("report.css")),
         "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js", "pictures.js")],
         "bundle": Markup(_bundle()),
-        "charts": Markup(_json({"config": vega.CONFIG, "charts": drawn.charts})),
+        "charts": Markup(_json({"config": vega.CONFIG, "charts": page_charts.charts})),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_file("report.html")).render(content) + "\n"
@@ -95,19 +95,19 @@ def render(results: ResultSet, selection: Selection, asked: Asked = USUAL, versu
 
 def _ordered(studies: Iterable[Study], labels: list[str]) -> list[Study]:
     """The studies in the order of the legend; others follow."""
-    places = {label: place for place, label in enumerate(labels)}
-    return sorted(studies, key=lambda study: (places.get(study.label, len(places)), study.label))
+    ranks = {label: rank for rank, label in enumerate(labels)}
+    return sorted(studies, key=lambda study: (ranks.get(study.label, len(ranks)), study.label))
 
 
-def _is_of(study: Study, shown: pd.DataFrame) -> bool:
+def _is_of(study: Study, runs: pd.DataFrame) -> bool:
     names = [*curves.PANEL, "method"]
-    return bool((shown[names] == [getattr(study, name) for name in names]).all(axis=1).any())
+    return bool((runs[names] == [getattr(study, name) for name in names]).all(axis=1).any())
 
 
 def _readers(selection: Selection, names: list[str], asked: Asked, versus: str | None) -> list[str]:
     """The commands that show the runs again."""
-    known = figures()
-    drawing = [["plot", name, *selection.words(threshold=known[name]().recounts())] for name in names]
+    by_name = figures()
+    drawing = [["plot", name, *selection.words(threshold=by_name[name]().recounts())] for name in names]
     judging, comparing = ["claims", *selection.words(method=False)], [*selection.words(), *asked.words()]
     against = ["--versus", versus] if versus else []
     compared = [["compare", *comparing], *([["compare", *comparing, *against]] if against else [])]
@@ -128,21 +128,21 @@ def _bundle() -> str:
 
     V8 does, which reserves tens of gigabytes of addresses, whatever it uses, and ends the process where it cannot.
     """
-    if math.isinf(left := memory.address_space()):
+    if math.isinf(room := memory.address_space()):
         import vl_convert
 
         bundle: Any = vl_convert.javascript_bundle  # its annotations ask for the snippet, which is optional
-        made = bundle()
+        script = bundle()
     else:
         code = "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.javascript_bundle().encode())"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True)
-        if done.returncode:
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True)
+        if process.returncode:
             raise UsageError(
-                f"A report needs more addresses than the {left / memory.GIB:.1f} GiB that `ulimit -v` leaves; raise it "
+                f"A report needs more addresses than the {room / memory.GIB:.1f} GiB that `ulimit -v` leaves; raise it "
                 "or take `dwfbench plot all`."
             )
-        made = done.stdout.decode()
-    return made.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+        script = process.stdout.decode()
+    return script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
 def _json(content: object) -> str:

@@ -9,26 +9,27 @@ from dwfbench.runs.record import Origin, Provenance, Record
 
 def provenance(records: list[Record]) -> list[tuple[str, list[str]]]:
     """What the runs were made with: (name, values), each value with its number of runs if there are several."""
-    found = [record.provenance for record in records]
-    packages = dict.fromkeys(name for one in found for name in one.versions)
-    rows: dict[str, list] = {f"{name} version": [one.versions.get(name) for one in found] for name in packages}
-    rows["git commit"] = [_commit(one) for one in found]
-    rows["device"] = [_joined(one.device, one.device_name) for one in found]
+    origins = [record.provenance for record in records]
+    packages = dict.fromkeys(name for origin in origins for name in origin.versions)
+    rows: dict[str, list] = {f"{name} version": [origin.versions.get(name) for origin in origins] for name in packages}
+    rows["git commit"] = [_commit(origin) for origin in origins]
+    rows["device"] = [_joined(origin.device, origin.device_name) for origin in origins]
     names = {"threads": "threads", "lanes": "lanes", "compiled": "compiled step", "precision": "precision"}
-    rows |= {title: [getattr(one, name) for one in found] for name, title in names.items()}
+    rows |= {title: [getattr(origin, name) for origin in origins] for name, title in names.items()}
     for name in sorted({record.spec.dataset for record in records}):
         of_name = [record.provenance for record in records if record.spec.dataset == name]
-        rows[f"checksum of {name}"] = [one.data_checksum for one in of_name]
+        rows[f"checksum of {name}"] = [origin.data_checksum for origin in of_name]
     counted = [(title, _counted(values)) for title, values in rows.items()]
-    starts, ends = [one.started for one in found if one.started], [one.ended for one in found if one.ended]
+    starts = [origin.started for origin in origins if origin.started]
+    ends = [origin.ended for origin in origins if origin.ended]
     times = [("first run started", starts and [min(starts)]), ("last run ended", ends and [max(ends)])]
     return [(title, values or ["not recorded"]) for title, values in [*counted, *times]]
 
 
 def days(records: list[Record]) -> str:
     """The first and the last day on which the runs were trained; nothing where no record says it."""
-    found = [record.provenance for record in records]
-    times = [time for one in found for time in (one.started, one.ended) if time]
+    origins = [record.provenance for record in records]
+    times = [time for origin in origins for time in (origin.started, origin.ended) if time]
     ends = dict.fromkeys((min(times)[:10], max(times)[:10])) if times else {}
     return " to ".join(ends)
 
