@@ -109,8 +109,8 @@ def at_tolerance(
         reference = references[curve.key[:3]]
         for tolerance in dict.fromkeys(tolerances):
             level = reference * (1 - tolerance / 100) if relative else reference - tolerance
-            ratio, censored, *places = curve.points.last_within(level, max_gap)
-            neighbours = curve.neighbours(*places) | {"censored": censored}
+            ratio, censored, *indices = curve.points.last_within(level, max_gap)
+            neighbours = curve.neighbours(*indices) | {"censored": censored}
             rows.append((*curve.key, tolerance, ratio, censored, neighbours))
     by = [*KEYS, "tolerance"]
     crossings = pd.DataFrame(rows, columns=[*KEYS, "seed", "tolerance", "compression", "censored", "runs"])

@@ -62,16 +62,16 @@ class LazyGroup(Group):
     """A group that loads a command's file when that command is called."""
 
     def resolve_command(self, ctx, args):
-        name, stub, rest = super().resolve_command(ctx, args)
-        return name, stub and loaded(stub), rest
+        name, stub, remaining = super().resolve_command(ctx, args)
+        return name, stub and loaded(stub), remaining
 
 
 def loaded(stub):
     """The command that a stub stands for, made by the file of its family."""
     family = import_module(f"dwfbench.cli.{COMMANDS[stub.rich_help_panel][stub.name][0]}").app
-    alone = typer.Typer(add_completion=False, **SETTINGS)
-    alone.registered_commands = [command for command in family.registered_commands if command.name == stub.name]
-    return typer.main.get_command(alone)
+    single = typer.Typer(add_completion=False, **SETTINGS)
+    single.registered_commands = [command for command in family.registered_commands if command.name == stub.name]
+    return typer.main.get_command(single)
 
 
 app = typer.Typer(
@@ -100,9 +100,9 @@ def guarded(command: Callable) -> Callable:
                 with foreign.contained():
                     code = command(*args, **kwargs)
             except KeyboardInterrupt as error:
-                where = foreign.whose(error)
-                at = f" in code of others, {where}" if where else ""
-                message(f"Interrupted{at}; finished runs are kept, and the same command goes on from there.")
+                line = foreign.whose(error)
+                origin = f" in code of others, {line}" if line else ""
+                message(f"Interrupted{origin}; finished runs are kept, and the same command goes on from there.")
                 code = INTERRUPTED
             except BrokenPipeError:  # e.g. `dwfbench compare | head`
                 code = OK
@@ -125,14 +125,14 @@ def guarded(command: Callable) -> Callable:
 def unexpected(error: BaseException) -> str:
     """What sort of failure it is that no sentence was made for."""
     if memory.is_lack(error):
-        left = memory.available() / memory.GIB
-        return f"there is too little memory for this command, of which {left:.1f} GiB are available"
+        free = memory.available() / memory.GIB
+        return f"there is too little memory for this command, of which {free:.1f} GiB are available"
     return "a failure of code of others" if foreign.whose(error) else "an unexpected failure"
 
 
-def show_traceback(given: Mapping[str, Any]) -> None:
+def show_traceback(parameters: Mapping[str, Any]) -> None:
     """With --debug."""
-    if given.get("debug"):
+    if parameters.get("debug"):
         traceback.print_exc()
 
 

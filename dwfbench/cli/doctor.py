@@ -52,8 +52,8 @@ def examine(results: Path, data_dir: Path | None = None, address: str | None = N
         "records": partial(records, results),
     }
     findings: list[Finding] = []
-    told: set[str] = set()
-    again = "install again what the error names; torch and torchvision belong together, see pytorch.org"
+    reported: set[str] = set()
+    reinstall = "install again what the error names; torch and torchvision belong together, see pytorch.org"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries that are out of step; what breaks is a finding
         for subject, examination in examinations.items():
@@ -63,9 +63,9 @@ def examine(results: Path, data_dir: Path | None = None, address: str | None = N
             except UsageError as error:
                 findings.append(Finding(subject, "problem", str(error), "as it says"))
             except Exception as error:
-                if (cause := reason(error)) not in told:
-                    findings.append(Finding(subject, "problem", f"cannot be examined ({cause})", again))
-                told.add(cause)
+                if (cause := reason(error)) not in reported:
+                    findings.append(Finding(subject, "problem", f"cannot be examined ({cause})", reinstall))
+                reported.add(cause)
     return findings
 
 
@@ -74,7 +74,7 @@ def examine(results: Path, data_dir: Path | None = None, address: str | None = N
 
 def packages() -> Iterator[Finding]:
     """The versions that results depend on, in one line; what dwfbench needs and is missing."""
-    found = {"python": platform.python_version(), "dwfbench": metadata.version("dwfbench")}
+    versions = {"python": platform.python_version(), "dwfbench": metadata.version("dwfbench")}
     for text in metadata.requires("dwfbench") or ():
         name = re.split(r"[^\w.-]", text)[0]
         try:
@@ -83,8 +83,8 @@ def packages() -> Iterator[Finding]:
             if "extra ==" not in text:
                 yield Finding(name, "problem", "not installed", f"pip install {name}")
         else:
-            found |= {name: version} if name in ("torch", "torchvision", "numpy", "ray") else {}
-    yield Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in found.items()))
+            versions |= {name: version} if name in ("torch", "torchvision", "numpy", "ray") else {}
+    yield Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def plug_ins() -> Iterator[Finding]:
@@ -95,18 +95,18 @@ def plug_ins() -> Iterator[Finding]:
     from dwfbench.experiments import loggers
     from dwfbench.methods import registry
 
-    own = {"method": (), "model": (*models.MODELS,), "data set": (*readers.KNOWN,), "logger": (*loggers.OURS,)}
+    built_in = {"method": (), "model": (*models.MODELS,), "data set": (*readers.KNOWN,), "logger": (*loggers.OURS,)}
     count = 0
-    for group in plugins.GROUPS:
-        points, refused = plugins.find(group, own[group])
+    for role in plugins.GROUPS:
+        points, refused = plugins.find(role, built_in[role])
         for name, sentence in refused.items():
-            yield judged(f"{group} {name}", sentence, "uninstall that package, or rename its entry point")
+            yield judged(f"{role} {name}", sentence, "uninstall that package, or rename its entry point")
         for name, point in points.items():
             try:
-                registry.load(name) if group == "method" else plugins.load(group, point)
+                registry.load(name) if role == "method" else plugins.load(role, point)
                 count += 1
             except UsageError as error:
-                yield judged(f"{group} {name}", str(error), "update or uninstall that package")
+                yield judged(f"{role} {name}", str(error), "update or uninstall that package")
     yield Finding("plug-ins", "ok", f"{count} of dwfbench and other packages")
 
 
@@ -117,13 +117,13 @@ def ray(address: str | None) -> Iterator[Finding]:
     from dwfbench.execution.nodes import join, nodes, versions
 
     join(address)
-    ours = versions()
+    local = versions()
     for node in nodes():
-        there = ", ".join(f"{name} {version or 'not installed'}" for name, version in node.versions.items())
-        found = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, {there}"
-        same = node.versions.items() >= ours.items()
-        remedy = f"install there what is here: {', '.join(f'{name} {version}' for name, version in ours.items())}"
-        yield Finding(f"ray node {node.name}", "ok" if same else "problem", found, "" if same else remedy)
+        installed = ", ".join(f"{name} {version or 'not installed'}" for name, version in node.versions.items())
+        hardware = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, {installed}"
+        agrees = node.versions.items() >= local.items()
+        remedy = f"install there what is here: {', '.join(f'{name} {version}' for name, version in local.items())}"
+        yield Finding(f"ray node {node.name}", "ok" if agrees else "problem", hardware, "" if agrees else remedy)
 
 
 # ---------------------------------------------------------------- the machine
@@ -138,9 +138,9 @@ def device() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         torch.ones(1, device=f"cuda:{index}").add(1).item()  # not every build has kernels for every device
         free, total = torch.cuda.mem_get_info(index)
-        found = f"{torch.cuda.get_device_name(index)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        memory = f"{torch.cuda.get_device_name(index)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         remedy = "nvidia-smi shows what uses it; or take --device cpu"
-        yield judged(f"cuda:{index}", found, remedy if free < LITTLE_MEMORY else "")
+        yield judged(f"cuda:{index}", memory, remedy if free < LITTLE_MEMORY else "")
 
 
 def without_cuda(torch) -> tuple[str, str]:
@@ -151,21 +151,21 @@ def without_cuda(torch) -> tuple[str, str]:
         return f"CPU only: torch {torch.__version__} is built without CUDA", "install a CUDA build, see pytorch.org"
     try:
         torch.cuda.init()
-        why = "no device is visible"
+        cause = "no device is visible"
     except (RuntimeError, AssertionError) as error:
-        why = reason(error)
+        cause = reason(error)
     remedy = f"a driver for CUDA {torch.version.cuda}, or a torch for this driver; see CUDA_VISIBLE_DEVICES too"
-    return f"CPU only: torch finds no CUDA device ({why})", remedy
+    return f"CPU only: torch finds no CUDA device ({cause})", remedy
 
 
 def threads() -> Iterator[Finding]:
     """Cores that this process may use, and who else uses them: with what share of them a run has to do."""
     usable, running = cores(), load() or 0.0
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    omp_threads = os.environ.get("OMP_NUM_THREADS", "")
     lowered = os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
     remedies = []
-    if asked.isdecimal() and int(asked) > usable:
-        remedies.append(f"unset OMP_NUM_THREADS={asked}, or set it to {usable}")
+    if omp_threads.isdecimal() and int(omp_threads) > usable:
+        remedies.append(f"unset OMP_NUM_THREADS={omp_threads}, or set it to {usable}")
     if waits := spinning():
         remedies.append(f"set OMP_WAIT_POLICY=PASSIVE ({waits}): threads that spin are no use beside other work")
     if running > BUSY * usable:
@@ -175,8 +175,8 @@ def threads() -> Iterator[Finding]:
         )
     if lowered > 0:
         remedies.append(f"what has no lowered priority goes first (nice {lowered} here)")
-    found = f"{usable} of {os.cpu_count() or usable} cores, {running:.1f} processes running on them"
-    yield judged("threads", found, "; ".join(remedies))
+    usage = f"{usable} of {os.cpu_count() or usable} cores, {running:.1f} processes running on them"
+    yield judged("threads", usage, "; ".join(remedies))
 
 
 def compiler() -> Iterator[Finding]:
@@ -185,14 +185,14 @@ def compiler() -> Iterator[Finding]:
 
     from dwfbench.training.compile import available
 
-    place = "cuda" if torch.cuda.is_available() else "cpu"
-    if not available(torch.device(place)):
-        missing = "a C++ compiler (g++ or clang++)" if place == "cpu" else "triton"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not available(torch.device(device)):
+        tool = "a C++ compiler (g++ or clang++)" if device == "cpu" else "triton"
     else:
         headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-        missing = "" if headers.is_file() else f"Python's development files (python3-dev), of which {headers} is one"
-    remedy = f"install {missing}; without, steps are not compiled and take longer"
-    yield judged("compiler", "none" if missing else f"for {place}", remedy if missing else "")
+        tool = "" if headers.is_file() else f"Python's development files (python3-dev), of which {headers} is one"
+    remedy = f"install {tool}; without, steps are not compiled and take longer"
+    yield judged("compiler", "none" if tool else f"for {device}", remedy if tool else "")
 
 
 # ---------------------------------------------------------------- folders
@@ -204,13 +204,13 @@ def data_sets(data_dir: Path | None) -> Iterator[Finding]:
 
     places = dataset.searched(data_dir, download=False)
     closed = unwritable(places.target)
-    for name, known in readers.KNOWN.items():
-        if there := [place for place in places.searched if known.find(place)]:
-            yield Finding(f"data set {name}", "ok", f"in {there[0]}" if name != "digits" else "in scikit-learn")
+    for name, reader in readers.KNOWN.items():
+        if folders := [folder for folder in places.searched if reader.find(folder)]:
+            yield Finding(f"data set {name}", "ok", f"in {folders[0]}" if name != "digits" else "in scikit-learn")
             continue
-        found = f"absent; would be downloaded into {places.target}" + (f", but: {closed}" if closed else "")
+        status = f"absent; would be downloaded into {places.target}" + (f", but: {closed}" if closed else "")
         remedy = "point --data-dir or $DWFBENCH_DATA to a folder that has it or can be written"
-        yield judged(f"data set {name}", found, remedy if closed else "")
+        yield judged(f"data set {name}", status, remedy if closed else "")
     if closed := unwritable(places.cache):
         yield judged("cache", closed, "set XDG_CACHE_HOME; without, images are decoded again by every run")
 
@@ -223,8 +223,8 @@ def results_folder(folder: Path) -> Iterator[Finding]:
         yield Finding("results", "problem", closed, "choose another one with --results")
     else:
         free = shutil.disk_usage(existing(folder)).free
-        found = f"{folder}{'' if folder.exists() else ' (to be made)'}, {free / 2**30:.1f} GiB free"
-        yield judged("results", found, "make room, or choose another disk" if free < LITTLE_DISK else "")
+        space = f"{folder}{'' if folder.exists() else ' (to be made)'}, {free / 2**30:.1f} GiB free"
+        yield judged("results", space, "make room, or choose another disk" if free < LITTLE_DISK else "")
 
 
 def records(folder: Path) -> Iterator[Finding]:
@@ -241,7 +241,7 @@ def records(folder: Path) -> Iterator[Finding]:
 def existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     folder = folder.absolute()
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def unwritable(folder: Path) -> str | None:

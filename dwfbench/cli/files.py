@@ -74,14 +74,14 @@ def unpack(
     return OK
 
 
-def contents(parts: dict, place: Path) -> str:
+def contents(parts: dict, path: Path) -> str:
     """What an archive holds, in a sentence."""
     runs = [entry.record.status for part in parts.values() for entry in part.runs.values()]
     trials, studies = (sum(len(getattr(part, name)) for part in parts.values()) for name in ("trials", "studies"))
     bad = f" ({len(runs) - runs.count('ok')} of them diverged or failed)" if runs.count("ok") < len(runs) else ""
     tuning = f", {studies} tuning studies with {trials} runs" if trials or studies else ""
-    apart = "".join(f"; {label} apart: {len(part.runs)} runs" for label, part in parts.items() if label)
-    return f"{place}: {len(runs)} run{'s' * (len(runs) != 1)}{bad}{tuning}{apart}"
+    labelled = "".join(f"; {label} apart: {len(part.runs)} runs" for label, part in parts.items() if label)
+    return f"{path}: {len(runs)} run{'s' * (len(runs) != 1)}{bad}{tuning}{labelled}"
 
 
 @app.command(
@@ -163,23 +163,24 @@ def measure(
     from dwfbench.experiments import stored as restore
     from dwfbench.training import assess
 
-    chosen = list({stored.id: stored for stored in (restore.find(results, run) for run in runs)}.values())
-    place, threads = options.hardware(device, threads, 1)
+    stored_runs = list({stored.id: stored for stored in (restore.find(results, run) for run in runs)}.values())
+    torch_device, threads = options.hardware(device, threads, 1)
     load = machine.load()  # that of others: of this command's own work there is none yet
     if load is not None and load > machine.BUSY * (usable := machine.cores()):
         message(
             f"Other work keeps the processors busy (load {load:.1f}, usable processors {usable}): passes take longer "
             "than they need, and intervals are wide."
         )
-    where = assess.environment(place, threads) | {"load": load}
+    context = assess.environment(torch_device, threads) | {"load": load}
     measured = []
-    for stored in chosen:
+    for stored in stored_runs:
         data = restore.dataset_of(stored, dataset, data_dir)
         network = restore.network_of(stored, data, model)
-        inputs, labels = restore.inputs_of(data).to(place), data.test.labels.to(place)
+        inputs, labels = restore.inputs_of(data).to(torch_device), data.test.labels.to(torch_device)
         message(f"{stored.record.label}, run {stored.id}: measuring")
-        found = {"id": stored.id, **where, **measure.measure(network, inputs, labels, batches, rounds, data.task)}
-        measured.append(replace(stored.record, measurement=latency.write(stored.folder, found)))
+        timings = measure.measure(network, inputs, labels, batches, rounds, data.task)
+        content = {"id": stored.id, **context, **timings}
+        measured.append(replace(stored.record, measurement=latency.write(stored.folder, content)))
     frame = ResultSet(measured).latency
     answer(tables.render(speed.table(frame), format, speed.cells).rstrip("\n"))
     caption = speed.caption(latency.places(frame), shared_score(frame["score"]))

@@ -21,8 +21,8 @@ PANELS = (ARGUMENTS, STORED, TUNING, WHAT, KNOB, OPTIMISATION, DATA, ENGINE, OUT
 
 def examples(*lines: str, note: str = "") -> str:
     """The end of a command's help: command lines that can be copied, and what else is to be said."""
-    shown = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-    return f"{shown}\n\n{note}" if note else shown
+    text = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+    return f"{text}\n\n{note}" if note else text
 
 
 def write_panels(formatter, rows: Iterable[tuple[str, tuple[str, str]]]) -> None:
@@ -75,8 +75,8 @@ class Group(TyperGroup):
         write_panels(
             formatter,
             [
-                (getattr(each, "rich_help_panel", None) or "Commands", (each.name or "", each.help or ""))
-                for each in commands
+                (getattr(command, "rich_help_panel", None) or "Commands", (command.name or "", command.help or ""))
+                for command in commands
             ]
             + flag_rows(self, ctx),
         )

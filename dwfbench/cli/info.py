@@ -40,22 +40,22 @@ def list_(
 ) -> int:
     """Describe the methods (with knob, options, source), models, data sets, recipes, papers' figures or stored runs."""
     as_json = one_of(format, "format", ("table", "json")) == "json" or as_json
-    kinds = {
+    listings = {
         "methods": list_methods,
         "models": list_models,
         "datasets": list_datasets,
         "recipes": list_recipes,
         "figures": list_figures,
     }
-    if kind not in (known := [*kinds, "runs"]):
-        raise UsageError(no_such("list of", kind, known))
+    if kind not in (kinds := [*listings, "runs"]):
+        raise UsageError(no_such("list of", kind, kinds))
     if (results or tag) and kind != "runs":
         raise UsageError(f"--{'results' if results else 'tag'} is for `dwfbench list runs`, not for {kind}.")
     if kind == "runs":
         from dwfbench.cli.read import list_runs
 
         return list_runs(selected({"results": results or RESULTS, "tag": tag}), as_json)
-    rows = kinds[kind]()
+    rows = listings[kind]()
     answer(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
     return OK
 
@@ -70,16 +70,16 @@ def list_methods() -> list[dict]:
     rows = []
     for name in points:
         try:
-            kind = registry.load(name)
+            method = registry.load(name)
         except UsageError as error:
             message(str(error))
             continue
         rows.append(
             {
                 "name": name,
-                "knob": kind.knob or "none",
-                "summary": kind.summary,
-                "source": kind.source,
+                "knob": method.knob or "none",
+                "summary": method.summary,
+                "source": method.source,
                 "options": [
                     {
                         "flag": f"--{item.name.replace('_', '-')}",
@@ -87,7 +87,7 @@ def list_methods() -> list[dict]:
                         "help": item.metadata["help"],
                         "choices": list(item.metadata["choices"]),
                     }
-                    for item in fields(kind)
+                    for item in fields(method)
                 ],
             }
         )
@@ -117,11 +117,11 @@ def list_recipes() -> list[dict]:
 def list_figures() -> list[dict]:
     from dwfbench.experiments import reproduce
 
-    known = reproduce.figures().values()
-    for note in dict.fromkeys(figure.note for figure in known):
+    published = reproduce.figures().values()
+    for note in dict.fromkeys(figure.note for figure in published):
         message(note)
     message("How many hours one takes on this machine: `dwfbench reproduce NAME --dry-run`.")
-    return [figure.described() for figure in known]
+    return [figure.described() for figure in published]
 
 
 def described(rows: list[dict]) -> str:

@@ -53,6 +53,6 @@ def converted(name: str, key: str, values: list[str]) -> Any:
     if key in spec.settings():
         return spec.coerce(spec.settings()[key], ",".join(values))
     if key in spec.CURVE_KEYS:
-        found = numbers(",".join(values), f"method {name}[{key}=...]")
-        return found[0] if len(found) == 1 else found
+        parsed = numbers(",".join(values), f"method {name}[{key}=...]")
+        return parsed[0] if len(parsed) == 1 else parsed
     return values

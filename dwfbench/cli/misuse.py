@@ -41,20 +41,20 @@ def sentence(error: Any, name: str, flags: Sequence[str], words: Sequence[str]) 
     """What is wrong with the words of the command ``name``, which has these flags."""
     shows = f"`dwfbench {name} -h`" if name != "dwfbench" else "`dwfbench -h`"
     param: Any = getattr(error, "param", None)
-    if unknown := getattr(error, "option_name", None) if "No such option" in str(error.message) else None:
-        return f"There is no flag {unknown} here{nearest(unknown, flags)} {shows} lists the flags."
+    if unknown_flag := getattr(error, "option_name", None) if "No such option" in str(error.message) else None:
+        return f"There is no flag {unknown_flag} here{nearest(unknown_flag, flags)} {shows} lists the flags."
     if type(error).__name__ == "MissingParameter":
-        what = param.metavar if param.param_type_name == "argument" and param.metavar else param.opts[0].upper()
-        return f"`dwfbench {name}` needs {what}: {param.help}; {shows} has examples."
-    if param is None or (value := given(words, param.opts)) is None:
+        argument = param.metavar if param.param_type_name == "argument" and param.metavar else param.opts[0].upper()
+        return f"`dwfbench {name}` needs {argument}: {param.help}; {shows} has examples."
+    if param is None or (value := value_of(words, param.opts)) is None:
         return f"{str(error.message).rstrip('.')}; {shows} lists the flags."
-    wanted = "a whole number" if "integer" in error.message else "a number"
+    expected = "a whole number" if "integer" in error.message else "a number"
     least = re.search(r"(?:>=|equal to) ?([\d.]+)", error.message)  # click's words, or pydantic's
-    wanted = next((MEANT[flag] for flag in param.opts if flag in MEANT), wanted)
-    return f"{param.opts[0]} takes {wanted}{f' of at least {least[1]}' if least else ''}, not {value!r}."
+    expected = next((MEANT[flag] for flag in param.opts if flag in MEANT), expected)
+    return f"{param.opts[0]} takes {expected}{f' of at least {least[1]}' if least else ''}, not {value!r}."
 
 
-def given(words: Sequence[str], flags: Sequence[str]) -> str | None:
+def value_of(words: Sequence[str], flags: Sequence[str]) -> str | None:
     """The value that follows one of the flags."""
     for word, following in itertools.pairwise([*words, ""]):
         flag, equals, value = word.partition("=")

@@ -39,33 +39,33 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 COMPRESSION = "target compression ratios, separated by commas; a method with a strength searches for them"
 
 
-def option(kind: Any, help: str, default: Any = None, **more: Any) -> tuple[Any, Any]:
-    return Annotated[kind, typer.Option(help=help, **more)], default
+def option(value_type: Any, help: str, default: Any = None, **settings: Any) -> tuple[Any, Any]:
+    return Annotated[value_type, typer.Option(help=help, **settings)], default
 
 
 def with_flags(flags: dict[str, tuple[Any, Any]]) -> Callable:
-    """Adds flags, as ``flags()`` describes them, to a command that takes them as ``**given``."""
+    """Adds flags, as ``flags()`` describes them, to a command that takes them as ``**flags``."""
 
     def changed(command: Callable) -> Callable:
         signature = inspect.signature(command)
-        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        made = [
+        own_parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        flag_parameters = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, (annotation, default) in flags.items()
         ]
         described: Any = command
-        described.__signature__ = signature.replace(parameters=[*own, *made])
-        command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
+        described.__signature__ = signature.replace(parameters=[*own_parameters, *flag_parameters])
+        command.__annotations__ = {p.name: p.annotation for p in [*own_parameters, *flag_parameters]}
         return command
 
     return changed
 
 
-def flags_of(kind: type, panel: str) -> dict[str, tuple[Any, Any]]:
+def flags_of(options_class: type, panel: str) -> dict[str, tuple[Any, Any]]:
     """The fields of a dataclass, which checks and converts their texts itself, as flags under a heading of the help."""
     return {
         item.name: option(str | None, described(item), show_default=False, rich_help_panel=panel)
-        for item in fields(kind)
+        for item in fields(options_class)
     }
 
 
@@ -93,7 +93,7 @@ def in_panel(title: str, flags: dict[str, tuple[Any, Any]]) -> dict[str, tuple[A
 
 def flags() -> dict[str, tuple[Any, Any]]:
     """(annotation, default) of every flag that training shares, by name."""
-    chosen = {
+    training = {
         "method": option(str | None, METHODS),
         "recipe": option(str | None, "a recipe of `dwfbench list recipes`"),
         "config": option(Path | None, "TOML file with the same keys; flags win"),
@@ -112,7 +112,7 @@ def flags() -> dict[str, tuple[Any, Any]]:
         "compression_range": option(str | None, "lowest,highest compression for --points"),
     }
     settings = {name: setting(item) for name, item in spec.settings().items()}
-    return in_panel(WHAT, chosen) | in_panel(KNOB, knob) | engine_flags() | in_panel(OPTIMISATION, settings)
+    return in_panel(WHAT, training) | in_panel(KNOB, knob) | engine_flags() | in_panel(OPTIMISATION, settings)
 
 
 def engine_flags() -> dict[str, tuple[Any, Any]]:
@@ -140,9 +140,9 @@ def engine_flags() -> dict[str, tuple[Any, Any]]:
 def setting(item) -> tuple[Any, Any]:
     """A field of RunSpec as a flag. All but switches are text: RunSpec checks and converts, with one kind of
     message."""
-    kind = bool if item.type is bool else str
+    value_type = bool if item.type is bool else str
     default = "none" if item.default is None else item.default
-    return option(kind | None, f"{item.metadata['help']} [without a recipe: {default}]", show_default=False)
+    return option(value_type | None, f"{item.metadata['help']} [without a recipe: {default}]", show_default=False)
 
 
 @dataclass(frozen=True)
@@ -161,115 +161,115 @@ class Asked:
         return stopping_at_steps() if self.engine.checkpoints else nullcontext()
 
 
-def read(given: Mapping[str, Any], rest: list[str], save_model: bool = False, dry: bool = False) -> Asked:
-    """The flags that were ``given`` and the ``rest`` of the command line, the methods' options.
+def read(flags: Mapping[str, Any], words: list[str], save_model: bool = False, dry: bool = False) -> Asked:
+    """The ``flags`` that were given and the other ``words`` of the command line, the methods' options.
 
     Loads the data, or with ``dry`` a stand-in for them where there is one, and sets the threads of this process. Raises
     UsageError for whatever does not fit.
     """
-    said = spoken(given, rest)
+    top = spoken(flags, words)
     code = None
-    if not given["allow_code"]:
-        code = [said.get("model"), said.get("dataset"), *(name for name, _ in said.get("methods", []))]
-    layers = [spec.read_toml(given["config"], code)] if given["config"] else []
+    if not flags["allow_code"]:
+        code = [top.get("model"), top.get("dataset"), *(name for name, _ in top.get("methods", []))]
+    layers = [spec.read_toml(flags["config"], code)] if flags["config"] else []
 
     from dwfbench import models
     from dwfbench.data import dataset as data
     from dwfbench.experiments import plan
 
-    engine = engine_of(given, save_model)
-    model = plan.general([*layers, said], "model", None)
-    dataset_name = plan.general([*layers, said], "dataset", None)
-    layers = [spec.base_recipe(given["recipe"], model, dataset_name), *layers]
-    everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, said]
+    engine = engine_of(flags, save_model)
+    model = plan.general([*layers, top], "model", None)
+    dataset_name = plan.general([*layers, top], "dataset", None)
+    layers = [spec.base_recipe(flags["recipe"], model, dataset_name), *layers]
+    everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, top]
     models.check(plan.general(everything, "model", None))
     name = plan.general(everything, "dataset", None)
     cut = {key: plan.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS}
-    requests = plan.requests(layers, said)  # before the data: what is misspelt is told at once
+    requests = plan.requests(layers, top)  # before the data: what is misspelt is told at once
     dataset = None
     if dry:
         dataset = data.stand_in(name, **{key: cut[key] for key in ("val_fraction", "image_size")})
-    dataset = dataset or data.load(name, data_dir=given["data_dir"], **cut)
-    return Asked(requests, dataset.to(engine.here), engine, given["results"])
+    dataset = dataset or data.load(name, data_dir=flags["data_dir"], **cut)
+    return Asked(requests, dataset.to(engine.here), engine, flags["results"])
 
 
-def spoken(given: Mapping[str, Any], rest: list[str]) -> dict[str, Any]:
+def spoken(flags: Mapping[str, Any], words: list[str]) -> dict[str, Any]:
     """The settings that flags give, as ``plan.requests`` takes them."""
-    said = {
-        "methods": methods(given["method"]),
-        **{key: given[key] for key in ("points", "max_runs", "max_gap", "strength_max", "seeds")},
+    settings = {
+        "methods": methods(flags["method"]),
+        **{key: flags[key] for key in ("points", "max_runs", "max_gap", "strength_max", "seeds")},
         **{
-            key: numbers(given[key], key.replace("_", "-"))
+            key: numbers(flags[key], key.replace("_", "-"))
             for key in ("strength", "compression", "strength_range", "compression_range", "seed")
-            if given[key] is not None
+            if flags[key] is not None
         },
-        **{name: value(item, given[name]) for name, item in spec.settings().items() if given[name] is not None},
-        **own_options(rest),
+        **{name: value(item, flags[name]) for name, item in spec.settings().items() if flags[name] is not None},
+        **own_options(words),
     }
-    said = {key: value for key, value in said.items() if value is not None}
-    if "seed" in said and "seeds" in said:
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if "seed" in settings and "seeds" in settings:
         raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
-    return said
+    return settings
 
 
 def value(item: Any, text: str) -> Any:
     """The value of a shared setting's flag."""
     if item.type in (int, float) and "," in text and item.name not in spec.DATA_KEYS:
-        flag, each = item.name.replace("_", "-"), ",".join(f"dwf[{item.name}={part}]" for part in text.split(",")[:2])
+        flag, hint = item.name.replace("_", "-"), ",".join(f"dwf[{item.name}={part}]" for part in text.split(",")[:2])
         raise UsageError(
-            f"--{flag} takes one value, not {text!r}; to compare several, give each method its own: --method {each!r}."
+            f"--{flag} takes one value, not {text!r}; to compare several, give each method its own: --method {hint!r}."
         )
     return spec.coerce(item, text)
 
 
-def gives(given: Mapping[str, Any], name: str) -> bool:
+def gives(flags: Mapping[str, Any], name: str) -> bool:
     """Whether a setting is given, by its flag or in the brackets of a method."""
-    return given[name] is not None or any(name in bound for _, bound in methods(given["method"]) or [])
+    return flags[name] is not None or any(name in bound for _, bound in methods(flags["method"]) or [])
 
 
-def engine_of(given: Mapping[str, Any], save_model: bool = False) -> "Engine":
+def engine_of(flags: Mapping[str, Any], save_model: bool = False) -> "Engine":
     """The engine that the flags describe; sets the threads of this process. UsageError for what cannot be."""
-    lanes = None if given["lanes"] == "auto" else positive(given["lanes"], "lanes")
-    if given["compile"] not in ("auto", "on", "off"):
-        raise UsageError(f"--compile must be auto, on or off, not {given['compile']!r}.")
+    lanes = None if flags["lanes"] == "auto" else positive(flags["lanes"], "lanes")
+    if flags["compile"] not in ("auto", "on", "off"):
+        raise UsageError(f"--compile must be auto, on or off, not {flags['compile']!r}.")
 
     from dwfbench.execution.worker import Engine
 
-    if given["timeout_minutes"] is not None and not 0 < given["timeout_minutes"] < math.inf:
-        raise UsageError(f"--timeout-minutes must be above 0, not {given['timeout_minutes']:g}.")
-    place, threads = hardware(given["device"] if given["ray"] is None else "cpu", given["threads"], given["jobs"])
-    minutes = given["checkpoint_minutes"]
+    if flags["timeout_minutes"] is not None and not 0 < flags["timeout_minutes"] < math.inf:
+        raise UsageError(f"--timeout-minutes must be above 0, not {flags['timeout_minutes']:g}.")
+    device, threads = hardware(flags["device"] if flags["ray"] is None else "cpu", flags["threads"], flags["jobs"])
+    minutes = flags["checkpoint_minutes"]
     engine = Engine(
-        device=place,
+        device=device,
         threads=threads,
         lanes=lanes,
-        compile=None if given["compile"] == "auto" else given["compile"] == "on",
-        jobs=given["jobs"],
-        eval_every=given["eval_every"],
-        checkpoints=given["results"] / "checkpoints" if minutes else None,
+        compile=None if flags["compile"] == "auto" else flags["compile"] == "on",
+        jobs=flags["jobs"],
+        eval_every=flags["eval_every"],
+        checkpoints=flags["results"] / "checkpoints" if minutes else None,
         checkpoint_minutes=minutes,
-        timeout_minutes=given["timeout_minutes"],
+        timeout_minutes=flags["timeout_minutes"],
         save_model=save_model,
         argv=("dwfbench", *sys.argv[1:]),
     )
-    return on_cluster(engine, given)
+    return on_cluster(engine, flags)
 
 
-def on_cluster(engine: "Engine", given: Mapping[str, Any]) -> "Engine":
+def on_cluster(engine: "Engine", flags: Mapping[str, Any]) -> "Engine":
     """The engine with the cluster of --ray, if that is given; connects to it. UsageError for flags that do not fit."""
-    mine = [name for name in ("cpus_per_group", "gpus_per_group") if given[name] is not None]
-    if given["ray"] is None:
-        if mine:
-            raise UsageError(f"--{mine[0].replace('_', '-')} is for --ray, which is not given.")
+    ray_flags = [name for name in ("cpus_per_group", "gpus_per_group") if flags[name] is not None]
+    if flags["ray"] is None:
+        if ray_flags:
+            raise UsageError(f"--{ray_flags[0].replace('_', '-')} is for --ray, which is not given.")
         return engine
-    if given["jobs"] != 1 or given["threads"] is not None:
+    if flags["jobs"] != 1 or flags["threads"] is not None:
         raise UsageError("With --ray the cluster decides what trains at once; leave out --jobs and --threads.")
 
     import torch
 
     from dwfbench.execution.nodes import connect
 
-    share = connect(given["ray"], given["cpus_per_group"], given["gpus_per_group"], given["device"])
+    share = connect(flags["ray"], flags["cpus_per_group"], flags["gpus_per_group"], flags["device"])
     return replace(engine, device=torch.device("cuda" if share.gpus else "cpu"), threads=share.cpus, cluster=share)
 
 
@@ -279,20 +279,20 @@ def positive(text: str, flag: str) -> int:
     return int(text)
 
 
-def own_options(rest: list[str]) -> dict[str, Any]:
+def own_options(words: list[str]) -> dict[str, Any]:
     """Options of methods in what is left of a command line; UsageError for the name of what is no method's to have, as
     a configuration spells it (--methods) or as another command has it."""
-    found = leftover(rest)
-    for name in found:
+    options = leftover(words)
+    for name in options:
         if name in ("methods", *spec.settings(), *spec.CURVE_KEYS):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"There is no flag {flag} here{nearest(flag, ['--method'])}")
-    return found
+    return options
 
 
 def leftover(words: list[str]) -> dict[str, Any]:
     """Options of methods: ``--depth 2,3``, ``--depth=2``, ``--proximal``, ``--no-proximal``. Lists for comma lists."""
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     position = 0
     while position < len(words):
         word = words[position]
@@ -308,10 +308,10 @@ def leftover(words: list[str]) -> dict[str, Any]:
             key, value = key[3:], "false"
         elif not equals:
             value = "true"
-        if key in found:
+        if key in options:
             raise UsageError(f"--{flag} is given twice; separate several values by commas.")
-        found[key] = [part.strip() for part in value.split(",")]
-    return found
+        options[key] = [part.strip() for part in value.split(",")]
+    return options
 
 
 def hardware(device: str, threads: int | None, jobs: int):
@@ -330,14 +330,14 @@ def hardware(device: str, threads: int | None, jobs: int):
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        place = torch.device(device)
+        torch_device = torch.device(device)
     except RuntimeError:
-        meant = "; did you mean cuda?" if device.lower().startswith(("gpu", "nvidia")) else nearest(device, DEVICES)
+        hint = "; did you mean cuda?" if device.lower().startswith(("gpu", "nvidia")) else nearest(device, DEVICES)
         choices = f"{', '.join(DEVICES)}, or cuda:1 for the second of several"
-        raise UsageError(f"There is no device {device!r}{meant} Choose one of {choices}.") from None
+        raise UsageError(f"There is no device {device!r}{hint} Choose one of {choices}.") from None
     try:
-        torch.zeros(1, device=place).item()  # the device that only pretends (meta) fails here
+        torch.zeros(1, device=torch_device).item()  # the device that only pretends (meta) fails here
     except Exception as error:  # each kind of device that is missing has its own
-        why = first_line(error).partition(". ")[0].rstrip(".")
-        raise UsageError(f"The device {device!r} cannot be used ({why}); try --device cpu.") from None
-    return place, threads
+        cause = first_line(error).partition(". ")[0].rstrip(".")
+        raise UsageError(f"The device {device!r} cannot be used ({cause}); try --device cpu.") from None
+    return torch_device, threads

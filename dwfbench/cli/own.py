@@ -43,12 +43,12 @@ DEFAULTS = {name: default for name, (_, default) in options.flags().items()}
 )
 @guarded
 @options.with_flags(SHARED)
-def suggest(context: typer.Context, *, debug: Debug = False, **given: Any) -> int:
+def suggest(context: typer.Context, *, debug: Debug = False, **flags: Any) -> int:
     """Strengths, least steps and rates for DWF from the network's own weights, by arithmetic: nothing is trained.
 
     --depth and DWF's other options are flags, too, and may be lists. The library has the same as dwfbench.suggest.
     """
-    asked = options.read({**DEFAULTS, **given, "method": "dwf"}, context.args)
+    asked = options.read({**DEFAULTS, **flags, "method": "dwf"}, context.args)
 
     from dwfbench.experiments import advise
 
@@ -87,7 +87,7 @@ def sparsify(
         str, typer.Option(help="what to write, of dense, sparse, onnx and compact", rich_help_panel=OUTPUT)
     ] = "dense,sparse",
     debug: Debug = False,
-    **given: Any,
+    **flags: Any,
 ) -> int:
     """From trained weights to a sparse network, the short way: DWF from balanced factors, searched and exported.
 
@@ -109,14 +109,14 @@ def sparsify(
         "compression": f"{compression:g}",
         "lr": f"{listed[0]:g}",
     }
-    asked = options.read({**DEFAULTS, **given, **words}, context.args)
+    asked = options.read({**DEFAULTS, **flags, **words}, context.args)
     if len(asked.requests) > 1:
         raise UsageError("sparsify makes one network; give every option of DWF one value.")
 
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import sparsify, stored
 
-    (request,), epochs = asked.requests, None if given["epochs"] is None else int(given["epochs"])
+    (request,), epochs = asked.requests, None if flags["epochs"] is None else int(flags["epochs"])
     spent = sparsify.Budget.of(request, asked.dataset, epochs, budget, listed)
     curves = sparsify.curves(request, compression, spent, asked.dataset)
     before = sparsify.judged(sparsify.given_network(curves[0], asked.dataset), asked.dataset)
@@ -129,7 +129,7 @@ def sparsify(
         records = sparsify.train(curves, asked.dataset, store, engine, reporter)
     record = sparsify.best(records, compression)
     if record is None:
-        reached = ", ".join(f"{ratio:.3g}" for ratio in sorted({one.compression or 1 for one in records})[-3:])
+        reached = ", ".join(f"{ratio:.3g}" for ratio in sorted({run.compression or 1 for run in records})[-3:])
         message(
             f"No run reached CR {compression:g} within the budget ({reached or 'none ended well'}); give a larger one."
         )
@@ -155,13 +155,13 @@ def write(network: "nn.Module", record: "Record", to: Path, forms: str, asked: o
 def verdict(before: "Judged", after: "Judged", record: "Record", score: str) -> str:
     """What the compression cost, in lines."""
     cost = 100 * ((after.test or 0) - (before.test or 0))
-    one = record.spec
+    run = record.spec
     return "\n".join(
         [
             f"given weights:   {score} {percent_of(before.test)} % on the test set, {percent_of(before.validation)} % "
             "on the validation part",
             f"sparse network:  {score} {percent_of(after.test)} % and {percent_of(after.validation)} %, at CR "
             f"{record.compression:.4g}: {cost:+.2f} points",
-            f"                 {record.label}, strength {one.strength:g}, learning rate {one.lr:g}, run {record.id}",
+            f"                 {record.label}, strength {run.strength:g}, learning rate {run.lr:g}, run {record.id}",
         ]
     )

@@ -55,13 +55,13 @@ def owners_of_options() -> dict[str, list[str]]:
         "dwfbench plot weights --compression 30",
         "dwfbench plot --width column --style paper --title none -o accuracy.pdf",
         "dwfbench plot all --results theirs.zip",
-        note="\b\n" + "\n".join(["Figures:", *(f"  {name:<12}{kind.summary}" for name, kind in figures().items())]),
+        note="\b\n" + "\n".join(["Figures:", *(f"  {name:<12}{figure.summary}" for name, figure in figures().items())]),
     ),
 )
 @guarded
 @with_flags(SELECTING | figure_flags() | flags_of(Layout, LAYOUT))
 def plot(
-    kind: Annotated[
+    figure_name: Annotated[
         str, typer.Argument(metavar="FIGURE", help="what to draw, or all that the runs allow")
     ] = "accuracy",
     output: Annotated[
@@ -69,55 +69,55 @@ def plot(
         typer.Option("--output", "-o", help="PNG, SVG, PDF or PGF (for LaTeX) [default: RESULTS/FIGURE.png]"),
     ] = None,
     debug: Debug = False,
-    **given: Any,
+    **flags: Any,
 ) -> int:
     """Draw stored runs: accuracy against compression, or another figure."""
-    layout, drawn = from_given(Layout, given), chosen_figures(kind, given)
-    chosen = selected(given)
-    if chosen.threshold is not None and not all(figure.recounts() for figure in drawn):
-        recounted = ", ".join(name for name, known in figures().items() if known().recounts())
+    layout, drawn_figures = from_given(Layout, flags), chosen_figures(figure_name, flags)
+    selection = selected(flags)
+    if selection.threshold is not None and not all(figure.recounts() for figure in drawn_figures):
+        recounted = ", ".join(name for name, figure in figures().items() if figure().recounts())
         raise UsageError(f"--threshold recounts the plot {recounted}, with its default axis, and no other.")
-    if output is not None and kind == ALL:
+    if output is not None and figure_name == ALL:
         raise UsageError("--output names the file of one figure; leave it out with all.")
     from dwfbench.analysis.resultset import ResultSet
 
-    records = records_of(chosen, {need for figure in drawn for need in figure.needs})
-    stored = ResultSet(records).only(method=chosen.method)
-    written = [path for figure in drawn for path in draw(figure, stored, output, chosen, layout)]
-    return OK if written else NOTHING
+    records = records_of(selection, {need for figure in drawn_figures for need in figure.needs})
+    stored = ResultSet(records).only(method=selection.method)
+    paths = [path for figure in drawn_figures for path in draw(figure, stored, output, selection, layout)]
+    return OK if paths else NOTHING
 
 
-def chosen_figures(kind: str, given: dict[str, Any]) -> list[Figure]:
+def chosen_figures(figure_name: str, flags: dict[str, Any]) -> list[Figure]:
     """The figures of a name, with the options that were given for them."""
-    known = figures()
-    if kind not in (choices := (*known, ALL)):
-        raise UsageError(no_such("plot", kind, choices))
+    by_name = figures()
+    if figure_name not in (choices := (*by_name, ALL)):
+        raise UsageError(no_such("plot", figure_name, choices))
     for flag, owners in owners_of_options().items():
-        if given[flag] is not None and kind not in (*owners, ALL):
-            raise UsageError(f"--{flag.replace('_', '-')} is an option of {', '.join(owners)}, not of {kind}.")
-    return [from_given(figure, given) for name, figure in known.items() if kind in (name, ALL)]
+        if flags[flag] is not None and figure_name not in (*owners, ALL):
+            raise UsageError(f"--{flag.replace('_', '-')} is an option of {', '.join(owners)}, not of {figure_name}.")
+    return [from_given(figure, flags) for name, figure in by_name.items() if figure_name in (name, ALL)]
 
 
-def draw(figure: Figure, stored: "ResultSet", output: Path | None, chosen: Selection, layout: Layout) -> list[Path]:
+def draw(figure: Figure, stored: "ResultSet", output: Path | None, selection: Selection, layout: Layout) -> list[Path]:
     """The files of a figure, written and named on stdout; none, with a reason on stderr, where nothing can be drawn."""
     from dwfbench.show import files, tables
 
     frame = figure.frame(stored)
     if frame.empty:
         if figure.absent():
-            message(f"No finished run in {chosen.places} that fits {figure.absent()}")
+            message(f"No finished run in {selection.places} that fits {figure.absent()}")
         else:
-            nothing(chosen)
+            nothing(selection)
         return []
-    path = output or chosen.sources[0].folder / f"{figure.name}.png"
+    path = output or selection.sources[0].folder / f"{figure.name}.png"
     drawing = figure.draw(frame)
     files.write(drawing, path, layout)
     beside = {path.with_suffix(ending): tables.csv(table) for ending, table in figure.tables(stored).items()}
-    for place, text in beside.items():
-        write(place, text.encode())
-    written = [path, *beside]
-    for place in written:
-        answer(str(place))
+    for file, text in beside.items():
+        write(file, text.encode())
+    paths = [path, *beside]
+    for file in paths:
+        answer(str(file))
     for sentence in layout.caption(drawing):
         message(f"For the caption: {sentence}")
-    return written
+    return paths

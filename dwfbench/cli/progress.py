@@ -65,7 +65,7 @@ class Reporter:
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
         self.curves: dict[str, Curve] = {}
-        self.told = time.monotonic()
+        self.reported = time.monotonic()
         self.bars = Bars(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=LABEL)),
             BarColumn(bar_width=12),
@@ -93,13 +93,13 @@ class Reporter:
         if pending < (runs := len(specs)):
             self.note(f"{label}: {runs - pending} of {runs} runs are stored already.")
         if pending and label in self.curves:
-            known = self.curves[label]
-            known.runs += pending
-            known.first = None  # other curves were trained meanwhile
-            self.bars.update(known.task, total=known.runs)
+            curve = self.curves[label]
+            curve.runs += pending
+            curve.first = None  # other curves were trained meanwhile
+            self.bars.update(curve.task, total=curve.runs)
         elif pending:
-            shown = label if len(label) <= LABEL else f"{label[: LABEL - 2]}.."
-            task = self.bars.add_task(shown, total=pending, runs=f"0/{pending} runs", start=False)
+            title = label if len(label) <= LABEL else f"{label[: LABEL - 2]}.."
+            task = self.bars.add_task(title, total=pending, runs=f"0/{pending} runs", start=False)
             self.curves[label] = Curve(task, pending, epochs)
 
     def compiling(self, label: str) -> None:
@@ -141,7 +141,7 @@ class Reporter:
     def begun(self, label: str) -> "Curve":
         curve = self.curves[label]
         if curve.started is None:
-            curve.started = self.told = time.monotonic()
+            curve.started = self.reported = time.monotonic()
             self.bars.start_task(curve.task)
         return curve
 
@@ -149,10 +149,10 @@ class Reporter:
         curve = self.curves[label]
         self.bars.line = f"{label}: {detail}" if detail else self.bars.line
         self.bars.update(curve.task, completed=curve.progress, runs=f"{curve.done}/{curve.runs} runs")
-        if not self.live and detail and time.monotonic() - self.told > PLAIN_INTERVAL:
-            self.told = time.monotonic()
-            gone = clock(self.told - (curve.started or self.told))
-            self.note(f"{label}: {curve.done}/{curve.runs} runs, {detail}, {gone} gone{curve.left(self.told)}")
+        if not self.live and detail and time.monotonic() - self.reported > PLAIN_INTERVAL:
+            self.reported = time.monotonic()
+            spent = clock(self.reported - (curve.started or self.reported))
+            self.note(f"{label}: {curve.done}/{curve.runs} runs, {detail}, {spent} gone{curve.left(self.reported)}")
 
     def note(self, text: str) -> None:
         with suppress(OSError):  # a full stderr ends no training

@@ -69,7 +69,7 @@ def compare(
         str, typer.Option(help="how the best of a column is marked: none or bold", rich_help_panel=TEXT)
     ] = "none",
     debug: Debug = False,
-    **given: Any,
+    **flags: Any,
 ) -> int:
     """Accuracy at matched compression, compression at tolerance, area under the curve; a row a curve."""
     from dwfbench.analysis.axes import AXES
@@ -78,43 +78,43 @@ def compare(
 
     one_of(format, "format", tables.FORMATS)
     one_of(best, "best", ("none", "bold"))
-    sheet, chosen = sheet_of(given, format), selected(given)
+    sheet, selection = sheet_of(flags, format), selected(flags)
     asked = tables.Asked(
         numbers(at, "at"),
         numbers(tolerance, "tolerance"),
         one_of(reading, "reading", tables.READINGS),
         None if area is None else pair(area, "area"),
         max_gap,
-        chosen.method,
+        selection.method,
         sort,
         one_of(axis, "axis", AXES),
     )
-    stored = ResultSet(records_of(chosen))
+    stored = ResultSet(records_of(selection))
     if stored.runs.empty:
-        return nothing(chosen)
-    made = comparison.compare(stored, asked) if versus is None else comparison.versus(stored, versus, asked)
-    if made.table.empty and versus is not None:
+        return nothing(selection)
+    compared = comparison.compare(stored, asked) if versus is None else comparison.versus(stored, versus, asked)
+    if compared.table.empty and versus is not None:
         message(f"There is no other sparse curve here to compare with {versus}.")
         return NOTHING
-    if made.table.empty:
-        return nothing(chosen)
-    for line in made.cautions:
+    if compared.table.empty:
+        return nothing(selection)
+    for line in compared.cautions:
         message(line)
-    marks = tables.marks(made.table, made.best) if best == "bold" else {}
-    said = [made.caption, *([tables.marks_caption(format, versus is None)] if marks else [])]
-    sheet = typeset.captioned(sheet, [made.heading, *said])
-    answer(tables.render(made.table, format, sheet=sheet, marks=marks, score=made.score).rstrip("\n"))
-    for line in (*([""] if format == "table" else []), " ".join(said), *made.closing):
+    marks = tables.marks(compared.table, compared.best) if best == "bold" else {}
+    captions = [compared.caption, *([tables.marks_caption(format, versus is None)] if marks else [])]
+    sheet = typeset.captioned(sheet, [compared.heading, *captions])
+    answer(tables.render(compared.table, format, sheet=sheet, marks=marks, score=compared.score).rstrip("\n"))
+    for line in (*([""] if format == "table" else []), " ".join(captions), *compared.closing):
         beside(format, line)
     return OK
 
 
-def sheet_of(given: Mapping[str, Any], format: str) -> Sheet:
+def sheet_of(flags: Mapping[str, Any], format: str) -> Sheet:
     """What is asked of a table as text. UsageError for what the format has none of."""
     for flag in ("caption", "label"):
-        if given[flag] is not None and format != "latex":
+        if flags[flag] is not None and format != "latex":
             raise UsageError(f"--{flag} is of a LaTeX table: add --format latex, or leave it out.")
-    return from_given(Sheet, given)
+    return from_given(Sheet, flags)
 
 
 @app.command(
@@ -125,7 +125,7 @@ def sheet_of(given: Mapping[str, Any], format: str) -> Sheet:
 @guarded
 @uncollected()
 @with_flags({name: flag for name, flag in SELECTING.items() if name != "method"} | flags_of(Sheet, TEXT))
-def claims(format: Format = "table", debug: Debug = False, **given: Any) -> int:
+def claims(format: Format = "table", debug: Debug = False, **flags: Any) -> int:
     """Verdicts on claims: supported, contradicted, undecided (and how many seeds would decide) or not run.
 
     The claims are the paper's, which come with dwfbench, and those of a claims.toml in a results folder or archive.
@@ -136,11 +136,11 @@ def claims(format: Format = "table", debug: Debug = False, **given: Any) -> int:
     from dwfbench.show import tables, typeset, verdicts
 
     one_of(format, "format", tables.FORMATS)
-    sheet = typeset.captioned(sheet_of(given, format), [verdicts.TEST])
-    chosen = selected(given)
-    stored = ResultSet(records_of(chosen), claimed=resultsets.claims(chosen.sources))
+    sheet = typeset.captioned(sheet_of(flags, format), [verdicts.TEST])
+    selection = selected(flags)
+    stored = ResultSet(records_of(selection), claimed=resultsets.claims(selection.sources))
     if stored.runs.empty:
-        return nothing(chosen)
+        return nothing(selection)
     for line in cautions.warnings(stored.runs, stored.failures):
         message(line)
     table = stored.claims()
@@ -167,7 +167,7 @@ def report(
         str | None, typer.Option(help="show differences to this curve, too (label, or method of one label)")
     ] = None,
     debug: Debug = False,
-    **given: Any,
+    **flags: Any,
 ) -> int:
     """Write verdicts, charts, tables, failures and provenance as one HTML file that opens without a network."""
     from dwfbench.analysis.resultset import ResultSet
@@ -175,24 +175,24 @@ def report(
     from dwfbench.show.figures import figures
     from dwfbench.show.tables import Asked
 
-    chosen, asked = selected(given), Asked(numbers(at, "at"), numbers(tolerance, "tolerance"))
-    records = records_of(chosen, {need for figure in figures().values() for need in figure.needs})
-    stored = ResultSet(records, claimed=resultsets.claims(chosen.sources))
-    if stored.only(method=chosen.method).runs.empty:
-        return nothing(chosen)
-    stored.studies, damaged = resultsets.studies(chosen.sources)
+    selection, asked = selected(flags), Asked(numbers(at, "at"), numbers(tolerance, "tolerance"))
+    records = records_of(selection, {need for figure in figures().values() for need in figure.needs})
+    stored = ResultSet(records, claimed=resultsets.claims(selection.sources))
+    if stored.only(method=selection.method).runs.empty:
+        return nothing(selection)
+    stored.studies, damaged = resultsets.studies(selection.sources)
     for sentence in damaged:
         message(sentence)
-    path = output or chosen.sources[0].folder / "report.html"
-    report.write(report.render(stored, chosen, asked, versus), path)
+    path = output or selection.sources[0].folder / "report.html"
+    report.write(report.render(stored, selection, asked, versus), path)
     answer(str(path))
     return OK
 
 
-def list_runs(chosen: Selection, as_json: bool) -> int:
-    records = records_of(chosen)
+def list_runs(selection: Selection, as_json: bool) -> int:
+    records = records_of(selection)
     if not records:
-        return nothing(chosen)
+        return nothing(selection)
     if not as_json:
         answer(curve_table(records))
         return OK

@@ -85,9 +85,9 @@ def called(words: list[str]) -> int:
 def decided(verdicts: "pd.DataFrame") -> list[str]:
     """Which claims the runs decide, and which they do not, as sentences."""
     names = verdicts.groupby("verdict")["claim"].agg(lambda claims: ", ".join(dict.fromkeys(claims)))
-    known = [f"{names[verdict]} ({verdict})" for verdict in ("supported", "contradicted") if verdict in names]
-    left = [f"{names[verdict]} ({verdict})" for verdict in ("undecided", "not run") if verdict in names]
+    decided = [f"{names[verdict]} ({verdict})" for verdict in ("supported", "contradicted") if verdict in names]
+    undecided = [f"{names[verdict]} ({verdict})" for verdict in ("undecided", "not run") if verdict in names]
     return [
-        f"Claims that this decides: {'; '.join(known) or 'none'}.",
-        f"Claims that it does not decide: {'; '.join(left) or 'none'}.",
+        f"Claims that this decides: {'; '.join(decided) or 'none'}.",
+        f"Claims that it does not decide: {'; '.join(undecided) or 'none'}.",
     ]

@@ -41,14 +41,14 @@ def show(
         results, run = [str(Path(run).resolve().parents[1])], Path(run).resolve().name
     selection = selected({"results": results})
     records = records_of(selection, ["history"])
-    run_id = whole_id(run, (each.id for each in records), selection.places)
-    record = next(each for each in records if each.id == run_id)
+    run_id = whole_id(run, (record.id for record in records), selection.places)
+    record = next(record for record in records if record.id == run_id)
     if format == "json":
         rows = msgspec.to_builtins(record.history or [])
         content = content_of(record) | {"history": rows, "command": repeat.command(record)}
         answer(json.dumps(content, indent=2, ensure_ascii=False))
         return OK
-    curve = [each for each in records if curve_key(each) == curve_key(record)]
+    curve = [candidate for candidate in records if curve_key(candidate) == curve_key(record)]
     turned = f", {knob(record.knob, record.knob_value)}" if record.knob else ""
     say(f"Run {record.id} in {selection.places}: {record.label}{turned}, seed {record.spec.seed}.")
     for heading, text in {
@@ -67,9 +67,9 @@ def show(
 def outcome(record: Record) -> dict[str, str]:
     """What came of a run, in words."""
     origin = record.provenance
-    told: dict[str, Any] = {"status": record.status, "error": record.error}
+    facts: dict[str, Any] = {"status": record.status, "error": record.error}
     if record.compression is not None:
-        told |= {
+        facts |= {
             f"test {record.judged_by}": percent(record.test_accuracy),
             f"validation {record.judged_by}": percent(record.val_accuracy),
             "compression": f"{short(record.compression, 4)} ({record.nnz:,} of {record.numel:,} weights are left)",
@@ -77,37 +77,37 @@ def outcome(record: Record) -> dict[str, str]:
             "of live paths": ratio(record.effective_compression) if record.connected else "no path is left",
             "multiplications": f"{record.macs_sparse:,} of {record.macs_dense:,}" if record.macs_sparse else None,
         }
-    made = [f"{name} {version}" for name, version in origin.versions.items() if name in ("dwfbench", "torch")]
+    versions = [f"{name} {version}" for name, version in origin.versions.items() if name in ("dwfbench", "torch")]
     threads = f"{origin.threads} thread{'s' * (origin.threads != 1)}" if origin.threads else None
-    told |= {
+    facts |= {
         "trained": f"{record.seconds:.1f} s{f', ended {origin.ended}' if origin.ended else ''}",
         "on": ", ".join(filter(None, [origin.device_name, threads, "compiled" if origin.compiled else None])),
         "tags": ", ".join(origin.tags),
         "note": origin.note,
-        "with": ", ".join([*made, *([f"commit {origin.git_commit[:12]}"] if origin.git_commit else [])]),
+        "with": ", ".join([*versions, *([f"commit {origin.git_commit[:12]}"] if origin.git_commit else [])]),
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in facts.items() if value}
 
 
 def settings(record: Record) -> dict[str, str]:
     """The settings and options of a run by name."""
-    named = {name: getattr(record.spec, name) for name in FIELDS if name != "options"}
-    named = {"method": named.pop("method"), **record.spec.options, **named, **record.spec.others}
+    values = {name: getattr(record.spec, name) for name in FIELDS if name != "options"}
+    values = {"method": values.pop("method"), **record.spec.options, **values, **record.spec.others}
     words = {"None": "none", "True": "yes", "False": "no"}
     return {
         name.replace("_", " "): words.get(str(value), str(value))
-        for name, value in named.items()
+        for name, value in values.items()
         if value is not None or name not in ("strength", "compression")
     }
 
 
-def pairs(named: dict[str, str]) -> str:
+def pairs(texts: dict[str, str]) -> str:
     """A line for each name, its value wrapped beside it."""
-    size, columns = max(map(len, named)) + 4, width()
+    size, columns = max(map(len, texts)) + 4, width()
     lines = []
-    for name, value in named.items():
-        first, *others = wrapped(value, None if columns is None else columns - size).splitlines() or [""]
-        lines += [f"  {name:<{size - 2}}{first}", *(" " * size + line for line in others)]
+    for name, value in texts.items():
+        first_line, *other_lines = wrapped(value, None if columns is None else columns - size).splitlines() or [""]
+        lines += [f"  {name:<{size - 2}}{first_line}", *(" " * size + line for line in other_lines)]
     return "\n".join(lines)
 
 
@@ -115,21 +115,21 @@ def history(record: Record) -> str:
     """Some rows of the history of a run."""
     rows = record.history or []
     step = max(1, (len(rows) - 1) / (ROWS - 1)) if len(rows) > 1 else 1
-    places = sorted({round(step * number) for number in range(min(ROWS, len(rows)))})
-    shown = [["epoch", "train loss", "val %", "CR", "misalignment", "learning rate"]]
-    for row in (rows[place] for place in places):
+    indices = sorted({round(step * number) for number in range(min(ROWS, len(rows)))})
+    table_rows = [["epoch", "train loss", "val %", "CR", "misalignment", "learning rate"]]
+    for row in (rows[index] for index in indices):
         cells = (row.train_loss, row.val_accuracy and 100 * row.val_accuracy, row.compression, row.misalignment, row.lr)
-        shown.append([str(row.epoch), *(short(cell, 4) for cell in cells)])
-    return table(shown, (), columns=width()) if rows else ""
+        table_rows.append([str(row.epoch), *(short(cell, 4) for cell in cells)])
+    return table(table_rows, (), columns=width()) if rows else ""
 
 
-def layers(found: list[Layer]) -> str:
+def layers(prunable: list[Layer]) -> str:
     """The prunable layers of a run, and how much is left of each."""
     rows = [["layer", "shape", "weights", "left", "%"]]
-    for layer in found:
+    for layer in prunable:
         share = f"{100 * layer.nnz / layer.numel:.2f}"
         rows.append([layer.name, "x".join(map(str, layer.shape)), f"{layer.numel:,}", f"{layer.nnz:,}", share])
-    return table(rows, ("layer", "shape"), columns=width()) if found else ""
+    return table(rows, ("layer", "shape"), columns=width()) if prunable else ""
 
 
 def percent(value: float | None) -> str | None:

@@ -46,11 +46,11 @@ SELECTING: dict[str, tuple[Any, Any]] = {
 """The flags of a ``Selection``, by name: (annotation, default)."""
 
 
-def selected(given: Mapping[str, Any]) -> Selection:
+def selected(flags: Mapping[str, Any]) -> Selection:
     """What these flags select; a command may lack some."""
-    texts = {name: given.get(name) for name in ("dataset", "model", "method", "tag")}
+    texts = {name: flags.get(name) for name in ("dataset", "model", "method", "tag")}
     listed = {name: names(text) for name, text in texts.items() if text is not None}
-    return Selection(tuple(given["results"]), threshold=given.get("threshold"), **listed)
+    return Selection(tuple(flags["results"]), threshold=flags.get("threshold"), **listed)
 
 
 def records_of(selection: Selection, needs: Iterable[str] = ()) -> list[Record]:

@@ -10,16 +10,16 @@ from dwfbench.runs.record import Record, Study
 DECAY = "Decay budget: strength x sum of learning rates / (1 - momentum)."
 
 
-def verification_table(found: list) -> str:
+def verification_table(checks: list) -> str:
     rows = [["method", "seed", "CR", "again", "test %", "again", "allowed", "", "id"]]
-    for one in found:
-        first, again = one.record, one.again
-        ok = again.status == "ok"
+    for check in checks:
+        stored, rerun = check.record, check.again
+        ok = rerun.status == "ok"
         rows.append(
-            [first.label, str(first.spec.seed), short(first.compression, 4),
-             short(again.compression, 4) if ok else "-", f"{100 * first.test_accuracy:.2f}",
-             f"{100 * again.test_accuracy:.2f}" if ok else again.status, f"±{one.points:.2f}, x{one.ratio:.2f}",
-             "agrees" if one.agrees else "DIFFERS", first.id]
+            [stored.label, str(stored.spec.seed), short(stored.compression, 4),
+             short(rerun.compression, 4) if ok else "-", f"{100 * stored.test_accuracy:.2f}",
+             f"{100 * rerun.test_accuracy:.2f}" if ok else rerun.status, f"±{check.points:.2f}, x{check.ratio:.2f}",
+             "agrees" if check.agrees else "DIFFERS", stored.id]
         )  # fmt: skip
     return table(rows, ("method", "", "id"), ("method", "seed"), width())
 
@@ -43,34 +43,34 @@ def study_table(studies: list[Study]) -> str:
 def plan_table(curves: list, store, force: bool) -> str:
     rows = [["id", "method", "knob", "seed", "epochs", "lr", "decay budget", "stored"]]
     for curve in curves:
-        for one in curve.specs:
-            budget = curve.budget(one)
-            stored = store.status(one.id) or "no"
+        for spec in curve.specs:
+            budget = curve.budget(spec)
+            stored = store.status(spec.id) or "no"
             rows.append(
-                [one.id, curve.method.label(), knob(curve.method.knob, one.knob), str(one.seed), str(one.epochs),
-                 f"{one.lr:g}", "-" if budget is None else f"{budget:.1f}",
+                [spec.id, curve.method.label(), knob(curve.method.knob, spec.knob), str(spec.seed), str(spec.epochs),
+                 f"{spec.lr:g}", "-" if budget is None else f"{budget:.1f}",
                  f"{stored}, again" if force and stored == "ok" else stored]
             )  # fmt: skip
     count = len(rows) - 1
-    shown = table(rows, ("id", "method", "knob", "stored"), ("method", "seed", "epochs", "lr", "stored"), width())
+    text = table(rows, ("id", "method", "knob", "stored"), ("method", "seed", "epochs", "lr", "stored"), width())
     decay = "" if all(row[6] == "-" for row in rows[1:]) else f" {DECAY}"
-    return f"{shown}\n\n{count} run{'s' * (count != 1)}.{wrapped(decay, width())}"
+    return f"{text}\n\n{count} run{'s' * (count != 1)}.{wrapped(decay, width())}"
 
 
 def plan_sentence(curves: list) -> str:
     """What is about to be trained, or is stored already: runs, epochs, curves; and how far a search may go."""
-    runs = [one for curve in curves for one in curve.specs]
-    epochs = sorted({one.epochs for one in runs})
+    runs = [run for curve in curves for run in curve.specs]
+    epochs = sorted({run.epochs for run in runs})
     spent = f"{epochs[0]}{f' to {epochs[-1]}' if len(epochs) > 1 else ''} epoch{'s' * (epochs != [1])}"
-    what = " on ".join(
-        ", ".join(dict.fromkeys(getattr(one, name).partition("@")[0] for one in runs)) for name in ("model", "dataset")
+    setup = " on ".join(
+        ", ".join(dict.fromkeys(getattr(run, name).partition("@")[0] for run in runs)) for name in ("model", "dataset")
     )
     by_label = Counter(curve.method.label() for curve in curves for _ in curve.specs)
     listed = ", ".join(f"{label} ({count})" for label, count in by_label.items())
     count = f"{len(runs):,} run{'s' * (len(runs) != 1)}"
     searched = {curve.method.label(): curve.max_runs for curve in curves if curve.targets}
-    more = f" The search may grow to {max(searched.values())} strengths of each seed." if searched else ""
-    return f"Plan: {count} of {spent}, {what}: {listed}.{more}"
+    growth = f" The search may grow to {max(searched.values())} strengths of each seed." if searched else ""
+    return f"Plan: {count} of {spent}, {setup}: {listed}.{growth}"
 
 
 def curve_table(records: list[Record]) -> str:
@@ -79,7 +79,7 @@ def curve_table(records: list[Record]) -> str:
     """
     from dwfbench.analysis.soundness import unsound
 
-    why = unsound(records)
+    reasons = unsound(records)
     knobs = {record.knob for record in records if record.knob}
     turned = "knob" if len(knobs) != 1 else "target" if knobs == {"compression"} else "strength"
     score = shared_score(record.judged_by for record in records if record.status == "ok")
@@ -92,7 +92,7 @@ def curve_table(records: list[Record]) -> str:
             [record.id, record.label, f"CR {turned_to}" if record.knob == "compression" else turned_to,
              str(record.spec.seed), short(record.compression, 4), short(record.effective_compression, 4),
              percent_of(record.test_accuracy), percent_of(record.val_accuracy), f"{record.seconds:.1f}",
-             why.get(record.id, record.status)]
+             reasons.get(record.id, record.status)]
         )  # fmt: skip
     if all(row[4] == row[5] for row in rows[1:]):  # as a rule: few weights are on no path
         rows = [[*row[:5], *row[6:]] for row in rows]

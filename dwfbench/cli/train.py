@@ -68,13 +68,13 @@ def run(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="train stored runs again", rich_help_panel=OUTPUT)] = False,
     debug: Debug = False,
-    **given: Any,
+    **flags: Any,
 ) -> int:
     """Train the runs of one or more curves; runs that are stored already are skipped."""
     clock = time.perf_counter()
-    if tuned and options.gives(given, "lr"):
+    if tuned and options.gives(flags, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
-    asked = options.read(given, context.args, save_model, dry_run)
+    asked = options.read(flags, context.args, save_model, dry_run)
     asked = replace(asked, engine=replace(asked.engine, tags=tuple(names(tag)) if tag is not None else (), note=note))
 
     from dwfbench.analysis import soundness
@@ -85,9 +85,9 @@ def run(
     if tuned:
         from dwfbench.experiments import tuned as winners
 
-        found = [winners.curves(request, asked.dataset, asked.results / "tuning") for request in asked.requests]
-        curves = [curve for of_method, _ in found for curve in of_method]
-        for sentence in (sentence for _, sentence in found if sentence):
+        winning = [winners.curves(request, asked.dataset, asked.results / "tuning") for request in asked.requests]
+        curves = [curve for of_method, _ in winning for curve in of_method]
+        for sentence in (sentence for _, sentence in winning if sentence):
             message(sentence)
     else:
         curves = [plan.curve(request, asked.dataset) for request in asked.requests]
@@ -108,12 +108,12 @@ def run(
     store.prepare()
     message(plan_sentence(curves))
     watched = loggers.loggers([] if log_to is None else names(log_to), asked.results / "logs")
-    with Reporter() as reporter, loggers.Logged(reporter, watched) as told, asked.stopping():
-        curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, told, force)
+    with Reporter() as reporter, loggers.Logged(reporter, watched) as logged, asked.stopping():
+        curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, logged, force)
     for sentence in store.damaged:
         message(sentence)
-    wanted = {one.id for curve in curves for one in curve.specs}
-    records = [record for record in store.load() if record.id in wanted]
+    ids = {spec.id for curve in curves for spec in curve.specs}
+    records = [record for record in store.load() if record.id in ids]
     unsound = soundness.unsound(records)
     answer(curve_table(records))
     bad = [status for status in outcome.values() if status != "ok"]
@@ -160,7 +160,7 @@ def tune(
         bool, typer.Option("--force", help="replace a study of another budget", rich_help_panel=TUNING)
     ] = False,
     debug: Debug = False,
-    **given: Any,
+    **flags: Any,
 ) -> int:
     """Choose the learning rate, and what else a method declares, on the validation part with equal budgets.
 
@@ -169,9 +169,9 @@ def tune(
     [default: four a target]. Seeds count from 100, as those that choose are not reported. `dwfbench run --tuned` takes
     the winners.
     """
-    if options.gives(given, "lr"):
+    if options.gives(flags, "lr"):
         raise UsageError("--lr is what tuning chooses; give --lr-range.")
-    asked = options.read(given, context.args)
+    asked = options.read(flags, context.args)
 
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import tune as tuning
@@ -215,7 +215,7 @@ def verify(
         str | None, typer.Option(help="the file of trained weights that they started from", rich_help_panel=STORED)
     ] = None,
     debug: Debug = False,
-    **given: Any,
+    **flags: Any,
 ) -> int:
     """Train some of the stored runs again, from their records alone, and compare; nothing stored is touched.
 
@@ -232,20 +232,20 @@ def verify(
         from dwfbench.models import weights
 
         records = [record for record in records if record.spec.init == weights.identity(init)]
-    engine = options.engine_of({**given, "results": Path()})
+    engine = options.engine_of({**flags, "results": Path()})
 
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import verify as verification
 
-    chosen = verification.sample(records, runs, draw)
-    if not chosen:
+    sample = verification.sample(records, runs, draw)
+    if not sample:
         return nothing(selection)
     with tempfile.TemporaryDirectory() as folder, Reporter() as reporter:
-        found = verification.verify(
-            records, chosen, given["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model
+        checks = verification.verify(
+            records, sample, flags["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model
         )
-    answer(verification_table(found))
-    bad = sum(not one.agrees for one in found)
+    answer(verification_table(checks))
+    bad = sum(not check.agrees for check in checks)
     if bad:
-        message(f"{bad} of {len(found)} runs came out differently.")
+        message(f"{bad} of {len(checks)} runs came out differently.")
     return SOME_FAILED if bad else OK

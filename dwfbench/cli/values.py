@@ -8,10 +8,10 @@ from dwfbench.base.errors import UsageError
 
 def names(text: str) -> list[str]:
     """A comma list of names."""
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not found:
+    listed = [part.strip() for part in text.split(",") if part.strip()]
+    if not listed:
         raise UsageError("An empty list of names was given.")
-    return found
+    return listed
 
 
 def numbers(text: str, flag: str) -> list[float]:
@@ -28,8 +28,8 @@ def numbers(text: str, flag: str) -> list[float]:
 
 def one_of(text: str, flag: str, choices: Iterable[str]) -> str:
     """The text, which must be among the choices."""
-    if text not in (known := list(choices)):
-        raise UsageError(f"--{flag} must be one of {', '.join(known)}, not {text!r}.")
+    if text not in (allowed := list(choices)):
+        raise UsageError(f"--{flag} must be one of {', '.join(allowed)}, not {text!r}.")
     return text
 
 
