@@ -146,7 +146,7 @@ def setting(item) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Work:
     """What a command line asks for: the curves' settings, the data on the device, and the engine."""
 
     requests: "list[Request]"
@@ -161,7 +161,7 @@ class Asked:
         return stopping_at_steps() if self.engine.checkpoints else nullcontext()
 
 
-def read(flags: Mapping[str, Any], words: list[str], save_model: bool = False, dry: bool = False) -> Asked:
+def read(flags: Mapping[str, Any], words: list[str], save_model: bool = False, dry: bool = False) -> Work:
     """The ``flags`` that were given and the other ``words`` of the command line, the methods' options.
 
     Loads the data, or with ``dry`` a stand-in for them where there is one, and sets the threads of this process. Raises
@@ -190,7 +190,7 @@ def read(flags: Mapping[str, Any], words: list[str], save_model: bool = False, d
     if dry:
         dataset = data.stand_in(name, **{key: cut[key] for key in ("val_fraction", "image_size")})
     dataset = dataset or data.load(name, data_dir=flags["data_dir"], **cut)
-    return Asked(requests, dataset.to(engine.here), engine, flags["results"])
+    return Work(requests, dataset.to(engine.here), engine, flags["results"])
 
 
 def spoken(flags: Mapping[str, Any], words: list[str]) -> dict[str, Any]:

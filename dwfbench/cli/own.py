@@ -48,11 +48,11 @@ def suggest(context: typer.Context, *, debug: Debug = False, **flags: Any) -> in
 
     --depth and DWF's other options are flags, too, and may be lists. The library has the same as dwfbench.suggest.
     """
-    asked = options.read({**DEFAULTS, **flags, "method": "dwf"}, context.args)
+    work = options.read({**DEFAULTS, **flags, "method": "dwf"}, context.args)
 
     from dwfbench.experiments import advise
 
-    answer("\n\n".join(str(advise.suggestion(request, asked.dataset)) for request in asked.requests))
+    answer("\n\n".join(str(advise.suggestion(request, work.dataset)) for request in work.requests))
     return OK
 
 
@@ -109,24 +109,24 @@ def sparsify(
         "compression": f"{compression:g}",
         "lr": f"{listed[0]:g}",
     }
-    asked = options.read({**DEFAULTS, **flags, **words}, context.args)
-    if len(asked.requests) > 1:
+    work = options.read({**DEFAULTS, **flags, **words}, context.args)
+    if len(work.requests) > 1:
         raise UsageError("sparsify makes one network; give every option of DWF one value.")
 
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import sparsify, stored
 
-    (request,), epochs = asked.requests, None if flags["epochs"] is None else int(flags["epochs"])
-    spent = sparsify.Budget.of(request, asked.dataset, epochs, budget, listed)
-    curves = sparsify.curves(request, compression, spent, asked.dataset)
-    before = sparsify.judged(sparsify.given_network(curves[0], asked.dataset), asked.dataset)
-    store = Store(asked.results / "sparsify")
+    (request,), epochs = work.requests, None if flags["epochs"] is None else int(flags["epochs"])
+    spent = sparsify.Budget.of(request, work.dataset, epochs, budget, listed)
+    curves = sparsify.curves(request, compression, spent, work.dataset)
+    before = sparsify.judged(sparsify.given_network(curves[0], work.dataset), work.dataset)
+    store = Store(work.results / "sparsify")
     store.prepare()
-    engine = asked.engine
+    engine = work.engine
     if engine.checkpoints is not None:
         engine = replace(engine, checkpoints=store.folder / "checkpoints")
-    with Reporter() as reporter, asked.stopping():
-        records = sparsify.train(curves, asked.dataset, store, engine, reporter)
+    with Reporter() as reporter, work.stopping():
+        records = sparsify.train(curves, work.dataset, store, engine, reporter)
     record = sparsify.best(records, compression)
     if record is None:
         reached = ", ".join(f"{ratio:.3g}" for ratio in sorted({run.compression or 1 for run in records})[-3:])
@@ -134,20 +134,20 @@ def sparsify(
             f"No run reached CR {compression:g} within the budget ({reached or 'none ended well'}); give a larger one."
         )
         return SOME_FAILED
-    network = stored.network_of(stored.find(asked.results / "sparsify", record.id), asked.dataset, model)
-    after = sparsify.judged(network, asked.dataset)
-    manifest = write(network, record, to, forms, asked)
-    answer(verdict(before, after, record, asked.dataset.task.name))
+    network = stored.network_of(stored.find(work.results / "sparsify", record.id), work.dataset, model)
+    after = sparsify.judged(network, work.dataset)
+    manifest = write(network, record, to, forms, work)
+    answer(verdict(before, after, record, work.dataset.task.name))
     answer(f"\n{len(records)} runs of {spent.epochs} epochs. In {to}:\n{export_table(manifest)}")
     return OK
 
 
-def write(network: "nn.Module", record: "Record", to: Path, forms: str, asked: options.Asked) -> dict[str, Any]:
+def write(network: "nn.Module", record: "Record", to: Path, forms: str, work: options.Work) -> dict[str, Any]:
     """Export a network, checked on the test set; the manifest."""
     from dwfbench.deploy import export
     from dwfbench.experiments import stored
 
-    data = asked.dataset.to("cpu")
+    data = work.dataset.to("cpu")
     inputs, facts = stored.inputs_of(data), stored.facts_of(record, data)
     return export.export(network.cpu(), inputs, to, names(forms), data.test.labels, facts, data.task)
 

@@ -79,7 +79,7 @@ def compare(
     one_of(format, "format", tables.FORMATS)
     one_of(best, "best", ("none", "bold"))
     sheet, selection = sheet_of(flags, format), selected(flags)
-    asked = tables.Asked(
+    question = tables.Question(
         numbers(at, "at"),
         numbers(tolerance, "tolerance"),
         one_of(reading, "reading", tables.READINGS),
@@ -92,7 +92,7 @@ def compare(
     stored = ResultSet(records_of(selection))
     if stored.runs.empty:
         return nothing(selection)
-    compared = comparison.compare(stored, asked) if versus is None else comparison.versus(stored, versus, asked)
+    compared = comparison.compare(stored, question) if versus is None else comparison.versus(stored, versus, question)
     if compared.table.empty and versus is not None:
         message(f"There is no other sparse curve here to compare with {versus}.")
         return NOTHING
@@ -173,9 +173,9 @@ def report(
     from dwfbench.analysis.resultset import ResultSet
     from dwfbench.show import report
     from dwfbench.show.figures import figures
-    from dwfbench.show.tables import Asked
+    from dwfbench.show.tables import Question
 
-    selection, asked = selected(flags), Asked(numbers(at, "at"), numbers(tolerance, "tolerance"))
+    selection, question = selected(flags), Question(numbers(at, "at"), numbers(tolerance, "tolerance"))
     records = records_of(selection, {need for figure in figures().values() for need in figure.needs})
     stored = ResultSet(records, claimed=resultsets.claims(selection.sources))
     if stored.only(method=selection.method).runs.empty:
@@ -184,7 +184,7 @@ def report(
     for sentence in damaged:
         message(sentence)
     path = output or selection.sources[0].folder / "report.html"
-    report.write(report.render(stored, selection, asked, versus), path)
+    report.write(report.render(stored, selection, question, versus), path)
     answer(str(path))
     return OK
 

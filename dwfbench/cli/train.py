@@ -74,8 +74,8 @@ def run(
     clock = time.perf_counter()
     if tuned and options.gives(flags, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
-    asked = options.read(flags, context.args, save_model, dry_run)
-    asked = replace(asked, engine=replace(asked.engine, tags=tuple(names(tag)) if tag is not None else (), note=note))
+    work = options.read(flags, context.args, save_model, dry_run)
+    work = replace(work, engine=replace(work.engine, tags=tuple(names(tag)) if tag is not None else (), note=note))
 
     from dwfbench.analysis import soundness
     from dwfbench.cli.progress import Reporter
@@ -85,31 +85,31 @@ def run(
     if tuned:
         from dwfbench.experiments import tuned as winners
 
-        winning = [winners.curves(request, asked.dataset, asked.results / "tuning") for request in asked.requests]
+        winning = [winners.curves(request, work.dataset, work.results / "tuning") for request in work.requests]
         curves = [curve for of_method, _ in winning for curve in of_method]
         for sentence in (sentence for _, sentence in winning if sentence):
             message(sentence)
     else:
-        curves = [plan.curve(request, asked.dataset) for request in asked.requests]
+        curves = [plan.curve(request, work.dataset) for request in work.requests]
     for line in (line for curve in curves for line in (curve.note, advise.budget_note(curve)) if line):
         message(line)
-    store = Store(asked.results)
+    store = Store(work.results)
     if dry_run:
-        todo = [runner.pending(curve, store, asked.dataset, force) for curve in curves]
+        todo = [runner.pending(curve, store, work.dataset, force) for curve in curves]
         answer(plan_table(curves, store, force))
         for curve in curves:
             if curve.targets:
                 answer(f"{curve.method.label()} is searched: up to {curve.max_runs} strengths of each seed follow.")
         started = time.perf_counter() - clock
-        if any(todo) and asked.engine.cluster is None:
+        if any(todo) and work.engine.cluster is None:
             message("Measuring a few steps of every curve ...")
-        say(estimate.sentence(curves, todo, asked.dataset, asked.engine, started))
+        say(estimate.sentence(curves, todo, work.dataset, work.engine, started))
         return OK
     store.prepare()
     message(plan_sentence(curves))
-    watched = loggers.loggers([] if log_to is None else names(log_to), asked.results / "logs")
-    with Reporter() as reporter, loggers.Logged(reporter, watched) as logged, asked.stopping():
-        curves, outcome = targets.execute_to_targets(curves, asked.dataset, store, asked.engine, logged, force)
+    watched = loggers.loggers([] if log_to is None else names(log_to), work.results / "logs")
+    with Reporter() as reporter, loggers.Logged(reporter, watched) as logged, work.stopping():
+        curves, outcome = targets.execute_to_targets(curves, work.dataset, store, work.engine, logged, force)
     for sentence in store.damaged:
         message(sentence)
     ids = {spec.id for curve in curves for spec in curve.specs}
@@ -118,7 +118,7 @@ def run(
     answer(curve_table(records))
     bad = [status for status in outcome.values() if status != "ok"]
     if bad:
-        message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {asked.results / 'failed'}.")
+        message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {work.results / 'failed'}.")
     for reason, count in Counter(unsound.values()).items():
         message(f"{count} of {len(records)} runs ended well and are no results: {reason}.")
     missed: dict[str, list[str]] = {}
@@ -171,21 +171,21 @@ def tune(
     """
     if options.gives(flags, "lr"):
         raise UsageError("--lr is what tuning chooses; give --lr-range.")
-    asked = options.read(flags, context.args)
+    work = options.read(flags, context.args)
 
     from dwfbench.cli.progress import Reporter
     from dwfbench.experiments import tune as tuning
     from dwfbench.training import assess
 
-    requests = [tuning.short(request) for request in asked.requests]
+    requests = [tuning.short(request) for request in work.requests]
     budget = tuning.Budget(trials, pair(lr_range, "lr-range"), widen)
-    source = Origin(**assess.environment(asked.engine.here, asked.engine.threads), argv=list(asked.engine.argv))
-    folder = asked.results / "tuning"
-    with Reporter() as reporter, asked.stopping():
-        studies = tuning.tune(requests, budget, asked.dataset, folder, asked.engine, reporter, source, force)
+    source = Origin(**assess.environment(work.engine.here, work.engine.threads), argv=list(work.engine.argv))
+    folder = work.results / "tuning"
+    with Reporter() as reporter, work.stopping():
+        studies = tuning.tune(requests, budget, work.dataset, folder, work.engine, reporter, source, force)
     answer(study_table(studies))
     answer(
-        f"\nValidation {asked.dataset.task.name} in percent at each CR, mean over seeds. *: won there; `dwfbench run "
+        f"\nValidation {work.dataset.task.name} in percent at each CR, mean over seeds. *: won there; `dwfbench run "
         "--tuned` takes it.\n-: no value, as some seed has no two runs around that CR within the factor --max-gap."
     )
     for sentence in tuning.remarks(studies, trials):

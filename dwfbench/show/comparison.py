@@ -10,7 +10,7 @@ from dwfbench.analysis.frames import PANEL, of_methods
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.text import ACCURACY, shared_score
 from dwfbench.show import style, tables, verdicts
-from dwfbench.show.tables import Asked
+from dwfbench.show.tables import Question
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Comparison:
     score: str = ACCURACY
 
 
-def compare(results: ResultSet, asked: Asked) -> Comparison:
+def compare(results: ResultSet, question: Question) -> Comparison:
     """Accuracy at matched compression, compression at tolerance and areas: a row a curve."""
-    results, moved = _along(results, asked)
-    table = _with_axis(tables.compare(results, asked), asked)
-    shown_runs = results.only(method=asked.method).runs
-    best = statistics.best(shown_runs, asked.at, asked.max_gap)
+    results, moved = _along(results, question)
+    table = _with_axis(tables.compare(results, question), question)
+    shown_runs = results.only(method=question.method).runs
+    best = statistics.best(shown_runs, question.at, question.max_gap)
     score = shared_score(shown_runs["score"])
     return Comparison(
         table,
-        tables.compare_caption(asked, score),
-        [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, asked, score)],
+        tables.compare_caption(question, score),
+        [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, question, score)],
         verdicts.closing(best),
         best,
         _heading(shown_runs),
@@ -46,21 +46,21 @@ def compare(results: ResultSet, asked: Asked) -> Comparison:
     )
 
 
-def versus(results: ResultSet, name: str, asked: Asked) -> Comparison:
+def versus(results: ResultSet, name: str, question: Question) -> Comparison:
     """Differences to the curve called so (its label, or a method of one label). Its table may be empty.
 
     Raises UsageError if that is no curve of a sparse method, or several.
     """
-    results, moved = _along(results, asked)
+    results, moved = _along(results, question)
     runs = results.runs
     label = statistics.label_of(runs, name)
-    shown_runs = runs if asked.method is None else runs[of_methods(runs, asked.method) | (runs["label"] == label)]
-    differences = statistics.differences(shown_runs, label, asked.at, *asked.ends, asked.max_gap)
-    table = _with_axis(tables.versus(differences, asked), asked)
+    shown_runs = runs if question.method is None else runs[of_methods(runs, question.method) | (runs["label"] == label)]
+    differences = statistics.differences(shown_runs, label, question.at, *question.ends, question.max_gap)
+    table = _with_axis(tables.versus(differences, question), question)
     score = shared_score(shown_runs["score"])
     lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown_runs, differences, label)]
-    caption = tables.versus_caption(label, asked, score)
-    of_numbers = _of_numbers(table, asked, score, label)
+    caption = tables.versus_caption(label, question, score)
+    of_numbers = _of_numbers(table, question, score, label)
     return Comparison(table, caption, [*moved, *lines, *of_numbers], heading=_heading(shown_runs), score=score)
 
 
@@ -69,25 +69,27 @@ def _heading(shown_runs: pd.DataFrame) -> str:
     return f"{'; '.join(style.heading(key, runs) for key, runs in shown_runs.groupby(PANEL))}."
 
 
-def _of_numbers(table: pd.DataFrame, asked: Asked, score: str, versus: str | None = None) -> list[str]:
+def _of_numbers(table: pd.DataFrame, question: Question, score: str, versus: str | None = None) -> list[str]:
     """Cautions on what a table's numbers are made of."""
     holes = cautions.holes(tables.made_of(table, versus=versus))
-    return [*holes, *cautions.chances(tables.made_of(table, "Area", versus), *asked.ends, score)]
+    return [*holes, *cautions.chances(tables.made_of(table, "Area", versus), *question.ends, score)]
 
 
-def _along(results: ResultSet, asked: Asked) -> tuple[ResultSet, list[str]]:
+def _along(results: ResultSet, question: Question) -> tuple[ResultSet, list[str]]:
     """The results along the axis, and what is to be said of it."""
-    if asked.axis == "compression":
+    if question.axis == "compression":
         return results, []
-    moved = results.along(asked.axis)
-    lines = [f"CR stands for {AXES[asked.axis]} here, in the table and in what is said of it (--axis {asked.axis})."]
+    moved = results.along(question.axis)
+    lines = [
+        f"CR stands for {AXES[question.axis]} here, in the table and in what is said of it (--axis {question.axis})."
+    ]
     if excluded := len(results.runs) - len(moved.runs):
-        lines.append(f"Runs left out, as their {AXES[asked.axis]} is not known or infinite: {excluded}.")
+        lines.append(f"Runs left out, as their {AXES[question.axis]} is not known or infinite: {excluded}.")
     return moved, lines
 
 
-def _with_axis(table: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+def _with_axis(table: pd.DataFrame, question: Question) -> pd.DataFrame:
     """The table with the axis beside every curve, if it is another one than the compression ratio."""
-    if asked.axis != "compression":
-        table.insert(len(tables.TITLES), "Axis", asked.axis)
+    if question.axis != "compression":
+        table.insert(len(tables.TITLES), "Axis", question.axis)
     return table

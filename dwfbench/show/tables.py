@@ -36,7 +36,7 @@ BESIDE = (" ci95", " n", " censored", " low", " high", " seeds")  # columns that
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """What is compared: accuracies `at` these CRs; CRs within `tolerances`, in the `reading` points, relative or both;
     areas over the CRs of `span`, by default from the lowest to the highest of `at`; `max_gap`, see `matched`; the
     `method`s shown, and the column by which rows are ordered (`sort`, see `compare`). Along another `axis` of
@@ -76,10 +76,10 @@ class Asked:
         return [word for name, values in flags for word in (f"--{name}", ",".join(f"{value:g}" for value in values))]
 
 
-USUAL = Asked()
+USUAL = Question()
 
 
-def compare(results: ResultSet, asked: Asked = USUAL) -> pd.DataFrame:
+def compare(results: ResultSet, question: Question = USUAL) -> pd.DataFrame:
     """One row per curve; within each data set and model dense comes first, then the others by falling `sort`, a column
     of numbers, those without a number last, or by "Method". By default they fall by Area if each has one, so that no
     curve stands above others because these have a hole; else they are in the order of their names.
@@ -93,7 +93,7 @@ def compare(results: ResultSet, asked: Asked = USUAL) -> pd.DataFrame:
     it), "... censored" (the CR is a lower bound) and "... seeds" (what it is made of, see `curves`).
     Raises UsageError for a column `sort` that there is not.
     """
-    everything, shown_runs = results.runs, results.only(method=asked.method).runs
+    everything, shown_runs = results.runs, results.only(method=question.method).runs
     table = shown_runs.groupby(KEYS).agg(
         Runs=("id", "size"),
         Seeds=("seed", "nunique"),
@@ -105,18 +105,18 @@ def compare(results: ResultSet, asked: Asked = USUAL) -> pd.DataFrame:
         table = table.drop(columns="Extra")
     table = table.join(curves.dense_reference(shown_runs, everything).set_index(KEYS))
     table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
-    heights = curves.matched(shown_runs, asked.at, asked.max_gap)
-    _add(table, heights, "compression", {f"CR {cr:g}": cr for cr in asked.at}, ["accuracy", "ci95", "n", "seeds"])
-    for relative in READINGS[asked.reading]:
-        names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in asked.tolerances}
-        crossings = curves.at_tolerance(shown_runs, asked.tolerances, relative, everything, asked.max_gap)
+    heights = curves.matched(shown_runs, question.at, question.max_gap)
+    _add(table, heights, "compression", {f"CR {cr:g}": cr for cr in question.at}, ["accuracy", "ci95", "n", "seeds"])
+    for relative in READINGS[question.reading]:
+        names = {f"CR@-{value:g}{'%' if relative else 'pt'}": value for value in question.tolerances}
+        crossings = curves.at_tolerance(shown_runs, question.tolerances, relative, everything, question.max_gap)
         _add(table, crossings, "tolerance", names, ["compression", "censored", "n", "seeds"])
     sparse = shown_runs[shown_runs["method"] != "dense"]
-    areas = curves.area(sparse, *asked.ends, asked.max_gap).set_index(KEYS)
+    areas = curves.area(sparse, *question.ends, question.max_gap).set_index(KEYS)
     for column in ("area", "ci95", "n", "low", "high", "seeds"):
         table["Area" if column == "area" else f"Area {column}"] = areas[column]
     table["s/run"] = shown_runs.groupby(KEYS)["seconds"].mean()
-    return _sorted(table.reset_index(), asked.sort).rename(columns=TITLES)
+    return _sorted(table.reset_index(), question.sort).rename(columns=TITLES)
 
 
 def _sorted(table: pd.DataFrame, sort: str | None) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def _sorted(table: pd.DataFrame, sort: str | None) -> pd.DataFrame:
     return table.drop(columns=["method", "sparse", "order"]).reset_index(drop=True)
 
 
-def versus(differences: pd.DataFrame, asked: Asked = USUAL) -> pd.DataFrame:
+def versus(differences: pd.DataFrame, question: Question = USUAL) -> pd.DataFrame:
     """`statistics.differences` with one row per curve, in the order of `compare`.
 
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Seeds (in common); "CR 10" (difference in
@@ -145,7 +145,7 @@ def versus(differences: pd.DataFrame, asked: Asked = USUAL) -> pd.DataFrame:
     ratios = differences["compression"].dropna().unique()
     _add(table, differences, "compression", {f"CR {cr:g}": cr for cr in ratios}, columns)
     _add(table, differences, "quantity", {"Area": "area"}, [*columns, "low", "high"])
-    return _sorted(table.reset_index().assign(method=""), asked.sort).rename(columns=TITLES)
+    return _sorted(table.reset_index().assign(method=""), question.sort).rename(columns=TITLES)
 
 
 def made_of(table: pd.DataFrame, column: str | None = None, versus: str | None = None) -> dict[tuple[str, str], list]:
@@ -181,27 +181,29 @@ READ = "Per seed, between runs at most a factor of {max_gap:g} apart in CR, line
 AREA = "Area: mean over log CR of the range; chance accuracy where a seed has no runs, - where it has a hole."
 
 
-def compare_caption(asked: Asked = USUAL, score: str = ACCURACY) -> str:
+def compare_caption(question: Question = USUAL, score: str = ACCURACY) -> str:
     """What a `compare` table shows, in which reading its tolerances are, and how its rows are ordered."""
     within = {
         False: "CR@-Xpt: the largest CR at which accuracy is at most X points below dense.",
         True: "CR@-X%: the largest CR at which accuracy is at most X % of dense's below dense (relative).",
     }
-    readings = " ".join(within[relative] for relative in READINGS[asked.reading])
-    text = judged_by(score, f"Accuracy in percent. {INTERVAL} {readings} {READ.format(max_gap=asked.max_gap)} {AREA}")
-    return f"{text} Rows: dense first, then {_order(asked)}."
+    readings = " ".join(within[relative] for relative in READINGS[question.reading])
+    text = judged_by(
+        score, f"Accuracy in percent. {INTERVAL} {readings} {READ.format(max_gap=question.max_gap)} {AREA}"
+    )
+    return f"{text} Rows: dense first, then {_order(question)}."
 
 
-def versus_caption(versus: str, asked: Asked = USUAL, score: str = ACCURACY) -> str:
+def versus_caption(versus: str, question: Question = USUAL, score: str = ACCURACY) -> str:
     """What a `versus` table shows."""
     unit = "in points, paired by seed; what is tested are claims (`dwfbench claims`)."
-    explanation = judged_by(score, f"{INTERVAL} {READ.format(max_gap=asked.max_gap)} {AREA}")
-    return f"{judged_by(score, 'Accuracy')} minus that of {versus}, {unit} {explanation} Rows {_order(asked)}."
+    explanation = judged_by(score, f"{INTERVAL} {READ.format(max_gap=question.max_gap)} {AREA}")
+    return f"{judged_by(score, 'Accuracy')} minus that of {versus}, {unit} {explanation} Rows {_order(question)}."
 
 
-def _order(asked: Asked) -> str:
+def _order(question: Question) -> str:
     orders = {None: "by falling Area if all have one, else by name", "Method": "by name"}
-    return orders.get(asked.sort, f"by falling {asked.sort}, those without one last")
+    return orders.get(question.sort, f"by falling {question.sort}, those without one last")
 
 
 # --- texts --------------------------------------------------------------------------------------------------

@@ -27,12 +27,12 @@ def test_cautions_are_divided_by_the_curves_that_they_concern():
 
 def test_every_caution_of_a_comparison_names_its_curves():
     runs = [*curve([(2.3, 92), (1141, 59)]), *curve([(2, 90), (4, 80)], label="grasp", method="grasp"), dense(99)]
-    made = comparison.compare(ResultSet(runs), tables.Asked(at=(5, 50)))
+    made = comparison.compare(ResultSet(runs), tables.Question(at=(5, 50)))
     general, own = by_curve(made.cautions)
     assert general == []
     assert own["mnist/lenet", "snip"] == ["fewer than 3 seeds (1)", "no run between CR 2.3 and 1141 (seed 0)"]
     assert own["mnist/lenet", "dense"] == ["fewer than 3 seeds (1)"]
-    against = comparison.versus(ResultSet(runs), "snip", tables.Asked(at=(5, 50)))
+    against = comparison.versus(ResultSet(runs), "snip", tables.Question(at=(5, 50)))
     assert "fewer than 3 seeds in common with snip (1)" in by_curve(against.cautions)[1]["mnist/lenet", "grasp"]
     assert cautions.pair_warnings(
         ResultSet([dense(99), *runs[2:4]]).runs, ResultSet([]).runs.assign(common=0), "snip"

@@ -362,29 +362,29 @@ def test_runs_that_ended_well_and_are_no_results_are_told():
 
 def test_holes_are_named_with_their_seeds():
     runs = curve([(2.3, 90), (1141, 60)]) + curve([(2.3, 90), (1141, 61)], seed=1) + curve([(2, 90), (9, 80)], seed=2)
-    table = tables.compare(ResultSet(runs), tables.Asked(at=[2, 5, 50]))
+    table = tables.compare(ResultSet(runs), tables.Question(at=[2, 5, 50]))
     assert cautions.holes(tables.made_of(table)) == [
         "mnist/lenet: no run of snip between CR 2 and 9 (seed 2); 2.3 and 1141 (seeds 0, 1)."
     ]
     pruners = [run for method in ("b", "a") for run in curve([(2, 90), (9, 80)], label=method, method=method)]
-    assert cautions.holes(tables.made_of(tables.compare(ResultSet(pruners), tables.Asked(at=[3])))) == [
+    assert cautions.holes(tables.made_of(tables.compare(ResultSet(pruners), tables.Question(at=[3])))) == [
         "mnist/lenet: no run of a, b between CR 2 and 9 (seed 0)."
     ]
     alike = [
         run for seed, low in enumerate((50, 52, 54, 51)) for run in curve([(2, 99), (9, 90), (low, 80)], seed=seed)
     ]
     alike += curve([(20, 99), (300, 70)], seed=3)
-    assert cautions.holes(tables.made_of(tables.compare(ResultSet(alike), tables.Asked(at=[4, 30])))) == [
+    assert cautions.holes(tables.made_of(tables.compare(ResultSet(alike), tables.Question(at=[4, 30])))) == [
         "mnist/lenet: no run of snip between CR 2 and 9 (seeds 0 to 3); 9 and 20, 20 and 51 (seed 3); about 9 and 52 "
         "(seeds 0, 1, 2)."
     ]
-    near = tables.compare(ResultSet(panel()), tables.Asked(at=[2, 8]))
+    near = tables.compare(ResultSet(panel()), tables.Question(at=[2, 8]))
     assert cautions.holes(tables.made_of(near)) == []
 
 
 def test_chance_in_an_area_is_told():
     runs = curve([(4, 90), (8, 80)]) + curve([(2, 95), (4, 94), (8, 93)], label="grasp", method="grasp")
-    table = tables.compare(ResultSet([*runs, dense(99)]), tables.Asked(at=[2, 16]))
+    table = tables.compare(ResultSet([*runs, dense(99)]), tables.Question(at=[2, 16]))
     assert cautions.chances(tables.made_of(table, "Area"), 2, 16) == [
         "mnist/lenet: chance accuracy counts in the area of grasp above CR 8, snip below CR 4 and above CR 8."
     ]

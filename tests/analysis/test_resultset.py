@@ -24,7 +24,7 @@ def test_a_page_and_a_table_label_the_runs_once(monkeypatch):
     labelled, times = frames.labelled, []
     monkeypatch.setattr(frames, "labelled", lambda runs: times.append(len(runs)) or labelled(runs))
     results = ResultSet(records())
-    tables.compare(results, tables.Asked(method=["dwf"]))
+    tables.compare(results, tables.Question(method=["dwf"]))
     report.render(results, HERE)
     assert times == [len(results.records)]
 

@@ -201,7 +201,7 @@ def archive(content: bytes) -> bool:
             sentence(said)
         results = ResultSet(records, studies)
         frame = results.runs
-        tables.compare(results, tables.Asked(at=(2, 10), reading="both"))
+        tables.compare(results, tables.Question(at=(2, 10), reading="both"))
         assert set(results.latency["id"]) <= set(frame["id"])
         assert set(frame["id"]) <= {record.id for record in records}
         for study in studies:
@@ -233,9 +233,9 @@ def read_records(records: list[Record]) -> None:
     frame = ResultSet(records).runs
     lines = [
         *cautions.warnings(frame, ResultSet(records).failures),
-        tables.compare_caption(tables.Asked(reading="both")),
+        tables.compare_caption(tables.Question(reading="both")),
     ]
-    compared = tables.compare(ResultSet(records), tables.Asked(at=(2, 10), reading="both"))
+    compared = tables.compare(ResultSet(records), tables.Question(at=(2, 10), reading="both"))
     for kind in tables.FORMATS:
         lines += tables.render(compared, kind).splitlines()
     lines += cautions.holes(tables.made_of(compared)) + cautions.chances(tables.made_of(compared, "Area"), 2, 10)

@@ -6,7 +6,7 @@ from dwfbench.analysis.axes import AXES
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.show import comparison, tables
-from dwfbench.show.comparison import Asked
+from dwfbench.show.comparison import Question
 from tests.analysis.test_curves import curve, dense, record
 from tests.records import changed
 
@@ -20,8 +20,8 @@ def runs():
 
 
 def test_a_comparison_has_its_table_caption_cautions_and_end():
-    made = comparison.compare(ResultSet(runs()), Asked(at=[2, 4]))
-    assert made.table.equals(tables.compare(ResultSet(runs()), tables.Asked(at=[2, 4])))
+    made = comparison.compare(ResultSet(runs()), Question(at=[2, 4]))
+    assert made.table.equals(tables.compare(ResultSet(runs()), tables.Question(at=[2, 4])))
     assert made.caption == tables.compare_caption()
     assert made.cautions == [
         "mnist/lenet: fewer than 3 seeds, differences may be chance: grasp (2).",
@@ -33,20 +33,20 @@ def test_a_comparison_has_its_table_caption_cautions_and_end():
 
 
 def test_a_comparison_with_a_curve_names_the_holes_of_both():
-    made = comparison.versus(ResultSet(runs()), "grasp", Asked(at=[3]))
+    made = comparison.versus(ResultSet(runs()), "grasp", Question(at=[3]))
     assert made.table.Method.to_list() == ["snip"]
     assert (made.table["CR 3 n"][0], made.closing) == (1, [])
     assert made.cautions[-2:] == [
         "mnist/lenet: fewer than 3 seeds in common with grasp: snip (2).",
         "mnist/lenet: no run of grasp between CR 2 and 40 (seed 0).",
     ]
-    assert comparison.versus(ResultSet(runs()), "grasp", Asked(method=["grasp"])).table.empty
+    assert comparison.versus(ResultSet(runs()), "grasp", Question(method=["grasp"])).table.empty
 
 
 def test_chance_in_areas_is_among_the_cautions():
-    made = comparison.compare(ResultSet(runs()), Asked(at=[2, 4], span=(2, 8), method=["grasp"]))
+    made = comparison.compare(ResultSet(runs()), Question(at=[2, 4], span=(2, 8), method=["grasp"]))
     assert made.cautions[-1] == "mnist/lenet: chance accuracy counts in the area of grasp above CR 4."
-    wide = comparison.compare(ResultSet(runs()), Asked(at=[2, 4], span=(2, 8), max_gap=100))
+    wide = comparison.compare(ResultSet(runs()), Question(at=[2, 4], span=(2, 8), max_gap=100))
     assert not any("no run of" in line for line in wide.cautions)
 
 
@@ -54,9 +54,9 @@ def test_chance_in_areas_is_among_the_cautions():
 def test_what_is_compared_is_called_by_its_name_and_of_several_data_sets_a_score(score, named):
     other = [changed(run, spec={"dataset": "sines"}, score=score or None) for run in runs()]
     found = [changed(run, score="r2") for run in runs() if score] + other
-    asked = Asked(at=[2, 4], span=(2, 8), method=["grasp"])
+    question = Question(at=[2, 4], span=(2, 8), method=["grasp"])
     mixed = found if score else [*found, *(changed(run, score="mape", id=f"{run.id}-") for run in runs())]
-    for made in (comparison.compare(ResultSet(mixed), asked), comparison.versus(ResultSet(mixed), "snip", asked)):
+    for made in (comparison.compare(ResultSet(mixed), question), comparison.versus(ResultSet(mixed), "snip", question)):
         assert made.score == named
         latex = tables.render(made.table, "latex", score=made.score)
         for text in (made.caption, *made.cautions, latex):
@@ -82,7 +82,7 @@ def moved():
     [("effective", [4, 16], [95, 85]), ("macs", [100 / 70, 2, 100 / 35], [95, 90, 85])],
 )
 def test_methods_are_compared_along_an_axis_of_curves(axis, at, heights):
-    made = comparison.compare(ResultSet(moved()), Asked(at=at, axis=axis))
+    made = comparison.compare(ResultSet(moved()), Question(at=at, axis=axis))
     rows = made.table.set_index("Method")
     assert rows["Axis"].to_dict() == {"dense": axis, "grasp": axis, "snip": axis}
     assert rows.loc["snip", [f"CR {ratio:g}" for ratio in at]].to_list() == pytest.approx(heights)
@@ -91,13 +91,13 @@ def test_methods_are_compared_along_an_axis_of_curves(axis, at, heights):
     assert made.cautions[0].startswith(f"CR stands for {AXES[axis]} here")
     assert made.cautions[1] == f"Runs left out, as their {AXES[axis]} is not known or infinite: 1."
     assert tables.cells(made.table)[0][3] == "Axis"
-    against = comparison.versus(ResultSet(moved()), "grasp", Asked(at=at, axis=axis))
+    against = comparison.versus(ResultSet(moved()), "grasp", Question(at=at, axis=axis))
     assert (against.table["Axis"][0], against.table[f"CR {at[0]:g}"][0]) == (axis, pytest.approx(1))
 
 
 def test_along_the_compression_ratio_nothing_changes():
     results = ResultSet(moved())
-    assert "Axis" not in comparison.compare(results, Asked()).table
+    assert "Axis" not in comparison.compare(results, Question()).table
     assert results.along("compression").runs.equals(results.runs)
 
 
@@ -106,12 +106,12 @@ def test_along_the_compression_ratio_nothing_changes():
 )
 def test_other_axes_are_drawn_and_not_compared(axis, why):
     with pytest.raises(UsageError, match=why):
-        comparison.compare(ResultSet(moved()), Asked(axis=axis))
+        comparison.compare(ResultSet(moved()), Question(axis=axis))
 
 
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(UsageError, match="no sparse curve"):
-        comparison.versus(ResultSet(runs()), "l1", Asked())
+        comparison.versus(ResultSet(runs()), "l1", Question())
     for wrong in ({"span": (8, 2)}, {"at": [0.5]}, {"tolerances": [101]}, {"max_gap": 0.9}):
         with pytest.raises(UsageError, match=r"^--[\w-]+ takes "):
-            Asked(**wrong)
+            Question(**wrong)

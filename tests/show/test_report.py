@@ -229,7 +229,7 @@ def test_failures_are_listed_with_their_errors(page):
 def test_the_page_says_all_that_compare_says():
     results = ResultSet(records(seeds=1, methods=METHODS[1:]))
     text = Page(report.render(results, HERE)).texts["comparison"]
-    made = comparison.compare(results, tables.Asked())
+    made = comparison.compare(results, tables.Question())
     assert "mnist/lenet: no run of dwf D=2, dwf D=3, random between CR 2 and 10, 10 and 30 (seed 0)." in made.cautions
     assert len(made.closing) == 2
     assert all(line in text for line in (*made.closing, made.caption))
@@ -249,9 +249,9 @@ def test_cautions_stand_with_the_curve_that_they_concern():
 
 
 def test_ratios_tolerances_and_the_other_curve_are_those_asked_for():
-    asked = tables.Asked(at=[3.0, 20.0], tolerances=[2.0])
+    question = tables.Question(at=[3.0, 20.0], tolerances=[2.0])
     runs = records(seeds=3)
-    found = Page(report.render(ResultSet(runs), Selection(("r",)), asked, "random"))
+    found = Page(report.render(ResultSet(runs), Selection(("r",)), question, "random"))
     text = found.texts["comparison"]
     assert "CR 3" in text
     assert "CR@-2pt" in text
@@ -277,7 +277,7 @@ def test_columns_in_which_all_rows_agree_are_said_once():
 
 
 def test_half_widths_are_there_for_files():
-    page = report.render(ResultSet(records(seeds=3)), HERE, tables.Asked(at=[2.0]))
+    page = report.render(ResultSet(records(seeds=3)), HERE, tables.Question(at=[2.0]))
     assert re.search(r'data-key="97\.2\d+" data-half="0\.24\d+">97\.21 ± 0\.25<', page)
 
 

@@ -274,7 +274,7 @@ def test_a_table_is_downloaded_as_csv_with_its_numbers(page, tmp_path):
     text = downloaded(page, tmp_path, page.one("[data-csv='compare-table']"), "compare.csv").decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     shown = ResultSet([*records(), record(*METHODS[3], 0, 100.0, test_accuracy=0.1)])
-    table = tables.compare(shown, tables.Asked(method=["dwf"]))
+    table = tables.compare(shown, tables.Question(method=["dwf"]))
     assert [row["Method"] for row in rows] == list(table["Method"])
     for row, expected in zip(rows, table.to_dict("records"), strict=True):
         assert float(row["CR 2"]) == pytest.approx(expected["CR 2"])

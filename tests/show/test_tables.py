@@ -22,7 +22,7 @@ from tests.records import changed
 
 
 def test_compare_puts_dense_first_then_falls_by_area():
-    table = tables.compare(ResultSet(panel()), tables.Asked(at=[2, 8, 16]))
+    table = tables.compare(ResultSet(panel()), tables.Question(at=[2, 8, 16]))
     assert table.Method.to_list() == ["dense", "grasp", "snip"]
     assert table["CR 2"].to_list() == pytest.approx([np.nan, 98, 98.1], nan_ok=True)
     assert table["CR 16 n"].to_list() == [0, 1, 0]
@@ -34,7 +34,7 @@ def test_rows_are_ordered_by_the_column_asked_for_with_blanks_last():
     runs = [*panel(), *curve([(2, 99), (40, 98)], label="z", method="z")]
 
     def order(sort, runs=runs):
-        return tables.compare(ResultSet(runs), tables.Asked(at=[2, 8], sort=sort)).Method.to_list()
+        return tables.compare(ResultSet(runs), tables.Question(at=[2, 8], sort=sort)).Method.to_list()
 
     assert order("Area") == ["dense", "grasp", "snip", "z"]  # z has a hole
     assert order("CR 2") == ["dense", "z", "snip", "grasp"]
@@ -49,7 +49,7 @@ def test_a_weak_curve_does_not_come_first_because_others_have_holes():
     holed = [run for seed in range(3) for run in curve([(2, 99), (40, 98)], label="l1", method="l1", seed=seed)]
 
     def order(runs):
-        return tables.compare(ResultSet(runs), tables.Asked(at=[2, 8])).Method.to_list()
+        return tables.compare(ResultSet(runs), tables.Question(at=[2, 8])).Method.to_list()
 
     assert order([*panel(), *weak]) == ["dense", "grasp", "snip", "z"]
     assert order([*panel(), *weak, *holed]) == ["dense", "grasp", "l1", "snip", "z"]  # by name
@@ -60,7 +60,7 @@ def test_a_weak_curve_does_not_come_first_because_others_have_holes():
 def test_random_pruning_cannot_stand_first_by_a_range_that_it_shrank_itself():
     runs = [*curve([(26, 87), (33, 86)], label="random", method="random")]
     runs += curve([(2**k, 88 - k) for k in range(1, 9)], label="dwf D=3", method="dwf", options={"depth": 3})
-    table = tables.compare(ResultSet(runs), tables.Asked(at=[2, 256])).set_index("Method")
+    table = tables.compare(ResultSet(runs), tables.Question(at=[2, 256])).set_index("Method")
     assert list(table.index) == ["dwf D=3", "random"]
     assert table["Area"]["dwf D=3"] == pytest.approx(83.5)
     share = np.log(33 / 26) / np.log(128)
@@ -69,7 +69,7 @@ def test_random_pruning_cannot_stand_first_by_a_range_that_it_shrank_itself():
 
 def test_tolerances_have_two_readings_and_their_names_say_which():
     points, relative, both = (
-        tables.compare(ResultSet(panel()), tables.Asked(reading=name)) for name in tables.READINGS
+        tables.compare(ResultSet(panel()), tables.Question(reading=name)) for name in tables.READINGS
     )
     assert ("CR@-5pt" in points, "CR@-5%" in points) == (True, False)
     assert ("CR@-5pt" in relative, "CR@-5%" in relative) == (False, True)
@@ -88,13 +88,13 @@ def test_extra_passes_are_shown_where_a_method_needs_any():
 
 
 def test_filters_do_not_lose_the_dense_reference_or_change_labels():
-    table = tables.compare(ResultSet([*panel(), record(2, 90, epochs=9)]), tables.Asked(method=["snip"]))
+    table = tables.compare(ResultSet([*panel(), record(2, 90, epochs=9)]), tables.Question(method=["snip"]))
     assert table.Method.to_list() == ["snip (epochs=60)", "snip (epochs=9)"]
     assert table.Dense.to_list() == pytest.approx([98.1, 98.1])
 
 
 def test_cells_are_short_and_say_what_is_missing():
-    header, *rows = tables.cells(tables.compare(ResultSet(panel()), tables.Asked(at=[2, 12])))
+    header, *rows = tables.cells(tables.compare(ResultSet(panel()), tables.Question(at=[2, 12])))
     assert header[-2:] == ["Area CR 2-12", "s/run"]
     by_method = {row[2]: dict(zip(header, row, strict=True)) for row in rows}
     assert by_method["grasp"]["CR@-1pt"] == ">=16"
@@ -104,13 +104,13 @@ def test_cells_are_short_and_say_what_is_missing():
 
 def test_cells_mark_values_of_fewer_seeds():
     runs = [*curve([(2, 98), (4, 90)]), record(2, 97, seed=1), *curve([(3, 90), (6, 80)], dataset="kmnist")]
-    header, first, second = tables.cells(tables.compare(ResultSet(runs), tables.Asked(at=[3, 4])))
+    header, first, second = tables.cells(tables.compare(ResultSet(runs), tables.Question(at=[3, 4])))
     assert first[header.index("Area CR 3-4")] == f"{90 - 10 * np.log(4 / 3) / np.log(2) / 2:.2f}"
     assert second[header.index("CR 4")] == "90.00 (n=1)"
 
 
 def test_machine_formats_hold_every_column_unrounded_and_the_neighbours_of_every_cell():
-    table = tables.compare(ResultSet(panel()), tables.Asked(at=[3, 8, 50]))
+    table = tables.compare(ResultSet(panel()), tables.Question(at=[3, 8, 50]))
     rows = json.loads(tables.render(table, "json"))
     assert rows[2]["CR 3"] == table["CR 3"][2]
     assert rows[0]["CR 3"] is None
@@ -140,7 +140,9 @@ def test_machine_formats_hold_every_column_unrounded_and_the_neighbours_of_every
 )
 def test_no_printed_number_lies_between_runs_further_apart_than_the_gap(points, gap):
     runs = [record(ratio, accuracy, seed=seed) for ratio, accuracy, seed in points]
-    table = tables.compare(ResultSet([dense(99), *runs]), tables.Asked(at=[2, 5, 30, 300], reading="both", max_gap=gap))
+    table = tables.compare(
+        ResultSet([dense(99), *runs]), tables.Question(at=[2, 5, 30, 300], reading="both", max_gap=gap)
+    )
     (row,) = [row for row in table.to_dict("records") if row["Method"] == "snip"]
     known = {seed: sorted(ratio for ratio, _, own in points if own == seed) for seed in range(3)}
     for name in [name for name in table if name.startswith("CR") and f"{name} seeds" in table]:
@@ -162,7 +164,7 @@ def test_no_printed_number_lies_between_runs_further_apart_than_the_gap(points, 
 
 def test_documents_formats():
     runs = [*panel(), record(2, 90, label="a_b|c", method="x", dataset="kmnist")]
-    table = tables.compare(ResultSet(runs), tables.Asked(at=[2], tolerances=[1], reading="relative"))
+    table = tables.compare(ResultSet(runs), tables.Question(at=[2], tolerances=[1], reading="relative"))
     plain, markdown, latex = (tables.render(table, name) for name in ("table", "markdown", "latex"))
     assert len(plain.splitlines()) == 5
     assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines()}) == 1
@@ -258,13 +260,13 @@ def test_captions_name_the_interval_the_reading_the_gap_and_the_order():
     assert "95 % t-interval over seeds" in tables.compare_caption()
     parts = ("points below dense", "(relative)")
     shown = {
-        name: tuple(part in tables.compare_caption(tables.Asked(reading=name)) for part in parts)
+        name: tuple(part in tables.compare_caption(tables.Question(reading=name)) for part in parts)
         for name in tables.READINGS
     }
     assert shown == {"points": (True, False), "relative": (False, True), "both": (True, True)}
-    assert "at most a factor of 2.5 apart" in tables.compare_caption(tables.Asked(max_gap=2.5))
-    assert "then by falling CR 30, those without one last" in tables.compare_caption(tables.Asked(sort="CR 30"))
-    assert "then by name" in tables.compare_caption(tables.Asked(sort="Method"))
+    assert "at most a factor of 2.5 apart" in tables.compare_caption(tables.Question(max_gap=2.5))
+    assert "then by falling CR 30, those without one last" in tables.compare_caption(tables.Question(sort="CR 30"))
+    assert "then by name" in tables.compare_caption(tables.Question(sort="Method"))
     assert "then by falling Area if all have one, else by name" in tables.compare_caption()
     assert "minus that of snip" in tables.versus_caption("snip")
 

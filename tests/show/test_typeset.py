@@ -39,7 +39,7 @@ def test_columns_are_chosen_in_the_order_asked_for():
 
 
 def test_machine_formats_keep_what_belongs_to_a_chosen_column():
-    table = tables.compare(ResultSet(panel()), tables.Asked(at=[2, 8]))
+    table = tables.compare(ResultSet(panel()), tables.Question(at=[2, 8]))
     rows = json.loads(tables.render(table, "json", sheet=Sheet(columns="Method,CR 8")))
     assert list(rows[0]) == ["Method", "CR 8", "CR 8 ci95", "CR 8 n", "CR 8 seeds"]
     assert tables.render(table, "csv", sheet=Sheet(columns="Method,CR 8")).splitlines()[0] == ",".join(rows[0])
@@ -137,7 +137,7 @@ def marked(made, column):
 
 
 def test_the_best_of_a_column_is_bold_and_what_is_level_with_it_italic():
-    made = comparison.compare(ResultSet(rivals()), tables.Asked(at=(2, 4), tolerances=(8,)))
+    made = comparison.compare(ResultSet(rivals()), tables.Question(at=(2, 4), tolerances=(8,)))
     assert marked(made, "CR 2") == {"grasp": "bold", "l1": "italic"}
     assert marked(made, "CR 4") == {"grasp": "bold", "snip": "italic", "l1": "italic"}
     assert marked(made, "CR@-8pt") == {"l1": "bold"}
@@ -146,7 +146,7 @@ def test_the_best_of_a_column_is_bold_and_what_is_level_with_it_italic():
 
 def test_there_is_a_best_of_every_data_set_and_budget():
     elsewhere = [changed(run, id=f"k{run.id}", spec={"dataset": "kmnist"}) for run in panel()]
-    made = comparison.compare(ResultSet([*panel(), *elsewhere, record(2, 50, epochs=9)]), tables.Asked(at=(2,)))
+    made = comparison.compare(ResultSet([*panel(), *elsewhere, record(2, 50, epochs=9)]), tables.Question(at=(2,)))
     looks = tables.marks(made.table, made.best)
     places = {
         tuple(made.table.loc[row, ["Dataset", "Epochs"]]) for (row, name), look in looks.items() if name == "CR 2"
@@ -156,7 +156,7 @@ def test_there_is_a_best_of_every_data_set_and_budget():
 
 
 def test_the_best_difference_is_bold():
-    made = comparison.versus(ResultSet(rivals()), "snip", tables.Asked(at=(2, 4)))
+    made = comparison.versus(ResultSet(rivals()), "snip", tables.Question(at=(2, 4)))
     assert marked(made, "CR 2") == {"l1": "bold"}
 
 

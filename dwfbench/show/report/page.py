@@ -27,7 +27,7 @@ from dwfbench.runs.selection import Selection
 from dwfbench.show import comparison, looks, vega, verdicts
 from dwfbench.show.figures import figures
 from dwfbench.show.report import charts, grids, judgements, provenance
-from dwfbench.show.tables import USUAL, Asked
+from dwfbench.show.tables import USUAL, Question
 
 
 def write(page: str, path: Path) -> None:
@@ -35,14 +35,14 @@ def write(page: str, path: Path) -> None:
     files.write(path, page.encode("utf-8", "replace"))  # half a surrogate pair in a name is no reason to fail
 
 
-def render(results: ResultSet, selection: Selection, asked: Asked = USUAL, versus: str | None = None) -> str:
+def render(results: ResultSet, selection: Selection, question: Question = USUAL, versus: str | None = None) -> str:
     """The page about the runs of the selected methods, compared as asked and, if it is named, with a curve.
 
     `results` are those of the selected data sets and models, all methods, recounted at the selected threshold, with
     what the figures need: labels, the dense reference and verdicts come from all of them. Raises UsageError if no run
     is left to show.
     """
-    asked = replace(asked, method=selection.method)
+    question = replace(question, method=selection.method)
     selected = results.only(method=selection.method)
     shown_runs, records = selected.runs, selected.records
     if shown_runs.empty:
@@ -50,8 +50,8 @@ def render(results: ResultSet, selection: Selection, asked: Asked = USUAL, versu
     labels = list(looks.inks(shown_runs))
     studies = [study for study in _ordered(results.studies, labels) if _is_of(study, shown_runs)]
     page_charts = charts.Charts()
-    compared = comparison.compare(results, asked)
-    against = comparison.versus(results, versus, asked) if versus else None
+    compared = comparison.compare(results, question)
+    against = comparison.versus(results, versus, question) if versus else None
     judged = results.claims()
     sections = [page_charts.section(figure(), selected) for figure in figures().values()]
     content = {
@@ -83,7 +83,7 @@ def render(results: ResultSet, selection: Selection, asked: Asked = USUAL, versu
             *provenance.commands((study.provenance, "") for study in studies),
             *provenance.commands((record.provenance, record.provenance.started or "") for record in records.values()),
         ],
-        "readers": _readers(selection, [section["name"] for section in sections if section], asked, versus),
+        "readers": _readers(selection, [section["name"] for section in sections if section], question, versus),
         "css": Markup(_file("report.css")),
         "scripts": [Markup(_file(name)) for name in ("tables.js", "charts.js", "pictures.js")],
         "bundle": Markup(_bundle()),
@@ -104,11 +104,11 @@ def _is_of(study: Study, runs: pd.DataFrame) -> bool:
     return bool((runs[names] == [getattr(study, name) for name in names]).all(axis=1).any())
 
 
-def _readers(selection: Selection, names: list[str], asked: Asked, versus: str | None) -> list[str]:
+def _readers(selection: Selection, names: list[str], question: Question, versus: str | None) -> list[str]:
     """The commands that show the runs again."""
     by_name = figures()
     drawing = [["plot", name, *selection.words(threshold=by_name[name]().recounts())] for name in names]
-    judging, comparing = ["claims", *selection.words(method=False)], [*selection.words(), *asked.words()]
+    judging, comparing = ["claims", *selection.words(method=False)], [*selection.words(), *question.words()]
     against = ["--versus", versus] if versus else []
     compared = [["compare", *comparing], *([["compare", *comparing, *against]] if against else [])]
     reading = [judging, *compared, *drawing, ["report", *comparing, *against]]
