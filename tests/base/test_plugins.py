@@ -252,24 +252,24 @@ def test_the_names_of_packages_are_suggested(install):
 
 
 @pytest.mark.parametrize(
-    ("kind", "group", "name", "target"),
+    ("role", "group", "name", "target"),
     [
         ("method", "methods", "l1", "Cut"),
         ("model", "models", "lenet-5", "net"),
         ("data set", "datasets", "digits", "read"),
     ],
 )
-def test_a_name_of_ours_is_not_replaced_but_the_attempt_is_named(install, call, capsys, kind, group, name, target):
+def test_a_name_of_ours_is_not_replaced_but_the_attempt_is_named(install, call, capsys, role, group, name, target):
     ours = {"method": lambda: registry.load("l1").__module__, "model": lambda: models.build("lenet-5", (1, 8, 8), 3, 0)}
     install("foreign-thief", CUT + NET + SET, **{group: {name: target}})
-    sentence = f"The {kind} '{name}' of foreign-thief 0.1 (foreign_thief:{target}) is left out: dwfbench has a {kind}"
+    sentence = f"The {role} '{name}' of foreign-thief 0.1 (foreign_thief:{target}) is left out: dwfbench has a {role}"
     assert call("list", group).stderr.startswith(sentence)
     plugins._told.clear()
-    if kind == "method":
-        assert ours[kind]() == "baselines.l1"
-    elif kind == "model":
+    if role == "method":
+        assert ours[role]() == "baselines.l1"
+    elif role == "model":
         models.check(name)
-        assert type(ours[kind]()).__name__ == "LeNet5"
+        assert type(ours[role]()).__name__ == "LeNet5"
     else:
         assert dataset.load("digits").classes == 10
     assert sentence in capsys.readouterr().err

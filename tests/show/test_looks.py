@@ -121,7 +121,7 @@ def plugin(tmp_path, monkeypatch):
         path.write_text(PLUGIN.format(look=look))
         point = EntryPoint(name, f"{place.removesuffix('.py').replace('/', '.')}:Theirs", plugins.GROUPS["method"])
         known = {**plugins.find("method")[0], name: point}
-        monkeypatch.setattr(plugins, "find", lambda kind: (known, {}))
+        monkeypatch.setattr(plugins, "find", lambda role: (known, {}))
         return point
 
     monkeypatch.syspath_prepend(tmp_path)
