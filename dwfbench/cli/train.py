@@ -3,9 +3,10 @@
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,9 @@ from dwfbench.cli.tables import curve_table, plan_sentence, plan_table, study_ta
 from dwfbench.cli.values import names, pair
 from dwfbench.runs.record import Origin
 from dwfbench.runs.store import Store
+
+if TYPE_CHECKING:
+    from dwfbench.experiments.plan import Curve
 
 app = typer.Typer(**SETTINGS)
 
@@ -77,10 +81,24 @@ def run(
     work = options.read(flags, context.args, save_model, dry_run)
     work = replace(work, engine=replace(work.engine, tags=tuple(names(tag)) if tag is not None else (), note=note))
 
-    from dwfbench.analysis import soundness
+    curves, store = planned(work, tuned), Store(work.results)
+    if dry_run:
+        return show_plan(curves, store, work, force, clock)
+
     from dwfbench.cli.progress import Reporter
-    from dwfbench.experiments import advise, estimate, loggers, plan, targets
-    from dwfbench.experiments import run as runner
+    from dwfbench.experiments import loggers, targets
+
+    store.prepare()
+    message(plan_sentence(curves))
+    watchers = loggers.loggers([] if log_to is None else names(log_to), work.results / "logs")
+    with Reporter() as reporter, loggers.Logged(reporter, watchers) as logged, work.stopping():
+        curves, outcome = targets.execute_to_targets(curves, work.dataset, store, work.engine, logged, force)
+    return conclude(curves, outcome, store)
+
+
+def planned(work: options.Work, tuned: bool) -> "list[Curve]":
+    """The curves of a command. What tuning chose for them, and what is doubtful in their budgets, is said."""
+    from dwfbench.experiments import advise, plan
 
     if tuned:
         from dwfbench.experiments import tuned as winners
@@ -91,25 +109,34 @@ def run(
             message(sentence)
     else:
         curves = [plan.curve(request, work.dataset) for request in work.requests]
-    for line in (line for curve in curves for line in (curve.note, advise.budget_note(curve)) if line):
-        message(line)
-    store = Store(work.results)
-    if dry_run:
-        todo = [runner.pending(curve, store, work.dataset, force) for curve in curves]
-        answer(plan_table(curves, store, force))
-        for curve in curves:
-            if curve.targets:
-                answer(f"{curve.method.label()} is searched: up to {curve.max_runs} strengths of each seed follow.")
-        started = time.perf_counter() - clock
-        if any(todo) and work.engine.cluster is None:
-            message("Measuring a few steps of every curve ...")
-        say(estimate.sentence(curves, todo, work.dataset, work.engine, started))
-        return OK
-    store.prepare()
-    message(plan_sentence(curves))
-    watched = loggers.loggers([] if log_to is None else names(log_to), work.results / "logs")
-    with Reporter() as reporter, loggers.Logged(reporter, watched) as logged, work.stopping():
-        curves, outcome = targets.execute_to_targets(curves, work.dataset, store, work.engine, logged, force)
+    notes = [note for curve in curves for note in (curve.note, advise.budget_note(curve))]
+    for note in filter(None, [*notes, advise.jobs_note(curves, work.engine)]):
+        message(note)
+    return curves
+
+
+def show_plan(curves: "list[Curve]", store: Store, work: options.Work, force: bool, clock: float) -> int:
+    """Print the runs that would be trained, and the time that they take; ``clock`` is when the command began."""
+    from dwfbench.experiments import estimate
+    from dwfbench.experiments import run as runner
+
+    todo = [runner.pending(curve, store, work.dataset, force) for curve in curves]
+    answer(plan_table(curves, store, force))
+    for curve in curves:
+        if curve.targets:
+            answer(f"{curve.method.label()} is searched: up to {curve.max_runs} strengths of each seed follow.")
+    started = time.perf_counter() - clock
+    if any(todo) and work.engine.cluster is None:
+        message("Measuring a few steps of every curve ...")
+    say(estimate.sentence(curves, todo, work.dataset, work.engine, started))
+    return OK
+
+
+def conclude(curves: "list[Curve]", outcome: Mapping[str, str], store: Store) -> int:
+    """Print what became of the runs, and say what failed, is no result, or missed its targets; the exit code."""
+    from dwfbench.analysis import soundness
+    from dwfbench.experiments import targets
+
     for sentence in store.damaged:
         message(sentence)
     ids = {spec.id for curve in curves for spec in curve.specs}
@@ -118,7 +145,7 @@ def run(
     answer(curve_table(records))
     bad = [status for status in outcome.values() if status != "ok"]
     if bad:
-        message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {work.results / 'failed'}.")
+        message(f"{len(bad)} of {len(outcome)} runs did not end well; they are kept in {store.folder / 'failed'}.")
     for reason, count in Counter(unsound.values()).items():
         message(f"{count} of {len(records)} runs ended well and are no results: {reason}.")
     missed: dict[str, list[str]] = {}

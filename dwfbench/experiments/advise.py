@@ -1,10 +1,11 @@
-"""What is said of a command's network and budget before training: by ``dwf.suggest``, and of budgets that do not do."""
+"""What is said before training: of a network by ``dwf.suggest``, of budgets that do not do, of processors left idle."""
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.dwf import suggest
 from dwfbench.dwf.suggest import Suggestion
+from dwfbench.execution.worker import Engine
 from dwfbench.experiments import plan
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.methods.dwf import Dwf
@@ -53,4 +54,15 @@ def budget_note(curve: Curve) -> str | None:
         f"{curve.method.label()}: the decay budget (strength x sum of learning rates / (1 - momentum)) is as low as "
         f"{min(small):.2g} in {len(small)} of {len(curve.specs)} runs; below {curve.needed:.2g} "
         "most weights without gradient do not reach zero. Take a larger strength or learning rate, or more epochs."
+    )
+
+
+def jobs_note(curves: list[Curve], engine: Engine) -> str | None:
+    """What --jobs would do, where one process has several processors of this machine and several runs to train."""
+    jobs = min(engine.threads, sum(len(curve.specs) for curve in curves))
+    if engine.device.type != "cpu" or engine.cluster is not None or engine.jobs > 1 or jobs < 2:
+        return None
+    return (
+        f"One process trains with {engine.threads} threads, from which small networks gain little; --jobs {jobs} "
+        f"trains in {jobs} processes at once."
     )

@@ -95,6 +95,16 @@ def test_a_budget_too_small_for_exact_zeros_is_said(digits):
     assert "1 of 2 runs" in advise.budget_note(curve)
 
 
+def test_processors_that_one_process_leaves_idle_are_said(digits):
+    curves = plan(digits, strength=[1e-4, 1e-3, 1e-2])
+    idle = replace(CPU, threads=8)
+    assert "8 threads, from which small networks gain little; --jobs 3 " in advise.jobs_note(curves, idle)
+    assert "--jobs 2 " in advise.jobs_note(curves, replace(CPU, threads=2))
+    busy = [CPU, replace(idle, jobs=8), replace(idle, device=torch.device("cuda"))]
+    assert [advise.jobs_note(curves, engine) for engine in busy] == [None] * 3
+    assert advise.jobs_note(plan(digits, strength=1e-3), idle) is None
+
+
 def test_the_decay_budget_is_strength_times_the_sum_of_rates_over_one_minus_momentum(digits):
     (curve,) = plan(digits, strength=0.5, lr=0.2, momentum=0.9, **SHORT)
     steps = 2 * (len(digits.train.labels) // 128)
