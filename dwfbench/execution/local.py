@@ -203,7 +203,8 @@ def serve(pipe: connection.Connection, dataset: data.Dataset, engine: Engine, fi
         signal.signal(signal.SIGTERM, stop.ask)
     follow_parent()
     worker, teller = None, PipeTeller(pipe)
-    with suppress(EOFError, KeyboardInterrupt):
+    # A pipe that is closed with messages unread, as by a command that is killed, is reset, and does not just end.
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):
         while True:
             content = pipe.recv_bytes()
             try:

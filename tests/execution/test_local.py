@@ -55,6 +55,17 @@ def test_what_a_task_finished_is_stored_once_and_the_rest_goes_on_the_next_time(
     assert content(store) == content(whole)
 
 
+@pytest.mark.parametrize("unread", [[], [b"a message"]])
+def test_a_worker_whose_command_is_killed_ends_without_a_word(digits, monkeypatch, unread):
+    """Also where the command had not read what it was told, which resets the pipe."""
+    monkeypatch.setattr(local.signal, "signal", lambda number, handler: None)
+    command_end, worker_end = local.connection.Pipe()
+    for message in unread:
+        worker_end.send_bytes(message)
+    command_end.close()
+    local.serve(worker_end, digits, CPU, [])
+
+
 def test_a_process_that_is_late_but_finishes_takes_no_other_task(digits):
     """What was asked to stop would stop at the first step of its next task."""
 
