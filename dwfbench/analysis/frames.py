@@ -8,9 +8,9 @@ same columns.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,29 +22,66 @@ from dwfbench.runs.record import Record
 PANEL = ["dataset", "model"]
 KEYS = [*PANEL, "label"]
 
-TEXTS = [
-    *("id", "curve", "label", "method", "dataset", "model", "knob", "status", "error"),
-    *("data_checksum", "torch", "device", "set", "unsound", "score"),
-]
-NUMBERS = [
-    *("seed", "epochs", "depth", "knob_value", "compression", "accuracy", "val_accuracy"),
-    *("effective_compression", "seconds", "macs", "extra_passes", "chance", "numel"),
-]
-FRAME = [
-    *("id", "curve", "label", "method", "depth", "dataset", "model", "seed", "epochs", "knob", "knob_value"),
-    *("compression", "accuracy", "val_accuracy", "effective_compression", "seconds", "macs", "connected"),
-    *("data_checksum", "torch", "device", "extra_passes", "set", "chance", "unsound", "numel", "score"),
-]
-STORED = {
-    **{name: name for name in ("id", "knob", "status", "error", "compression", "effective_compression", "seconds")},
-    **{name: name for name in ("extra_passes", "connected", "set", "knob_value")},
-    **{name: f"spec.{name}" for name in ("method", "dataset", "model", "seed", "epochs")},
-    "data_checksum": "provenance.data_checksum",
-    "device": "provenance.device_name",
+
+class Column(NamedTuple):
+    """A column of the runs: its value for a record, None where that is said of the record's curve, and its type."""
+
+    read: Callable[[Record], Any] | None
+    dtype: Any = object
+
+
+def _field(path: str, dtype: Any = object) -> Column:
+    return Column(attrgetter(path), dtype)
+
+
+def _depth(record: Record) -> float | None:
+    depth = record.spec.options.get("depth")
+    return None if isinstance(depth, str) else depth  # another package's method may mean something else by it
+
+
+def _macs(record: Record) -> float | None:
+    return min((record.macs_sparse or 0) / record.macs_dense, 1) if record.macs_dense else None
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
+
+
+COLUMNS = {
+    "id": _field("id"),
+    "curve": Column(None),
+    "label": Column(None),
+    "method": _field("spec.method"),
+    "depth": Column(_depth, float),
+    "dataset": _field("spec.dataset"),
+    "model": _field("spec.model"),
+    "seed": _field("spec.seed", "Int64"),
+    "epochs": _field("spec.epochs", "Int64"),
+    "knob": _field("knob"),
+    "knob_value": _field("knob_value", float),
+    "status": _field("status"),
+    "error": _field("error"),
+    "compression": _field("compression", float),
+    "accuracy": Column(lambda record: _percent(record.test_accuracy), float),
+    "val_accuracy": Column(lambda record: _percent(record.val_accuracy), float),
+    "effective_compression": _field("effective_compression", float),
+    "seconds": _field("seconds", float),
+    "macs": Column(_macs, float),
+    "connected": _field("connected", None),
+    "data_checksum": _field("provenance.data_checksum"),
+    "torch": Column(lambda record: record.provenance.versions.get("torch")),
+    "device": _field("provenance.device_name"),
+    "extra_passes": _field("extra_passes", float),
+    "set": _field("set"),
+    "chance": Column(lambda record: _percent(soundness.chance(record)), float),
+    "unsound": Column(None),
+    "numel": Column(lambda record: record.numel or math.inf, float),
+    "score": _field("judged_by"),
 }
-"""Columns that are a field of the record, and which."""
-MADE = ["curve", "label", "depth", "accuracy", "val_accuracy", "macs", "torch", "chance", "unsound", "numel", "score"]
+"""Every column of the runs, in their order; the type None is that of its values."""
+
 FAILURES = ["id", "label", "method", "dataset", "model", "seed", "knob", "knob_value", "status", "error"]
+FRAME = [name for name in COLUMNS if name not in ("status", "error")]
 LAYERS = [*KEYS, "method", "seed", "knob_value", "compression", "layer", "position", "numel", "nnz", "density"]
 
 
@@ -53,11 +90,17 @@ def labelled(records: Sequence[Record]) -> pd.DataFrame:
     keys = [curve_key(record) for record in records]
     labels = _labels(records, keys)
     reasons = soundness.unsound(records, keys)
-    rows = [_row(record, key, labels[key], reasons.get(record.id)) for record, key in zip(records, keys, strict=True)]
-    runs = pd.DataFrame(rows, columns=[*STORED, *MADE])
-    runs = runs.astype({**dict.fromkeys(TEXTS, object), **dict.fromkeys(NUMBERS, float)})
-    runs = runs.astype({"seed": "Int64", "epochs": "Int64"})
-    runs["macs"] = runs["macs"].clip(upper=1)
+    of_curves = {
+        "curve": keys,
+        "label": [labels[key] for key in keys],
+        "unsound": [reasons.get(record.id) for record in records],
+    }
+    runs = pd.DataFrame(
+        {
+            name: pd.Series(of_curves[name] if read is None else list(map(read, records)), dtype=dtype)
+            for name, (read, dtype) in COLUMNS.items()
+        }
+    )
     finite = np.isfinite(runs["compression"]) & np.isfinite(runs["accuracy"])
     return runs.assign(usable=(runs["status"] == "ok") & finite).astype({"usable": bool})
 
@@ -91,32 +134,6 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     by = [*KEYS, "method", "knob_value", "position", "layer", "numel"]
     means = logs.groupby(by, as_index=False, dropna=False)[["compression", "density"]].mean()
     return means.assign(compression=np.exp(means["compression"]))
-
-
-def _row(record: Record, key: str, label: str, unsound: str | None) -> tuple:
-    """The columns STORED and MADE."""
-    depth = record.spec.options.get("depth")
-    return (
-        *_stored(record),
-        key,
-        label,
-        None if isinstance(depth, str) else depth,  # another package's method may mean something else by it
-        _percent(record.test_accuracy),
-        _percent(record.val_accuracy),
-        (record.macs_sparse or 0) / record.macs_dense if record.macs_dense else None,
-        record.provenance.versions.get("torch"),
-        _percent(soundness.chance(record)),
-        unsound,
-        record.numel or math.inf,
-        record.judged_by,
-    )
-
-
-_stored = attrgetter(*STORED.values())
-
-
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
 
 
 def _labels(records: Sequence[Record], keys: list[str]) -> dict[str, str]:
