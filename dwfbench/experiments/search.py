@@ -137,7 +137,13 @@ def curve(ratios: Mapping[float, float], guess: Guess) -> list[Point]:
     if len(alive) >= 2 or not guess:
         return runs
     shift = alive[0].strength - scale(guess)(alive[0].ratio) if alive and len(guess) > 2 else 0.0
-    ends = [Point(math.log(strength) + shift, math.log(ratio), False) for strength, ratio in (guess[0], guess[-1])]
+    # The lower end may lie higher than was guessed, and not lower: for methods that work by decay it follows from the
+    # weights (``dwf.suggest``), and a steep curve, as one from trained weights, rises from there.
+    moves = (max(shift, 0.0), shift)
+    ends = [
+        Point(math.log(strength) + move, math.log(ratio), False)
+        for (strength, ratio), move in zip((guess[0], guess[-1]), moves, strict=True)
+    ]
     fitting = [end for end in ends if all((end.strength < run.strength) == (end.ratio < run.ratio) for run in runs)]
     return sorted(runs + fitting)
 

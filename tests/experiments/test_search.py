@@ -180,6 +180,20 @@ def test_a_guess_that_is_far_off_costs_a_few_runs():
         assert len(known) <= 14
 
 
+@pytest.mark.parametrize(("targets", "most"), [([5], 6), ([10], 5), ([20], 4), ([100], 6)])
+def test_a_steep_curve_is_entered_from_where_decay_makes_the_first_zeros(targets, most):
+    """That of a ResNet from its weights (docs/your-network.md): below CR 2, of which the guess knows, nothing is tried
+    in vain. The first run is far above."""
+    steep = through({0.00559: 1.0, 0.0098: 1.9, 0.0103: 20.2, 0.0111: 50.9, 0.0124: 150})
+    low, high = math.log(0.0099), math.log(4 * 0.0099)
+    parts = {ratio: part / knobs.DECAY[knobs.COMPRESSION_RANGE[1]] for ratio, part in knobs.DECAY.items()}
+    guess = [(math.exp(low + part * (high - low)), float(ratio)) for ratio, part in parts.items()]
+    known = search(steep, targets, guess)
+    assert left(known, targets) == []
+    assert len(known) <= most
+    assert min(known) > 0.009
+
+
 # ---------------------------------------------------------------- stored curves
 
 PAPER = [2, 5, 10, 30, 100, 300, 1000]
