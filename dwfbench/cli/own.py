@@ -125,7 +125,7 @@ def sparsify(
     engine = work.engine
     if engine.checkpoints is not None:
         engine = replace(engine, checkpoints=store.folder / "checkpoints")
-    with Reporter() as reporter, work.stopping():
+    with Reporter(work.dataset.task.name) as reporter, work.stopping():
         records = sparsify.train(curves, work.dataset, store, engine, reporter)
     record = sparsify.best(records, compression)
     if record is None:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column
 from rich.text import Text
 
-from dwfbench.base.text import knob, short
+from dwfbench.base.text import ACCURACY, knob, short
 from dwfbench.execution.listener import Rows
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import RunSpec
@@ -59,9 +59,10 @@ class Bars(Progress):
 
 
 class Reporter:
-    """Shows what ``run.execute`` tells, curve by curve; a context manager around the work."""
+    """Shows what ``run.execute`` tells, curve by curve; a context manager. ``score`` is what the data are judged by."""
 
-    def __init__(self):
+    def __init__(self, score: str = ACCURACY):
+        self.validation = "val" if score == ACCURACY else f"val {score}"
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
         self.curves: dict[str, Curve] = {}
@@ -114,7 +115,7 @@ class Reporter:
         if row["train_loss"] is not None:
             parts.append(f"loss {short(row['train_loss'])}")
         if row["val_accuracy"] is not None:
-            parts.append(f"val {100 * row['val_accuracy']:.1f} %")
+            parts.append(f"{self.validation} {100 * row['val_accuracy']:.1f} %")
         if row["compression"] is not None:
             parts.append(f"CR {short(row['compression'])}")
         curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)

@@ -91,7 +91,7 @@ def run(
     store.prepare()
     message(plan_sentence(curves))
     watchers = loggers.loggers([] if log_to is None else names(log_to), work.results / "logs")
-    with Reporter() as reporter, loggers.Logged(reporter, watchers) as logged, work.stopping():
+    with Reporter(work.dataset.task.name) as reporter, loggers.Logged(reporter, watchers) as logged, work.stopping():
         curves, outcome = targets.execute_to_targets(curves, work.dataset, store, work.engine, logged, force)
     return conclude(curves, outcome, store)
 
@@ -208,7 +208,7 @@ def tune(
     budget = tuning.Budget(trials, pair(lr_range, "lr-range"), widen)
     source = Origin(**assess.environment(work.engine.here, work.engine.threads), argv=list(work.engine.argv))
     folder = work.results / "tuning"
-    with Reporter() as reporter, work.stopping():
+    with Reporter(work.dataset.task.name) as reporter, work.stopping():
         studies = tuning.tune(requests, budget, work.dataset, folder, work.engine, reporter, source, force)
     answer(study_table(studies))
     answer(

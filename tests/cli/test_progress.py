@@ -21,3 +21,11 @@ def test_the_time_left_is_judged_by_the_epochs_after_the_first(monkeypatch, caps
         "snip: 0/1 runs, epoch 2/10, loss 0.5, val 90.0 %, CR 2, 0:02:20 gone, about 0:05:20 left",
         "snip: 0/1 runs, epoch 3/10, loss 0.5, val 90.0 %, CR 2, 0:03:00 gone, about 0:04:40 left",
     ]
+
+
+def test_the_score_of_the_data_is_called_by_its_name(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", -1)
+    with progress.Reporter("r2") as reporter:
+        reporter.curve("snip", [None], 1, 10)
+        reporter.epoch("snip", 1, {"epoch": 1, "train_loss": None, "val_accuracy": 0.5, "compression": None}, 1, {})
+    assert capsys.readouterr().err.startswith("snip: 0/1 runs, epoch 1/10, val r2 50.0 %, ")
