@@ -92,10 +92,11 @@ def sparsify(
     """From trained weights to a sparse network, the short way: DWF from balanced factors, searched and exported.
 
     Every one of --rates is searched for the strength that gives the compression, in runs of --epochs [default: 20, or
-    as many as make 2,000 steps]; the network that is at least as sparse and best on the validation part is exported. It
-    is then tested, and so are the given weights: what the compression cost. --depth and DWF's other options are flags,
-    too; --finetune-epochs trains the last of the epochs on under the zeros. Runs are kept in RESULTS/sparsify, and the
-    same command goes on from there.
+    as many as make 2,000 steps]. Of the networks at that compression or up to a quarter beyond it, and where there are
+    none of all sparser ones, that is exported which is best on the validation part. It is then tested, and so are the
+    given weights: what the compression cost. --depth and DWF's other options are flags, too; --finetune-epochs trains
+    the last of the epochs on under the zeros. Runs are kept in RESULTS/sparsify, and the same command goes on from
+    there.
     """
     listed = numbers(rates, "rates")
     if not listed or min(listed) <= 0:
@@ -139,6 +140,11 @@ def sparsify(
     manifest = write(network, record, to, forms, work)
     answer(verdict(before, after, record, work.dataset.task.name))
     answer(f"\n{len(records)} runs of {spent.epochs} epochs. In {to}:\n{export_table(manifest)}")
+    if (further := sparsify.sparser(records, record)) is not None:
+        message(
+            f"At CR {further.compression:.4g} run {further.id} is no worse on the validation part; `dwfbench export "
+            f"{further.id} --results {store.folder}` takes it."
+        )
     return OK
 
 

@@ -86,12 +86,24 @@ def train(tried: Sequence[Curve], dataset: Dataset, store: Store, engine: Engine
 
 
 def best(records: Sequence[Record], compression: float) -> Record | None:
-    """The run of at least this compression that is best on the validation part; of equals the sparsest.
+    """The run that is best on the validation part, of those at the compression asked for, else of all sparser ones.
 
-    None where no run is as sparse.
+    A run is at the compression up to GAP times it; of equals the sparsest is taken. None where no run is as sparse.
     """
     sparse = [record for record in records if (record.compression or 0) >= compression * (1 - 1e-9)]
-    return max(sparse, key=lambda record: (record.val_accuracy or 0, record.compression or 0), default=None)
+    near = [record for record in sparse if (record.compression or 0) <= compression * GAP]
+    return max(near or sparse, key=worth, default=None)
+
+
+def sparser(records: Sequence[Record], chosen: Record) -> Record | None:
+    """The best run beyond the chosen one that is at least as good on the validation part, if there is any."""
+    further = [record for record in records if (record.compression or 0) > (chosen.compression or 0)]
+    return max((record for record in further if worth(record) >= worth(chosen)), key=worth, default=None)
+
+
+def worth(record: Record) -> tuple[float, float]:
+    """What runs are compared by: validation accuracy, then compression."""
+    return record.val_accuracy or 0, record.compression or 0
 
 
 def given_network(curve: Curve, dataset: Dataset) -> nn.Module:

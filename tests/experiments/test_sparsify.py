@@ -38,11 +38,18 @@ def record(compression, accuracy):
     return SimpleNamespace(compression=compression, val_accuracy=accuracy)
 
 
-def test_the_best_is_at_least_as_sparse_and_judged_by_validation():
-    found = [record(9.9, 0.99), record(10.0, 0.95), record(12.0, 0.97), record(30.0, 0.97), record(50.0, 0.9)]
-    assert sparsify.best(found, 10.0) is found[3]
-    assert sparsify.best(found[:2], 10.0) is found[1]
-    assert sparsify.best(found[:1], 10.0) is None
+def test_the_best_on_validation_is_taken_of_those_at_the_compression_and_else_of_the_sparser():
+    runs = [record(9.9, 0.99), record(10.0, 0.95), record(12.0, 0.97), record(12.5, 0.97), record(30.0, 0.98)]
+    assert sparsify.best(runs, 10.0) is runs[3]
+    assert sparsify.best(runs[:2], 10.0) is runs[1]
+    assert sparsify.best(runs, 13.0) is runs[4]
+    assert sparsify.best(runs[:1], 10.0) is None
+
+
+def test_a_sparser_run_that_is_as_good_is_named():
+    runs = [record(10.0, 0.95), record(30.0, 0.95), record(50.0, 0.96), record(90.0, 0.9)]
+    assert sparsify.sparser(runs, runs[0]) is runs[2]
+    assert sparsify.sparser(runs, runs[2]) is None
 
 
 def test_a_network_is_judged_by_its_tensors_whatever_else_its_state_holds(digits):
