@@ -68,9 +68,9 @@ def test_a_disk_that_fails_while_records_are_written_loses_none(faulty, whole, t
 
 @failing
 @pytest.mark.faults
-@pytest.mark.parametrize("call", ["write", "fsync", "rename", "mkdir", "open", "unlink"])
-def test_a_disk_that_fails_for_checkpoints_costs_the_checkpoints_alone(faulty, whole, tmp_path, call):
-    env, switch = faulty(call, "checkpoints")
+@pytest.mark.parametrize("failing_call", ["write", "fsync", "rename", "mkdir", "open", "unlink"])
+def test_a_disk_that_fails_for_checkpoints_costs_the_checkpoints_alone(faulty, whole, tmp_path, failing_call):
+    env, switch = faulty(failing_call, "checkpoints")
     switch.touch()
     done = dwfbench(*SWEEP, "--results", tmp_path / "results", env=env)
     assert done.code == 0, done.stderr
@@ -80,13 +80,13 @@ def test_a_disk_that_fails_for_checkpoints_costs_the_checkpoints_alone(faulty, w
 
 @failing
 @pytest.mark.faults
-@pytest.mark.parametrize("call", ["read", "open"])
+@pytest.mark.parametrize("failing_call", ["read", "open"])
 @pytest.mark.parametrize("name", ["run.json", "history.csv"])
-def test_a_record_that_the_disk_does_not_give_is_named_and_the_others_are_shown(faulty, tmp_path, call, name):
+def test_a_record_that_the_disk_does_not_give_is_named_and_the_others_are_shown(faulty, tmp_path, failing_call, name):
     folder = tmp_path / "results"
     assert dwfbench(*SWEEP, "--results", folder).code == 0
     run = min(path.parent.name for path in folder.glob("runs/*/run.json"))
-    env, switch = faulty(call, f"/runs/{run}/{name}")
+    env, switch = faulty(failing_call, f"/runs/{run}/{name}")
     switch.touch()
     for words in (("compare",), ("report", "-o", tmp_path / "report.html")):
         done = dwfbench(*words, "--results", folder, env=env)
