@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines import gmp, lamp, powerprop, ratios
@@ -90,7 +90,6 @@ def test_no_more_is_grown_than_there_is_room():
     assert set_file.rewired(torch.ones(4), full, torch.ones(4), 0.5).all()
 
 
-@settings(max_examples=100)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.floats(0, 1), st.floats(0.05, 1))
 def test_rewiring_keeps_the_number_of_weights(seed, size, share, density):
     random = torch.Generator().manual_seed(seed)

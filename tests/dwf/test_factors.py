@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 from torch import nn
@@ -285,7 +285,6 @@ tensors = st.integers(2, 5).flatmap(
 )
 
 
-@settings(max_examples=100)
 @given(tensors)
 def test_misalignment_is_positive_unless_the_factors_are_balanced(factors):
     distance = misalignment_of(factors).item()

@@ -1,4 +1,4 @@
-"""What the tests of this package draw: mutated bytes, any JSON, and how many examples, the same in every run."""
+"""What the tests of this package draw: mutated bytes, any JSON, and how many examples."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 
 
 def examples(count: int) -> settings:
-    return settings(max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=SLOW)
+    return settings(max_examples=count, suppress_health_check=SLOW)
 
 
 @st.composite
