@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from dwfbench.base.errors import UsageError
 from dwfbench.experiments import search
 from dwfbench.methods.contract import Method
+from dwfbench.runs.spec import RunSpec, coerce
 
 POINTS = 7
 MAX_RUNS = 16
 """Strengths of a seed with which to search for targets."""
 MOST = 10_000
 """Runs of a curve, and whatever else is counted."""
+
+(SEED,) = (item for item in fields(RunSpec) if item.name == "seed")
 
 COMPRESSION_RANGE = (2.0, 300.0)
 DECAY = {1.3: -0.17, 1.6: -0.07, 2: 0, 5: 0.13, 10: 0.24, 20: 0.38, 30: 0.5, 50: 0.67, 100: 1, 300: 1.96, 1000: 4.8}
@@ -96,9 +100,9 @@ def log_spaced(low: float, high: float, count: int) -> list[float]:
 
 
 def seeds_of(settings: Mapping[str, Any]) -> list[int]:
-    """The listed seeds, or so many counted from 0, each once."""
+    """The listed seeds, or so many counted from 0, each once. UsageError for one that no run could have."""
     if settings.get("seed") is not None:
-        return list(dict.fromkeys(as_list(settings["seed"])))
+        return list(dict.fromkeys(coerce(SEED, seed) for seed in as_list(settings["seed"])))
     return list(range(whole_number(settings, "seeds", 1)))
 
 

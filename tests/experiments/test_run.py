@@ -194,6 +194,8 @@ def test_an_option_of_one_method_leaves_the_other_alone(digits):
         ({"points": 2.5}, {}, "points must be a whole number"),
         ({"seeds": True}, {}, "seeds must be a whole number"),
         ({"seed": []}, {}, "A list of values is empty"),
+        ({"seed": [[]]}, {}, "seed must be a whole number, not []"),
+        ({"seed": {"a": 1}}, {}, "seed must be a whole number, not {'a': 1}"),
         ({"methods": []}, {}, "A list of values is empty"),
         ({"strength_range": [2, 1]}, {}, "strength_range must be two positive numbers"),
         ({"strength_range": ["a", 1]}, {}, "strength_range must be two positive numbers"),
