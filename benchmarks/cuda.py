@@ -16,6 +16,7 @@ from benchmarks.workload import DENSE, DWF3, DWF4, SHAPES, Workload, measured
 from dwfbench import models
 from dwfbench.data.dataset import Dataset
 from dwfbench.training import compile as compiler
+from dwfbench.training.lanes import tensors_of
 
 LANES, BATCH, SAMPLES = 48, 128, 50_000
 LOADER_WORKERS = 8
@@ -59,8 +60,8 @@ def stepper(load: Workload, way: str, options: Options) -> Callable[[], None]:
     if way == "captured" and options.place.type == "cuda":
         return captured(load)
     if way in ("compiled", "graphs") and compiler.available(options.place):
-        load.trainer.step = compiler.compiled(load.trainer.step, options.place, graphs=way == "graphs")
-        compiler.stay([*load.group.state.tensors(), load.data.train.images, load.data.train.labels])
+        load.advance = compiler.compiled(load.advance, options.place, graphs=way == "graphs")
+        compiler.stay([*tensors_of(load.group.state), load.data.train.images, load.data.train.labels])
     return load.step
 
 
@@ -70,7 +71,7 @@ def captured(load: Workload) -> Callable[[], None]:
 
     def step() -> None:
         images, labels = load.data.train.images, load.data.train.labels
-        load.trainer.step(load.group.state, images, labels, index, load.view, load.rate)
+        load.advance(load.group.state, images, labels, index, load.view, load.rate)
 
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
