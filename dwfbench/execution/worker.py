@@ -8,8 +8,8 @@ import datetime
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,7 +98,7 @@ class Task:
     specs: tuple[RunSpec, ...]
     lanes: int
     compile: bool
-    tuned: Tuned | None = None  # how the settings were chosen, for the provenance
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)  # how a run's settings were chosen, by its id
 
     def without(self, run_id: str) -> "Task":
         """What is left of the task once that run is finished."""
@@ -210,8 +210,8 @@ class Worker:
     def trainer(self, task: Task, compile: bool, listener: Listener) -> loop.Trainer:
         """The curve's trainer; that of the curve before is dropped."""
         engine = self.engine
-        seedless = replace(task.specs[0], seed=0, strength=None, compression=None)
-        key = (seedless.id, compile)
+        shared = replace(task.specs[0], seed=0, strength=None, compression=None, lr=RunSpec.lr)
+        key = (shared.id, compile)
         if key not in self.trainers:
             self.trainers.clear()
             if compile:
@@ -220,7 +220,7 @@ class Worker:
             if self.place is not None:
                 checkpoints = Checkpoints(self.place, engine.checkpoint_minutes, listener.note)
             self.trainers[key] = loop.Trainer(
-                seedless,
+                shared,
                 task.method,
                 self.dataset,
                 compile=compile,
@@ -240,7 +240,7 @@ class Worker:
             lanes=trained.lanes,
             precision=spec.precision,
             compiled=compiled,
-            tuned=task.tuned,
+            tuned=task.tuned.get(spec.id),
             started=started,
             ended=now(),
         )

@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from torch import nn
 
@@ -126,8 +127,25 @@ def unchanged(run_ids: Collection[str], earlier_records: Mapping[str, Record | N
 
 def tasks(curves: list[Curve], run_ids: Collection[str], dataset: data.Dataset, engine: Engine) -> list[Task]:
     """These runs of the curves as tasks."""
-    runs_of_curves = [(curve, [spec for spec in curve.specs if spec.id in run_ids]) for curve in curves]
-    return [task for curve, runs in runs_of_curves if runs for task in divide(curve, runs, dataset, engine)]
+    runs_of_curves = [(curve, [spec for spec in curve.specs if spec.id in run_ids]) for curve in joined(curves)]
+    tuned = {spec.id: curve.tuned for curve in curves if curve.tuned for spec in curve.specs}
+    return [
+        replace(task, tuned={spec.id: tuned[spec.id] for spec in task.specs if spec.id in tuned})
+        for curve, runs in runs_of_curves
+        if runs
+        for task in divide(curve, runs, dataset, engine)
+    ]
+
+
+def joined(curves: list[Curve]) -> list[Curve]:
+    """The curves, those that differ in their learning rate alone as one: a group of lanes may have several rates."""
+    by_setting: dict[str, Curve] = {}
+    for curve in curves:
+        setting = replace(knobless(curve.specs[0]), seed=0, lr=RunSpec.lr).id
+        if earlier := by_setting.get(setting):
+            curve = replace(earlier, specs=(*earlier.specs, *curve.specs))
+        by_setting[setting] = curve
+    return list(by_setting.values())
 
 
 def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Engine) -> list[Task]:
@@ -147,7 +165,7 @@ def divide(curve: Curve, runs: list[RunSpec], dataset: data.Dataset, engine: Eng
         groups = [runs]
     else:
         groups = [list(family) for _, family in itertools.groupby(runs, key=lambda spec: spec.seed)]
-    return [Task(curve.method, tuple(group), lanes, compile, curve.tuned) for group in groups if group]
+    return [Task(curve.method, tuple(group), lanes, compile) for group in groups if group]
 
 
 def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: bool) -> int:
