@@ -193,7 +193,8 @@ def tune(
 
     Every trial has runs around the compression ratios of --compression [default: 5,40,300], each of which has a winner
     of its own; a method that is turned by a strength searches for them with --max-runs strengths of a seed at most
-    [default: four a target]. Seeds count from 100, as those that choose are not reported. `dwfbench run --tuned` takes
+    [default: four a target]. With --points N it has N strengths over its useful range instead, trained at once, as a
+    GPU likes it; --max-gap says how near a target they must lie. Seeds count from 100, as those that choose are not reported. `dwfbench run --tuned` takes
     the winners.
     """
     if options.gives(flags, "lr"):
@@ -204,7 +205,7 @@ def tune(
     from dwfbench.experiments import tune as tuning
     from dwfbench.training import assess
 
-    requests = [tuning.short(request) for request in work.requests]
+    requests = [tuning.short(request, flags["points"]) for request in work.requests]
     budget = tuning.Budget(trials, pair(lr_range, "lr-range"), widen)
     source = Origin(**assess.environment(work.engine.here, work.engine.threads), argv=list(work.engine.argv))
     folder = work.results / "tuning"

@@ -120,6 +120,13 @@ def further(
     return sorted(chosen)
 
 
+def beside(targets: Iterable[float], guess: Guess, rule: Rule = RULE) -> list[float]:
+    """The fewest strengths, rising, that bracket all targets if the curve is what is guessed."""
+    knots = [(math.log(ratio), math.log(strength)) for strength, ratio in guess]
+    aims = plan(None, None, sorted(map(math.log, set(targets))), math.log(rule.gap))
+    return sorted({float(f"{math.exp(through(knots, aim)):.3g}") for aim in aims})
+
+
 def known_of(trained: Mapping[float, float | None]) -> dict[float, float]:
     """The strengths whose compression ratio is known."""
     return {strength: ratio for strength, ratio in trained.items() if ratio is not None}

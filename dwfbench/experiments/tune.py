@@ -60,16 +60,30 @@ class Budget:
             raise UsageError(f"--widen must be from 0 to 20, not {self.widen}.")
 
 
-def short(request: Request) -> Request:
-    """The request with what a trial's curve needs: few targets, few strengths, seeds that are not reported."""
+def short(request: Request, points: int | None = None) -> Request:
+    """The request with what a trial's curve needs: few targets, few strengths, seeds that are not reported.
+
+    With ``points`` a trial has that many strengths, spread over the useful range and trained at once, whatever comes
+    of them; without, it searches for its targets.
+    """
     settings = request.settings
     listed = knobs.as_list(settings["compression"]) if settings.get("compression") is not None else TARGETS
     listed = sorted(set(listed))
     bare = {name: value for name, value in settings.items() if name not in ("strength", "points")}
+    bare |= {} if points is None else {"points": points}
     count = len(knobs.seeds_of(settings))
     seeds = settings["seed"] if settings.get("seed") is not None else [FIRST_SEED + index for index in range(count)]
     max_runs = settings.get("max_runs") or RUNS_PER_TARGET * len(listed)
     return replace(request, settings={**bare, "compression": listed, "max_runs": max_runs, "seed": seeds})
+
+
+def trial_curve(request: Request, values: Mapping[str, Any], dataset: Dataset) -> Curve:
+    """The curve of a trial, whose targets are searched for unless it has ``points``."""
+    tried = chosen(request, values)
+    if request.method.knob == "strength" and request.settings.get("points") is not None:
+        settings = {name: value for name, value in tried.settings.items() if name != "compression"}
+        tried = replace(tried, settings=settings)
+    return plan.curve(tried, dataset)
 
 
 def study_name(request: Request, dataset: Dataset) -> str:
@@ -81,7 +95,9 @@ def study_name(request: Request, dataset: Dataset) -> str:
 
 def terms_of(request: Request, budget: Budget) -> dict[str, Any]:
     """What a study was given, as it is stored."""
+    points = request.settings.get("points")
     return {
+        **({} if points is None else {"points": points}),
         "trials": budget.trials,
         "seeds": knobs.seeds_of(request.settings),
         "rates": list(budget.rates),
@@ -184,7 +200,7 @@ def tune(
     cells, chance = [grid(request, budget) for request in requests], guessed(dataset)
     while any(cells):
         tried = [(number, values) for number, pending in enumerate(cells) for values in pending]
-        curves = [plan.curve(chosen(requests[number], values), dataset) for number, values in tried]
+        curves = [trial_curve(requests[number], values, dataset) for number, values in tried]
         finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
         for (number, values), curve in zip(tried, finished, strict=True):
             trials_of[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))

@@ -1,7 +1,8 @@
 """Curves with the settings that won their study: at each compression those of the nearest target."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,11 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
     tuned_curves = []
     for place, part in shares(request, study).items():
         trial = study.trials[place]
-        curve = plan.curve(tune.chosen(part, trial.values), dataset, ratios(trial, store))
+        known = ratios(trial, request.method.knob, store)
+        if request.method.knob == "compression":
+            part = replace(part, settings={**part.settings, "compression": asked(compressions(part), known)})
+            known = {}
+        curve = plan.curve(tune.chosen(part, trial.values), dataset, known)
         tuned_curves.append(replace(curve, tuned=provenance(study, place)))
     lacking = [f"{target:g}" for target, place in zip(study.targets, study.winners, strict=True) if place is None]
     if not lacking:
@@ -50,10 +55,29 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
     )
 
 
-def ratios(trial: Trial, store: Store) -> dict[float, float]:
-    """The compression ratios by strength of a trial's runs: what its settings are known to do."""
+def ratios(trial: Trial, knob: str | None, store: Store) -> dict[float, float]:
+    """The compression ratios by knob value of a trial's runs: what its settings are known to do."""
     records = [record for name in trial.runs if (record := store.read(name)) is not None]
-    return {run.spec.strength: run.compression for run in records if run.spec.strength and run.compression}
+    turned = [(getattr(record.spec, knob or "", None), record.compression) for record in records]
+    return {value: ratio for value, ratio in turned if value and ratio}
+
+
+def asked(wanted: Sequence[float], known: Mapping[float, float]) -> list[float]:
+    """What a pruner is asked for, so that its networks end at the compression ratios that are wanted.
+
+    Weights that lead to no output vanish under weight decay, at large learning rates most of what a mask keeps. So the
+    line, in logarithms, through what the trial's runs came to is followed back; where it leads nowhere, and where
+    nothing vanished, what is wanted is asked for.
+    """
+    pairs = list(itertools.pairwise(sorted((math.log(value), math.log(ratio)) for value, ratio in known.items())))
+    chosen = []
+    for ratio in map(math.log, wanted):
+        around = [pair for pair in pairs if pair[0][1] < ratio <= pair[1][1]]
+        if around:
+            (low, start), (high, stop) = min(around, key=lambda pair: pair[1][1] - pair[0][1])
+            ratio = low + (high - low) * (ratio - start) / (stop - start)
+        chosen.append(float(f"{math.exp(ratio):.3g}"))
+    return list(dict.fromkeys(chosen))
 
 
 def shares(request: Request, study: Study) -> dict[int, Request]:
