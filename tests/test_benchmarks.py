@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks import __main__ as everything
-from benchmarks import scoring, startup, timing
+from benchmarks import cuda, scoring, startup, timing
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved
+from benchmarks.workload import DWF3, Workload
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.runs.store import Store
 from tests.records import plain
@@ -48,6 +49,19 @@ def process_settings():
     yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
+
+
+def test_every_way_of_calling_a_step_trains_the_same(monkeypatch, process_settings):
+    """What only a device shows aside; the compiler's place is taken by what it was given."""
+    monkeypatch.setattr(torch, "compile", lambda step, **options: step)
+    options = Options(rounds=1, device="cpu", quick=True)
+    trained = []
+    for way in cuda.STEPS:
+        load = Workload(options, DWF3, lanes=2, samples=200, compile=False)
+        cuda.stepper(load, way, options)()
+        trained.append(load.group.state.weights)
+    for weights in trained[1:]:
+        torch.testing.assert_close(weights, trained[0], rtol=0, atol=0)
 
 
 # ---------------------------------------------------------------- measuring

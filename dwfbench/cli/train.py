@@ -194,8 +194,8 @@ def tune(
     Every trial has runs around the compression ratios of --compression [default: 5,40,300], each of which has a winner
     of its own; a method that is turned by a strength searches for them with --max-runs strengths of a seed at most
     [default: four a target]. With --points N it has N strengths over its useful range instead, trained at once, as a
-    GPU likes it; --max-gap says how near a target they must lie. Seeds count from 100, as those that choose are not reported. `dwfbench run --tuned` takes
-    the winners.
+    GPU likes it; --max-gap says how near a target they must lie. Seeds count from 100, as those that choose are not
+    reported. `dwfbench run --tuned` takes the winners.
     """
     if options.gives(flags, "lr"):
         raise UsageError("--lr is what tuning chooses; give --lr-range.")

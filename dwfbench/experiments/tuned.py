@@ -41,10 +41,12 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
     for place, part in shares(request, study).items():
         trial = study.trials[place]
         known = ratios(trial, request.method.knob, store)
-        if request.method.knob == "compression":
-            part = replace(part, settings={**part.settings, "compression": asked(compressions(part), known)})
-            known = {}
-        curve = plan.curve(tune.chosen(part, trial.values), dataset, known)
+        if request.method.knob != "compression":
+            curve = plan.curve(tune.chosen(part, trial.values), dataset, known)
+        else:
+            wanted = compressions(part)
+            part = replace(part, settings={**part.settings, "compression": asked(wanted, known)})
+            curve = replace(plan.curve(tune.chosen(part, trial.values), dataset), note=said(request, wanted, known))
         tuned_curves.append(replace(curve, tuned=provenance(study, place)))
     lacking = [f"{target:g}" for target, place in zip(study.targets, study.winners, strict=True) if place is None]
     if not lacking:
@@ -77,7 +79,16 @@ def asked(wanted: Sequence[float], known: Mapping[float, float]) -> list[float]:
             (low, start), (high, stop) = min(around, key=lambda pair: pair[1][1] - pair[0][1])
             ratio = low + (high - low) * (ratio - start) / (stop - start)
         chosen.append(float(f"{math.exp(ratio):.3g}"))
-    return list(dict.fromkeys(chosen))
+    return chosen
+
+
+def said(request: Request, wanted: Sequence[float], known: Mapping[float, float]) -> str | None:
+    """What is asked for that is not what is wanted, as a line."""
+    changed = [(ratio, value) for ratio in wanted for value in asked([ratio], known) if abs(value / ratio - 1) > 0.02]
+    if not changed:
+        return None
+    pairs = ", ".join(f"{value:g} for CR {ratio:g}" for ratio, value in changed)
+    return f"{request.method.label()}: asked for {pairs}, as its trial's networks ended sparser than asked."
 
 
 def shares(request: Request, study: Study) -> dict[int, Request]:

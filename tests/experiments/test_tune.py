@@ -254,6 +254,18 @@ def test_methods_with_a_strength_search_within_their_budget(folder, digits):
     assert all(2 <= len(trial.runs) <= 2 * tune.RUNS_PER_TARGET for trial in stored.trials)
 
 
+def test_with_points_a_trial_has_as_many_strengths_at_once_and_is_another_budget(folder, digits, tmp_path):
+    flags = SHORT | {"methods": "l1", "compression": [4, 16], "max_gap": 100.0}
+    (request,) = [tune.short(one, points=3) for one in plan.requests([], flags)]
+    listener = Listener()
+    (stored,) = tune.tune([request], BUDGET, digits, tmp_path, CPU, listener, Origin())
+    assert [len(trial.runs) for trial in stored.trials] == [3] * 4
+    assert stored.budget["points"] == 3
+    assert {record.spec.lr for record in listener.records} == {trial.values["lr"] for trial in stored.trials}
+    with pytest.raises(UsageError, match="another budget"):
+        study(tune.short(plan.requests([], flags)[0]), digits, tmp_path)
+
+
 def test_a_study_is_taken_up_where_it_was_left(folder, digits, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     (request,) = requests(methods="l1")
@@ -347,6 +359,54 @@ def test_a_search_begins_where_the_trial_has_been(digits, tmp_path, monkeypatch)
     strengths = {ratio: strength for strength, ratio in helped.guess}
     assert (strengths[4], strengths[16]) == (pytest.approx(1e-2), pytest.approx(2e-2))
     assert 0.5e-2 < helped.specs[0].strength < 1e-2
+
+
+def test_every_seed_begins_on_either_side_of_a_target_where_the_trial_knows_the_curve(digits, tmp_path, monkeypatch):
+    request = asked(methods="l1", compression=[8], strength_range=[1e-4, 1e-1], seed=[1, 2])
+    (unhelped,) = [plan.curve(request, digits)]
+    assert {one.seed for one in unhelped.specs} == {1}
+    runs = {name: SimpleNamespace(spec=replace(unhelped.specs[0], strength=strength), compression=ratio)
+            for name, strength, ratio in (("a", 1e-3, 2.0), ("b", 2e-3, 8.0), ("c", 4e-3, 32.0))}  # fmt: skip
+    monkeypatch.setattr(Store, "read", lambda store, name: runs.get(name))
+    trial = {"values": {"lr": 0.3}, "value": 0.9, "scores": [0.9], "runs": [*runs], "bad": 0}
+    stored_study(tmp_path, request, digits, trials=[trial], targets=[8], winners=[0], best=0)
+    (helped,), _ = tuned.curves(request, digits, tmp_path)
+    first, second = ([one.strength for one in helped.specs if one.seed == seed] for seed in (1, 2))
+    assert first == second
+    below, above = first
+    assert 1e-3 < below < 2e-3 < above < 4e-3
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "expected"),
+    [
+        ({10: 10, 30: 30}, [10, 17, 30], [10, 17, 30]),
+        ({100: 100, 300: 300.1}, [300], [300]),  # the nearest number of weights
+        ({10: 20, 40: 80}, [20, 40, 80], [20, 20, 40]),
+        ({10: 20, 40: 80}, [5, 100], [5, 100]),  # beyond what is known
+        ({2: 216, 10: 29, 30: 63, 100: 429}, [43], [17.4]),  # the one for 2 died for the most part
+        ({2: 216, 10: 29, 30: 20, 100: 429}, [100], [57.1]),
+        ({}, [7], [7]),
+    ],
+)
+def test_a_pruner_is_asked_for_what_came_to_the_compression_that_is_wanted(known, wanted, expected):
+    assert tuned.asked(wanted, known) == pytest.approx(expected, rel=0.01)
+
+
+def test_what_is_asked_for_instead_of_what_is_wanted_is_said(digits, tmp_path, monkeypatch):
+    request = asked(methods="snip", compression=[20])
+    base = replace(plan.curve(request, digits).specs[0], lr=0.3)
+    runs = {name: SimpleNamespace(spec=replace(base, compression=value), compression=ratio)
+            for name, value, ratio in (("a", 4.0, 8.0), ("b", 16.0, 50.0))}  # fmt: skip
+    monkeypatch.setattr(Store, "read", lambda store, name: runs.get(name))
+    trial = {"values": {"lr": 0.3}, "value": 0.9, "scores": [0.9], "runs": [*runs], "bad": 0}
+    stored_study(tmp_path, request, digits, trials=[trial], targets=[16], winners=[0], best=0)
+    (curve,), _ = tuned.curves(request, digits, tmp_path)
+    (spec,) = curve.specs
+    assert 4 < spec.compression < 16
+    assert curve.note.startswith(
+        f"snip: asked for {spec.compression:g} for CR 20, as its trial's networks ended sparser"
+    )
 
 
 def test_a_target_without_a_winner_leaves_its_compressions_to_the_next(digits, tmp_path):
