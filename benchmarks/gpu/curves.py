@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.gpu.limits import Clock, run
 
 HERE = Path(__file__).parent
+REFERENCE = HERE.parents[1] / "results" / "reference"
 MOST = 12_000_000
 """Bytes of the archive."""
 
@@ -22,18 +23,21 @@ FEW = ("--seeds", "1", "--method", "dwf", "--depth", "3", "--jobs", "1")
 
 @dataclass(frozen=True)
 class Network:
-    """A network's curves: its config file, epochs between two rows of a history, and words of its command."""
+    """A network's curves: its config file, epochs between two rows of a history, and words of its command.
 
-    config: str
+    Beside the config file may lie an archive of the same name, whose runs and tuning are gone on from.
+    """
+
+    config: Path
     every: int
     words: tuple[str, ...] = ()
     rehearsed: tuple[str, ...] = FEW
 
 
 NETWORKS = (
-    Network("lenet-300-100.toml", 10, rehearsed=ALL),
-    Network("lenet-5.toml", 5),
-    Network("vgg-16.toml", 5, ("--lanes", "1")),  # cuDNN's grouped convolutions, which lanes become, are slow
+    Network(REFERENCE / "lenet-300-100.toml", 10, ("--tuned", "--seeds", "5", "--lanes", "80"), ALL),
+    Network(HERE / "lenet-5.toml", 5),
+    Network(HERE / "vgg-16.toml", 5, ("--lanes", "1")),  # cuDNN's grouped convolutions, which lanes become, are slow
 )
 """In the order of what they are worth."""
 
@@ -64,21 +68,23 @@ def train(place: Place, clock: Clock, reserve: float) -> None:
     for network in NETWORKS:
         if (seconds := clock.seconds_left - reserve) <= 0:
             break
-        if network.config == "vgg-16.toml" and not place.photographs.exists():
-            print(f"There is no {place.photographs}; {network.config} is left out.", flush=True)
+        if network.config.stem == "vgg-16" and not place.photographs.exists():
+            print(f"There is no {place.photographs}; {network.config.stem} is left out.", flush=True)
             continue
+        if not place.rehearse and (archive := network.config.with_suffix(".zip")).exists():
+            unpack(place, archive)
         code = run(command(network, place), seconds, place.log, meanwhile=lambda: pack(place))
         pack(place)
         if code not in (0, 1, None):  # 1: some runs diverged or failed, which is stored
-            print(f"{network.config} ended with exit code {code}.", flush=True)
+            print(f"{network.config.stem} ended with exit code {code}.", flush=True)
 
 
 def command(network: Network, place: Place) -> list[str | Path]:
     """The command that trains what is missing of a network's curves."""
-    words = [*dwfbench("run", "--config", HERE / network.config, "--results", place.results)]
+    words = [*dwfbench("run", "--config", network.config, "--results", place.results)]
     words += ["--device", place.device, "--jobs", str(place.jobs), "--data-dir", place.carried]
     words += ["--eval-every", str(network.every), *network.words]
-    if network.config == "vgg-16.toml":
+    if network.config.stem == "vgg-16":
         words += ["--dataset", place.photographs]
     return [*words, *((*TINY, *network.rehearsed) if place.rehearse else ())]
 
@@ -99,9 +105,8 @@ def pack(place: Place) -> None:
         print(f"{place.archive} has {size:,} bytes, more than the {MOST:,} that it should have.", flush=True)
 
 
-def unpack(place: Place) -> None:
-    """The records of an earlier call, so that its runs are not trained again."""
-    if place.archive.exists():
-        code = run(dwfbench("unpack", place.archive, "--to", place.results), PACK_SECONDS, place.log)
-        if code != 0:
-            raise SystemExit(f"Error: {place.archive} could not be unpacked (exit code {code}).")
+def unpack(place: Place, archive: Path) -> None:
+    """The records of an earlier call, or of a set that is gone on from, so that their runs are not trained again."""
+    code = run(dwfbench("unpack", archive, "--to", place.results), PACK_SECONDS, place.log)
+    if code != 0:
+        raise SystemExit(f"Error: {archive} could not be unpacked (exit code {code}).")
