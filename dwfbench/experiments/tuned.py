@@ -13,6 +13,9 @@ from dwfbench.experiments.plan import Curve, Request
 from dwfbench.runs.record import Study, Trial, Tuned
 from dwfbench.runs.store import Store
 
+SAME = 0.02
+"""Compression ratios that differ by less, relatively, are not told apart: seeds differ by more."""
+
 
 def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve], str | None]:
     """The curves of a request, one for each of the settings that won, which share their compression ratios; and what
@@ -68,23 +71,25 @@ def asked(wanted: Sequence[float], known: Mapping[float, float]) -> list[float]:
     """What a pruner is asked for, so that its networks end at the compression ratios that are wanted.
 
     Weights that lead to no output vanish under weight decay, at large learning rates most of what a mask keeps. So the
-    line, in logarithms, through what the trial's runs came to is followed back; where it leads nowhere, and where
-    nothing vanished, what is wanted is asked for.
+    line, in logarithms, through what the trial's runs came to is followed back; where it leads nowhere, or to within
+    ``SAME`` of what is wanted, that is asked for.
     """
     pairs = list(itertools.pairwise(sorted((math.log(value), math.log(ratio)) for value, ratio in known.items())))
     chosen = []
-    for ratio in map(math.log, wanted):
+    for target in wanted:
+        ratio = math.log(target)
         around = [pair for pair in pairs if pair[0][1] < ratio <= pair[1][1]]
         if around:
             (low, start), (high, stop) = min(around, key=lambda pair: pair[1][1] - pair[0][1])
             ratio = low + (high - low) * (ratio - start) / (stop - start)
-        chosen.append(float(f"{math.exp(ratio):.3g}"))
+        value = float(f"{math.exp(ratio):.3g}")
+        chosen.append(target if abs(value / target - 1) < SAME else value)
     return chosen
 
 
 def said(request: Request, wanted: Sequence[float], known: Mapping[float, float]) -> str | None:
     """What is asked for that is not what is wanted, as a line."""
-    changed = [(ratio, value) for ratio in wanted for value in asked([ratio], known) if abs(value / ratio - 1) > 0.02]
+    changed = [(ratio, value) for ratio in wanted for value in asked([ratio], known) if value != ratio]
     if not changed:
         return None
     pairs = ", ".join(f"{value:g} for CR {ratio:g}" for ratio, value in changed)
