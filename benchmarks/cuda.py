@@ -6,13 +6,14 @@ much smaller, to see that they work.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.timing import Measured, Options, Ratio, Row
-from benchmarks.workload import DENSE, DWF3, DWF4, SHAPES, Workload, measured
+from benchmarks.timing import NO_CUDA, Measured, Options, Ratio, Row
+from benchmarks.workload import DENSE, DWF3, DWF4, SHAPES, Chosen, Workload, measured
 from dwfbench import models
 from dwfbench.data.dataset import Dataset
 from dwfbench.training import compile as compiler
@@ -37,9 +38,9 @@ class Case:
     measure: Callable[[Options], list[Measured]]
     note: str = ""
 
-    def missing(self, *why: str) -> list[Row]:
+    def missing(self, why: str = NO_CUDA) -> list[Row]:
         """The rows, with the reason why they were not measured."""
-        return [Row.missing(name, *why, unit=unit, target=target) for name, unit, target in self.rows]
+        return [Row.missing(name, why, unit, target) for name, unit, target in self.rows]
 
     def run(self, options: Options) -> list[Row]:
         values = self.measure(options)
@@ -103,7 +104,7 @@ def lanes(model: str, way: str, target: str | None = None, night: bool = False) 
         loads = {"one": Workload(options, DWF3, model, compile=False)}
         loads["many"] = Workload(options, DWF3, model, lanes=count, compile=False)
         times = measured(options, {name: stepper(load, way, options) for name, load in loads.items()})
-        measurements: list[Measured] = [Ratio.of([count * seconds for seconds in times["one"]], times["many"])]
+        measurements: list[Measured] = [Ratio.between([count * seconds for seconds in times["one"]], times["many"])]
         if night:
             measurements.append(Measured.of([100 * (54_000 // BATCH) * seconds for seconds in times["many"]]))
         return measurements
@@ -119,10 +120,10 @@ def lanes(model: str, way: str, target: str | None = None, night: bool = False) 
 # ---------------------------------------------------------------- photographs of 32 x 32 in bfloat16
 
 
-def photographs(options: Options, chosen: tuple[str, dict], model: str, augment: str = "none") -> Workload:
+def photographs(options: Options, chosen: Chosen, model: str, augment: str = "none") -> Workload:
     """Steps of one run, not compiled."""
     batch, samples = (4, 4) if options.quick else (BATCH, SAMPLES)
-    shared = {"batch": batch, "samples": samples, "precision": "bfloat16", "augment": augment}
+    shared: dict[str, Any] = {"batch": batch, "samples": samples, "precision": "bfloat16", "augment": augment}
     return Workload(options, chosen, model, compile=False, **shared)
 
 
@@ -166,7 +167,7 @@ def depth(model: str, target: str | None = None) -> Case:
     def measure(options: Options) -> list[Measured]:
         loads = {"dense": photographs(options, DENSE, model), "dwf": photographs(options, DWF4, model)}
         times = measured(options, {name: stepper(load, "graphs", options) for name, load in loads.items()})
-        return [Ratio.of(times["dwf"], times["dense"])]
+        return [Ratio.between(times["dwf"], times["dense"])]
 
     return Case(((title(model, "dwf D=4 / dense"), "x", target),), measure, STEPS["graphs"])
 
@@ -182,7 +183,7 @@ def channels_last(model: str) -> Case:
                 if value.dim() == 5:  # of one lane: (1, out, in, height, width)
                     tensors[name] = value[0].contiguous(memory_format=torch.channels_last)[None]
         times = measured(options, {name: stepper(load, "eager", options) for name, load in loads.items()})
-        return [Ratio.of(times["plain"], times["last"])]
+        return [Ratio.between(times["plain"], times["last"])]
 
     return Case(((title(model, "step / step in channels_last"), "x", None),), measure, "dense, eager")
 
@@ -195,7 +196,7 @@ def against_loader(model: str) -> Case:
         plain = loader_epoch(model, load.data, load.batches.shape[1], options)
         fewer = replace(options, rounds=min(3, options.rounds))
         times = measured(fewer, {"plain": plain, "ours": load.epoch}, warm_up=1, least=0.0)
-        return [Ratio.of(times["plain"], times["ours"])]
+        return [Ratio.between(times["plain"], times["ours"])]
 
     row_title = title(model, "epoch of a DataLoader loop / our epoch")
     return Case(((row_title, "x", None),), measure, f"dense, eager, DataLoader with {LOADER_WORKERS} workers")
@@ -227,7 +228,7 @@ def loader_epoch(model: str, data: Dataset, batch: int, options: Options) -> Cal
     loader = torch.utils.data.DataLoader(
         Photographs(data), batch_size=batch, shuffle=True, drop_last=True, num_workers=workers, **loader_options
     )
-    network = models.build(model, SHAPES[model], 10, 0).to(place, memory_format=torch.channels_last)
+    network = models.build(model, SHAPES[model], 10, 0).to(place).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def epoch() -> None:

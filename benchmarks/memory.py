@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.timing import Options, Row, main
 
@@ -70,7 +70,7 @@ def measure(device: str, depth: int, momentum: float) -> tuple[int, int]:
     place = torch.device(device)
     torch.set_num_threads(1)
     chosen = registry.create("dwf", {"depth": depth}) if depth > 1 else registry.create("dense", {})
-    shared = {"method": chosen.name, "options": chosen.changed(), "dataset": "random", "batch_size": 64}
+    shared: dict[str, Any] = {"method": chosen.name, "options": chosen.changed(), "dataset": "random", "batch_size": 64}
     shared |= {"epochs": 1, "lr": 1e-3, "momentum": momentum} | ({"strength": 1e-4} if depth > 1 else {})
     data = random_images((1, 4, 4), 512).to(place)
 

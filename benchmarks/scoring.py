@@ -48,7 +48,7 @@ def network_rows(name: str, options: Options) -> list[Row]:
     rounds = min(options.rounds, 3) if slow else options.rounds
     times = interleaved(calls, rounds, warm_up=0, least=0 if slow else 0.1, synchronize=options.synchronize)
     return [
-        Row.of(f"{method}, {name}", Ratio.of(times[method], times["step"]), "training steps", note="score / step")
+        Row.of(f"{method}, {name}", Ratio.between(times[method], times["step"]), "training steps", note="score / step")
         for method in list(calls)[1:]
     ]
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 from benchmarks.timing import Measured, Options, Ratio, Row, interleaved, main
 from dwfbench.cli.app import COMMANDS
@@ -24,7 +25,7 @@ from dwfbench.runs.record import HISTORY, Cut, Layer, Provenance, Record, conten
 
 RECORDS = 10_000
 RUN = "from dwfbench.cli.app import main; main()"  # the console script, wherever it is installed
-METHODS = [
+METHODS: list[tuple[str, dict[str, Any]]] = [
     ("dense", {}),
     *(("dwf", {"depth": depth}) for depth in (2, 3, 4)),
     ("spred", {}),
@@ -37,7 +38,7 @@ METHODS = [
 ]
 MODELS = {"lenet-300-100": 3, "lenet-5": 4, "vgg-16": 14, "resnet-18": 21}  # with their numbers of prunable layers
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "cifar10")
-KNOBS = {"strength": 1e-5, "compression": 2.0, None: None}  # the lowest value of each
+KNOBS = {"strength": 1e-5, "compression": 2.0}  # the lowest value of each
 SEEDS, POINTS, EPOCHS = 5, 10, 30
 
 
@@ -92,7 +93,7 @@ def of_children() -> float:
 
 
 def beside(seconds: list[float], bare: list[float]) -> str:
-    return f"{Ratio.of(seconds, bare).value:.0f}x a bare `python -c pass`"
+    return f"{Ratio.between(seconds, bare).value:.0f}x a bare `python -c pass`"
 
 
 def process(*words: str):
@@ -144,7 +145,7 @@ def records(chance: random.Random) -> Iterator[Record]:
     for (dataset, model), (name, options) in product(product(DATASETS, MODELS), METHODS):
         chosen = registry.create(name, options)
         for point, seed in product(range(POINTS if chosen.knob else 1), range(SEEDS)):
-            knob = {chosen.knob: KNOBS[chosen.knob] * 1.7**point} if chosen.knob else {}
+            knob: dict[str, Any] = {chosen.knob: KNOBS[chosen.knob] * 1.7**point} if chosen.knob else {}
             spec = RunSpec(name, chosen.changed(), model, dataset, seed=seed, epochs=EPOCHS, **knob)
             target = 2 * 1.7**point * chance.uniform(1, 1.1) if chosen.knob else 1.0
             yield Record(**describe(spec, chosen), **results(target, MODELS[model], chance), provenance=provenance)
@@ -156,7 +157,7 @@ def results(compression: float, layers: int, chance: random.Random) -> dict:
     nnz = [max(1, round(size / compression * chance.uniform(0.7, 1))) for _ in range(layers)]
     ratio = layers * size / sum(nnz)
     accuracy = 0.95 - 0.02 * math.log(ratio) - chance.uniform(0, 0.01)
-    cut = {"nnz": sum(nnz), "compression": ratio, "test_accuracy": accuracy}
+    cut: dict[str, Any] = {"nnz": sum(nnz), "compression": ratio, "test_accuracy": accuracy}
     return {
         "status": "ok",
         **{
@@ -184,7 +185,7 @@ def history(epoch: int, record: Record) -> tuple:
     factors = record.spec.method in ("dwf", "spred")
     misalignment, norm = (10 ** (-4 * done), 1e4 * (1.1 - done)) if factors else ("", "")
     rate = 0.05 * (1 + math.cos(math.pi * done))
-    loss, accuracy, compression = 2.3 - 2 * done, record.val_accuracy * done, record.compression**done
+    loss, accuracy, compression = 2.3 - 2 * done, (record.val_accuracy or 0) * done, (record.compression or 1) ** done
     return epoch, loss, accuracy, compression, misalignment, norm, rate, 1.5
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def interleaved(
     for name, call in variants.items():
         for _ in range(warm_up):
             call()
-        counts[name] = 1 if least <= 0 else _calls(lambda calls, call=call: seconds(call, calls), least)
+        counts[name] = 1 if least <= 0 else _calls(partial(seconds, call), least)
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, call in variants.items():
@@ -95,7 +95,7 @@ class Ratio(Measured):
     b_ms: float = float("nan")
 
     @classmethod
-    def of(cls, a: Sequence[float], b: Sequence[float]) -> "Ratio":
+    def between(cls, a: Sequence[float], b: Sequence[float]) -> "Ratio":
         """From the seconds of two variants of ``interleaved``; the ratio is taken within each round."""
         ratio = Measured.of([numerator / denominator for numerator, denominator in zip(a, b, strict=True)])
         return cls(**asdict(ratio), a_ms=1000 * statistics.median(a), b_ms=1000 * statistics.median(b))
@@ -140,7 +140,7 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None without a target or a value."""
-        if self.target is None or not self.measured:
+        if self.target is None or self.value is None:
             return None
         sign, bound = self.target.split()
         holds = {"<": self.value < float(bound), "<=": self.value <= float(bound), ">=": self.value >= float(bound)}
@@ -156,7 +156,7 @@ class Row:
         return cls(**values | {"spread": tuple(values["spread"]) if values["spread"] else None})
 
     def cells(self) -> list[str]:
-        value = f"{_short(self.value)} {self.unit}" if self.measured else "-"
+        value = "-" if self.value is None else f"{_short(self.value)} {self.unit}"
         spread = f"{_short(self.spread[0])} .. {_short(self.spread[1])}" if self.spread else ""
         met = {None: "", True: "met", False: "MISSED"}[self.met]
         return [self.name, value, spread, self.target or "", met, self.note]

@@ -14,6 +14,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def products(model: str, options: Options, *, lanes: int, batch: int, dtype: tor
     """
     place = options.place
     network = models.build(model, SHAPES[model], 10, 0).to(place)
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    calls: list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]] = []
     hooks = [
         layer.register_forward_hook(lambda layer, inputs, output: calls.append((layer, inputs[0], output)))
         for layer in network.modules()
@@ -58,7 +59,7 @@ def products(model: str, options: Options, *, lanes: int, batch: int, dtype: tor
     def several(tensor: Tensor) -> Tensor:
         return torch.stack([tensor] * lanes).to(dtype) if lanes > 1 else tensor.to(dtype)
 
-    work = []
+    work: list[tuple[Callable, tuple]] = []
     for number, (layer, inputs, output) in enumerate(calls):
         x, w, g = several(inputs), several(layer.weight.detach()), several(torch.randn_like(output))
         if isinstance(layer, nn.Linear):
@@ -131,7 +132,7 @@ def against_products(options: Options) -> list[Row]:
     with_onednn = compiler.onednn_is_faster() and options.place.type == "cpu"
     for model, chosen, count, precision, target in cases[:1] if options.quick else cases:
         dtype = torch.float32 if precision == "float32" else torch.bfloat16
-        shape = {"lanes": count, "batch": 128, "dtype": dtype}
+        shape: dict[str, Any] = {"lanes": count, "batch": 128, "dtype": dtype}
         load = Workload(options, chosen, model, lanes=count, precision=precision)
         variants = {
             "step": load.step,
@@ -146,11 +147,11 @@ def against_products(options: Options) -> list[Row]:
             full[model, label(chosen), count] = load
         times = measured(options, variants)
         case = f"{model}, {label(chosen)}, {precision}, {count} lane{'s' * (count > 1)}"
-        rows.append(Row.of(f"{case}: step / torch.mm", Ratio.of(times["step"], times["torch.mm"]), target=target))
+        rows.append(Row.of(f"{case}: step / torch.mm", Ratio.between(times["step"], times["torch.mm"]), target=target))
         if "oneDNN" in times:
-            rows.append(Row.of(f"{case}: step / oneDNN's products", Ratio.of(times["step"], times["oneDNN"])))
+            rows.append(Row.of(f"{case}: step / oneDNN's products", Ratio.between(times["step"], times["oneDNN"])))
         if "float32" in times:
-            faster = Ratio.of(times["float32"], times["step"])
+            faster = Ratio.between(times["float32"], times["step"])
             bound = ">= 1.4" if model == "lenet-300-100" else None
             rows.append(Row.of(f"{case}: float32 step / this step", faster, target=bound))
     return rows
@@ -166,24 +167,23 @@ def against_loader(options: Options) -> list[Row]:
         times = measured(fewer, {"ours": our_epoch, **plain}, warm_up=1, least=0.0)
     best = min(plain, key=lambda variant: sum(times[variant]))
     title = "lenet-300-100, MNIST-size: epoch of a DataLoader loop / our epoch"
-    return [Row.of(title, Ratio.of(times[best], times["ours"]), target=">= 12", note=f"DataLoader with {best}")]
+    return [Row.of(title, Ratio.between(times[best], times["ours"]), target=">= 12", note=f"DataLoader with {best}")]
 
 
 def against_dense(options: Options) -> list[Row]:
     rows = []
     for model, batch in (("lenet-300-100", 128), ("lenet-300-100", 256), ("lenet-5", 128)):
         loads = {"dense": Workload(options, DENSE, model, batch=batch)}
-        for depth in (3,) if options.quick else (2, 3, 4):
-            loads[depth] = Workload(options, ("dwf", {"depth": depth}), model, batch=batch)
+        depths = (3,) if options.quick else (2, 3, 4)
+        loads |= {f"D={depth}": Workload(options, ("dwf", {"depth": depth}), model, batch=batch) for depth in depths}
         times = measured(options, {name: load.step for name, load in loads.items()})
         rows += [
             Row.of(
                 f"{model}, batch {batch}: step of dwf D={depth} / dense",
-                Ratio.of(times[depth], times["dense"]),
+                Ratio.between(times[f"D={depth}"], times["dense"]),
                 target="<= 1.15" if depth == 4 else None,
             )
-            for depth in loads
-            if depth != "dense"
+            for depth in depths
         ]
         if options.quick:
             break
@@ -197,7 +197,7 @@ def lanes(options: Options) -> list[Row]:
         single = Workload(options, DWF3, compile=compile)
         grouped = Workload(options, DWF3, lanes=8, compile=compile)
         times = measured(options, {"one": single.step, "many": grouped.step})
-        ratio = Ratio.of([8 * seconds for seconds in times["one"]], times["many"])
+        ratio = Ratio.between([8 * seconds for seconds in times["one"]], times["many"])
         title = "8 lanes of lenet-300-100: single runs / lanes"
         rows.append(Row.of(title, ratio, note="compiled" if compile else "eager"))
     return rows

@@ -73,10 +73,9 @@ def beside_six(options: Options) -> Row:
 class Started(subprocess.Popen):
     """A process on two of the cores, and when it began."""
 
-    def __init__(self, words: list[str], **process_options):
-        self.began = time.perf_counter()
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        super().__init__(words, preexec_fn=on_two_cores, **silent, **process_options)
+    def __init__(self, words: list[str], env: dict[str, str] | None = None):
+        self.began, silent = time.perf_counter(), subprocess.DEVNULL
+        super().__init__(words, preexec_fn=on_two_cores, stdout=silent, stderr=silent, env=env)
 
 
 def command(quick: bool, folder: str) -> Started:
@@ -91,7 +90,7 @@ def timed(process: Started) -> tuple[float, float]:
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1, -signal.SIGKILL):  # few epochs are no better than chance
-        raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return time.perf_counter() - process.began, used.ru_utime + used.ru_stime
 
 
@@ -101,7 +100,7 @@ def on_two_cores() -> None:
 
 
 def per_step(spin: list[float], sleep: list[float]) -> Measured:
-    return Ratio.of([seconds / STEPS for seconds in spin], [seconds / STEPS for seconds in sleep])
+    return Ratio.between([seconds / STEPS for seconds in spin], [seconds / STEPS for seconds in sleep])
 
 
 @contextmanager
@@ -109,16 +108,19 @@ def training(threads: int, quick: bool, way: str) -> Iterator:
     """A call that has a process train for STEPS steps whose threads wait in this way."""
     environment = {name: value for name, value in os.environ.items() if name not in READ} | WAYS[way]
     command = [sys.executable, "-m", "benchmarks.waiting", "serve", str(threads), str(int(quick))]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, text=True, bufsize=1, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, text=True, bufsize=1, stdin=pipe, stdout=pipe) as process:
+        orders, answers = process.stdin, process.stdout
+        assert orders is not None
+        assert answers is not None
 
         def call() -> None:
-            print("train", file=process.stdin, flush=True)
-            if not process.stdout.readline():
+            print("train", file=orders, flush=True)
+            if not answers.readline():
                 raise RuntimeError("the process that trains has ended")
 
         yield call
-        process.stdin.close()
+        orders.close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -19,7 +20,11 @@ SHAPES = {
     "resnet-18": (3, 32, 32),
     "vgg-16": (3, 32, 32),
 }
-DENSE, DWF3, DWF4 = ("dense", {}), ("dwf", {"depth": 3}), ("dwf", {"depth": 4})
+Chosen = tuple[str, dict[str, Any]]
+"""A method's name and options."""
+DENSE: Chosen = ("dense", {})
+DWF3: Chosen = ("dwf", {"depth": 3})
+DWF4: Chosen = ("dwf", {"depth": 4})
 
 
 class Workload:
@@ -28,7 +33,7 @@ class Workload:
     def __init__(
         self,
         options: Options,
-        chosen: tuple[str, dict],
+        chosen: Chosen,
         model: str = "lenet-300-100",
         *,
         lanes: int = 1,
@@ -40,8 +45,9 @@ class Workload:
     ):
         name, values = chosen
         method = registry.create(name, values)
-        knob = {method.knob: 1e-4} if method.knob else {}
-        shared = {"model": model, "dataset": "random", "batch_size": batch, "precision": precision, "augment": augment}
+        knob: dict[str, Any] = {method.knob: 1e-4} if method.knob else {}
+        shared: dict[str, Any] = {"model": model, "dataset": "random", "batch_size": batch}
+        shared |= {"precision": precision, "augment": augment}
         specs = [RunSpec(method=name, options=values, epochs=1, lr=0.01, **shared, **knob) for _ in range(lanes)]
         self.data = random_images(SHAPES[model], samples).to(options.place)
         self.trainer = loop.Trainer(specs[0], method, self.data, compile=compile and compiler.available(options.place))
@@ -78,5 +84,5 @@ def measured(options: Options, variants: dict[str, Callable], **timing_options) 
     return interleaved(variants, options.rounds, synchronize=options.synchronize, **{**defaults, **timing_options})
 
 
-def label(chosen: tuple[str, dict]) -> str:
+def label(chosen: Chosen) -> str:
     return registry.create(*chosen).label()

@@ -101,7 +101,7 @@ def test_the_device_is_waited_for_before_either_reading(clock):
 
 def test_the_ratio_is_taken_within_each_round():
     # The machine became ten times slower in the third round: the ratio of the medians would be 0.75.
-    ratio = Ratio.of([0.002, 0.003, 0.040], [0.001, 0.004, 0.010])
+    ratio = Ratio.between([0.002, 0.003, 0.040], [0.001, 0.004, 0.010])
     assert (ratio.low, ratio.value, ratio.high) == pytest.approx((1.375, 2.0, 3.0))
     assert (ratio.a_ms, ratio.b_ms) == pytest.approx((3, 4))
 
@@ -139,7 +139,7 @@ def test_a_row_without_the_device_says_so():
 
 
 def test_the_table_is_plain_aligned_text(capsys):
-    ratio = Ratio.of([0.5, 0.5], [0.25, 0.25])
+    ratio = Ratio.between([0.5, 0.5], [0.25, 0.25])
     rows = [
         Row.of("step / limit", ratio, target="<= 1.3", note="8 lanes"),
         Row.of("compare", Measured(2.5, 2.25, 2.75), "s", "< 3"),
@@ -156,7 +156,7 @@ def test_the_table_is_plain_aligned_text(capsys):
 
 
 def test_the_json_holds_what_the_table_shows(tmp_path):
-    rows = [Row.of("a", Ratio.of([2.0, 4.0], [1.0, 1.0]), target=">= 3", note="n"), Row.missing("b")]
+    rows = [Row.of("a", Ratio.between([2.0, 4.0], [1.0, 1.0]), target=">= 3", note="n"), Row.missing("b")]
     timing.report(MACHINE, rows, tmp_path / "rows.json")
     content = json.loads((tmp_path / "rows.json").read_text())
     assert content["machine"] == MACHINE

@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         seconds = CHECKS_SHARE * clock.seconds_left
         print(f"Tests: {checks.check(seconds, out / 'checks.xml', log, options.rehearse)}.", flush=True)
 
-    words = [sys.executable, "-m", "benchmarks.gpu.speed", "--json", out / "speed.json", "--device", device]
+    words: list[str | Path] = [sys.executable, "-m", "benchmarks.gpu.speed", "--device", device]
+    words += ["--json", out / "speed.json"]
     seconds = SPEED_SHARE * max(0, clock.seconds_left - RESERVE_SECONDS)
     code = run([*words, *(["--rehearse"] if options.rehearse else [])], seconds, log, grace=5)
     print("Speed: stopped at its limit." if code is None else f"Speed: exit code {code}.", flush=True)
