@@ -81,10 +81,11 @@ def sentence(
 
     ``started`` are the seconds that this command took until here, as the one that trains will.
     """
+    missing = {run.id for runs in pending for run in runs}
     parts = [
         Part(curve, runs, runner.divide(curve, runs, dataset, engine))
-        for curve, runs in zip(curves, pending, strict=True)
-        if runs
+        for curve in runner.joined(curves)
+        if (runs := [run for run in curve.specs if run.id in missing])
     ]
     if not parts:
         return "Nothing is left to train."
