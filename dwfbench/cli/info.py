@@ -24,21 +24,29 @@ app = typer.Typer(**SETTINGS)
 @app.command(
     "list",
     cls=Command,
-    epilog=examples("dwfbench list methods", "dwfbench list runs --results theirs.zip --format json"),
+    epilog=examples(
+        "dwfbench list methods",
+        "dwfbench list runs --results theirs.zip --format json",
+        "dwfbench list studies --results theirs.zip",
+    ),
 )
 @guarded
 def list_(
-    kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes, figures or runs")],
+    kind: Annotated[str, typer.Argument(help="methods, models, datasets, recipes, figures, runs or studies")],
     format: TableOrJson = "table",
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,  # what --format json was called
     results: Annotated[
         list[str],
-        typer.Option("--results", metavar="[LABEL=]PATH", help="of runs: folders or archives [default: results]"),
+        typer.Option(
+            "--results", metavar="[LABEL=]PATH", help="of runs and studies: folders or archives [default: results]"
+        ),
     ] = [],  # noqa: B006 (typer copies it)
     tag: Annotated[str | None, typer.Option(help="of runs: only those with one of these tags")] = None,
     debug: Debug = False,
 ) -> int:
-    """Describe the methods (with knob, options, source), models, data sets, recipes, papers' figures or stored runs."""
+    """Describe the methods (with knob, options, source), models, data sets, recipes, papers' figures, stored runs, or
+    the trials of stored tuning.
+    """
     as_json = one_of(format, "format", ("table", "json")) == "json" or as_json
     listings = {
         "methods": list_methods,
@@ -47,14 +55,18 @@ def list_(
         "recipes": list_recipes,
         "figures": list_figures,
     }
-    if kind not in (kinds := [*listings, "runs"]):
+    stored = ("runs", "studies")
+    if kind not in (kinds := [*listings, *stored]):
         raise UsageError(no_such("list of", kind, kinds))
-    if (results or tag) and kind != "runs":
-        raise UsageError(f"--{'results' if results else 'tag'} is for `dwfbench list runs`, not for {kind}.")
-    if kind == "runs":
-        from dwfbench.cli.read import list_runs
+    if results and kind not in stored:
+        raise UsageError(f"--results is for `dwfbench list runs` and `list studies`, not for {kind}.")
+    if tag and kind != "runs":
+        raise UsageError(f"--tag is for `dwfbench list runs`, not for {kind}.")
+    if kind in stored:
+        from dwfbench.cli.read import list_runs, list_studies
 
-        return list_runs(selected({"results": results or RESULTS, "tag": tag}), as_json)
+        selection = selected({"results": results or RESULTS, "tag": tag})
+        return list_runs(selection, as_json) if kind == "runs" else list_studies(selection, as_json)
     rows = listings[kind]()
     answer(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else described(rows))
     return OK

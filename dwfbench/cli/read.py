@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.streams import answer, beside
@@ -13,7 +14,7 @@ from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
 from dwfbench.cli.help import TEXT, Command, examples
 from dwfbench.cli.options import flags_of, with_flags
 from dwfbench.cli.sources import SELECTING, Debug, Format, nothing, records_of, selected
-from dwfbench.cli.tables import curve_table
+from dwfbench.cli.tables import curve_table, study_table
 from dwfbench.cli.values import numbers, one_of, pair
 from dwfbench.runs import resultsets
 from dwfbench.runs.record import content_of
@@ -199,4 +200,15 @@ def list_runs(selection: Selection, as_json: bool) -> int:
 
     contents = [content_of(record) | ({"set": record.set} if record.set else {}) for record in records]
     answer(json.dumps(contents, indent=2, ensure_ascii=False))
+    return OK
+
+
+def list_studies(selection: Selection, as_json: bool) -> int:
+    studies, damaged = resultsets.studies(selection.sources)
+    for sentence in damaged:
+        message(sentence)
+    if not studies:
+        message(f"There is no tuning in {selection.places}; `dwfbench tune` makes some.")
+        return NOTHING
+    answer(json.dumps(to_builtins(studies), indent=2, ensure_ascii=False) if as_json else study_table(studies))
     return OK

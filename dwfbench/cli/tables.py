@@ -25,8 +25,10 @@ def verification_table(checks: list) -> str:
 
 
 def study_table(studies: list[Study]) -> str:
+    """The trials of studies, their scores at each target or, in studies of before there were any, as a whole."""
     targets = sorted({target for study in studies for target in study.targets})
-    rows = [["method", "trial", *(f"CR {target:g}" for target in targets), "runs", "bad"]]
+    whole = [] if targets else ["value"]
+    rows = [["method", "trial", *(f"CR {target:g}" for target in targets), *whole, "runs", "bad"]]
     for study in studies:
         won = dict(zip(study.targets, study.winners, strict=True))
         for number, trial in enumerate(study.trials):
@@ -36,6 +38,8 @@ def study_table(studies: list[Study]) -> str:
                 "-" if (score := scores.get(target)) is None else f"{100 * score:.2f}{' *' * (won[target] == number)}"
                 for target in targets
             ]
+            if whole:
+                cells.append("-" if trial.value is None else f"{100 * trial.value:.2f}{' *' * (study.best == number)}")
             rows.append([study.label, values, *cells, str(len(trial.runs)), str(trial.bad)])
     return table(rows, ("method", "trial"), ("method", "runs", "bad"), width())
 

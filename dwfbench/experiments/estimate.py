@@ -89,9 +89,9 @@ def sentence(
     ]
     if not parts:
         return "Nothing is left to train."
-    runs = sum(len(part.runs) for part in parts)
+    count = sum(len(part.runs) for part in parts)
     if engine.cluster is not None:
-        return f"{runs} run{'s' * (runs > 1)} to train, in {sum(len(part.tasks) for part in parts)} groups."
+        return f"{count} run{'s' * (count > 1)} to train, in {sum(len(part.tasks) for part in parts)} groups."
     compiled = any(task.compile for part in parts for task in part.tasks)
     start = Start(started, compiler_start(dataset) if compiled else 0.0)
     costs = all_costs(parts, dataset)
@@ -100,7 +100,7 @@ def sentence(
     step = low if low == high else f"{low} to {high}"
     spent = seconds(parts, costs, masks, start, dataset, engine)
     text = (
-        f"{runs} run{'s' * (runs > 1)} to train, {duration(spent)} on this device as busy as it is now ({step} ms a "
+        f"{count} run{'s' * (count > 1)} to train, {duration(spent)} on this device as busy as it is now ({step} ms a "
         "step and run, measured)."
     )
     alone = [replace(part.tasks[0], specs=part.tasks[0].specs[:1]) for part in parts]

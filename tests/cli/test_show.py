@@ -52,6 +52,7 @@ def test_tags_and_a_note_are_kept_with_a_run_choose_it_and_are_no_part_of_its_id
     assert "draft, mine" in shown
     assert "before the fix" in shown
     assert "--tag is for `dwfbench list runs`" in call("list", "models", "--tag", "mine").stderr
+    assert "--results is for `dwfbench list runs` and `list studies`" in call("list", "models", "--results", "x").stderr
 
 
 def test_json_has_the_record_its_history_and_the_command(trained, call):

@@ -11,6 +11,7 @@ import pytest
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.files import write_json
+from dwfbench.cli.tables import study_table
 from dwfbench.data import dataset as data
 from dwfbench.experiments import plan, tune, tuned
 from dwfbench.experiments.search import Rule
@@ -428,6 +429,15 @@ def test_where_compression_is_not_known_before_the_best_trial_as_a_whole_is_take
     assert [one.lr for curve in curves for one in curve.specs] == [0.1]
 
 
+def test_studies_of_earlier_versions_are_listed_by_their_value(digits):
+    trials = [{"values": {"lr": rate}, "value": rate, "runs": [], "bad": 0} for rate in (0.3, 0.5)]
+    old = study_of(seeds.study(trials=trials, targets=[], winners=[], best=1))
+    head, *lines = study_table([old]).splitlines()
+    assert head.split() == ["method", "trial", "value", "runs", "bad"]
+    assert [line.split("lr=")[1].split()[:2] for line in lines] == [["0.3", "30.00"], ["0.5", "50.00"]]
+    assert "*" in lines[1]
+
+
 def test_studies_of_earlier_versions_have_one_winner(digits, tmp_path):
     request = asked(methods="snip", compression=[4, 16])
     trials = [{"values": {"lr": rate}, "value": rate, "runs": [], "bad": 0} for rate in (0.3, 0.5)]
@@ -469,6 +479,10 @@ def test_run_takes_the_winners_and_names_what_was_not_tuned(call, tmp_path):
     assert table.splitlines()[0].split() == ["method", "trial", "CR", "4", "CR", "16", "runs", "bad"]
     assert table.count("*") == 2
     assert "*: won there" in caption
+    assert call("list", "studies", "--results", tmp_path).stdout == f"{table}\n"
+    (study_listed,) = json.loads(call("list", "studies", "--results", tmp_path, "--format", "json").stdout)
+    assert study_listed["label"] == "snip"
+    assert call("list", "studies", "--results", tmp_path / "tuning").exit_code == 3
     assert "With one seed" in told.stderr
     done = call("run", "--method", "snip,dense", *words, "--tuned", "--compression", "4,8")
     assert done.exit_code == 0, done.stderr
