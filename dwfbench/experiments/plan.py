@@ -255,11 +255,12 @@ def curve(request: Request, dataset: data.Dataset, stored_ratios: Mapping[float,
     guess: search.Guess = ()
     values: Sequence[float | None]
     if targets:
-        guess = search.fitted(knobs.guess(method, settings, lowest, scale), stored_ratios or {})
-    if targets and stored_ratios:  # what these settings do is known: every seed begins beside all targets at once
-        values, first_seeds = search.beside(targets, guess, rule)[:max_runs], seeds
-    elif targets:
-        values, first_seeds = search.further({}, targets, max_runs, guess, rule), seeds[:1]
+        general_guess = knobs.guess(method, settings, lowest, scale)
+        guess = search.fitted(general_guess, stored_ratios or {})
+        if guess is general_guess:
+            values, first_seeds = search.further({}, targets, max_runs, guess, rule), seeds[:1]
+        else:  # what these settings do is known: every seed begins beside all targets at once
+            values, first_seeds = search.beside(targets, guess, rule)[:max_runs], seeds
     else:
         values, first_seeds = knobs.values(method, settings, lowest, scale), seeds
         note = note if settings.get(method.knob or "") is None else None

@@ -362,6 +362,17 @@ def test_a_search_begins_where_the_trial_has_been(digits, tmp_path, monkeypatch)
     assert 0.5e-2 < helped.specs[0].strength < 1e-2
 
 
+def test_a_trial_with_one_network_that_lives_knows_no_curve(digits, tmp_path, monkeypatch):
+    request = asked(methods="l1", compression=[8], strength_range=[1e-4, 1e-1], seed=[1, 2])
+    unhelped = plan.curve(request, digits)
+    run = SimpleNamespace(spec=replace(unhelped.specs[0], strength=1e-3), compression=2.0)
+    monkeypatch.setattr(Store, "read", lambda store, name: {"a": run}.get(name))
+    trial = {"values": {"lr": 0.3}, "value": 0.9, "scores": [0.9], "runs": ["a", "dead"], "bad": 1}
+    stored_study(tmp_path, request, digits, trials=[trial], targets=[8], winners=[0], best=0)
+    (curve,), _ = tuned.curves(request, digits, tmp_path)
+    assert [(one.seed, one.strength) for one in curve.specs] == [(one.seed, one.strength) for one in unhelped.specs]
+
+
 def test_every_seed_begins_on_either_side_of_a_target_where_the_trial_knows_the_curve(digits, tmp_path, monkeypatch):
     request = asked(methods="l1", compression=[8], strength_range=[1e-4, 1e-1], seed=[1, 2])
     (unhelped,) = [plan.curve(request, digits)]
