@@ -7,14 +7,17 @@ DEMO = results/demo
 # Ratios that are trained and compared: a curve is read only where runs lie.
 DEMO_CR = 5,30,100,200
 
-# Sets of runs: those at budgets that decide, and those of 30 and 6 epochs, tuned, which starve DWF.
+# Sets of runs: those at budgets that decide, at fixed learning rates and tuned, and those of 30 and 6 epochs, tuned, which
+# starve DWF.
 REFERENCE = results/reference
+TUNED = results/tuned
 STARVED = results/starved
-SETS = reference-lenet-300-100 starved-lenet-300-100 starved-lenet-5
+SETS = reference-lenet-300-100 tuned-lenet-300-100 starved-lenet-300-100 starved-lenet-5
 TUNE-lenet-300-100 = --trials 6 --lr-range 0.03,0.5 --compression 5,40,300 --seed 100,101
 TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --seed 100
 AT-starved-lenet-300-100 = 2,5,10,30,100,300,1000
 AT-reference-lenet-300-100 = 2,10,30,100,300
+AT-tuned-lenet-300-100 = 2,10,30,100,300
 AT-starved-lenet-5 = 2,10,50,250,1000
 ENGINE ?= --jobs 2
 # Tests side by side: a file's tests stay in one process, as they share what they trained. Files go out in the order of
@@ -31,7 +34,7 @@ CARRIED ?= $(firstword $(wildcard carried $(PACK)/carried))
 PHOTOGRAPHS ?= ../shared/data/cifar10-jpeg.tar.xz
 PYTHON312 ?= python3.12
 
-.PHONY: demo schema test test-fast properties test-oldest package audit faults reference starved reference-check tables pictures docs notebook gpu gpu-pack gpu-rehearsal clean
+.PHONY: demo schema test test-fast properties test-oldest package audit faults reference tuned starved reference-check tables pictures docs notebook gpu gpu-pack gpu-rehearsal clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,21 +49,29 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench plot all --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
-# The reference set: what its archive has not is trained, in bfloat16, eight runs at once in each of two processes. Tuning
-# is made anew where the archive has none.
+# The reference set: what its archive has not is trained, in bfloat16, eight runs at once in each of two processes.
 reference: $(VENV)/.installed reference-lenet-300-100
 
 reference-%:
 	test -d $(REFERENCE)/$*/runs || $(BIN)/dwfbench unpack $(REFERENCE)/$*.zip --to $(REFERENCE)/$*
-	test -d $(REFERENCE)/$*/tuning/studies || $(MAKE) tune-reference-$*
-	$(BIN)/dwfbench run --tuned --config $(REFERENCE)/$*.toml --seeds 5 --lanes 8 --eval-every 10 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench run --config $(REFERENCE)/$*.toml --seeds 3 --lanes 8 --eval-every 10 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
 	$(BIN)/dwfbench pack $(REFERENCE)/$* -o $(REFERENCE)/$*.zip
 	$(MAKE) tables-reference-$*
 
-# A trial is a curve of one seed at one learning rate. Pruning after training has two rates of fine-tuning, and so twice the
+# The same budget, with learning rates of trials at that budget, which are made anew where the archive has none.
+tuned: $(VENV)/.installed tuned-lenet-300-100
+
+tuned-%:
+	test -d $(TUNED)/$*/runs || $(BIN)/dwfbench unpack $(TUNED)/$*.zip --to $(TUNED)/$*
+	test -d $(TUNED)/$*/tuning/studies || $(MAKE) trials-$*
+	$(BIN)/dwfbench run --tuned --config $(TUNED)/$*.toml --seeds 3 --lanes 8 --eval-every 10 --results $(TUNED)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench pack $(TUNED)/$* -o $(TUNED)/$*.zip
+	$(MAKE) tables-tuned-$*
+
+# A trial is a curve of one seed at one learning rate. Magnitude pruning has two rates of fine-tuning, and so twice the
 # trials; rates of methods with factors are higher.
-TRIALS = $(BIN)/dwfbench tune --config $(REFERENCE)/$*.toml --results $(REFERENCE)/$* --seed 100 --max-gap 20 --lanes 8 --eval-every 25 $(ENGINE)
-tune-reference-%:
+TRIALS = $(BIN)/dwfbench tune --config $(TUNED)/$*.toml --results $(TUNED)/$* --seed 100 --max-gap 20 --lanes 8 --eval-every 25 $(ENGINE)
+trials-%:
 	$(TRIALS) --method dwf --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.08,1.28 --widen 1 || [ $$? -eq 1 ]
 	$(TRIALS) --method l1 --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
 	$(TRIALS) --method dense,synflow,snip,random,grasp --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
@@ -105,6 +116,9 @@ endef
 tables-reference-%:
 	$(call TABLES,$(REFERENCE)/$*,$(AT-reference-$*))
 
+tables-tuned-%:
+	$(call TABLES,$(TUNED)/$*,$(AT-tuned-$*))
+
 tables-starved-%:
 	$(call TABLES,$(STARVED)/$*,$(AT-starved-$*))
 
@@ -121,7 +135,7 @@ notebook: $(VENV)/.installed
 
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed
-	for set in $(REFERENCE)/lenet-300-100 $(STARVED)/lenet-300-100 $(STARVED)/lenet-5; do $(BIN)/dwfbench verify --results $$set.zip --draw $(DRAW) $(ENGINE) || exit 1; done
+	for set in $(REFERENCE)/lenet-300-100 $(TUNED)/lenet-300-100 $(STARVED)/lenet-300-100 $(STARVED)/lenet-5; do $(BIN)/dwfbench verify --results $$set.zip --draw $(DRAW) $(ENGINE) || exit 1; done
 
 # The documentation as a site that opens from disk, site/index.html; a warning is an error.
 docs: $(VENV)/.installed
