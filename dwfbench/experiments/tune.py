@@ -130,13 +130,13 @@ def product(request: Request, rates: Sequence[float]) -> list[dict[str, Any]]:
     return [{name: cell[name] for name in space} for cell in cells]
 
 
-def wider(request: Request, budget: Budget, trials: Sequence[Trial], chance: float) -> list[dict[str, Any]]:
+def wider(request: Request, budget: Budget, trials: Sequence[Trial], dataset: Dataset) -> list[dict[str, Any]]:
     """Settings at the next rate beyond an end at which a target's winner is; none within the limit, or at one rate."""
     first_rates = rates_of(request, budget)
     if len(first_rates) < 2:
         return []
-    tried = sorted(set(map(rate_of, trials)))
-    won = {rate_of(trials[winner]) for winner in winners(trials, chance) if winner is not None}
+    tried, count = sorted(set(map(rate_of, trials))), len(knobs.seeds_of(request.settings))
+    won = {rate_of(trials[winner]) for winner in winners(trials, dataset, count) if winner is not None}
     step = (first_rates[-1] / first_rates[0]) ** (1 / (len(first_rates) - 1))
     added = []
     if tried[0] in won and sum(rate < first_rates[0] for rate in tried) < budget.widen:
@@ -153,14 +153,33 @@ def rate_of(trial: Trial) -> float:
     return rate
 
 
-def winners(trials: Sequence[Trial], chance: float) -> list[int | None]:
-    """The place of the best trial for each target; None where no trial has a score that is better than chance."""
-    best: list[int | None] = []
+def winners(trials: Sequence[Trial], dataset: Dataset, seeds: int) -> list[int | None]:
+    """The place of the trial that wins each target; None where none has a score that is better than chance.
+
+    Trials within a standard error of the best there cannot be told apart; of them the one that is best as a whole wins
+    (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984). The best one of a single
+    target is often so by luck: depth 3 of DWF lost half a point by it (results/README.md).
+    """
+    chance = guessed(dataset)
+    won: list[int | None] = []
     for scores in zip(*(trial.scores for trial in trials), strict=True):
-        numbered = [(score, -place) for place, score in enumerate(scores) if score is not None]
-        scored = [pair for pair in numbered if not guesses(pair[0], chance)]
-        best.append(-max(scored)[1] if scored else None)
-    return best
+        scored = {place: score for place, score in enumerate(scores) if score is not None}
+        scored = {place: score for place, score in scored.items() if not guesses(score, chance)}
+        least = max(scored.values(), default=0.0)
+        least -= standard_error(least, dataset, seeds)
+        level = [place for place, score in scored.items() if score >= least]
+        won.append(max(level, key=lambda place: (*standing(trials[place]), -place), default=None))
+    return won
+
+
+def standard_error(score: float, dataset: Dataset, seeds: int) -> float:
+    """Of an accuracy, the mean over so many seeds, by the number of validation images; 0 for other scores."""
+    return math.sqrt(score * (1 - score) / (len(dataset.val) * seeds)) if dataset.task.score is None else 0.0
+
+
+def standing(trial: Trial) -> tuple[int, float]:
+    """By which trials are ordered as wholes: the number of targets with a score, and the mean of these."""
+    return sum(score is not None for score in trial.scores), trial.value or 0.0
 
 
 def chosen(request: Request, values: Mapping[str, Any]) -> Request:
@@ -197,14 +216,14 @@ def tune(
             )
     store.prepare()
     trials_of: list[list[Trial]] = [[] for _ in requests]
-    cells, chance = [grid(request, budget) for request in requests], guessed(dataset)
+    cells = [grid(request, budget) for request in requests]
     while any(cells):
         tried = [(number, values) for number, pending in enumerate(cells) for values in pending]
         curves = [trial_curve(requests[number], values, dataset) for number, values in tried]
         finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
         for (number, values), curve in zip(tried, finished, strict=True):
             trials_of[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
-        cells = [wider(request, budget, trials, chance) if pending else []
+        cells = [wider(request, budget, trials, dataset) if pending else []
                  for request, trials, pending in zip(requests, trials_of, cells, strict=True)]  # fmt: skip
         for request, pending in zip(requests, cells, strict=True):
             if pending:
@@ -222,9 +241,6 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
     terms = terms_of(request, budget)
     listed = ", ".join(f"{target:g}" for target in terms["targets"])
 
-    def standing(place: int) -> tuple[int, float]:
-        return sum(score is not None for score in ordered[place].scores), ordered[place].value or 0.0
-
     return Study(
         id=study_name(request, dataset),
         label=request.method.label(),
@@ -235,8 +251,8 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
         targets=terms["targets"],
         budget=terms,
         trials=ordered,
-        winners=winners(ordered, guessed(dataset)),
-        best=max(range(len(ordered)), key=standing),
+        winners=winners(ordered, dataset, len(terms["seeds"])),
+        best=max(range(len(ordered)), key=lambda place: standing(ordered[place])),
         provenance=provenance,
     )
 
