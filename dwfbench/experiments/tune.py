@@ -37,6 +37,9 @@ TARGETS = (5.0, 40.0, 300.0)
 RUNS_PER_TARGET = 4
 """Strengths of a trial's seed at most, for methods that must search for their compression."""
 
+FAR = 2.0
+"""Standard errors from which on a trial is simply worse."""
+
 FIRST_SEED = 100
 """Where the seeds of trials are counted from: what is reported begins at 0."""
 
@@ -156,25 +159,40 @@ def rate_of(trial: Trial) -> float:
 def winners(trials: Sequence[Trial], dataset: Dataset, seeds: int) -> list[int | None]:
     """The place of the trial that wins each target; None where none has a score that is better than chance.
 
-    Trials within a standard error of the best there cannot be told apart; of them the one that is best as a whole wins
-    (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984). The best one of a single
-    target is often so by luck: depth 3 of DWF lost half a point by it (results/README.md).
+    Trials within a standard error of the best at a target cannot be told apart there, and the best of them is often so
+    by luck: depth 3 of DWF lost half a point by it (results/README.md). So the one wins that is nearest to the best
+    over all targets at which they have scores; a distance counts in standard errors, up to ``FAR``.
     """
     chance = guessed(dataset)
+    tops = [max((score for score in scores if score is not None), default=0.0) for scores in by_target(trials)]
+    errors = [standard_error(top, dataset, seeds) for top in tops]
+
+    def distance(place: int, target: int) -> float:
+        below = tops[target] - (trials[place].scores[target] or 0.0)
+        return min(below / errors[target], FAR) if errors[target] else FAR * (below > 0)
+
     won: list[int | None] = []
-    for scores in zip(*(trial.scores for trial in trials), strict=True):
-        scored = {place: score for place, score in enumerate(scores) if score is not None}
-        scored = {place: score for place, score in scored.items() if not guesses(score, chance)}
-        least = max(scored.values(), default=0.0)
-        least -= standard_error(least, dataset, seeds)
-        level = [place for place, score in scored.items() if score >= least]
-        won.append(max(level, key=lambda place: (*standing(trials[place]), -place), default=None))
+    for target, scores in enumerate(by_target(trials)):
+        scored = [place for place, score in enumerate(scores) if score is not None and not guesses(score, chance)]
+        level = [place for place in scored if distance(place, target) <= 1]
+        shared = [
+            number for number in range(len(tops)) if all(trials[place].scores[number] is not None for place in level)
+        ]
+        won.append(min(level, key=lambda place: sum(distance(place, number) for number in shared), default=None))
     return won
+
+
+def by_target(trials: Sequence[Trial]) -> list[tuple[float | None, ...]]:
+    """The scores of all trials, in their order, for each target."""
+    return list(zip(*(trial.scores for trial in trials), strict=True))
 
 
 def standard_error(score: float, dataset: Dataset, seeds: int) -> float:
     """Of an accuracy, the mean over so many seeds, by the number of validation images; 0 for other scores."""
-    return math.sqrt(score * (1 - score) / (len(dataset.val) * seeds)) if dataset.task.score is None else 0.0
+    if dataset.task.score is not None:
+        return 0.0
+    share = min(max(score, 0.0), 1.0)
+    return math.sqrt(share * (1 - share) / (len(dataset.val) * seeds))
 
 
 def standing(trial: Trial) -> tuple[int, float]:
