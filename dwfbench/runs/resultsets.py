@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -85,7 +86,7 @@ def load(
 
     The flags are those of ``Store.load``. Raises UsageError for an archive that cannot be read.
     """
-    sets: list[tuple[str, bool, list[Record]]] = []
+    sets: list[Labelled] = []
     damaged: list[str] = []
     for source in named:
         labelled = source.label is not None
@@ -98,7 +99,46 @@ def load(
             store = Store(source.path)
             sets.append((source.name, labelled, store.load(history, weights, measurement)))
             damaged += store.damaged
-    return merged(sets), damaged
+    return merged(completed(sets)), damaged
+
+
+Labelled = tuple[str, bool, list[Record]]
+"""A result set: its name, whether that was given as a label, and its records."""
+
+
+def completed(sets: Sequence[Labelled]) -> list[Labelled]:
+    """The sets, each record with all options that its method has in any: one that came later is at its default.
+
+    Which value that is a label tells, as it names the options that are not at their defaults. Without this a curve
+    would fall apart where a version whose method has learned something new adds runs to it.
+    """
+    by_method: dict[str, list[Record]] = {}
+    for record in (record for _, _, records in sets for record in records):
+        by_method.setdefault(record.spec.method, []).append(record)
+    defaults = {method: later_options(records) for method, records in by_method.items()}
+
+    def whole(record: Record) -> Record:
+        known = defaults[record.spec.method]
+        if known.keys() <= record.spec.options.keys():
+            return record
+        spec = msgspec.structs.replace(record.spec, options=known | record.spec.options)
+        return msgspec.structs.replace(record, spec=spec)
+
+    return [(name, labelled, [whole(record) for record in records]) for name, labelled, records in sets]
+
+
+def later_options(records: Sequence[Record]) -> dict[str, Any]:
+    """The options that only some of a method's records have, with their defaults, where those are known."""
+    names_of = {frozenset(record.spec.options) for record in records}
+    if len(names_of) < 2:
+        return {}
+    later = frozenset.union(*names_of) - frozenset.intersection(*names_of)
+    return {
+        name: record.spec.options[name]
+        for record in records
+        for name in later & record.spec.options.keys()
+        if name.replace("_", " ") not in record.label
+    }
 
 
 def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:
@@ -129,8 +169,8 @@ def claims(named: Sequence[Source]) -> list[Claim]:
 # ---------------------------------------------------------------- merging what is compared
 
 
-def merged(sets: Sequence[tuple[str, bool, list[Record]]]) -> list[Record]:
-    """The records of several sets (name, whether it was given as a label, records) as those of one.
+def merged(sets: Sequence[Labelled]) -> list[Record]:
+    """The records of several sets as those of one.
 
     The sets of a curve whose runs all lie in another set with the same results are left out: they count once. If
     several are left, and were given labels, disagree about a run or were tuned with another outcome, their curves are
