@@ -34,8 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     log, device = out / "log.txt", "cpu" if options.rehearse else "cuda"
     jobs = min(3, cores())  # one compiles while another trains
     place = curves.Place(device, jobs, options.carried, options.work, out / "results.zip", log, options.rehearse)
-    if place.archive.exists():
-        curves.unpack(place, place.archive)
+    curves.unpack(place, place.archive)
 
     if checks.passed(out / "checks.xml"):
         print("The tests have passed before.", flush=True)

@@ -71,8 +71,8 @@ def train(place: Place, clock: Clock, reserve: float) -> None:
         if network.config.stem == "vgg-16" and not place.photographs.exists():
             print(f"There is no {place.photographs}; {network.config.stem} is left out.", flush=True)
             continue
-        if not place.rehearse and (archive := network.config.with_suffix(".zip")).exists():
-            unpack(place, archive)
+        if not place.rehearse:
+            unpack(place, network.config.with_suffix(".zip"))
         code = run(command(network, place), seconds, place.log, meanwhile=lambda: pack(place))
         pack(place)
         if code not in (0, 1, None):  # 1: some runs diverged or failed, which is stored
@@ -106,7 +106,12 @@ def pack(place: Place) -> None:
 
 
 def unpack(place: Place, archive: Path) -> None:
-    """The records of an earlier call, or of a set that is gone on from, so that their runs are not trained again."""
+    """The records of an earlier call, or of a set that is gone on from, so that their runs are not trained again.
+
+    Nothing where there is no such archive.
+    """
+    if not archive.exists():
+        return
     code = run(dwfbench("unpack", archive, "--to", place.results), PACK_SECONDS, place.log)
     if code != 0:
         raise SystemExit(f"Error: {archive} could not be unpacked (exit code {code}).")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
-from dwfbench.experiments import knobs, plan, tune
+from dwfbench.experiments import knobs, plan, search, tune
 from dwfbench.experiments.plan import Curve, Request
 from dwfbench.runs.record import Study, Trial, Tuned
 from dwfbench.runs.store import Store
@@ -48,8 +48,9 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
             curve = plan.curve(tune.chosen(part, trial.values), dataset, known)
         else:
             wanted = compressions(part)
-            part = replace(part, settings={**part.settings, "compression": asked(wanted, known)})
-            curve = replace(plan.curve(tune.chosen(part, trial.values), dataset), note=said(request, wanted, known))
+            values = asked(wanted, known)
+            part = replace(part, settings={**part.settings, "compression": values})
+            curve = replace(plan.curve(tune.chosen(part, trial.values), dataset), note=said(request, wanted, values))
         tuned_curves.append(replace(curve, tuned=provenance(study, place)))
     lacking = [f"{target:g}" for target, place in zip(study.targets, study.winners, strict=True) if place is None]
     if not lacking:
@@ -74,22 +75,22 @@ def asked(wanted: Sequence[float], known: Mapping[float, float]) -> list[float]:
     line, in logarithms, through what the trial's runs came to is followed back; where it leads nowhere, or to within
     ``SAME`` of what is wanted, that is asked for.
     """
-    pairs = list(itertools.pairwise(sorted((math.log(value), math.log(ratio)) for value, ratio in known.items())))
+    runs = sorted(known.items())
+    pairs = list(itertools.pairwise((math.log(ratio), math.log(value)) for value, ratio in runs))
     chosen = []
     for target in wanted:
         ratio = math.log(target)
-        around = [pair for pair in pairs if pair[0][1] < ratio <= pair[1][1]]
+        around = [pair for pair in pairs if pair[0][0] < ratio <= pair[1][0]]
         if around:
-            (low, start), (high, stop) = min(around, key=lambda pair: pair[1][1] - pair[0][1])
-            ratio = low + (high - low) * (ratio - start) / (stop - start)
+            ratio = search.through(min(around, key=lambda pair: pair[1][0] - pair[0][0]), ratio)
         value = float(f"{math.exp(ratio):.3g}")
         chosen.append(target if abs(value / target - 1) < SAME else value)
     return chosen
 
 
-def said(request: Request, wanted: Sequence[float], known: Mapping[float, float]) -> str | None:
-    """What is asked for that is not what is wanted, as a line."""
-    changed = [(ratio, value) for ratio in wanted for value in asked([ratio], known) if value != ratio]
+def said(request: Request, wanted: Sequence[float], values: Sequence[float]) -> str | None:
+    """Which values are asked for that are not the ratios that are wanted, as a line."""
+    changed = [(ratio, value) for ratio, value in zip(wanted, values, strict=True) if value != ratio]
     if not changed:
         return None
     pairs = ", ".join(f"{value:g} for CR {ratio:g}" for ratio, value in changed)
