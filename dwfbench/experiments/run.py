@@ -28,9 +28,14 @@ from dwfbench.training.lanes import chunks, knobless
 COMPILE_STEPS = 5_000
 """Steps of a curve from which compiling pays: it costs about ten seconds and saves two milliseconds or more a step."""
 
+RETRIED = ("diverged", "failed")
+"""Statuses of stored runs that `run` tries again."""
 
-def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> list[RunSpec]:
-    """Runs without a good record (all of them with ``force``).
+
+def pending(
+    curve: Curve, store: Store, dataset: data.Dataset, force: bool, retried: Collection[str] = RETRIED
+) -> list[RunSpec]:
+    """Runs without a record, or with one of a status that is tried again (all of them with ``force``).
 
     Raises UsageError for a stored run of other data under the same name: the two would look like one experiment. A
     stand-in for data is not compared.
@@ -38,7 +43,7 @@ def pending(curve: Curve, store: Store, dataset: data.Dataset, force: bool) -> l
     missing = []
     for spec in curve.specs:
         record = store.read(spec.id)
-        if record is None or record.status != "ok" or force:
+        if record is None or record.status in retried or force:
             missing.append(spec)
         elif dataset.checksum and record.provenance.data_checksum != dataset.checksum:
             raise UsageError(
@@ -55,6 +60,7 @@ def execute(
     engine: Engine,
     progress: Progress,
     force: bool = False,
+    retried: Collection[str] = RETRIED,
 ) -> dict[str, str]:
     """Train what is missing and store every run as soon as it is done; status by run id.
 
@@ -62,9 +68,11 @@ def execute(
     next run goes on. What another command is training in the same folder is left to it, waited for, and trained here
     only if that command ended without a record; else its outcome is ours. UsageError and KeyboardInterrupt pass
     through; stored runs stay.
-    ``force`` trains stored runs, too, and all of them from their beginning, whatever checkpoints there are.
+    ``force`` trains stored runs, too, and all of them from their beginning, whatever checkpoints there are; ``retried``
+    are the statuses of stored runs that are trained again without it.
     """
-    missing = [[run.id for run in pending(curve, store, dataset, force)] for curve in curves]  # refuses before training
+    waiting = [pending(curve, store, dataset, force, retried) for curve in curves]  # refuses before training
+    missing = [[run.id for run in runs] for runs in waiting]
     for curve, run_ids in zip(curves, missing, strict=True):
         progress.curve(curve.method.label(), curve.specs, len(run_ids), curve.specs[0].epochs)
     earlier_records = {run_id: store.read(run_id) for run_ids in missing for run_id in run_ids}

@@ -5,7 +5,7 @@ where that does not bracket a target of theirs.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from dwfbench.base.text import short
@@ -14,7 +14,7 @@ from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import Engine
 from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
-from dwfbench.experiments.run import execute
+from dwfbench.experiments.run import RETRIED, execute
 from dwfbench.experiments.search import known_of
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
@@ -30,6 +30,7 @@ def execute_to_targets(
     engine: Engine,
     progress: Progress,
     force: bool = False,
+    retried: Collection[str] = RETRIED,
 ) -> tuple[list[Curve], dict[str, str]]:
     """As ``execute``; a curve with targets then grows by strengths near those that are not reached, until all are.
 
@@ -38,7 +39,7 @@ def execute_to_targets(
     """
     grown, todo, outcome = list(curves), list(curves), dict[str, str]()
     while todo:
-        outcome |= execute(todo, dataset, store, engine, progress, force)
+        outcome |= execute(todo, dataset, store, engine, progress, force, retried)
         todo = []
         for number, curve in enumerate(grown):
             if added := further(curve, store):

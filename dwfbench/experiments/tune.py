@@ -238,7 +238,9 @@ def tune(
     while any(cells):
         tried = [(number, values) for number, pending in enumerate(cells) for values in pending]
         curves = [trial_curve(requests[number], values, dataset) for number, values in tried]
-        finished, _ = targets.execute_to_targets(curves, dataset, store, replace(engine, test=False), progress)
+        blind = replace(engine, test=False)
+        # A trial that diverged is judged by that; the same settings would diverge again.
+        finished, _ = targets.execute_to_targets(curves, dataset, store, blind, progress, retried=["failed"])
         for (number, values), curve in zip(tried, finished, strict=True):
             trials_of[number].append(trial(values, curve, terms_of(requests[number], budget)["targets"], store))
         cells = [wider(request, budget, trials, dataset) if pending else []

@@ -118,7 +118,7 @@ def world(monkeypatch, digits, tmp_path):
     def tuned(accuracy, method="snip", strength=None, **budget):
         records = {}
 
-        def trained(curves, dataset, store, engine, progress):
+        def trained(curves, dataset, store, engine, progress, retried):
             grown = []
             for curve in curves:
                 specs = curve.specs if strength is None else tuple(
@@ -320,6 +320,18 @@ def test_a_trial_whose_runs_all_died_has_no_score(digits, tmp_path):
     assert [trial.bad for trial in found.trials] == [0, 1]
     assert found.trials[1].value is None
     assert (found.best, found.winners) == (0, [0, 0, 0])
+
+
+def test_a_trial_that_diverged_is_not_tried_again_and_one_that_failed_is(digits, tmp_path):
+    (request,) = requests(methods="dense")
+    budget = tune.Budget(trials=2, rates=(0.05, 1e6), widen=0)
+    first = study(request, digits, tmp_path, budget)
+    (record,) = [record for record in Store(tmp_path).load() if record.status == "diverged"]
+    assert tune.tune([request], budget, digits, tmp_path, CPU, (again := Listener()), Origin()) == [first]
+    assert again.records == []
+    Store(tmp_path).write(msgspec.structs.replace(record, status="failed"), [])
+    assert tune.tune([request], budget, digits, tmp_path, CPU, (again := Listener()), Origin()) == [first]
+    assert [(run.id, run.status) for run in again.records] == [(record.id, "diverged")]
 
 
 # ---------------------------------------------------------------- curves with the winners
