@@ -4,15 +4,10 @@
 brackets stand options of the method and what a table ``[method.NAME]`` of a config file may say.
 """
 
-import re
 from typing import Any
 
-from dwfbench.base.errors import UsageError
 from dwfbench.cli.values import names, numbers
-from dwfbench.runs import spec
-
-OUTSIDE_BRACKETS = re.compile(r",(?![^\[\]]*\])")
-"""A comma that separates methods."""
+from dwfbench.runs import brackets, spec
 
 
 def methods(text: str | None) -> list[tuple[str, dict[str, Any]]] | None:
@@ -22,30 +17,13 @@ def methods(text: str | None) -> list[tuple[str, dict[str, Any]]] | None:
     """
     if text is None:
         return None
-    if text.count("[") != text.count("]"):
-        raise UsageError(f"--method has a bracket that is not closed, or not opened, in {text!r}.")
-    entries = [part.strip() for part in OUTSIDE_BRACKETS.split(text) if part.strip()]
-    return [entry(part) for part in entries] or [(name, {}) for name in names(text)]
+    return [entry(part) for part in brackets.split(text)] or [(name, {}) for name in names(text)]
 
 
 def entry(text: str) -> tuple[str, dict[str, Any]]:
     """``name`` or ``name[key=value,value,key=value]``."""
-    if not text.endswith("]"):
-        return text, {}
-    name, _, inside = text[:-1].rpartition("[")
-    values: dict[str, list[str]] = {}
-    for part in filter(None, map(str.strip, inside.split(","))):
-        key, equals, value = (side.strip() for side in part.partition("="))
-        key = key.replace("-", "_")
-        if equals and key in values:
-            raise UsageError(f"--method {name}[...] gives {key} twice; separate several values by commas.")
-        if equals:
-            values[key] = [value]
-        elif values:
-            values[next(reversed(values))].append(part)
-        else:
-            raise UsageError(f"--method {name}[...] takes name=value in its brackets, not {part!r}.")
-    return name.strip(), {key: converted(name, key, listed) for key, listed in values.items()}
+    name, values = brackets.parse(text)
+    return name, {key: converted(name, key, listed) for key, listed in values.items()}
 
 
 def converted(name: str, key: str, values: list[str]) -> Any:

@@ -9,6 +9,7 @@ import typer
 from dwfbench.cli.app import NOTHING, message
 from dwfbench.cli.help import STORED
 from dwfbench.cli.values import names
+from dwfbench.runs import brackets
 from dwfbench.runs.record import Record
 from dwfbench.runs.selection import Selection
 
@@ -32,6 +33,10 @@ Cut = Annotated[
     typer.Option(help="count weights below this as zero, as recorded [default: as trained]", rich_help_panel=STORED),
 ]
 Listed = Annotated[str | None, typer.Option(help="only these, separated by commas", rich_help_panel=STORED)]
+ListedMethods = Annotated[
+    str | None,
+    typer.Option(help='only these, separated by commas; "dwf[depth=3]" by settings, too', rich_help_panel=STORED),
+]
 
 Tagged = Annotated[
     str | None, typer.Option(help="only runs with one of these tags, separated by commas", rich_help_panel=STORED)
@@ -39,7 +44,8 @@ Tagged = Annotated[
 
 SELECTING: dict[str, tuple[Any, Any]] = {
     "results": (ResultSets, RESULTS),
-    **dict.fromkeys(("dataset", "model", "method"), (Listed, None)),
+    **dict.fromkeys(("dataset", "model"), (Listed, None)),
+    "method": (ListedMethods, None),
     "threshold": (Cut, None),
     "tag": (Tagged, None),
 }
@@ -50,6 +56,8 @@ def selected(flags: Mapping[str, Any]) -> Selection:
     """What these flags select; a command may lack some."""
     texts = {name: flags.get(name) for name in ("dataset", "model", "method", "tag")}
     listed = {name: names(text) for name, text in texts.items() if text is not None}
+    if (text := texts["method"]) is not None:
+        listed["method"] = brackets.split(text) or names(text)
     return Selection(tuple(flags["results"]), threshold=flags.get("threshold"), **listed)
 
 

@@ -1,6 +1,6 @@
 """Which stored runs a command reads: as flags say it, read, and said again for the commands that a report names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +9,13 @@ import msgspec
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import first_few, nearest
-from dwfbench.runs import resultsets
+from dwfbench.runs import brackets, resultsets, spec
 from dwfbench.runs.record import Record
 from dwfbench.runs.resultsets import Source
 
 Names = Sequence[str] | None
-"""Names, of which a run must have one; None lets everything through."""
+"""Names, of which a run must have one; None lets everything through. What comes from a folder or a file is called
+name@checksum, and its name alone is enough; a method may have settings in brackets, as in ``dwf[depth=2,3]``."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,14 @@ class Selection:
     def _absent(self, records: list[Record]) -> list[str]:
         """A sentence for every name that no record has, with the nearest that one has."""
         sentences = []
-        for noun, names in {"data set": self.dataset, "model": self.model, "method": self.method}.items():
-            stored_names = sorted({getattr(record.spec, noun.replace("data set", "dataset")) for record in records})
-            accepted = [*stored_names, *(name.partition("@")[0] for name in stored_names)]
-            for name in [name for name in names or () if stored_names and name not in accepted]:
-                sentence, close = f"No run in {self.places} is of the {noun} {name!r}", nearest(name, stored_names)
-                sentences.append(f"{sentence}{close} It has {', '.join(stored_names)}.")
+        for field, names in {"dataset": self.dataset, "model": self.model, "method": self.method}.items():
+            stored_names = sorted({getattr(record.spec, field) for record in records})
+            for name in names or () if records else ():
+                bare, values = parsed(field, name)
+                if not any(is_of(record, field, bare, values) for record in records):
+                    sentence = f"No run in {self.places} is of the {field.replace('dataset', 'data set')} {name!r}"
+                    close = "." if values and bare in stored_names else nearest(bare, stored_names)
+                    sentences.append(f"{sentence}{close} It has {', '.join(stored_names)}.")
         return sentences
 
     def words(self, threshold: bool = True, method: bool = True) -> list[str]:
@@ -79,14 +82,48 @@ def filter_records(
 ) -> list[Record]:
     """The records whose data set, model and method are among the given names."""
     names_by_field = {"dataset": dataset, "model": model, "method": method}
-    chosen = {field: names for field, names in names_by_field.items() if names is not None}
+    chosen = {
+        field: [parsed(field, name) for name in names] for field, names in names_by_field.items() if names is not None
+    }
+    return [
+        record
+        for record in records
+        if all(any(is_of(record, field, *name) for name in names) for field, names in chosen.items())
+    ]
 
-    def matches(record: Record) -> bool:
-        # What comes from a folder or a file is called name@checksum; its name alone is enough to ask for it.
-        texts = {field: getattr(record.spec, field) for field in chosen}
-        return all(texts[field] in names or texts[field].partition("@")[0] in names for field, names in chosen.items())
 
-    return [record for record in records if matches(record)]
+def parsed(field: str, name: str) -> tuple[str, dict[str, list[str]]]:
+    """A name of ``Names`` without its brackets, and what is in them. Raises UsageError as ``brackets.parse``."""
+    return brackets.parse(name) if field == "method" else (name, {})
+
+
+def is_of(record: Record, field: str, name: str, values: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a record's data set, model or method, as ``field`` says, has this name, and its settings these values."""
+    stored_name = getattr(record.spec, field)
+    if name not in (stored_name, stored_name.partition("@")[0]):
+        return False
+    settings = {**msgspec.structs.asdict(record.spec), **record.spec.options} if values else {}
+    for key, texts in values.items():
+        # Epochs like 60,120 are one value.
+        listed = [*texts, ",".join(texts)] if "," in str(settings.get(key)) else texts
+        if key not in settings or not any(same(key, settings[key], text) for text in listed):
+            return False
+    return True
+
+
+def same(key: str, value: object, text: str) -> bool:
+    """Whether a setting has the value that a text, as its flag would have it, stands for.
+
+    Raises UsageError for a text that is no value of a setting which all methods share; options are the methods' matter.
+    """
+    if key in spec.settings():
+        return value == spec.coerce(spec.settings()[key], text)
+    try:
+        if isinstance(value, bool):
+            return value == spec.boolean(text)
+        return value == float(text) if isinstance(value, int | float) else str(value).lower() == text.lower()
+    except ValueError:
+        return False
 
 
 def whole_id(beginning: str, run_ids: Iterable[str], place: Path | str, noun: str = "run") -> str:

@@ -152,7 +152,7 @@ def coerce(item, value: Any) -> Any:
         return None
     try:
         if value_type is bool:
-            value = _boolean(value)
+            value = boolean(value)
         elif value_type in (int, int | None):
             if isinstance(value, bool) or float(value) != int(float(value)):
                 raise ValueError
@@ -183,7 +183,8 @@ def coerce(item, value: Any) -> Any:
     return value
 
 
-def _boolean(value: Any) -> bool:
+def boolean(value: Any) -> bool:
+    """A text, of which "no" is false, or what is true or false already. Raises ValueError for other words."""
     if isinstance(value, bool):
         return value
     words = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)

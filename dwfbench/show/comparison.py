@@ -6,7 +6,7 @@ import pandas as pd
 
 from dwfbench.analysis import cautions, statistics
 from dwfbench.analysis.axes import AXES
-from dwfbench.analysis.frames import PANEL, of_methods
+from dwfbench.analysis.frames import PANEL
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.text import ACCURACY, shared_score
 from dwfbench.show import style, tables, verdicts
@@ -54,7 +54,8 @@ def versus(results: ResultSet, name: str, question: Question) -> Comparison:
     results, moved = _along(results, question)
     runs = results.runs
     label = statistics.label_of(runs, name)
-    shown_runs = runs if question.method is None else runs[of_methods(runs, question.method) | (runs["label"] == label)]
+    shown_ids = results.only(method=question.method).runs["id"]
+    shown_runs = runs[runs["id"].isin(shown_ids) | (runs["label"] == label)]
     differences = statistics.differences(shown_runs, label, question.at, *question.ends, question.max_gap)
     table = _with_axis(tables.versus(differences, question), question)
     score = shared_score(shown_runs["score"])

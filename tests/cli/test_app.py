@@ -1,6 +1,7 @@
 """The command line as a user meets it: output, exit codes, errors."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -244,6 +245,19 @@ def test_compare_shows_only_what_is_asked_for(trained, call):
     result = call("compare", "--results", trained[0], "--method", "snip", "--dataset", "digits")
     assert "snip" in result.stdout
     assert "grasp" not in result.stdout
+
+
+def test_a_curve_is_chosen_by_its_settings_as_run_has_them(trained, call, tmp_path):
+    def labels(*words):
+        rows = json.loads(call("compare", "--results", trained[0], "--format", "json", *words).stdout)
+        return sorted(row["Method"] for row in rows)
+
+    assert labels("--method", "dwf[depth=3],dense") == ["dense", "dwf D=3"]
+    assert labels("--method", "dwf[depth=3]", "--versus", "dwf D=2") == ["dwf D=3"]
+    words = ("--results", trained[0], "--method", "dwf[depth=3,2],dense")
+    assert call("plot", *words, "-o", tmp_path / "a.png").exit_code == 0
+    assert call("report", *words, "-o", tmp_path / "r.html").exit_code == 0
+    assert "--method 'dwf[depth=3,2],dense'" in html.unescape((tmp_path / "r.html").read_text())
 
 
 def test_compare_and_plot_count_at_a_recorded_threshold(trained, call, tmp_path):

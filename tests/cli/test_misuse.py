@@ -62,6 +62,10 @@ def test_a_name_that_no_run_has_is_told_with_the_nearest(trained, call):
     assert shown.exit_code == 0
     assert "is of the method 'smip'; did you mean snip?" in shown.stderr
     assert "digits'" not in shown.stderr
+    shown = call("compare", "--results", folder, "--method", "dwf[depth=9],dense")
+    assert (shown.exit_code, "of the method 'dwf[depth=9]'. It has dense," in shown.stderr) == (0, True)
+    shown = call("plot", "--results", folder, "--method", "dwf[depth=3")
+    assert (shown.exit_code, "bracket that is not closed" in shown.stderr) == (2, True)
 
 
 def test_a_strength_of_zero_is_called_a_control(run, tmp_path):

@@ -20,6 +20,44 @@ def test_filters_take_lists():
     assert len(filter_records(runs)) == 3
 
 
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["dwf[depth=3]"], [1]),
+        (["dwf[depth=2,3]", "dense"], [0, 1, 4]),
+        (["dwf[depth=2]", "dwf[depth=3]"], [0, 1]),
+        (["dwf[depth=2.0,lr=0.1]"], [0]),
+        (["dwf[depth=2,lr=0.3]"], []),
+        (["dwf[lr-drops=60,120]"], [1]),
+        (["l1[proximal=yes]"], [2]),
+        (["l1[proximal=false]"], [3]),
+        (["l1[proximal=perhaps]"], []),
+        (["dwf[depth=three]", "dwf[width=2]", "l1[precision=bf16]"], [3]),
+        (["M"], [5]),
+        (["M[kind=Odd]"], [5]),
+    ],
+)
+def test_a_method_is_chosen_by_its_settings_too(names, places):
+    def run(method, **settings):
+        return record(2, 90, method=method, label=method, **settings)
+
+    runs = [
+        run("dwf", options={"depth": 2}, lr=0.1),
+        run("dwf", options={"depth": 3}, lr=0.1, lr_drops="60,120"),
+        run("l1", options={"proximal": True}),
+        run("l1", options={"proximal": False}, precision="bfloat16"),
+        run("dense"),
+        run("M@0123456789ab", options={"kind": "odd"}),
+    ]
+    assert filter_records(runs, method=names) == [runs[place] for place in places]
+
+
+def test_settings_that_no_run_could_have_are_refused():
+    for name, said in {"dwf[lr=fast]": "lr must be a number", "dwf[depth]": "takes name=value"}.items():
+        with pytest.raises(UsageError, match=said):
+            filter_records([record(2, 90, method="dwf", label="dwf")], method=[name])
+
+
 def test_runs_are_recounted_at_a_recorded_threshold():
     cuts = [
         {"threshold": 1.19e-7, "compression": 2.0, "test_accuracy": 0.9, "nnz": 5},
