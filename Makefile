@@ -100,6 +100,7 @@ tables: $(VENV)/.installed $(SETS:%=tables-%)
 	$(BIN)/dwfbench compare --results results/fashion-mnist-more-baselines.zip --at 10,30,100,300,1000 --format markdown > results/fashion-mnist-more-baselines/table.md
 	$(BIN)/dwfbench compare --results results/fashion-mnist-bfloat16.zip --at 50,100,200,300,500 --format markdown > results/fashion-mnist-bfloat16/table.md
 	$(BIN)/dwfbench plot budget --results results/budget/lenet-300-100.zip --max-gap 3 -o results/budget/budget.png
+	$(BIN)/dwfbench plot --results $(REFERENCE)/lenet-300-100.zip --results results/two-stages.zip --method "dwf[depth=3],dense" --ylim 84,90.5 -o results/two-stages/accuracy.png
 	$(BIN)/dwfbench plot --results results/digits-hoyer.zip -o docs/hoyer.png
 
 define TABLES
