@@ -68,14 +68,16 @@ tuned-%:
 	$(BIN)/dwfbench pack $(TUNED)/$* -o $(TUNED)/$*.zip
 	$(MAKE) tables-tuned-$*
 
-# A trial is a curve of one seed at one learning rate. Magnitude pruning has two rates of fine-tuning, and so twice the
-# trials; rates of methods with factors are higher.
-TRIALS = $(BIN)/dwfbench tune --config $(TUNED)/$*.toml --results $(TUNED)/$* --seed 100 --max-gap 20 --lanes 8 --eval-every 25 $(ENGINE)
+# A trial is a curve of one seed at one learning rate. Magnitude pruning and powerpropagation have two rates of fine-tuning,
+# and so twice the trials, magnitude pruning's with three seeds; rates of methods with factors are higher.
+TRIALS = $(BIN)/dwfbench tune --config $(TUNED)/$*.toml --results $(TUNED)/$* --max-gap 20 --lanes 8 --eval-every 25 $(ENGINE)
 trials-%:
-	$(TRIALS) --method dwf --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.08,1.28 --widen 1 || [ $$? -eq 1 ]
-	$(TRIALS) --method l1 --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
-	$(TRIALS) --method dense,synflow,snip,random,grasp --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
-	$(TRIALS) --method magnitude --compression 2,10,30,100,300 --trials 10 --lr-range 0.015,0.24 --widen 0 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100 --method dwf --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.08,1.28 --widen 1 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100 --method l1 --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100 --method dense,synflow,snip,random,grasp,rigl --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100 --method gmp,imp --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 0 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100 --method powerprop --compression 2,10,30,100,300 --trials 10 --lr-range 0.02,0.32 --widen 0 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100,101,102 --method magnitude --compression 2,10,30,100,300 --trials 10 --lr-range 0.015,0.24 --widen 0 || [ $$? -eq 1 ]
 
 # The starved sets, from the trials to the report: about seven and a half hours each on 2 cores. What an archive has is
 # not trained again: it is unpacked first, and packed again at the end.
