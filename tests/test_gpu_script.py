@@ -163,8 +163,9 @@ def test_what_a_stopped_command_has_stored_is_in_the_archive(tmp_path, run, monk
 def test_the_configurations_have_every_method_that_they_should(network):
     config = read_toml(network.config)
     wanted = {"dense", "dwf", "magnitude", "synflow"}
-    if network.config.stem != "vgg-16":
-        wanted |= {"l1", "random", "snip", "grasp"} | ({"spred"} if network.config.stem == "lenet-5" else set())
+    more = {"lenet-5": {"spred"}, "lenet-300-100": {"powerprop", "gmp", "rigl", "imp"}}
+    if network.config.stem in more:
+        wanted |= {"l1", "random", "snip", "grasp"} | more[network.config.stem]
         assert config.get("seeds") == 5 or "--seeds 5" in " ".join(network.words)
     assert set(config["methods"]) == wanted
     assert sorted(config["method"]["dwf"]["depth"]) == [2, 3, 4]
