@@ -161,7 +161,8 @@ def winners(trials: Sequence[Trial], dataset: Dataset, seeds: int) -> list[int |
 
     Trials within a standard error of the best at a target cannot be told apart there, and the best of them is often so
     by luck: depth 3 of DWF lost half a point by it (results/README.md). So the one wins that is nearest to the best
-    over all targets at which they have scores; a distance counts in standard errors, up to ``FAR``.
+    over all targets at which they have scores; a distance counts in standard errors, up to ``FAR``, which a target
+    without a score is away for a trial with runs that diverged: its settings are at the edge of stability.
     """
     chance = guessed(dataset)
     tops = [max((score for score in scores if score is not None), default=0.0) for scores in by_target(trials)]
@@ -176,7 +177,9 @@ def winners(trials: Sequence[Trial], dataset: Dataset, seeds: int) -> list[int |
         scored = [place for place, score in enumerate(scores) if score is not None and not guesses(score, chance)]
         level = [place for place in scored if distance(place, target) <= 1]
         shared = [
-            number for number in range(len(tops)) if all(trials[place].scores[number] is not None for place in level)
+            number
+            for number in range(len(tops))
+            if all(trials[place].scores[number] is not None or trials[place].bad for place in level)
         ]
         won.append(min(level, key=lambda place: sum(distance(place, number) for number in shared), default=None))
     return won

@@ -191,6 +191,14 @@ def test_how_far_a_trial_is_below_elsewhere_counts_to_a_limit(world):
     assert world(lambda lr, ratio: high[ratio][lr], widen=0).winners == [2, 0]
 
 
+def test_a_rate_at_which_runs_diverge_elsewhere_loses_to_a_level_trial(world):
+    """At CR 16 the rate 0.04 is above 0.02 by less than the standard error, and at CR 4 its network dies."""
+    high = {4: {0.02: 0.9, 0.04: None, 0.08: 0.8, 0.16: 0.5}, 16: {0.02: 0.89, 0.04: 0.9, 0.08: 0.8, 0.16: 0.5}}
+    found = world(lambda lr, ratio: high[ratio][lr], widen=0)
+    assert found.trials[1].scores == [None, 0.9]
+    assert found.winners == [0, 0]
+
+
 def test_scores_that_are_no_accuracies_have_no_such_error():
     scored = SimpleNamespace(task=SimpleNamespace(score=lambda outputs, targets: 0.5), val=range(100))
     assert tune.standard_error(0.9, scored, 1) == 0
