@@ -16,8 +16,8 @@ MOST = 12_000_000
 PACK_SECONDS = 60
 
 TINY = ("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "10", "--strength", "1e-4", "--compression", "10")
-"""What a rehearsal changes, and what more by network: the first one has all methods, two epochs for the two trainings of
-IMP, the others few."""
+"""What a rehearsal changes, and what more by network: the first one has all methods, and two epochs for IMP's two
+trainings, the others few."""
 ALL = ("--seeds", "2", "--epochs", "2", "--rounds", "1", "--samples-per-class", "1")
 FEW = ("--seeds", "1", "--method", "dwf", "--depth", "3", "--jobs", "1")
 
