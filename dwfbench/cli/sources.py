@@ -54,9 +54,9 @@ SELECTING: dict[str, tuple[Any, Any]] = {
 
 def selected(flags: Mapping[str, Any]) -> Selection:
     """What these flags select; a command may lack some."""
-    texts = {name: flags.get(name) for name in ("dataset", "model", "method", "tag")}
+    texts = {name: flags.get(name) for name in ("dataset", "model", "tag")}
     listed = {name: names(text) for name, text in texts.items() if text is not None}
-    if (text := texts["method"]) is not None:
+    if (text := flags.get("method")) is not None:
         listed["method"] = brackets.split(text) or names(text)
     return Selection(tuple(flags["results"]), threshold=flags.get("threshold"), **listed)
 
