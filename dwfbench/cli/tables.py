@@ -72,8 +72,10 @@ def plan_sentence(curves: list) -> str:
     by_label = Counter(curve.method.label() for curve in curves for _ in curve.specs)
     listed = ", ".join(f"{label} ({count})" for label, count in by_label.items())
     count = f"{len(runs):,} run{'s' * (len(runs) != 1)}"
-    searched = {curve.method.label(): curve.max_runs for curve in curves if curve.targets}
-    growth = f" The search may grow to {max(searched.values())} strengths of each seed." if searched else ""
+    searched = [curve for curve in curves if curve.targets]
+    more = "strengths" if all(curve.method.knob == "strength" for curve in searched) else "runs"
+    most = max((curve.max_runs for curve in searched), default=0)
+    growth = f" The search may grow to {most} {more} of each seed." if searched else ""
     return f"Plan: {count} of {spent}, {setup}: {listed}.{growth}"
 
 

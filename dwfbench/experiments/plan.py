@@ -44,9 +44,9 @@ class Curve:
     ``reach`` is sum of learning rates / (1 - momentum), so that strength * reach is the decay budget of a run;
     ``needed`` is the budget that brings half of the initial weights to zero, None for methods without decay and for
     Adam, which divides the decay by the size of the gradients.
-    Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have runs by ``rule``, with at most
-    ``max_runs`` strengths; ``guess`` is where the search begins. ``tuned`` says by which study its settings were
-    chosen, if they were, ``note`` what the user is to know of its strengths.
+    Around each of the ``targets``, compression ratios, each of the ``seeds`` is to have runs by ``rule``, at most
+    ``max_runs`` of them; ``guess`` is where the search begins. ``tuned`` says by which study its settings were chosen,
+    if they were, ``note`` what the user is to know of its strengths.
     """
 
     method: Method
@@ -65,9 +65,10 @@ class Curve:
         """Decay budget of a run of a method that works by decay, else None."""
         return None if self.needed is None or run.strength is None else run.strength * self.reach
 
-    def at(self, strengths: Iterable[float], seed: int) -> tuple[RunSpec, ...]:
-        """The runs of a seed at other strengths."""
-        return tuple(replace(self.specs[0], seed=seed, strength=strength) for strength in strengths)
+    def at(self, values: Iterable[float], seed: int) -> tuple[RunSpec, ...]:
+        """The runs of a seed at other values of the knob."""
+        turned: list[dict[str, Any]] = [{self.method.knob: value} if self.method.knob else {} for value in values]
+        return tuple(replace(self.specs[0], seed=seed, **knob) for knob in turned)
 
 
 def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any:

@@ -1,7 +1,8 @@
 """Curves that grow until they have runs around every compression asked for, and what to say where they do not.
 
 The first seed is searched alone (``search``). The others are then trained at the strengths that it needed, and searched
-where that does not bracket a target of theirs.
+where that does not bracket a target of theirs. A pruner is searched when it is tuned, since at high learning rates its
+networks end sparser than asked; it begins at its targets.
 """
 
 import math
@@ -20,7 +21,10 @@ from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
 
 Ratios = dict[float, float | None]
-"""Compression ratio by strength, of one seed: infinite for a network that died, None where nothing is known."""
+"""Compression ratio by the knob, of one seed: infinite for a network that died, None where nothing is known.
+
+The knob is a strength, or the ratio that a pruner is asked for.
+"""
 
 
 def execute_to_targets(
@@ -32,10 +36,10 @@ def execute_to_targets(
     force: bool = False,
     retried: Collection[str] = RETRIED,
 ) -> tuple[list[Curve], dict[str, str]]:
-    """As ``execute``; a curve with targets then grows by strengths near those that are not reached, until all are.
+    """As ``execute``; a curve with targets then grows by runs near those that are not reached, until all are.
 
     What is trained next depends on the records of the curve's own runs alone, so that an interrupted command that goes
-    on chooses the same strengths. Returns the curves with all their runs, and the status of every run trained, by id.
+    on chooses the same ones. Returns the curves with all their runs, and the status of every run trained, by id.
     """
     grown, todo, outcome = list(curves), list(curves), dict[str, str]()
     while todo:
@@ -44,7 +48,7 @@ def execute_to_targets(
         for number, curve in enumerate(grown):
             if added := further(curve, store):
                 listed = ", ".join(f"{value:g}" for value in sorted({spec.knob or 0.0 for spec in added}))
-                progress.note(f"{curve.method.label()}: towards its targets, strength {listed}.")
+                progress.note(f"{curve.method.label()}: towards its targets, {curve.method.knob} {listed}.")
                 grown[number] = replace(curve, specs=(*curve.specs, *added))
                 todo.append(replace(curve, specs=added))
     return grown, outcome
@@ -56,30 +60,37 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
         return ()
     by_seed = ratios(curve, store)
     first_seed, *other_seeds = curve.seeds
-    if strengths := search.further(by_seed[first_seed], curve.targets, curve.max_runs, curve.guess, curve.rule):
-        return curve.at(strengths, first_seed)
+    if values := proposals(curve, by_seed[first_seed], curve.guess):
+        return curve.at(values, first_seed)
     added: list[RunSpec] = []
     guess = search.fitted(curve.guess, known_of(by_seed[first_seed]))
     for seed in other_seeds:
-        strengths = (
-            search.further(by_seed[seed], curve.targets, curve.max_runs, guess, curve.rule)
+        values = (
+            proposals(curve, by_seed[seed], guess)
             if by_seed[seed]
             else search.needed(known_of(by_seed[first_seed]), curve.targets, curve.rule.numel)
         )
-        added += curve.at(strengths, seed)
+        added += curve.at(values, seed)
     return tuple(added)
+
+
+def proposals(curve: Curve, trained: Ratios, guess: search.Guess) -> list[float]:
+    """Values of the knob to train next, of a seed; a pruner can be asked for more than 1, and not for more than leaves
+    a weight."""
+    values = search.further(trained, curve.targets, curve.max_runs, guess, curve.rule)
+    return [value for value in values if curve.method.knob != "compression" or 1 < value < curve.rule.numel]
 
 
 def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:
     """What is known of each seed of a curve with targets."""
     by_seed: dict[int, Ratios] = {seed: {} for seed in curve.seeds}
     for spec in curve.specs:
-        assert spec.strength is not None  # targets are of methods with a strength
+        assert spec.knob is not None  # a method without one has no targets
         record = store.read(spec.id)
         ratio = None
         if record is not None and record.status != "failed":  # one out of memory says nothing about its compression
             ratio = math.inf if record.compression is None else record.compression
-        by_seed[spec.seed][spec.strength] = ratio
+        by_seed[spec.seed][spec.knob] = ratio
     return by_seed
 
 

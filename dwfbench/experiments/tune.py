@@ -35,11 +35,10 @@ RATES = (0.03, 0.5)
 WIDEN = 3
 TARGETS = (5.0, 40.0, 300.0)
 RUNS_PER_TARGET = 4
-"""Strengths of a trial's seed at most, for methods that must search for their compression."""
+"""Runs of a trial's seed at most, for methods that must search for their compression."""
 
 FAR = 2.0
 """Standard errors from which on a trial is simply worse."""
-
 FIRST_SEED = 100
 """Where the seeds of trials are counted from: what is reported begins at 0."""
 
@@ -81,8 +80,11 @@ def short(request: Request, points: int | None = None) -> Request:
 
 
 def trial_curve(request: Request, values: Mapping[str, Any], dataset: Dataset) -> Curve:
-    """The curve of a trial, whose targets are searched for unless it has ``points``."""
+    """The curve of a trial, whose targets are searched for unless it has ``points``: of a pruner, too, which is asked
+    for them first, as at high rates weights that lead to no output vanish, and a target without runs has no score."""
     tried = chosen(request, values)
+    if request.method.knob == "compression":
+        return replace(plan.curve(tried, dataset), targets=tuple(tried.settings["compression"]))
     if request.method.knob == "strength" and request.settings.get("points") is not None:
         settings = {name: value for name, value in tried.settings.items() if name != "compression"}
         tried = replace(tried, settings=settings)
@@ -263,7 +265,6 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
     ordered = sorted(trials, key=rate_of)
     terms = terms_of(request, budget)
     listed = ", ".join(f"{target:g}" for target in terms["targets"])
-
     return Study(
         id=study_name(request, dataset),
         label=request.method.label(),

@@ -167,6 +167,35 @@ def test_other_seeds_take_the_strengths_that_the_first_one_needed(digits):
     assert 1e-3 < refined.strength < 1.2e-3
 
 
+def pruner(digits, targets):
+    """SNIP asked for these ratios, which it is to come to, as in a trial."""
+    return replace(plan(digits, methods="snip", compression=targets, **SHORT)[0], targets=tuple(targets))
+
+
+@pytest.mark.parametrize(
+    ("ended", "between"),
+    [
+        ({2: 2.0, 10: 10.0, 30: 30.0}, []),  # as asked: nothing more
+        ({2: 2.0, 10: 10.0, 30: 70.0}, [(10, 30)]),
+        ({2: 2.0, 10: 17.0, 30: 32.0}, [(2, 10)]),
+        ({2: 2.0, 10: 15.0, 30: 200.0}, [(2, 10), (10, 30)]),
+        ({2: 3.0, 10: 10.0, 30: 30.0}, [(1, 2)]),
+        ({2: None, 10: 10.0, 30: None}, [(2, 10), (10, 30)]),  # these diverged
+    ],
+)
+def test_a_pruner_whose_networks_end_sparser_is_asked_for_less(digits, ended, between):
+    grown, store = with_runs(pruner(digits, [2, 10, 30]), {(0, asked): ratio for asked, ratio in ended.items()})
+    added = targets.further(grown, store)
+    assert [spec.strength for spec in added] == [None] * len(between)
+    assert all(low < spec.compression < high for spec, (low, high) in zip(added, between, strict=True))
+
+
+def test_a_pruner_is_never_asked_for_one_or_less(digits):
+    """All that is left of a mask for CR 2 has CR 50: what would come to 2 lies below 1."""
+    grown, store = with_runs(pruner(digits, [2]), {(0, 2): 50.0})
+    assert targets.further(grown, store) == ()
+
+
 @pytest.mark.parametrize(
     ("runs", "more", "said"),
     [
