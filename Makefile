@@ -12,12 +12,13 @@ DEMO_CR = 5,30,100,200
 REFERENCE = results/reference
 TUNED = results/tuned
 STARVED = results/starved
-SETS = reference-lenet-300-100 reference-lenet-300-100-mnist tuned-lenet-300-100 starved-lenet-300-100 starved-lenet-5
+SETS = reference-lenet-300-100 reference-lenet-300-100-mnist reference-vgg-16-quarter tuned-lenet-300-100 starved-lenet-300-100 starved-lenet-5
 TUNE-lenet-300-100 = --trials 6 --lr-range 0.03,0.5 --compression 5,40,300 --seed 100,101
 TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --seed 100
 AT-starved-lenet-300-100 = 2,5,10,30,100,300,1000
 AT-reference-lenet-300-100 = 2,10,30,100,300
 AT-reference-lenet-300-100-mnist = 2,10,30,56,68,100,200,300
+AT-reference-vgg-16-quarter = 10,20,50,70
 AT-tuned-lenet-300-100 = 2,10,30,100,300
 AT-starved-lenet-5 = 2,10,50,250,1000
 ENGINE ?= --jobs 2
@@ -58,6 +59,14 @@ reference-%:
 	$(BIN)/dwfbench run --config $(REFERENCE)/$*.toml --seeds 3 --lanes 8 --eval-every 10 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
 	$(BIN)/dwfbench pack $(REFERENCE)/$* -o $(REFERENCE)/$*.zip
 	$(MAKE) tables-reference-$*
+
+# One seed of a network of convolutions, on photographs that PHOTOGRAPHS names; not part of `make reference`, as a run
+# takes an hour of a core.
+reference-vgg-16-quarter: $(VENV)/.installed
+	test -d $(REFERENCE)/vgg-16-quarter/runs || $(BIN)/dwfbench unpack $(REFERENCE)/vgg-16-quarter.zip --to $(REFERENCE)/vgg-16-quarter
+	$(BIN)/dwfbench run --config $(REFERENCE)/vgg-16-quarter.toml --dataset $(PHOTOGRAPHS) --eval-every 5 --results $(REFERENCE)/vgg-16-quarter $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench pack $(REFERENCE)/vgg-16-quarter -o $(REFERENCE)/vgg-16-quarter.zip
+	$(MAKE) tables-reference-vgg-16-quarter
 
 # The same budget, with learning rates of trials at that budget, which are made anew where the archive has none.
 tuned: $(VENV)/.installed tuned-lenet-300-100
@@ -104,6 +113,8 @@ tables: $(VENV)/.installed $(SETS:%=tables-%)
 	$(BIN)/dwfbench compare --results results/fashion-mnist-bfloat16.zip --at 50,100,200,300,500 --format markdown > results/fashion-mnist-bfloat16/table.md
 	$(BIN)/dwfbench plot budget --results results/budget/lenet-300-100.zip --max-gap 3 -o results/budget/budget.png
 	$(BIN)/dwfbench plot --results $(REFERENCE)/lenet-300-100.zip --results results/two-stages.zip --method "dwf[depth=3],dense" --ylim 84,90.5 -o results/two-stages/accuracy.png
+	$(BIN)/dwfbench plot --method "dwf,l1,magnitude,random,snip,synflow,dense" --ylim 81,90.5 --results $(TUNED)/lenet-300-100.zip -o $(TUNED)/lenet-300-100/paper.png
+	$(BIN)/dwfbench plot --method "dwf[depth=3],gmp,imp,powerprop,rigl,magnitude,dense" --ylim 81,90.5 --results $(TUNED)/lenet-300-100.zip -o $(TUNED)/lenet-300-100/stronger.png
 	$(BIN)/dwfbench plot --results results/digits-hoyer.zip -o docs/hoyer.png
 
 define TABLES
