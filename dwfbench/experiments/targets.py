@@ -75,10 +75,16 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
 
 
 def proposals(curve: Curve, trained: Ratios, guess: search.Guess) -> list[float]:
-    """Values of the knob to train next, of a seed; a pruner can be asked for more than 1, and not for more than leaves
-    a weight."""
+    """Values of the knob to train next, of a seed.
+
+    A pruner can be asked for more than 1, and not for more than leaves a weight. If none of its networks lives, what it
+    was asked for is not the reason.
+    """
     values = search.further(trained, curve.targets, curve.max_runs, guess, curve.rule)
-    return [value for value in values if curve.method.knob != "compression" or 1 < value < curve.rule.numel]
+    if curve.method.knob != "compression":
+        return values
+    lives = any(ratio < math.inf for ratio in known_of(trained).values())
+    return [value for value in values if lives and 1 < value < curve.rule.numel]
 
 
 def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:

@@ -196,6 +196,11 @@ def test_a_pruner_is_never_asked_for_one_or_less(digits):
     assert targets.further(grown, store) == ()
 
 
+def test_a_pruner_of_which_no_network_lives_is_asked_for_nothing_more(digits):
+    grown, store = with_runs(pruner(digits, [2, 10]), {(0, 2): None, (0, 10): None})
+    assert targets.further(grown, store) == ()
+
+
 @pytest.mark.parametrize(
     ("runs", "more", "said"),
     [
