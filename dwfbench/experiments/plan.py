@@ -67,8 +67,12 @@ class Curve:
 
     def at(self, values: Iterable[float], seed: int) -> tuple[RunSpec, ...]:
         """The runs of a seed at other values of the knob."""
-        turned: list[dict[str, Any]] = [{self.method.knob: value} if self.method.knob else {} for value in values]
-        return tuple(replace(self.specs[0], seed=seed, **knob) for knob in turned)
+        return tuple(replace(self.specs[0], seed=seed, **knob) for knob in turned(self.method, values))
+
+
+def turned(method: Method, values: Iterable[float | None]) -> list[dict[str, Any]]:
+    """The knob at each of these values, as a field of a RunSpec; a method without one has no such field."""
+    return [{method.knob: value} if method.knob else {} for value in values]
 
 
 def general(layers: Iterable[Mapping[str, Any]], name: str, default: Any) -> Any:
@@ -270,8 +274,7 @@ def curve(request: Request, dataset: data.Dataset, stored_ratios: Mapping[float,
             f"A curve of {len(seeds)} seeds and {max(len(values), max_runs)} knob values has more than "
             f"{knobs.MOST:,} runs."
         )
-    knob: list[dict[str, Any]] = [{method.knob: value} if method.knob else {} for value in values]
-    specs = [replace(base, seed=seed, **turned) for seed in first_seeds for turned in knob]
+    specs = [replace(base, seed=seed, **knob) for seed in first_seeds for knob in turned(method, values)]
     unique = tuple({run.id: run for run in specs}.values())
     return Curve(method, unique, reach, needed, targets, tuple(seeds), max_runs, rule, guess, note=note)
 
