@@ -84,7 +84,8 @@ TRIALS = $(BIN)/dwfbench tune --config $(TUNED)/$*.toml --results $(TUNED)/$* --
 trials-%:
 	$(TRIALS) --seed 100 --method dwf --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.08,1.28 --widen 1 || [ $$? -eq 1 ]
 	$(TRIALS) --seed 100 --method l1 --points 8 --compression 3,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
-	$(TRIALS) --seed 100 --method dense,synflow,snip,random,grasp,rigl --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100 --method dense,synflow,snip,random,rigl --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
+	$(TRIALS) --seed 100 --method grasp --max-gap 2 --max-runs 8 --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
 	$(TRIALS) --seed 100 --method gmp,imp --compression 2,10,30,100,300 --trials 5 --lr-range 0.02,0.32 --widen 0 || [ $$? -eq 1 ]
 	$(TRIALS) --seed 100 --method powerprop --compression 2,10,30,100,300 --trials 10 --lr-range 0.02,0.32 --widen 1 || [ $$? -eq 1 ]
 	$(TRIALS) --seed 100,101,102 --method magnitude --compression 2,10,30,100,300 --trials 10 --lr-range 0.015,0.24 --widen 0 || [ $$? -eq 1 ]
