@@ -51,22 +51,18 @@ demo: $(VENV)/.installed
 	$(BIN)/dwfbench plot all --results $(DEMO)
 	$(BIN)/dwfbench report --results $(DEMO)
 
-# The reference set: what its archive has not is trained, in bfloat16, eight runs at once in each of two processes.
+# The reference sets: what an archive has not is trained, in bfloat16, eight runs at once in each of two processes. The
+# network of convolutions has one seed, photographs that PHOTOGRAPHS names, and a rule of its own name alone: a run takes
+# an hour of a core.
+RUN-reference = --seeds 3 --lanes 8 --eval-every 10
+reference-vgg-16-quarter: RUN-reference = --dataset $(PHOTOGRAPHS) --eval-every 5
 reference: $(VENV)/.installed reference-lenet-300-100 reference-lenet-300-100-mnist
 
 reference-%:
 	test -d $(REFERENCE)/$*/runs || $(BIN)/dwfbench unpack $(REFERENCE)/$*.zip --to $(REFERENCE)/$*
-	$(BIN)/dwfbench run --config $(REFERENCE)/$*.toml --seeds 3 --lanes 8 --eval-every 10 --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
-	$(BIN)/dwfbench pack $(REFERENCE)/$* -o $(REFERENCE)/$*.zip
+	$(BIN)/dwfbench run --config $(REFERENCE)/$*.toml $(RUN-reference) --results $(REFERENCE)/$* $(ENGINE) || [ $$? -eq 1 ]
+	$(BIN)/dwfbench pack $(REFERENCE)/$*.zip $(REFERENCE)/$* -o $(REFERENCE)/$*.zip
 	$(MAKE) tables-reference-$*
-
-# One seed of a network of convolutions, on photographs that PHOTOGRAPHS names; not part of `make reference`, as a run
-# takes an hour of a core.
-reference-vgg-16-quarter: $(VENV)/.installed
-	test -d $(REFERENCE)/vgg-16-quarter/runs || $(BIN)/dwfbench unpack $(REFERENCE)/vgg-16-quarter.zip --to $(REFERENCE)/vgg-16-quarter
-	$(BIN)/dwfbench run --config $(REFERENCE)/vgg-16-quarter.toml --dataset $(PHOTOGRAPHS) --eval-every 5 --results $(REFERENCE)/vgg-16-quarter $(ENGINE) || [ $$? -eq 1 ]
-	$(BIN)/dwfbench pack $(REFERENCE)/vgg-16-quarter -o $(REFERENCE)/vgg-16-quarter.zip
-	$(MAKE) tables-reference-vgg-16-quarter
 
 # The same budget, with learning rates of trials at that budget, which are made anew where the archive has none.
 tuned: $(VENV)/.installed tuned-lenet-300-100
@@ -75,7 +71,7 @@ tuned-%:
 	test -d $(TUNED)/$*/runs || $(BIN)/dwfbench unpack $(TUNED)/$*.zip --to $(TUNED)/$*
 	test -d $(TUNED)/$*/tuning/studies || $(MAKE) trials-$*
 	$(BIN)/dwfbench run --tuned --config $(TUNED)/$*.toml --seeds 3 --lanes 8 --eval-every 10 --results $(TUNED)/$* $(ENGINE) || [ $$? -eq 1 ]
-	$(BIN)/dwfbench pack $(TUNED)/$* -o $(TUNED)/$*.zip
+	$(BIN)/dwfbench pack $(TUNED)/$*.zip $(TUNED)/$* -o $(TUNED)/$*.zip
 	$(MAKE) tables-tuned-$*
 
 # A trial is a curve of one seed at one learning rate. Magnitude pruning and powerpropagation have two rates of fine-tuning,
