@@ -159,7 +159,11 @@ def check_options(methods: Mapping[str, type[Method]], layers: Iterable[Mapping]
             flags_known = [f"--{name.replace('_', '-')}" for name in (*shared, *own_options, *registry.RESERVED)]
             flag, chosen = f"--{key.replace('_', '-')}", ", ".join(methods)
             owners = registry.having(key)
-            meant = f"; it is an option of {', '.join(owners)}." if owners else nearest(flag, flags_known)
+            meant = nearest(flag, flags_known)
+            if owners:
+                meant = f"; it is an option of {', '.join(owners)}."
+            elif key in registry.RESERVED:  # spelt rightly, for another command or a recipe
+                meant = "."
             raise UsageError(f"{flag} is neither a flag here nor an option of {chosen}{meant}")
     check_knobs(methods.values(), flags)
     for layer in layers:

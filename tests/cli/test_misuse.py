@@ -15,6 +15,8 @@ WRONG = {
     "sparsify lenet-5 --weights w.pt --lr 0.1": "There is no flag --lr here.",
     "compare --methods dwf": "There is no flag --methods here; did you mean --method? `dwfbench compare -h` lists",
     "run --method l1 --depth 3": "--depth is neither a flag here nor an option of l1; it is an option of dwf.",
+    "tune --dry-run": "--dry-run is neither a flag here nor an option of dwf.",
+    "run --trials 3": "--trials is neither a flag here nor an option of dwf.",
     "run -method dwf": "-method is written with two dashes: --method.",
     "run --seeds 0,1,2": "--seeds takes the number of seeds, counted from 0 (--seed names them), not '0,1,2'.",
     "run --seeds=0,1": "--seeds takes the number of seeds, counted from 0 (--seed names them), not '0,1'.",
