@@ -210,7 +210,7 @@ def _style(ink: Ink) -> dict[str, Any]:
         "alpha": ink.alpha,
         "marker": BELOW if ink.marker == "below" else ink.marker,
         "markersize": ink.size * _scale("lines.markersize"),
-        "markerfacecolor": ink.face or ink.colour,
+        "markerfacecolor": "none" if ink.face == style.EMPTY else ink.face or ink.colour,
     }
 
 

@@ -20,7 +20,11 @@ MARKERS = ("", "o", "s", "^", "v", "<", ">", "D", "d", "P", "X", "*", "h", "p", 
 BEYOND = 1.15  # the ends of an axis of ratios lie this factor beyond the runs
 WIDEST_BAND = 10  # points; a wider one would hide the others, and its runs show as much
 
+EMPTY = "#ffffff00"
+"""The face of a marker through which others can be seen."""
+
 ON_DARK = {
+    EMPTY: EMPTY,
     "#0b3d91": "#3f74e0",
     "#2f7fd0": "#55a0f0",
     "#6db6ea": "#8fcbf5",

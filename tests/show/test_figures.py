@@ -11,7 +11,7 @@ from dwfbench.analysis.published import published
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.store import Store
-from dwfbench.show import drawing, figures, files, mpl
+from dwfbench.show import drawing, figures, files, mpl, style
 from dwfbench.show.figures import accuracy, layers
 from tests.deploy.test_measure import measured_runs
 from tests.records import changed, fields, plain, typed
@@ -297,7 +297,8 @@ def test_published_results_are_open_grey_marks_beside_the_runs():
         "IMP (published)": (67, pytest.approx(97.69)),
         "SparseVD (published)": (68, pytest.approx(98.08)),
     }
-    assert {mark.ink.face for mark in theirs.values()} == {"#ffffff"}
+    assert {mark.ink.face for mark in theirs.values()} == {style.EMPTY}  # and above the runs: neither hides the other
+    assert [*theirs] == [mark.name for mark in shown.groups[0].panels[0].marks[-3:]]
     assert len({mark.ink.marker for mark in theirs.values()}) == 3
     panel = shown.groups[0].panels[0]
     assert panel.x.ends[1] > 68

@@ -95,17 +95,18 @@ def panel(
     inks: dict[str, Ink],
     published: list[Points],
 ) -> Panel:
-    """One data set and model; what comes first in the legend lies above the others."""
+    """One data set and model; what comes first in the legend lies above the others, open marks of others above all."""
     heights = [height for points in published for height in points.y]
     low, high = limits(runs, means)
     bottom, top = min([low, *(height - 0.2 for height in heights)]), max([high, *(height + 0.2 for height in heights)])
-    marks: list[Mark] = [*published]
+    marks: list[Mark] = []
     for label in reversed([label for label in inks if label in set(runs["label"])]):
         of_label = runs[runs["label"] == label]
         if (of_label["method"] == "dense").any():
             marks.append(Rule(inks[label], label, "y", of_label["accuracy"].mean()))
         else:
             marks += curve(label, inks[label], of_label, means[means["label"] == label])
+    marks += published
     sparse = runs.loc[runs["method"] != "dense", "across"]
     x = style.ratio_axis(axis, [*sparse, *(ratio for points in published for ratio in points.x)], most=9)
     return Panel(x, style.score_axis(runs, low=bottom, high=top, most=12), marks, title)
@@ -128,7 +129,7 @@ def of_others(points: "pd.DataFrame") -> list[Points]:
     """Published results of a data set and model, a method at a time."""
     return [
         Points(
-            Ink(style.GREY, marker, "#ffffff", dash=None, size=5),
+            Ink(style.GREY, marker, style.EMPTY, dash=None, size=5),
             f"{method} (published)",
             rows["compression"],
             rows["accuracy"],
