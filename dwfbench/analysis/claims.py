@@ -135,7 +135,9 @@ def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
     method = str(settings["method"])
     same_method = side["method"] in (method, method.partition("@")[0])
     return same_method and all(
-        name in settings and settings[name] == value for name, value in side.items() if name != "method"
+        name in settings and (settings[name] == value or (settings[name] is None and value == "none"))
+        for name, value in side.items()
+        if name != "method"
     )
 
 

@@ -23,7 +23,7 @@ class Claim(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A claim about two curves of one data set, model and budget: that of ``first`` and that of ``second``.
 
     Both are named by settings: the method, and whatever options and fields of a spec tell its curves apart, such as
-    ``{method = "dwf", depth = 3}``.
+    ``{method = "dwf", depth = 3}``; of an option without a value the value is "none", as in recipes.
     """
 
     name: Annotated[str, Meta(pattern=r"^[\w.-]{1,40}$")]

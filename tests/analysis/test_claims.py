@@ -58,6 +58,22 @@ def test_the_seeds_that_would_decide_decide():
         assert judge(values, "above", 0.5)[0] == verdict
 
 
+@pytest.mark.parametrize(
+    ("side", "meant"),
+    [
+        ({"method": "magnitude"}, True),
+        ({"method": "magnitude", "finetune_epochs": "none"}, True),
+        ({"method": "magnitude", "finetune_epochs": 0}, False),
+        ({"method": "magnitude", "augment": "none"}, True),
+        ({"method": "magnitude", "depth": "none"}, False),  # not an option of the method
+        ({"method": "random", "finetune_epochs": "none"}, False),
+    ],
+)
+def test_a_curve_is_meant_by_the_values_of_its_settings(side, meant):
+    settings = {"method": "magnitude", "finetune_epochs": None, "augment": "none"}
+    assert claims._is_meant(settings, side) is meant
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 5])
 @pytest.mark.parametrize(
