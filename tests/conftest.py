@@ -163,6 +163,14 @@ def start():
     return start
 
 
+@pytest.fixture(autouse=True)
+def thread_of_its_own():
+    """A test has one thread, whatever a command in this process has set before: sums of two may differ from those of a
+    worker process, which has one."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture
 def forked_workers(monkeypatch):
     """Worker processes of commands in this process have nothing to import; those of others have, as users' do."""

@@ -44,10 +44,8 @@ def clock():
 
 @pytest.fixture
 def process_settings():
-    """The modules set threads and denormals for their process, which here is that of all tests."""
-    threads = torch.get_num_threads()
+    """The modules set denormals for their process, which here is that of all tests."""
     yield
-    torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
 
 
