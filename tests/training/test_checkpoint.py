@@ -229,8 +229,12 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path, monkeyp
 
 # ---------------------------------------------------------------- whole commands, really stopped
 
+SHORT_AND_LONG = ("--method", "dwf[epochs=4,strength=0.001],dwf[epochs=80,strength=0.002]")
+"""Two runs. The second trains for seconds after its first checkpoint: on a busy machine, too, it is then still found in
+training."""
+
 LONG = (
-    *("run", "--method", "dwf", "--strength", "0.001,0.002", "--epochs", "16", "--batch-size", "32"),
+    *("run", *SHORT_AND_LONG, "--batch-size", "32"),
     *("--lr", "0.05", "--compile", "off", "--lanes", "1", "--device", "cpu"),
 )
 
