@@ -1,13 +1,15 @@
-"""Threads that sleep while they wait for each other, as `dwfbench run` has them, against threads that spin.
+"""Threads that sleep while they wait for each other, as in `dwfbench run`, against threads that spin and against one.
 
     python -m benchmarks.waiting
 
 Steps of LeNet-300-100 on all cores: alone, and beside as many processes as there are cores that never rest. Each way of
-waiting has a process of its own, as OpenMP reads it from the environment when torch is imported; they train in turn.
+waiting has a process of its own, as OpenMP reads it from the environment when torch is imported, and so has the one
+thread with which `dwfbench run` trains a network this small; they train in turn.
 
-At the end a whole command, its start included, on two cores beside six such processes, of which a fair share is 4 times
-as long as alone. What else runs on the machine would count in such a ratio, so it is put together of what that does not
-change: the processor time of the command alone, and the share of a core that the six got while it ran beside them.
+At the end a whole command, its start included, on two cores beside six such processes, of which a fair share for its
+one thread is 3.5 times as long as alone. What else runs on the machine would count in such a ratio, so it is put
+together of what that does not change: the processor time of the command alone, and the share of a core that the six
+got while it ran beside them.
 """
 
 import os
@@ -34,21 +36,24 @@ def rows(options: Options) -> Iterator[Row]:
     threads, mode = options.threads or cores(), "eager" if options.quick else "compiled"
     with ExitStack() as processes:
         calls = {way: processes.enter_context(training(threads, options.quick, way)) for way in WAYS}
+        calls["one"] = processes.enter_context(training(1, options.quick, "sleep"))
         for beside in (0, cores()):
             for _ in range(beside):
                 processes.enter_context(busy())
             times = interleaved(calls, options.rounds, warm_up=1, least=0)
             surroundings = f"beside {beside} busy processes" if beside else "alone"
-            name = f"lenet-300-100, {mode}, {threads} threads, {surroundings}: step with spinning / sleeping threads"
-            yield Row.of(name, per_step(times["spin"], times["sleep"]))
+            name = f"lenet-300-100, {mode}, {threads} threads, {surroundings}: step with"
+            yield Row.of(f"{name} spinning / sleeping threads", per_step(times["spin"], times["sleep"]))
+            yield Row.of(f"{name} sleeping threads / with one", per_step(times["sleep"], times["one"]))
     yield beside_six(options)
 
 
 def beside_six(options: Options) -> Row:
     """How many times as long as alone `dwfbench run`, as a user has it, takes at the most beside six busy processes.
 
-    A command that takes T beside them, of which each gets the share s of a core, would take T s / 0.25 if nothing else
-    ran and each got a quarter of one; alone it takes at least C / 2 on both cores, where C is its processor time.
+    A command that takes T beside them, of which each gets the share s of a core, would take T s / (2 / 7) if nothing
+    else ran and each of the seven got as much of the two; alone it takes about C, its processor time, as it has one
+    thread.
     """
     name = f"dwfbench run, two cores, beside {BUSY_COUNT} busy processes: at most so many times as long as alone"
     if cores() < 2 or not hasattr(os, "sched_setaffinity"):
@@ -65,7 +70,7 @@ def beside_six(options: Options) -> Row:
                     process.kill()
                 times = [timed(process) for process in busy_processes]
             share = sum(used / lasted for lasted, used in times) / len(times)
-            slowdowns.append(seconds * share / 0.25 / (alone / 2))
+            slowdowns.append(seconds * share / (2 / 7) / alone)
             shares.append(share)
     return Row.of(name, Measured.of(slowdowns), target="<= 8", note=f"a busy process had {min(shares):.2f} of a core")
 
@@ -99,8 +104,8 @@ def on_two_cores() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 
 
-def per_step(spin: list[float], sleep: list[float]) -> Measured:
-    return Ratio.between([seconds / STEPS for seconds in spin], [seconds / STEPS for seconds in sleep])
+def per_step(*sides: list[float]) -> Measured:
+    return Ratio.between(*([seconds / STEPS for seconds in side] for side in sides))
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def engine_flags() -> dict[str, tuple[Any, Any]]:
         "data_dir": option(Path | None, "where data sets lie, or are downloaded to"),
         "results": option(Path, "folder of the run records", Path("results")),
         "device": option(str, "auto, cpu, cuda, cuda:1, ...", "auto"),
-        "threads": option(int | None, "CPU threads [default: all cores]"),
+        "threads": option(int | None, "CPU threads [default: all cores; for a small network one a process]"),
         "lanes": option(str, "runs trained at once: auto or a number", "auto"),
         "jobs": option(int, "worker processes, which share the threads; for many runs on a CPU", 1),
         "compile": option(str, "compile the training step: auto, on, off", "auto"),
@@ -147,12 +147,13 @@ def setting(item) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Work:
-    """What a command line asks for: the curves' settings, the data on the device, and the engine."""
+    """What a command line asks for: the curves' settings, the data on the device, the engine; the processors it has."""
 
     requests: "list[Request]"
     dataset: "Dataset"
     engine: "Engine"
     results: Path
+    processors: int
 
     def stopping(self) -> AbstractContextManager:
         """Within it, an interrupt ends training at the next step and keeps a checkpoint, if any are kept."""
@@ -175,7 +176,9 @@ def read(flags: Mapping[str, Any], words: list[str], save_model: bool = False, d
 
     from dwfbench import models
     from dwfbench.data import dataset as data
+    from dwfbench.execution.worker import prepare_process
     from dwfbench.experiments import plan
+    from dwfbench.experiments.run import choose_threads
 
     engine = engine_of(flags, save_model)
     model = plan.general([*layers, top], "model", None)
@@ -190,7 +193,11 @@ def read(flags: Mapping[str, Any], words: list[str], save_model: bool = False, d
     if dry:
         dataset = data.stand_in(name, **{key: cut[key] for key in ("val_fraction", "image_size")})
     dataset = dataset or data.load(name, data_dir=flags["data_dir"], **cut)
-    return Work(requests, dataset.to(engine.here), engine, flags["results"])
+    dataset, processors = dataset.to(engine.here), engine.threads
+    if flags["threads"] is flags["ray"] is None:
+        engine = replace(engine, threads=choose_threads(requests, dataset, engine))
+        prepare_process(engine.threads // engine.jobs)
+    return Work(requests, dataset, engine, flags["results"], processors)
 
 
 def spoken(flags: Mapping[str, Any], words: list[str]) -> dict[str, Any]:

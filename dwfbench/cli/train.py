@@ -110,7 +110,7 @@ def planned(work: options.Work, tuned: bool) -> "list[Curve]":
     else:
         curves = [plan.curve(request, work.dataset) for request in work.requests]
     notes = [note for curve in curves for note in (curve.note, advise.budget_note(curve))]
-    for note in filter(None, [*notes, advise.jobs_note(curves, work.engine)]):
+    for note in filter(None, [*notes, advise.jobs_note(curves, work.engine, work.processors)]):
         message(note)
     return curves
 

@@ -57,12 +57,12 @@ def budget_note(curve: Curve) -> str | None:
     )
 
 
-def jobs_note(curves: list[Curve], engine: Engine) -> str | None:
+def jobs_note(curves: list[Curve], engine: Engine, processors: int) -> str | None:
     """What --jobs would do, where one process has several processors of this machine and several runs to train."""
-    jobs = min(engine.threads, sum(len(curve.specs) for curve in curves))
+    jobs = min(processors, sum(len(curve.specs) for curve in curves))
     if engine.device.type != "cpu" or engine.cluster is not None or engine.jobs > 1 or jobs < 2:
         return None
-    return (
-        f"One process trains with {engine.threads} threads, from which small networks gain little; --jobs {jobs} "
-        f"trains in {jobs} processes at once."
-    )
+    used = f"{engine.threads} threads, from which small networks gain little"
+    if engine.threads < processors:
+        used = f"one of {processors} processors, as more do not make so small a network faster"
+    return f"One process trains with {used}; --jobs {jobs} trains in {jobs} processes at once."

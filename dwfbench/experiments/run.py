@@ -14,19 +14,24 @@ from dwfbench.data import dataset as data
 from dwfbench.execution.collect import machine, results
 from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import Engine, Task
-from dwfbench.experiments.plan import Curve
+from dwfbench.experiments.plan import Curve, Request, base_spec
 from dwfbench.methods.stage import shared_epochs
 from dwfbench.models.prunable import prunable
 from dwfbench.runs.locks import Claims
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
+from dwfbench.sparsity.count import macs
 from dwfbench.training import loop
 from dwfbench.training.checkpoint import Folder, stop
 from dwfbench.training.lanes import chunks, knobless
 
 COMPILE_STEPS = 5_000
 """Steps of a curve from which compiling pays: it costs about ten seconds and saves two milliseconds or more a step."""
+
+SMALL_STEP = 5e7
+"""Multiply-accumulates of a batch up to which one thread is no slower than two: LeNet-300-100 at a batch of 128 needs
+3.4e7 and is slower by a fifth with two, at 512 it is as fast with either (benchmarks/README.md)."""
 
 RETRIED = ("diverged", "failed")
 """Statuses of stored runs that `run` tries again."""
@@ -197,6 +202,26 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: b
     copies = 4 * space.parts * sum(value.numel() * value.element_size() for value in weights.values())
     activations = 64 * spec.batch_size * math.prod(dataset.input_shape) * 4
     return max(1, min(runs, 64, int(machine(engine).memory / 2 / (copies + activations))))
+
+
+def choose_threads(requests: list[Request], dataset: data.Dataset, engine: Engine) -> int:
+    """CPU threads of all processes together: those of the engine, or one a process where the steps are small.
+
+    Threads wait for each other after every operation. Where that takes microseconds, they lose more than they gain, on
+    any machine: the number hangs on networks and batches alone, and one command has the same numbers everywhere.
+    """
+    specs = [base_spec(request, dataset) for request in requests]
+    small = engine.device.type == "cpu" and all(takes_small_steps(spec, dataset) for spec in specs)
+    return engine.jobs if small else engine.threads
+
+
+def takes_small_steps(spec: RunSpec, dataset: data.Dataset) -> bool:
+    """Whether a forward pass of a batch is few multiplications, in Linear layers alone: convolutions gain sooner."""
+    network = models.build_for(spec, dataset)
+    weighted = [layer for layer in network.modules() if any(value.ndim > 1 for value in layer.parameters(False))]
+    if not all(isinstance(layer, nn.Linear) for layer in weighted):
+        return False
+    return spec.batch_size * macs(network, dataset.input_shape)[0] <= SMALL_STEP
 
 
 def has_dropout(layer: nn.Module) -> bool:

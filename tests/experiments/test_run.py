@@ -99,11 +99,34 @@ def test_a_budget_too_small_for_exact_zeros_is_said(digits):
 def test_processors_that_one_process_leaves_idle_are_said(digits):
     curves = plan(digits, strength=[1e-4, 1e-3, 1e-2])
     idle = replace(CPU, threads=8)
-    assert "8 threads, from which small networks gain little; --jobs 3 " in advise.jobs_note(curves, idle)
-    assert "--jobs 2 " in advise.jobs_note(curves, replace(CPU, threads=2))
-    busy = [CPU, replace(idle, jobs=8), replace(idle, device=torch.device("cuda"))]
-    assert [advise.jobs_note(curves, engine) for engine in busy] == [None] * 3
-    assert advise.jobs_note(plan(digits, strength=1e-3), idle) is None
+    assert "8 threads, from which small networks gain little; --jobs 3 " in advise.jobs_note(curves, idle, 8)
+    assert "one of 8 processors, as more do not make so small a network faster; --jobs 3 " in advise.jobs_note(
+        curves, CPU, 8
+    )
+    assert "--jobs 2 " in advise.jobs_note(curves, CPU, 2)
+    busy = [(CPU, 1), (replace(idle, jobs=8), 8), (replace(idle, device=torch.device("cuda")), 8)]
+    assert [advise.jobs_note(curves, *engine) for engine in busy] == [None] * 3
+    assert advise.jobs_note(plan(digits, strength=1e-3), idle, 8) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "batch_sizes", "jobs", "threads"),
+    [
+        ("lenet-300-100", [128], 1, 1),  # 128 x (64 x 300 + 300 x 100 + 100 x 10) = 6.4e6 of at most 5e7
+        ("lenet-300-100", [128], 4, 4),  # one a process
+        ("lenet-300-100", [128, 1024], 1, 8),  # 1024 x 50,200 = 5.1e7: the process of both has all threads
+        ("lenet-300-100", [996], 1, 1),  # 996 x 50,200 = 49,999,200
+        ("lenet-300-100", [997], 1, 8),  # 997 x 50,200 = 50,049,400
+        ("lenet-5", [8], 1, 8),  # has convolutions
+    ],
+)
+def test_a_small_network_has_one_thread_a_process(digits, model, batch_sizes, jobs, threads):
+    requests = [
+        planning.Request(registry.create("dense", {}), {"model": model, "batch_size": size}) for size in batch_sizes
+    ]
+    engine = replace(CPU, threads=8, jobs=jobs)
+    assert runner.choose_threads(requests, digits, engine) == threads
+    assert runner.choose_threads(requests, digits, replace(engine, device=torch.device("cuda"))) == 8
 
 
 def test_the_decay_budget_is_strength_times_the_sum_of_rates_over_one_minus_momentum(digits):
