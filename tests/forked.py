@@ -24,6 +24,7 @@ def main(words: list[str], folder: str, place: str, environment: dict[str, str])
         os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT), number)
     multiprocessing.process._parent_process = None  # it is nobody's worker
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever the server of forks inherited from the test that began it
     sys.argv = ["dwfbench", *words]
     from dwfbench.__main__ import main
 
