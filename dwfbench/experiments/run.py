@@ -31,7 +31,7 @@ COMPILE_STEPS = 5_000
 
 SMALL_STEP = 5e7
 """Multiply-accumulates of a batch up to which one thread is no slower than two: LeNet-300-100 at a batch of 128 needs
-3.4e7 and is slower by a fifth with two, at 512 it is as fast with either (benchmarks/README.md)."""
+3.4e7, and with two a step takes 1.35 times as long; at 512 two are a little faster (benchmarks/README.md)."""
 
 RETRIED = ("diverged", "failed")
 """Statuses of stored runs that `run` tries again."""
@@ -207,8 +207,8 @@ def choose_lanes(curve: Curve, dataset: data.Dataset, engine: Engine, compile: b
 def choose_threads(requests: list[Request], dataset: data.Dataset, engine: Engine) -> int:
     """CPU threads of all processes together: those of the engine, or one a process where the steps are small.
 
-    Threads wait for each other after every operation. Where that takes microseconds, they lose more than they gain, on
-    any machine: the number hangs on networks and batches alone, and one command has the same numbers everywhere.
+    Threads wait for each other after every operation, and where that takes microseconds they lose more than they gain.
+    Networks and batches alone decide, not a measurement, so that one command has the same numbers every time.
     """
     specs = [base_spec(request, dataset) for request in requests]
     small = engine.device.type == "cpu" and all(takes_small_steps(spec, dataset) for spec in specs)
