@@ -14,7 +14,7 @@ from dwfbench.data import dataset as data
 from dwfbench.execution.collect import machine, results
 from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import Engine, Task
-from dwfbench.experiments.plan import Curve, Request, base_spec
+from dwfbench.experiments.plan import Curve, Request, bare_spec
 from dwfbench.methods.stage import shared_epochs
 from dwfbench.models.prunable import prunable
 from dwfbench.runs.locks import Claims
@@ -210,8 +210,9 @@ def choose_threads(requests: list[Request], dataset: data.Dataset, engine: Engin
     Threads wait for each other after every operation, and where that takes microseconds they lose more than they gain.
     Networks and batches alone decide, not a measurement, so that one command has the same numbers every time.
     """
-    specs = [base_spec(request, dataset) for request in requests]
-    small = engine.device.type == "cpu" and all(takes_small_steps(spec, dataset) for spec in specs)
+    specs = [bare_spec(request.method, request.settings) for request in requests]
+    largest = max(specs, key=lambda spec: spec.batch_size)  # they have one network
+    small = engine.device.type == "cpu" and takes_small_steps(largest, dataset)
     return engine.jobs if small else engine.threads
 
 

@@ -229,12 +229,9 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path, monkeyp
 
 # ---------------------------------------------------------------- whole commands, really stopped
 
-SHORT_AND_LONG = ("--method", "dwf[epochs=4,strength=0.001],dwf[epochs=80,strength=0.002]")
-"""Two runs. The second trains for seconds after its first checkpoint: on a busy machine, too, it is then still found in
-training."""
-
+# The second run trains for seconds after its first checkpoint: on a busy machine, too, it is then found in training.
 LONG = (
-    *("run", *SHORT_AND_LONG, "--batch-size", "32"),
+    *("run", "--method", "dwf[epochs=4,strength=0.001],dwf[epochs=80,strength=0.002]", "--batch-size", "32"),
     *("--lr", "0.05", "--compile", "off", "--lanes", "1", "--device", "cpu"),
 )
 
