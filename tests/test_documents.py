@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+READMES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "results").rglob("README.md"))]
+DOCUMENTS = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"`(dwfbench (?:compare|claims) [^`]*)`|^ *\$? *(dwfbench (?:compare|claims) .*)$", re.MULTILINE)
 TABLE = re.compile(r"(?:^ *\|.*\n?)+", re.MULTILINE)
 MADE = re.compile(r"dwfbench ((?:compare|claims) .*) > (\S+)")
@@ -66,6 +68,36 @@ def test_a_table_of_a_document_is_the_output_of_its_command(command, table, call
     shown = call(*shlex.split(command)[1:])
     assert shown.exit_code == 0, shown.stderr
     assert cells(shown.stdout) == cells(table)
+
+
+def anchors(text):
+    """The anchors of a document's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(document):
+    """The links of a document to files or headings that are not there. (Those within docs/ are MkDocs's to check.)"""
+    broken = []
+    for link in LINK.findall(document.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        file = document.parent / name if name else document
+        if "://" not in link and not (
+            file.exists() and (not anchor or anchor in anchors(file.read_text(encoding="utf-8")))
+        ):
+            broken.append(link)
+    return broken
+
+
+def test_a_link_to_what_is_not_there_is_named(tmp_path):
+    document = tmp_path / "README.md"
+    document.write_text("# A set: of runs\n\n[a](#a-set-of-runs) [b](#b) [c](c.png) [d](README.md) [e](https://e.org)\n")
+    assert broken_links(document) == ["#b", "c.png"]
+
+
+@pytest.mark.parametrize("document", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_a_readme_lead_somewhere(document):
+    assert broken_links(document) == []
 
 
 def printed(*words):
