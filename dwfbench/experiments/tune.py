@@ -162,8 +162,8 @@ def winners(trials: Sequence[Trial], dataset: Dataset, seeds: int) -> list[int |
     """The place of the trial that wins each target; None where none has a score that is better than chance.
 
     Trials within a standard error of the best at a target cannot be told apart there, and the best of them is often so
-    by luck: depth 3 of DWF lost half a point by it (results/tuned/README.md). So the one wins that is nearest to the best
-    over all targets at which they have scores; a distance counts in standard errors, up to ``FAR``, which a target
+    by luck: depth 3 of DWF lost half a point by it (results/tuned/README.md). So the one wins that is nearest to the
+    best over all targets at which they have scores; a distance counts in standard errors, up to ``FAR``, which a target
     without a score is away for a trial with runs that diverged: its settings are at the edge of stability.
     """
     chance = guessed(dataset)
