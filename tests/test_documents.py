@@ -91,7 +91,9 @@ def broken_links(document):
 
 def test_a_link_to_what_is_not_there_is_named(tmp_path):
     document = tmp_path / "README.md"
-    document.write_text("# A set: of runs\n\n[a](#a-set-of-runs) [b](#b) [c](c.png) [d](README.md) [e](https://e.org)\n")
+    document.write_text(
+        "# A set: of runs\n\n[a](#a-set-of-runs) [b](#b) [c](c.png) [d](README.md) [e](https://e.org)\n"
+    )
     assert broken_links(document) == ["#b", "c.png"]
 
 
