@@ -18,6 +18,7 @@ SHAPES = {
     "lenet-300-100": (1, 28, 28),
     "lenet-5": (1, 28, 28),
     "resnet-18": (3, 32, 32),
+    "resnet-20": (3, 32, 32),
     "vgg-16": (3, 32, 32),
 }
 Chosen = tuple[str, dict[str, Any]]
