@@ -71,7 +71,7 @@ def test_a_table_of_a_document_is_the_output_of_its_command(command, table, call
 
 
 def anchors(text):
-    """The anchors of a document's headings, as GitHub and MkDocs make them."""
+    """The anchors of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
