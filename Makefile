@@ -151,7 +151,7 @@ notebook: $(VENV)/.installed
 
 # A few of the committed runs, other ones each time, trained again from their records.
 reference-check: $(VENV)/.installed
-	for set in $(REFERENCE)/lenet-300-100 $(REFERENCE)/lenet-300-100-mnist $(TUNED)/lenet-300-100 $(STARVED)/lenet-300-100 $(STARVED)/lenet-5; do $(BIN)/dwfbench verify --results $$set.zip --draw $(DRAW) $(ENGINE) || exit 1; done
+	for set in $(REFERENCE)/lenet-300-100 $(REFERENCE)/lenet-300-100-mnist $(REFERENCE)/lenet-5-1998 $(TUNED)/lenet-300-100 $(STARVED)/lenet-300-100 $(STARVED)/lenet-5; do $(BIN)/dwfbench verify --results $$set.zip --draw $(DRAW) $(ENGINE) || exit 1; done
 
 # The documentation as a site that opens from disk, site/index.html; a warning is an error.
 docs: $(VENV)/.installed
