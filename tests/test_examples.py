@@ -4,7 +4,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
+from dwfbench.models.lenet import LeNet300100
 from dwfbench.runs.store import Store
 
 FOLDER = Path(__file__).parents[1] / "examples/your-network"
@@ -42,3 +44,14 @@ def test_the_resnet_is_trained_and_made_sparse_from_its_weights(images, call, tm
     result = call(*words, "--compression", "1.0001", "--rates", "0.2", "--budget", "2", *few(tmp_path))
     assert result.exit_code in (0, 1), result.stderr  # one step makes few networks sparse
     assert len(Store(tmp_path / "sparsify").load()) >= 1
+
+
+def test_dropout_acts_on_hidden_units_in_training_alone():
+    module = runpy.run_path(str(FOLDER / "dropout.py"))
+    plain = LeNet300100((1, 28, 28), 10)
+    images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    certain = module["Dropout300100"]((1, 28, 28), 10, p=1.0)
+    certain.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(certain.eval()(images), plain(images))
+    torch.testing.assert_close(certain.train()(images), plain.fc3.bias.expand(5, 10))
+    assert [module[f"lenet_dropout_{percent}"]((1, 28, 28), 10).dropout.p for percent in (10, 20)] == [0.1, 0.2]
