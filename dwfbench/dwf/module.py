@@ -185,6 +185,14 @@ def drop_computed(module: nn.RNNBase, *called: Any) -> None:
     module._flat_weights = [weight if weight is None else weight.detach() for weight in module._flat_weights]
 
 
+def keep_computed(module: nn.RNNBase) -> None:
+    """Let an RNN use its own parameters again, whose list it makes anew only when it sees other weights."""
+    for key, hook in list(module._forward_hooks.items()):
+        if hook is drop_computed:
+            del module._forward_hooks[key]
+    module._init_flat_weights()
+
+
 def param_groups(model: nn.Module, strength: float) -> list[dict]:
     """Groups for an optimiser: weight decay 2 * strength / D on the factors of depth D, none on anything else.
 
@@ -231,6 +239,8 @@ def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
         for place in places:
             setattr(place.module, place.attribute, weight)  # one parameter again if it was tied
             prunable.choose(place)
+            if isinstance(place.module, nn.RNNBase):
+                keep_computed(place.module)
     return model
 
 

@@ -17,6 +17,7 @@ from torch.nn.utils.parametrizations import weight_norm
 import dwfbench
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import product_std, redrawn
+from dwfbench.sparsity.count import macs
 
 
 def seeded(seed=0):
@@ -261,6 +262,21 @@ DEPTHS = {
 def test_depths_go_by_pattern(case):
     depth, expected = DEPTHS[case]
     assert depths(dwfbench.factorize(Named(), depth)) == expected
+
+
+@pytest.mark.parametrize("layer", [nn.RNN(3, 4), nn.GRU(3, 4), nn.LSTM(3, 4, num_layers=2, bidirectional=True)])
+def test_a_collapsed_recurrent_layer_trains_and_is_counted_like_a_plain_one(layer):
+    plain = copy.deepcopy(layer)
+    dwfbench.factorize(layer, 2, keep_weights=True)
+    inputs = torch.randn(5, 2, 3, generator=seeded())
+    layer(inputs)
+    dwfbench.collapse(layer)
+    for _ in range(2):  # the first pass after collapse sees the parameters even of a stale list
+        layer.zero_grad()
+        layer(inputs)[0].sum().backward()
+        assert all(parameter.grad is not None for parameter in layer.parameters())
+    assert not layer._forward_hooks
+    assert macs(layer, (5, 3)) == macs(plain, (5, 3)) > (0, 0)
 
 
 def test_a_model_is_factorized_in_parts():
