@@ -35,7 +35,11 @@ class Power(Parametrization):
 
     def weight(self, *parts: Tensor) -> Tensor:
         (theta,) = parts
-        return theta * theta.abs().pow(self.alpha - 1)
+        if self.alpha == 1:
+            return theta
+        zero = theta == 0  # there abs(theta)^(alpha - 1) has no derivative for alpha < 2, but the weight has: 0
+        base = theta.masked_fill(zero, 1.0)
+        return (base * base.abs().pow(self.alpha - 1)).masked_fill(zero, 0.0)
 
 
 @dataclass(frozen=True)
