@@ -55,11 +55,12 @@ class Str(Method):
 
     start: float = option(-200.0, "initial s of every layer; our own choice", high=0)
 
-    def needed_budget(self, weights: dict[str, Tensor]) -> float:
+    def needed_budget(self, weights: dict[str, Tensor]) -> float | None:
         """Decay alone takes s to ``start`` exp(-budget); half of the initial weights are cut where it is
-        logit(median abs(w))."""
+        logit(median abs(w)). None where that lies outside of ``start`` and 0, between which decay moves s."""
         typical = median_size(weights.values())
-        return math.log(self.start / math.log(typical / (1 - typical)))
+        logit = math.log(typical / (1 - typical)) if typical < 1 else math.inf
+        return math.log(self.start / logit) if self.start < logit < 0 else None
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         return (Stage(epochs, parametrization=SoftThreshold(self.start)),)

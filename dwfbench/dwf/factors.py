@@ -188,15 +188,24 @@ def decay_budget(strength: float, rate_sum: float, momentum: float) -> float:
     """strength * sum of learning rates / (1 - momentum): how far decay alone can shrink a weight.
 
     A weight without gradient ends at |w_0| exp(-2 budget), at every depth. From 0.05 to below 1.19e-7 takes 6.5.
+    Raises UsageError for a momentum outside [0, 1).
     """
+    if not 0 <= momentum < 1:
+        raise UsageError(f"The momentum must be at least 0 and below 1, but it is {momentum}.")
     return strength * rate_sum / (1 - momentum)
 
 
 def median_size(weights: Iterable[Tensor]) -> float:
-    """The median |w| of all weights together."""
-    return float(torch.cat([weight.detach().abs().flatten() for weight in weights]).median())
+    """The median |w| of all weights together that are not zero: what is zero has no way to go.
+
+    Raises UsageError if all are.
+    """
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
+    if not (sizes := sizes[sizes != 0]).numel():
+        raise UsageError("All weights are zero; initialise the network first.")
+    return float(sizes.median())
 
 
 def budget_to_reach_zero(weight: float = 0.05, threshold: float = FLOAT32_EPSILON) -> float:
-    """The decay budget after which a gradient-free weight of this size counts as zero (6.5 for 0.05)."""
-    return math.log(weight / threshold) / 2
+    """The decay budget after which a gradient-free weight of this size counts as zero (6.5 for 0.05; 0 if it does)."""
+    return math.log(max(weight / threshold, 1.0)) / 2

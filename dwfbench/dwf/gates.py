@@ -21,7 +21,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from dwfbench.dwf.factors import budget_to_reach_zero
+from dwfbench.dwf.factors import budget_to_reach_zero, median_size
 
 GROUPS = ("none", "channel", "row")
 """Single weights; all weights of one output (channel or neuron); all weights that read one input."""
@@ -113,4 +113,4 @@ def budget_to_close(weights: Iterable[tuple[Tensor, Sequence[int]]]) -> float:
     for weight, sizes in weights:
         rows = by_group(weight.detach().abs(), sizes)
         largest.append(rows.amax(1, keepdim=True).expand_as(rows).flatten())
-    return budget_to_reach_zero(float(torch.cat(largest).median()))
+    return budget_to_reach_zero(median_size(largest))

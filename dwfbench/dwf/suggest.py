@@ -121,7 +121,7 @@ def advice(weights: list[tuple[str, Tensor, float, int]], lr: float, reach: floa
     """
     depth = max(number for *_, number in weights)
     typical = median_size(value.float() for _, value, _, _ in weights)
-    budget = max(budget_to_reach_zero(max(typical, FLOAT32_EPSILON)), 0.0)
+    budget = budget_to_reach_zero(typical)
     low = budget / reach
     return Suggestion(
         depth=depth,

@@ -23,6 +23,7 @@ from dwfbench.dwf.factors import (
     budget_to_reach_zero,
     capped_min_abs,
     draw_factors,
+    median_size,
     misalignment_of,
     product,
     product_std,
@@ -196,10 +197,23 @@ def test_momentum_multiplies_the_decay():
     assert layer.weight.item() == pytest.approx(math.exp(-2 * budget), rel=0.02)  # exp(-0.2) without momentum
 
 
+@pytest.mark.parametrize("momentum", [1.0, 1.5, -0.1, math.nan])
+def test_a_momentum_without_a_decay_budget_is_refused(momentum):
+    with pytest.raises(UsageError, match="momentum must be"):
+        dwfbench.decay_budget(1e-4, 100, momentum)
+
+
+def test_the_median_size_is_that_of_the_weights_that_are_not_zero():
+    assert median_size([torch.tensor([0.0, 0.0, -3.0]), torch.tensor([0.0, 1.0, 2.0])]) == 2.0
+    with pytest.raises(UsageError, match="All weights are zero"):
+        median_size([torch.zeros(3)])
+
+
 def test_budget_to_reach_zero_is_the_budget_that_leaves_the_threshold():
     budget = budget_to_reach_zero(0.05)
     assert budget == pytest.approx(6.474, abs=1e-3)
     assert 0.05 * math.exp(-2 * budget) == pytest.approx(FLOAT32_EPSILON)
+    assert budget_to_reach_zero(FLOAT32_EPSILON / 3) == 0.0
 
 
 @pytest.mark.slow

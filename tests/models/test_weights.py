@@ -8,6 +8,7 @@ from torch import nn
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.models import weights
+from dwfbench.models.lenet import LeNet300100
 
 
 def network(hidden=4):
@@ -135,3 +136,18 @@ def test_a_file_of_biases_is_no_start(path):
     known = weights.identity(path({"0.bias": torch.ones(4)}))
     with pytest.raises(UsageError, match="nothing to prune"):
         weights.put_into(network(), known)
+
+
+def test_a_sparse_network_is_a_start_for_methods_with_a_strength_and_for_suggest(path, call, tmp_path):
+    torch.manual_seed(0)
+    network = LeNet300100((1, 8, 8), 10)
+    for layer in (network.fc1, network.fc2, network.fc3):
+        layer.weight.data *= torch.rand(layer.weight.shape) < 0.05
+    file = path(network.state_dict())
+    few = ("--epochs", "1", "--threads", "1", "--compile", "off", "--results", tmp_path / "results")
+    for knob in (("--strength", "1e-3"), ("--points", "2")):
+        result = call("run", "--init", file, "--method", "dwf,spred,str", *knob, "--dry-run", *few)
+        assert result.exit_code == 0, result.stderr
+    result = call("suggest", "--init", file, "--lr", "0.1", "--epochs", "2")
+    assert result.exit_code == 0, result.stderr
+    assert "the decay budget is below 6" in result.stdout  # that of a weight of ordinary size
