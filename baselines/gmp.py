@@ -4,6 +4,7 @@ The trap: the schedule has to leave time to recover. Where the learning rate has
 weights go, the network stays damaged; so pruning ends at three quarters of the budget by default.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
@@ -51,7 +52,7 @@ class Gmp(Pruner):
 
     def scores(self, moment: Moment) -> Tensors:
         # A pruned weight is 0, one that is kept may be, too: it must not be the other way round.
-        return {name: w.abs().where(moment.masks[name], -1.0) for name, w in moment.weights.items()}
+        return {name: w.abs().where(moment.masks[name], -math.inf) for name, w in moment.weights.items()}
 
     def target(self, moment: Moment) -> float:
         return 1 / density(moment.step, *self.window(moment.steps), 1 / moment.compression)

@@ -12,8 +12,9 @@ trainings. Here ``--epochs`` is the budget of all rounds together, and the table
 epochs for the papers' protocol.
 """
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -51,11 +52,14 @@ class Imp(Pruner):
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """A first training, dense, and one after each pruning."""
         later = max(self.round_epochs(epochs) - self.rewind_to, 0)
-        retraining = Stage(later, skipped=self.rewind_to, start=self.rewind_to if self.rewind == "weights" else "on")
+        start: int | Literal["on"] = self.rewind_to if self.rewind == "weights" else "on"
+        retraining = Stage(later, warmup=True, skipped=self.rewind_to, start=start)
         return (Stage(epochs - self.rounds * later, knob_free=True), *[retraining] * self.rounds)
 
     def scores(self, moment: Moment) -> dict[str, Tensor] | None:
-        return magnitudes(moment.weights) if moment.stage else None
+        if not moment.stage:
+            return None
+        return {name: size.where(moment.masks[name], -math.inf) for name, size in magnitudes(moment.weights).items()}
 
     def target(self, moment: Moment) -> float:
         return moment.compression ** (moment.stage / self.rounds)

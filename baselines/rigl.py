@@ -1,7 +1,8 @@
 """RigL (Evci, Gale, Menick, Castro and Elsen, ICML 2020, arXiv 1911.11134): SET that grows where the gradient is large.
 
 The trap: growth looks at the gradients of weights that are not there, on a batch, without the decay's part; taken from
-a masked gradient or from momentum they would all be 0 and the growth arbitrary.
+a masked gradient or from momentum they would all be 0 and the growth arbitrary. And what an update has just dropped
+competes with the rest: a small weight of large gradient is one to keep (algorithm 1: i not in theta without I_drop).
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class RigL(Set):
     summary: ClassVar[str] = "sparse from the start (ERK); drops small weights, grows those of large gradient"
     source: ClassVar[str] = "Evci, Gale, Menick, Castro and Elsen, ICML 2020, arXiv 1911.11134"
     look: ClassVar[tuple] = ("#117733", "v")
+    regrows: ClassVar[bool] = True
 
     def growth(self, moment: Moment) -> dict[str, Tensor]:
         return {name: gradient.abs() for name, gradient in moment.gradients().items()}

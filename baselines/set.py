@@ -29,6 +29,8 @@ class Set(Pruner):
     summary: ClassVar[str] = "sparse from the start (ERK); drops small weights and grows random ones"
     source: ClassVar[str] = "Mocanu et al., Nature Communications 2018; cosine and ERK: Evci et al., ICML 2020"
     look: ClassVar[tuple] = ("#b2182b", "D")
+    regrows: ClassVar[bool] = False
+    """Whether a weight may be grown in the update that drops it: it then stays, value, momentum and all."""
 
     distribution: str = option("erk", "how layers share the kept weights", choices=DISTRIBUTIONS)
     fraction: float = option(0.3, "share of a layer's kept weights that the first update moves", low=0, high=1)
@@ -45,9 +47,10 @@ class Set(Pruner):
     def masks(self, moment: Moment, scores: dict[str, Tensor] | None) -> dict[str, Tensor]:
         if moment.begins:
             return draw(moment.weights, moment.compression, self.distribution, moment.generator)
-        share = self.moved(moment.step, moment.steps)
-        grow = self.growth(moment)
-        return {name: rewired(w, moment.masks[name], grow[name], share) for name, w in moment.weights.items()}
+        share, grow = self.moved(moment.step, moment.steps), self.growth(moment)
+        return {
+            name: rewired(w, moment.masks[name], grow[name], share, self.regrows) for name, w in moment.weights.items()
+        }
 
     def growth(self, moment: Moment) -> dict[str, Tensor]:
         """Scores of the weights that are not there, the larger the sooner grown."""
@@ -56,12 +59,14 @@ class Set(Pruner):
         }
 
 
-def rewired(weight: Tensor, mask: Tensor, growth: Tensor, share: float) -> Tensor:
+def rewired(weight: Tensor, mask: Tensor, growth: Tensor, share: float, regrows: bool) -> Tensor:
     """The mask of a layer after ``share`` of its kept weights, the smallest, made room for those of largest ``growth``.
 
-    As many are grown as dropped; a weight dropped now is not grown.
+    As many are grown as dropped, of the weights that were not there, and where it ``regrows``, of those dropped, too.
     """
     kept_count = int(mask.sum())
-    count = min(int(share * kept_count), mask.numel() - kept_count)
+    count = int(share * kept_count)
+    if not regrows:
+        count = min(count, mask.numel() - kept_count)
     stays = largest(weight.abs().where(mask, -1.0), kept_count - count)
-    return stays | largest(growth.where(~mask, -math.inf), count)
+    return stays | largest(growth.where(~(stays if regrows else mask), -math.inf), count)

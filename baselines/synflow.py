@@ -1,5 +1,6 @@
 """SynFlow: pruning without data by iteratively conserving synaptic flow (Tanaka et al., NeurIPS 2020)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def scores(
         w.requires_grad_()
     state = {
         name: torch.zeros_like(p, dtype=torch.float64)
-        if name.rpartition(".")[2].endswith("bias")
+        if "bias" in name.rpartition(".")[2]
         else p.detach().abs().double()
         for name, p in model.named_parameters()
     }
@@ -108,7 +109,7 @@ def masks(
         compression = sum(keep[name].numel() for name in heard) / max(kept_count, 1)
     for k in range(1, rounds + 1):
         # A pruned weight scores below every other, also below those whose flow has become zero.
-        ranked = {name: latest[name].where(keep[name], -1.0) for name in heard}
+        ranked = {name: latest[name].where(keep[name], -math.inf) for name in heard}
         keep |= top_k_masks(ranked, compression ** (k / rounds), distribution)
         latest = scores(model, input_shape, keep) if k < rounds else latest
     return keep

@@ -13,6 +13,7 @@ class Stage:
     """A stretch of epochs with a schedule of its own; momentum starts at zero with it.
 
     - ``lr``: the schedule's peak as a multiple of the run's learning rate
+    - ``warmup``: whether the schedule begins with the run's warm-up, as that of the first stage always does
     - ``skipped``: epochs of that schedule that lie before it, for a stage that goes on from an earlier epoch's network
     - ``parametrization``: how weights are computed from what is trained
     - ``penalised``: whether the method's decay, penalty and projection act
@@ -23,6 +24,7 @@ class Stage:
 
     epochs: int
     lr: float = 1.0
+    warmup: bool = False
     skipped: int = 0
     parametrization: Parametrization = PLAIN
     penalised: bool = True
@@ -49,16 +51,16 @@ def rate_multiples(
 ) -> list[list[float]]:
     """Multiples of the run's learning rate: one list a stage, one number a step, each in (0, stage.lr].
 
-    Step t of T has (1 + cos(pi t / T)) / 2, so the last step still moves; the first stage starts with a linear
-    warm-up over ``warmup_epochs``. With ``drops``, epochs of the whole run, the rate is constant instead and falls
-    by ``drop_factor`` after each; a stage of another length has its drops at the same fractions.
+    Step t of T has (1 + cos(pi t / T)) / 2, so the last step still moves; the first stage, and those that say so, start
+    with a linear warm-up over ``warmup_epochs``. With ``drops``, epochs of the whole run, the rate is constant instead
+    and falls by ``drop_factor`` after each; a stage of another length has its drops at the same fractions.
     """
     all_epochs = sum(stage.epochs for stage in stages)
     result = []
     for index, stage in enumerate(stages):
         skipped = stage.skipped * steps_per_epoch
         total = stage.epochs * steps_per_epoch + skipped
-        warmup = round(warmup_epochs * steps_per_epoch) if index == 0 else 0
+        warmup = round(warmup_epochs * steps_per_epoch) if index == 0 or stage.warmup else 0
         cosine = max(total - warmup, 1)
         ramp = [stage.lr * (step + 1) / (warmup + 1) for step in range(min(warmup, total))]
         if drops:

@@ -31,6 +31,7 @@ def top_k_masks(scores: Mapping[str, Tensor], compression: float, distribution: 
 
     Exactly that many are kept: among equal scores the earlier one wins (order of the mapping, then flat
     index). With the distribution "uniform" or "erk" every layer keeps as many of its largest as `layer_counts` says.
+    A score of -inf is that of a weight that is not kept while there are others.
     Raises UsageError as `kept` does, for NaN scores and for an unknown distribution.
     """
     total = kept(sum(s.numel() for s in scores.values()), compression)
@@ -38,7 +39,8 @@ def top_k_masks(scores: Mapping[str, Tensor], compression: float, distribution: 
     if flat.isnan().any():
         raise UsageError("some scores are NaN; check the inputs and the weights")
     if distribution != "global":
-        counts = layer_counts({name: s.shape for name, s in scores.items()}, compression, distribution)
+        present = {name: int((s > -math.inf).sum()) for name, s in scores.items()}
+        counts = layer_counts({name: s.shape for name, s in scores.items()}, compression, distribution, present)
         return {name: largest(s, counts[name]) for name, s in scores.items()}
     parts = largest(flat, total).split([s.numel() for s in scores.values()])
     return {name: part.view(s.shape) for (name, s), part in zip(scores.items(), parts, strict=True)}
@@ -85,14 +87,17 @@ def largest(scores: Tensor, count: int) -> Tensor:
     return (above | (tied & (tied.cumsum(0) <= count - above.sum()))).view(scores.shape)
 
 
-def layer_counts(shapes: Mapping[str, Sequence[int]], compression: float, distribution: str) -> dict[str, int]:
+def layer_counts(
+    shapes: Mapping[str, Sequence[int]], compression: float, distribution: str, present: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """How many weights each layer keeps; they add up to exactly `kept(N, compression)`.
 
     "uniform": the same density everywhere. "erk" (Erdos-Renyi-Kernel; Evci et al., "Rigging the Lottery",
     ICML 2020, section 3): density proportional to sum(shape) / prod(shape); layers that would exceed 1 are
     dense and the rest is solved again. Counts are rounded by largest remainder (ties: the earlier layer), so
-    a small layer may get none. Raises UsageError as `kept` does, and for another distribution ("global" fixes
-    no counts).
+    a small layer may get none. A layer gets no more than are `present` in it, if all together have enough: rounding
+    alone could give it back what a lower compression took. Raises UsageError as `kept` does, and for another
+    distribution ("global" fixes no counts).
     """
     if distribution not in ("uniform", "erk"):
         raise UsageError(f"no layer counts for distribution '{distribution}'; choose uniform or erk")
@@ -109,8 +114,12 @@ def layer_counts(shapes: Mapping[str, Sequence[int]], compression: float, distri
             break
         quota |= {name: Fraction(numel[name]) for name in full}
     quota |= {name: factor * share[name] for name in free}
-    counts = {name: math.floor(quota[name]) for name in shapes}
-    by_remainder = sorted(shapes, key=lambda name: counts[name] - quota[name])
-    for name in by_remainder[: total - sum(counts.values())]:
-        counts[name] += 1
+    by_remainder = sorted(shapes, key=lambda name: math.floor(quota[name]) - quota[name])
+    most = dict(present or numel)
+    if sum(most.values()) < total:
+        most = numel
+    counts = {name: min(math.floor(quota[name]), most[name]) for name in shapes}
+    while missing := total - sum(counts.values()):
+        for name in [name for name in by_remainder if counts[name] < most[name]][:missing]:
+            counts[name] += 1
     return counts

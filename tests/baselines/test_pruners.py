@@ -67,6 +67,23 @@ def test_gmp_keeps_the_largest_and_what_is_pruned_stays_pruned(distribution, exp
     assert found["a"][:2].all()
 
 
+@pytest.mark.parametrize(("name", "options"), [("gmp", {"distribution": "uniform"}), ("imp", {"distribution": "erk"})])
+def test_rounding_gives_no_layer_back_what_was_pruned(name, options):
+    shapes = {"a": (6, 1, 5, 5), "b": (16, 6, 5, 5), "c": (120, 400), "d": (84, 120), "e": (10, 84)}
+    random = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
+    masks = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
+    method = create(name, options)
+    total = sum(weight.numel() for weight in weights.values())
+    for ratio in torch.linspace(50, 1000, 400).tolist():
+        at = Moment(weights, masks, ratio, 90, 100, method.rounds if name == "imp" else 0, True, random)
+        chosen = masked(method, at)
+        assert sum(int(mask.sum()) for mask in chosen.values()) == kept(total, ratio)
+        assert not any((mask & ~masks[name]).any() for name, mask in chosen.items())
+        masks = chosen
+        weights = {name: weight * masks[name] for name, weight in weights.items()}
+
+
 # ---------------------------------------------------------------- SET and RigL
 
 
@@ -80,14 +97,26 @@ def test_rewiring_drops_the_smallest_and_grows_the_largest_scores():
     weight = torch.tensor([[3.0, -1.0, 0.0], [2.0, 0.0, 0.0]])
     mask = torch.tensor([[True, True, True], [True, False, False]])  # the third weight is 0, but there
     growth = torch.tensor([[9.0, 9.0, 9.0], [9.0, 1.0, 2.0]])
-    found = set_file.rewired(weight, mask, growth, 0.25)
+    found = set_file.rewired(weight, mask, growth, 0.25, regrows=False)
     assert found.tolist() == [[True, True, False], [True, False, True]]
-    assert set_file.rewired(weight, mask, growth, 0.5).tolist() == [[True, False, False], [True, True, True]]
+    both = set_file.rewired(weight, mask, growth, 0.5, regrows=False)
+    assert both.tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_rigl_keeps_a_small_weight_whose_gradient_is_larger_than_those_of_weights_that_are_not_there():
+    weights = {"a": torch.tensor([0.01, 0.5, 0.6, 0.7, 0.0, 0.0, 0.0, 0.0])}
+    masks = {"a": torch.tensor([True] * 4 + [False] * 4)}
+    gradients = {"a": torch.tensor([9.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.4])}
+    at = moment(weights, masks, gradients=gradients)
+    assert masked(RigL(fraction=0.25), at)["a"].tolist() == masks["a"].tolist()
+    gradients["a"][0] = 0.35
+    assert masked(RigL(fraction=0.25), at)["a"].nonzero().flatten().tolist() == [1, 2, 3, 7]
 
 
 def test_no_more_is_grown_than_there_is_room():
     full = torch.ones(4, dtype=torch.bool)
-    assert set_file.rewired(torch.ones(4), full, torch.ones(4), 0.5).all()
+    for regrows in (False, True):
+        assert set_file.rewired(torch.ones(4), full, torch.ones(4), 0.5, regrows).all()
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.floats(0, 1), st.floats(0.05, 1))
@@ -95,8 +124,8 @@ def test_rewiring_keeps_the_number_of_weights(seed, size, share, density):
     random = torch.Generator().manual_seed(seed)
     weight, growth = torch.randn(size, generator=random), torch.randn(size, generator=random)
     mask = torch.rand(size, generator=random) < density
-    found = set_file.rewired(weight * mask, mask, growth, share)
-    assert found.sum() == mask.sum()
+    found = set_file.rewired(weight * mask, mask, growth, share, regrows=False)
+    assert found.sum() == mask.sum() == set_file.rewired(weight * mask, mask, growth, share, regrows=True).sum()
     moved = int(min(int(share * int(mask.sum())), size - int(mask.sum())))
     assert (found & ~mask).sum() == moved, "what is dropped now is not grown"
 
@@ -212,6 +241,15 @@ def test_a_skipped_part_of_a_schedule_is_left_out():
     assert rest == whole[5:]
 
 
+@pytest.mark.parametrize("rewind_to", [0, 2, 3])
+def test_every_round_repeats_the_schedule_of_the_first_with_its_warm_up(rewind_to):
+    stages = create("imp", {"rounds": 2, "rewind_to": rewind_to}).stages(12 + 2 * (12 - rewind_to))
+    first, *later = rate_multiples(stages, 4, 2)
+    assert first[7] < first[8] == 1.0
+    for rates in later:
+        assert rates == pytest.approx(first[4 * rewind_to :])
+
+
 @pytest.mark.parametrize("rewind_to", [0, 1])
 def test_weights_go_back_to_where_they_were(rewind_to):
     one = spec("imp", compression=9.0, options={"rounds": 2, "rewind_to": rewind_to}, epochs=8)
@@ -275,7 +313,7 @@ def test_lamp_prunes_by_its_scores_and_empties_no_layer():
     assert one.label() == "lamp (one-shot)"
 
 
-@pytest.mark.parametrize("alpha", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("alpha", [1.0, 1.25, 2.0, 4.0])
 def test_powerpropagation_starts_at_the_ordinary_weights(alpha):
     power = powerprop.Powerprop(alpha=alpha).stages(3)[-1].parametrization
     weight = torch.tensor([0.04, -0.5, 0.0])
@@ -284,6 +322,9 @@ def test_powerpropagation_starts_at_the_ordinary_weights(alpha):
     leaf = theta[:2].clone().requires_grad_()
     power.weight(leaf).sum().backward()
     torch.testing.assert_close(leaf.grad, alpha * weight[:2].abs() ** ((alpha - 1) / alpha))  # dw/dtheta
+    pruned = torch.zeros(1, requires_grad=True)
+    power.weight(pruned).sum().backward()
+    assert pruned.grad.item() == (alpha == 1)
 
 
 @pytest.mark.slow
@@ -310,6 +351,11 @@ def test_str_without_gradient_follows_its_decay_budget():
     weights = {"w": torch.linspace(-0.1, 0.1, 201)}
     s = one.start * math.exp(-one.needed_budget(weights))
     assert 1 / (1 + math.exp(-s)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_str_has_no_budget_for_weights_that_no_threshold_below_one_half_reaches():
+    for size in (0.5, 0.7, 3.0):
+        assert str_file.Str().needed_budget({"w": torch.full((5,), size)}) is None
 
 
 def test_str_trains_its_thresholds():

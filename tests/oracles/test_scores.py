@@ -229,6 +229,25 @@ def test_synflow_takes_batch_norm_in_absolute_value_and_eval_mode():
     assert scores["2.weight"].item() == pytest.approx((2.0 - 0.5) * gain * 5.0)
 
 
+def test_synflow_sets_every_bias_of_a_recurrent_layer_to_zero():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.last = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.last(self.lstm(x)[0][:, -1])
+
+    net = Recurrent()
+    before = synflow.scores(net, (5, 3))
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "bias" in name:
+                parameter.add_(3.0)
+    for name, score in synflow.scores(net, (5, 3)).items():
+        torch.testing.assert_close(score, before[name])
+
+
 def test_synflow_adds_channels_of_opposite_sign():
     net = nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2, eps=1e-30), nn.Linear(2, 1))
     with torch.no_grad():

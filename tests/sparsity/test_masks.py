@@ -63,3 +63,14 @@ def test_layers_keep_their_largest_as_the_distribution_shares_them(distribution)
     assert masks["b"].flatten().nonzero().flatten().tolist() == list(range(counts["b"]))
     with pytest.raises(UsageError, match="no layer counts"):
         top_k_masks(scores, 7.0, "even")
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "erk"])
+def test_a_layer_keeps_no_more_than_it_has_while_others_have_more(distribution):
+    shapes = {"a": (10, 10), "b": (2, 20), "c": (5, 5)}
+    free = layer_counts(shapes, 4.0, distribution)
+    bound = layer_counts(shapes, 4.0, distribution, {"a": 100, "b": 2, "c": 25})
+    assert bound["b"] == 2 < free["b"]
+    assert sum(bound.values()) == sum(free.values()) == kept(165, 4.0)
+    assert all(free[name] <= bound[name] <= math.prod(shape) for name, shape in shapes.items() if name != "b")
+    assert layer_counts(shapes, 4.0, distribution, dict.fromkeys(shapes, 1)) == free  # too few in all
