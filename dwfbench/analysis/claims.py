@@ -120,8 +120,11 @@ def _rows(claim: Claim, curves: Curves, records: Mapping[str, Record], runs: pd.
     for (dataset, model, epochs, _), (firsts, seconds) in comparable.items():
         first, second = ", ".join(firsts), ", ".join(seconds)
         panel_runs = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
+        pairs: list[Pair] = []
         if len(firsts) + len(seconds) > 2:
-            pairs, reason = [], f"several curves are meant: {first}; {second}"
+            reason = f"several curves are meant: {first}; {second}"
+        elif first == second:
+            reason = f"both sides mean the same curve: {first}"
         else:
             pairs = PAIRS[claim.quantity](claim, panel_runs, first, second, records)
             reason = "; ".join(_lacking(pairs)) or {0: "no seed in common", 1: "one seed has no spread"}.get(
@@ -243,6 +246,8 @@ def _at_tolerance(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: 
         pair.ids += neighbours["ids"]
         if censored:
             pair.lacking.append(f"{label} never leaves the tolerance")
+        elif np.isnan(dense[label]):
+            pair.lacking.append(f"no dense run beside {label}")
         elif np.isnan(ratio):
             pair.lacking.append(f"no run of {label} {_around(neighbours)}")
         return np.nan if censored else float(np.log(ratio))
@@ -275,10 +280,16 @@ def _seconds(claim: Claim, runs: pd.DataFrame, first: str, second: str, records:
     for seed, sides in _by_seed(runs[runs["seconds"] > 0], first, second):
         common = set(sides[0]["alike"]) & set(sides[1]["alike"])
         first_runs, second_runs = (side[side["alike"].isin(common)] for side in sides)
-        effect = np.log(first_runs["seconds"].mean() / second_runs["seconds"].mean()) if common else np.nan
+        ratios = [_mean_seconds(first_runs, place) / _mean_seconds(second_runs, place) for place in common]
+        effect = float(np.log(np.sort(ratios)).mean()) if common else np.nan
         lacking = [] if common else [f"no runs of {first} and {second} on one machine with the same settings of speed"]
         pairs.append(Pair(seed, effect, [*first_runs["id"], *second_runs["id"]], lacking))
     return pairs
+
+
+def _mean_seconds(runs: pd.DataFrame, place: tuple) -> float:
+    """Of the runs that were trained under these conditions."""
+    return float(runs.loc[[alike == place for alike in runs["alike"]], "seconds"].mean())
 
 
 def _conditions(record: Record) -> tuple:

@@ -136,10 +136,27 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     return means.assign(compression=np.exp(means["compression"]))
 
 
-def _labels(records: Sequence[Record], keys: list[str]) -> dict[str, str]:
+def labels_across(records: Sequence[Record], setting: str) -> dict[str, str]:
+    """A label for every run, by its id: that of its curve, alike for curves that differ in this setting alone."""
+    whole = {curve_key(record): record for record in records}
+    rest = {
+        key: json.dumps([_without(curve_settings(record), setting), record.set], sort_keys=True, default=str)
+        for key, record in whole.items()
+    }
+    keys = [rest[curve_key(record)] for record in records]
+    labels = _labels(records, keys, setting)
+    return {record.id: labels[key] for record, key in zip(records, keys, strict=True)}
+
+
+def _without(settings: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != name}
+
+
+def _labels(records: Sequence[Record], keys: list[str], aside: str | None = None) -> dict[str, str]:
     """A label for every curve, unique within its data set and model, whatever the order of its runs.
 
-    Runs of other versions may say more or less of the same settings; the shortest of their labels is the curve's.
+    Runs of other versions may say more or less of the same settings; the shortest of their labels is the curve's. A
+    setting that is left ``aside`` tells none apart.
     """
     names: dict[str, str] = {}
     settings: dict[str, dict[str, Any]] = {}
@@ -147,7 +164,7 @@ def _labels(records: Sequence[Record], keys: list[str]) -> dict[str, str]:
         name = curve_label(record)
         names[key] = min(names.get(key, name), name, key=lambda label: (len(label), label))
         if key not in settings:
-            settings[key] = curve_settings(record)
+            settings[key] = _without(curve_settings(record), aside)
     groups: dict[tuple, dict[str, dict]] = {}
     for key, name in names.items():
         groups.setdefault((settings[key]["dataset"], settings[key]["model"], name), {})[key] = settings[key]

@@ -216,6 +216,26 @@ def test_seconds_are_compared_on_one_machine_only():
     assert "one machine" in row.reason
 
 
+def test_seconds_of_several_machines_are_compared_each_by_itself():
+    def timed(method, number, seconds, device):
+        made = {"device_name": device, "threads": 1}
+        run = record(4, 90, label=method, method=method, seed=0)
+        return changed(run, id=f"{run.id}{device}{number}", seconds=seconds, provenance=made)
+
+    of_a = [*[timed("a", n, 100.0, "x") for n in range(9)], timed("a", 0, 1000.0, "y")]
+    of_b = [timed("b", 0, 100.0, "x"), *[timed("b", n, 1000.0, "y") for n in range(9)]]
+    row = verdict([*of_a, *of_b], ratio(quantity="seconds", expected="at most", smallest=1.25)).iloc[0]
+    assert row.effect == pytest.approx(1.0)
+
+
+def test_a_tolerance_without_a_dense_run_says_so_and_a_curve_is_not_compared_with_itself():
+    runs = [*runs_of("a", 0, [(10, 98), (20, 90)]), *runs_of("b", 0, [(10, 98), (20, 90)])]
+    row = verdict(runs, ratio(quantity="compression", tolerance=5)).iloc[0]
+    assert row.reason == "no dense run beside a (seed 0); no dense run beside b (seed 0)"
+    row = verdict(runs, claim(second={"method": "a"}, at=[10])).iloc[0]
+    assert (row.verdict, row.reason) == (NOT_RUN, "both sides mean the same curve: a")
+
+
 def test_a_row_for_every_data_set_model_and_budget_with_runs_of_both():
     runs = [
         *runs_of("a", 0, [(4, 92)]),

@@ -427,6 +427,13 @@ def test_weights_name_run_epoch_and_share_of_zeros(tmp_path):
         assert text in written
 
 
+def test_accuracy_is_drawn_where_no_seed_s_curve_meets_another_s(tmp_path):
+    runs = [record(*METHODS[1], seed, ratio) for seed, ratio in ((0, 2.0), (1, 30.0))]
+    (group,) = drawn("accuracy", runs).groups
+    points = [mark for panel in group.panels for mark in panel.marks if type(mark) is drawing.Points]
+    assert sorted(x for mark in points for x in mark.x) == [2.0, 30.0]
+
+
 def test_weights_of_several_data_sets_name_them_in_every_row(tmp_path):
     runs = [record(*METHODS[2], 0, 10.0, dataset=name) for name in ("mnist", "kmnist")]
     written = texts("weights", runs, tmp_path)
@@ -457,5 +464,10 @@ def test_what_a_compression_costs_by_training_budget():
     ranges = [mark for title, mark in drawn_lines if (title, mark.name) == ("CR 2", "dwf D=2") and len(mark.x) == 2]
     assert [(*mark.x, mark.y[1] - mark.y[0]) for mark in ranges] == [(e, e, pytest.approx(0.2)) for e in (2, 4, 8)]
     assert figures.figures()["budget"]().frame(ResultSet(records())).empty, "one budget is no course"
+    other = [changed(run, id=f"{run.id}!", spec={"lr": 7.0}, test_accuracy=0.5) for run in budgets()]
+    both = figures.figures()["budget"](at="2").frame(ResultSet([*budgets(), *other]))
+    assert both.groupby("label")["accuracy"].max().round(1).to_dict() == {
+        "dense (lr=0.1)": 88.2, "dense (lr=7.0)": 50.0, "dwf D=2 (lr=0.1)": 88.2, "dwf D=2 (lr=7.0)": 50.0
+    }  # fmt: skip
     with pytest.raises(UsageError, match="compression ratios of at least 1"):
         drawn("budget", budgets(), at="0.5")

@@ -16,6 +16,7 @@ from dwfbench.runs.decode import study_of
 from dwfbench.runs.selection import Selection, counted_at
 from dwfbench.runs.store import Store
 from dwfbench.show import comparison, looks, report, style, tables
+from dwfbench.show.report import grids
 from tests.records import changed, typed
 
 HERE = Selection(("results",))
@@ -348,6 +349,14 @@ def test_trials_of_shown_methods_are_listed():
     assert "Study 5eed. Objective: mean accuracy over log CR." in text
     assert "87.50" in text
     assert "0ther" not in text
+
+
+def test_a_trial_is_chosen_for_the_ratios_at_which_it_won():
+    trials = [{**trial, "scores": [0.5, 0.5, 0.5]} for trial in study_json()["trials"]]
+    of_targets = study(targets=[5, 40, 300], winners=[1, 0, 1], trials=trials)
+    for tuned, cells in ((of_targets, ["CR 40", "CR 5, 300"]), (study(), ["", "yes"])):
+        grid = grids.study(tuned)["grid"]
+        assert [row["cells"][-1]["text"] for row in grid["rows"]] == cells
 
 
 def test_studies_are_read_and_damaged_ones_named(tmp_path):

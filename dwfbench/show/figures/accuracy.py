@@ -47,6 +47,8 @@ class Accuracy(Figure):
         return runs[finite | (runs["method"] == "dense")] if finite.any() else runs[finite]
 
     def draw(self, frame):
+        import numpy as np
+
         from dwfbench.analysis import curves
         from dwfbench.analysis.published import published
 
@@ -55,7 +57,7 @@ class Accuracy(Figure):
         means = curves.bands(placed[placed["compression"].notna()], self.max_gap)
         astray = off_target(frame, self.max_gap)
         lined = [key not in astray for key in means[curves.KEYS].itertuples(index=False, name=None)]
-        means = means[lined] if self.axis in CURVES else means[:0]
+        means = means[np.array(lined, dtype=bool)] if self.axis in CURVES else means[:0]
         numbers = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):

@@ -43,10 +43,10 @@ class Budget(Figure):
         """A row for every method, number of epochs, CR and seed, NaN where its runs say no accuracy; dense at each."""
         import pandas as pd
 
-        from dwfbench.analysis import curves
+        from dwfbench.analysis import curves, frames
 
         runs = results.runs
-        labels = {run: results.records[run].label for run in runs["id"]}  # without the epochs that tell curves apart
+        labels = frames.labels_across([results.records[run] for run in runs["id"]], "epochs")
         runs = runs.assign(label=runs["id"].map(labels))
         tables = [
             curves.interpolate(rows, self.ratios(), self.max_gap, neighbours=False).assign(epochs=epochs)
