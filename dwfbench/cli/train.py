@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, one_line
 from dwfbench.base.streams import answer, say
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
@@ -18,7 +18,7 @@ from dwfbench.cli.help import OPTIMISATION, OUTPUT, STORED, TUNING, Command, exa
 from dwfbench.cli.sources import RESULTS, Debug, ResultSets, nothing, records_of, selected
 from dwfbench.cli.tables import curve_table, plan_sentence, plan_table, study_table, verification_table
 from dwfbench.cli.values import names, pair
-from dwfbench.runs.record import Origin
+from dwfbench.runs.record import Origin, is_text
 from dwfbench.runs.store import Store
 
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ def run(
     if tuned and options.gives(flags, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
     work = options.read(flags, context.args, save_model, dry_run)
-    work = replace(work, engine=replace(work.engine, tags=tuple(names(tag)) if tag is not None else (), note=note))
+    tags = tuple(names(tag)) if tag is not None else ()
+    for flag, texts in (("--tag", tags), ("--note", (note,) if note is not None else ())):
+        if wrong := [text for text in texts if not is_text(text)]:
+            raise UsageError(f"{flag} takes one short line of ordinary characters, not {one_line(ascii(wrong[0]))}.")
+    work = replace(work, engine=replace(work.engine, tags=tags, note=note))
 
     curves, store = planned(work, tuned), Store(work.results)
     if dry_run:

@@ -151,6 +151,15 @@ class Provenance(Origin, frozen=True, kw_only=True):
     note: Text | None = None
 
 
+def is_text(value: str) -> bool:
+    """Whether a record can hold the value: one line, short enough, in which nothing steers a terminal."""
+    try:
+        msgspec.convert(value, Text)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 class Written(Struct, frozen=True, kw_only=True):
     """The record of a run as ``run.json`` has it, fields in the order in which they are written.
 

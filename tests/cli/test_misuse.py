@@ -85,3 +85,12 @@ def test_every_command_refuses_an_unknown_flag_in_its_own_sentence(call, name):
     shown = call(name, "--qqqqqq")
     assert shown.exit_code == 2
     assert shown.stderr == f"Error: There is no flag --qqqqqq here. `dwfbench {name} -h` lists the flags.\n"
+
+
+@pytest.mark.parametrize("flag", ["--tag", "--note"])
+@pytest.mark.parametrize("text", ["a\tb", "two\nlines", "n" * 20_000, "half a letter \udce9"])
+def test_a_note_that_no_record_can_hold_is_refused_before_anything_is_trained(call, tmp_path, flag, text):
+    result = call("run", "--method", "dense", "--epochs", "1", flag, text, "--results", tmp_path / "results")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Error: {flag} takes one short line of ordinary characters" in result.stderr
+    assert not (tmp_path / "results").exists()
