@@ -67,7 +67,7 @@ def spec_of(record: Record) -> RunSpec:
         raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
     method = registry.create(record.spec.method, record.spec.options)
     spec = RunSpec(**{**record.spec.to_dict(), "options": method.changed()})
-    if spec.id != record.id:
+    if spec.id != record.id.partition("@")[0]:  # behind it the set of results, where two have the run
         raise UsageError(
             f"The settings of the run {record.id} give the id {spec.id} now: they were edited, or a default changed."
         )

@@ -30,6 +30,10 @@ def test_every_record_gives_its_own_id(records):
         assert verify.spec_of(one).id == one.id
 
 
+def test_a_run_that_two_sets_have_is_known_by_its_id(records):
+    assert verify.spec_of(changed(records[0], id=f"{records[0].id}@theirs")).id == records[0].id
+
+
 @pytest.mark.parametrize(
     ("changes", "said"), [({"lr": 0.123}, "give the id"), ({"warp": 9}, "does not know: warp"), ({"lr": -1}, "above 0")]
 )

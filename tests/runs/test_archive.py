@@ -239,6 +239,11 @@ def test_an_archive_that_is_there_is_not_replaced_by_other_records(packed, tmp_p
     with pytest.raises(UsageError, match=r"called SET\.zip"):
         packing.pack(sources([other]), tmp_path / "set.tar")
     assert packed.read_bytes() == before
+    (tmp_path / "mine.csv").write_text("my own,table\n")
+    with pytest.raises(UsageError, match=r"mine\.csv.* is another file"):
+        packing.pack(sources([other]), tmp_path / "mine.zip")
+    assert (tmp_path / "mine.csv").read_text() == "my own,table\n"
+    assert not (tmp_path / "mine.zip").exists()
 
 
 def test_unpacking_into_a_folder_adds_what_is_missing_and_changes_nothing(packed, tmp_path, snapshot):
