@@ -115,8 +115,10 @@ def sparsify(
         raise UsageError("sparsify makes one network; give every option of DWF one value.")
 
     from dwfbench.cli.progress import Reporter
+    from dwfbench.deploy.export import check_forms
     from dwfbench.experiments import sparsify, stored
 
+    check_forms(names(forms))  # training takes long
     (request,), epochs = work.requests, None if flags["epochs"] is None else int(flags["epochs"])
     spent = sparsify.Budget.of(request, work.dataset, epochs, budget, listed)
     curves = sparsify.curves(request, compression, spent, work.dataset)

@@ -76,20 +76,25 @@ def export(
     left behind.
     """
     folder = Path(folder)
-    if unknown := [form for form in forms if form not in FORMS]:
-        raise UsageError(f"There is no form {unknown[0]!r}; choose from {', '.join(FORMS)}.")
+    check_forms(forms)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already and is not an empty folder; choose another one.")
     if not len(inputs):
         raise UsageError("There is no sample on which the files could be checked.")
-    if "onnx" in forms:
-        require_onnx()
     try:
         return write(network, inputs.cpu(), folder, forms, None if labels is None else labels.cpu(), facts or {}, task)
     except UsageError:
         raise
     except Exception as error:  # of whatever a network's code does, in float32 and with other modules in it
         raise UsageError(f"This network cannot be exported ({reason(error)}).") from error
+
+
+def check_forms(forms: Sequence[str]) -> None:
+    """UsageError for a form that there is not, or whose packages are missing."""
+    if unknown := [form for form in forms if form not in FORMS]:
+        raise UsageError(f"There is no form {unknown[0]!r}; choose from {', '.join(FORMS)}.")
+    if "onnx" in forms:
+        require_onnx()
 
 
 def write(

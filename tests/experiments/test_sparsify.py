@@ -34,8 +34,8 @@ def test_every_rate_has_a_curve_that_is_searched(digits):
     assert [(curve.specs[0].lr, curve.specs[0].epochs) for curve in curves] == [(0.05, 10), (0.5, 10)]
 
 
-def record(compression, accuracy):
-    return SimpleNamespace(compression=compression, val_accuracy=accuracy)
+def record(compression, accuracy, connected=True):
+    return SimpleNamespace(compression=compression, val_accuracy=accuracy, connected=connected)
 
 
 def test_the_best_on_validation_is_taken_of_those_at_the_compression_and_else_of_the_sparser():
@@ -44,6 +44,7 @@ def test_the_best_on_validation_is_taken_of_those_at_the_compression_and_else_of
     assert sparsify.best(runs[:2], 10.0) is runs[1]
     assert sparsify.best(runs, 13.0) is runs[4]
     assert sparsify.best(runs[:1], 10.0) is None
+    assert sparsify.best([record(40.0, 0.1, connected=False)], 10.0) is None
 
 
 def test_a_sparser_run_that_is_as_good_is_named():
@@ -94,6 +95,7 @@ def test_the_command_exports_what_it_says(run, call, tmp_path):
         (("--depth", "2,3"), "sparsify makes one network"),
         (("--val-fraction", "0"), "validation part, which is empty"),
         (("--weights", "nowhere.pt"), "nowhere.pt cannot be read"),
+        (("--compression", "2", "--forms", "dense,spares"), "There is no form 'spares'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, tmp_path, words, said):
@@ -104,3 +106,4 @@ def test_what_makes_no_sense_is_refused(call, tmp_path, words, said):
     result = call(*given, "--to", tmp_path / "small", *words)
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "small").exists()
+    assert not (tmp_path / "sparsify").exists(), "nothing was trained"
