@@ -101,7 +101,7 @@ def compare(
         return nothing(selection)
     for line in compared.cautions:
         message(line)
-    marks = tables.marks(compared.table, compared.best) if best == "bold" else {}
+    marks = tables.marks(compared.table, compared.best) if best == "bold" and format in tables.BOLD else {}
     captions = [compared.caption, *([tables.marks_caption(format, versus is None)] if marks else [])]
     sheet = typeset.captioned(sheet, [compared.heading, *captions])
     answer(tables.render(compared.table, format, sheet=sheet, marks=marks, score=compared.score).rstrip("\n"))

@@ -9,6 +9,7 @@ import typer
 
 from dwfbench.cli.app import INTERRUPTED, OK, SETTINGS, SOME_FAILED, USAGE, guarded, message
 from dwfbench.cli.help import Command, examples
+from dwfbench.cli.misuse import Misused
 from dwfbench.cli.options import FREE
 from dwfbench.cli.sources import Debug
 from dwfbench.experiments import reproduce as published
@@ -79,7 +80,11 @@ def called(words: list[str]) -> int:
     from dwfbench.cli.app import app as root
 
     message(f"\n$ dwfbench {shlex.join(words)}")
-    return root(words, standalone_mode=False) or OK
+    try:
+        return root(words, standalone_mode=False) or OK
+    except Misused as misuse:
+        misuse.show()
+        return misuse.exit_code
 
 
 def decided(verdicts: "pd.DataFrame") -> list[str]:

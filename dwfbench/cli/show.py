@@ -72,10 +72,10 @@ def outcome(record: Record) -> dict[str, str]:
         facts |= {
             f"test {record.judged_by}": percent(record.test_accuracy),
             f"validation {record.judged_by}": percent(record.val_accuracy),
-            "compression": f"{short(record.compression, 4)} ({record.nnz:,} of {record.numel:,} weights are left)",
+            "compression": short(record.compression, 4) + of(record.nnz, record.numel, " ({} weights are left)"),
             "of all parameters": ratio(record.compression_all),
             "of live paths": ratio(record.effective_compression) if record.connected else "no path is left",
-            "multiplications": f"{record.macs_sparse:,} of {record.macs_dense:,}" if record.macs_sparse else None,
+            "multiplications": of(record.macs_sparse, record.macs_dense, "{}"),
         }
     versions = [f"{name} {version}" for name, version in origin.versions.items() if name in ("dwfbench", "torch")]
     threads = f"{origin.threads} thread{'s' * (origin.threads != 1)}" if origin.threads else None
@@ -87,6 +87,11 @@ def outcome(record: Record) -> dict[str, str]:
         "with": ", ".join([*versions, *([f"commit {origin.git_commit[:12]}"] if origin.git_commit else [])]),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def of(part: int | None, whole: int | None, words: str) -> str:
+    """A count of a whole in words; nothing where a record of an earlier version lacks either."""
+    return "" if part is None or whole is None else words.format(f"{part:,} of {whole:,}")
 
 
 def settings(record: Record) -> dict[str, str]:

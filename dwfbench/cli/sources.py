@@ -1,5 +1,6 @@
 """What the commands that read results share: the flags that select runs, and their records."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,5 +71,10 @@ def records_of(selection: Selection, needs: Iterable[str] = ()) -> list[Record]:
 
 
 def nothing(selection: Selection) -> int:
-    message(f"No finished run in {selection.places} fits; train some with `dwfbench run`.")
+    """Says that there is nothing to show, but not without the runs that ended otherwise; the exit code."""
+    untested = [record for record in selection.load()[0] if record.status != "ok" or record.test_accuracy is None]
+    statuses = Counter("not tested" if record.status == "ok" else record.status for record in untested)
+    others = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+    told = f" ({others})" if others else ""
+    message(f"No finished run in {selection.places} fits{told}; train some with `dwfbench run`.")
     return NOTHING

@@ -108,7 +108,8 @@ def seeds_of(settings: Mapping[str, Any]) -> list[int]:
 
 def pair(span: Any, name: str) -> tuple[float, float]:
     span = as_list(span)
-    if len(span) != 2 or not all(isinstance(edge, (int, float)) for edge in span) or not 0 < span[0] < span[1]:
+    numbers = [edge for edge in span if isinstance(edge, (int, float)) and not isinstance(edge, bool)]
+    if len(span) != 2 or len(numbers) != 2 or not 0 < span[0] < span[1] < math.inf:
         raise UsageError(f"{name} must be two positive numbers, the smaller first, not {span}.")
     return float(span[0]), float(span[1])
 

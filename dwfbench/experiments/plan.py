@@ -126,7 +126,7 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
             settings, meant = settings_of(chosen, layers, flags, bound)
             setting = repr([settings.get(key) for key in spec.settings()])
             request = by_setting.setdefault((chosen, setting), Request(chosen, settings, meant))
-            if any(request.settings.get(key) != settings.get(key) for key in spec.CURVE_KEYS):
+            if any(repr(request.settings.get(key)) != repr(settings.get(key)) for key in spec.CURVE_KEYS):
                 raise UsageError(f"{chosen.label()} is asked for twice, with other runs; ask once, with all of them.")
     return list(by_setting.values())
 
@@ -217,7 +217,9 @@ def settings_of(
 
 
 def matches(when: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    return all(options[key] == value for key, value in when.items() if key in options)
+    """Whether the options have the values; of a list of values any will do."""
+    listed = {key: value if isinstance(value, list) else [value] for key, value in when.items()}
+    return all(options[key] in values for key, values in listed.items() if key in options)
 
 
 DISPLACES = {

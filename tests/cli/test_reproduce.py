@@ -54,6 +54,12 @@ def test_nothing_is_compared_after_a_command_that_was_refused(call, tmp_path):
     assert "Error: momentum must be" in refused.stderr
 
 
+def test_a_wrong_value_of_a_flag_of_run_is_told_in_a_sentence(call, tmp_path):
+    result = call("reproduce", "lenet-300-100-mnist", "--dry-run", "--jobs", "abc", "--results", tmp_path)
+    assert result.exit_code == 2
+    assert "\nError: --jobs takes a whole number, not 'abc'.\n" in result.stderr
+
+
 def test_list_figures_has_every_fact(call):
     listed = call("list", "figures")
     assert listed.exit_code == 0

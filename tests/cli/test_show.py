@@ -3,8 +3,12 @@
 import json
 import shlex
 
+import pytest
+
+from dwfbench.cli import show
 from dwfbench.runs.store import Store
 from tests.cli.test_app import ID
+from tests.records import changed
 
 
 def test_a_run_is_shown_with_all_that_is_known_of_it(trained, call, monkeypatch):
@@ -73,3 +77,27 @@ def test_a_run_that_failed_is_shown_too_and_one_that_is_not_there_is_refused(run
         refused = call("show", beginning, "--results", tmp_path)
         assert refused.exit_code == (2 if said else 0)
         assert said in refused.stderr
+
+
+def test_a_record_of_an_earlier_version_is_shown_without_what_it_lacks(trained):
+    record = next(each for each in Store(trained[0]).load() if each.compression is not None)
+    for lacking in ({"nnz": None}, {"numel": None}, {"macs_dense": None}, {"macs_sparse": None}):
+        facts = show.outcome(changed(record, **lacking))
+        assert ("weights are left" in facts["compression"]) == ("nnz" not in lacking and "numel" not in lacking)
+        assert ("multiplications" in facts) == (not lacking.keys() & {"macs_dense", "macs_sparse"})
+
+
+def test_a_set_in_which_nothing_ended_well_is_not_called_empty(run, call, tmp_path):
+    run(tmp_path, "--method", "dense", "--lr", "1e30")
+    result = call("compare", "--results", tmp_path)
+    assert "No finished run in" in result.stderr
+    assert "fits (1 diverged); train some" in result.stderr
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_a_table_of_numbers_has_no_marks(trained, call, format):
+    tables = [
+        call("compare", "--results", trained[0], *words, "--format", format) for words in ((), ("--best", "bold"))
+    ]
+    assert [table.exit_code for table in tables] == [0, 0]
+    assert tables[0].stdout == tables[1].stdout

@@ -1,5 +1,6 @@
 """Which curves are meant where settings are bound to a method by brackets."""
 
+import math
 import re
 
 import pytest
@@ -91,3 +92,23 @@ def test_a_bound_knob_displaces_what_is_said_for_all(digits):
 def test_what_a_method_cannot_be_bound_to_is_refused(text, said):
     with pytest.raises(UsageError, match=re.escape(said)):
         requests(text)
+
+
+def test_a_rule_of_several_values_is_for_each_of_them():
+    when = {"depth": [2, 3], "distribution": "erk"}
+    assert [plan.matches(when, {"depth": depth}) for depth in (2, 3, 4)] == [True, True, False]
+    assert not plan.matches(when, {"depth": 2, "distribution": "uniform"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"strength": [math.nan]}, "not nan"),
+        ({"compression": [math.nan]}, r"above 1 for dwf D=3, not \[nan\]"),
+        ({"strength_range": [1e-4, math.inf]}, "two positive numbers"),
+        ({"strength_range": [True, 5]}, "two positive numbers"),
+    ],
+)
+def test_what_is_no_number_in_a_config_is_named(digits, setting, said):
+    with pytest.raises(UsageError, match=said):
+        [plan.curve(one, digits) for one in requests("dwf", layers=[{"epochs": 2, **setting}])]
