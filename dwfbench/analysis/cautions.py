@@ -41,7 +41,8 @@ def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[st
     """Of the runs `frame`; `failed` (of `ResultSet.failures`) is counted."""
     lines: list[str] = [line for panel, rows in frame.groupby(PANEL) for line in _panel_warnings("/".join(panel), rows)]
     if failed is not None and len(failed):
-        counts = ", ".join(f"{count} {status}" for status, count in failed["status"].value_counts().items())
+        statuses = failed["status"].replace("ok", "not tested").value_counts()
+        counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
         lines.append(f"Runs left out: {counts}.")
     return lines
 

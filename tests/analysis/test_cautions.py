@@ -5,6 +5,7 @@ from dwfbench.analysis.cautions import Caution, by_curve
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.show import comparison, tables
 from tests.analysis.test_curves import curve, dense
+from tests.records import changed
 
 
 def test_a_caution_is_its_sentence():
@@ -37,3 +38,10 @@ def test_every_caution_of_a_comparison_names_its_curves():
     assert cautions.pair_warnings(
         ResultSet([dense(99), *runs[2:4]]).runs, ResultSet([]).runs.assign(common=0), "snip"
     ) == ["mnist/lenet: no run of snip, so nothing is compared with it."]
+
+
+def test_runs_that_are_left_out_are_counted_and_those_of_tuning_are_not_called_ok():
+    untested, diverged = dense(99), dense(98)
+    runs = [changed(untested, id="1", test_accuracy=None), changed(diverged, id="2", status="diverged"), dense(97)]
+    results = ResultSet(runs)
+    assert cautions.warnings(results.runs, results.failures)[-1] == "Runs left out: 1 not tested, 1 diverged."
