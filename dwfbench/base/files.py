@@ -187,3 +187,16 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def refuse_other(path: Path, table: str) -> None:
+    """UsageError if a CSV table would replace a file that is no such table: one whose first two columns are others."""
+    try:
+        with path.open("rb") as file:
+            there = file.readline(1000)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
+    if there.split(b",")[:2] != table.encode().split(b",", 2)[:2]:
+        raise UsageError(f"{path}, where a table would be written, is another file; choose another name.")

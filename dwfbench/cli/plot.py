@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
-from dwfbench.base.files import write
+from dwfbench.base.files import refuse_other, write
 from dwfbench.base.streams import answer
 from dwfbench.base.text import no_such
 from dwfbench.cli.app import NOTHING, OK, SETTINGS, guarded, message
@@ -110,9 +110,11 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, selection: Se
             nothing(selection)
         return []
     path = output or selection.sources[0].folder / f"{figure.name}.png"
+    beside = {path.with_suffix(ending): tables.csv(table) for ending, table in figure.tables(stored).items()}
+    for file, text in beside.items():
+        refuse_other(file, text)
     drawing = figure.draw(frame)
     files.write(drawing, path, layout)
-    beside = {path.with_suffix(ending): tables.csv(table) for ending, table in figure.tables(stored).items()}
     for file, text in beside.items():
         write(file, text.encode())
     paths = [path, *beside]

@@ -51,10 +51,10 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
                     f"{_disagreement(labelled, third, source)}, in the part {source.name}; give another label."
                 )
     table = target.with_suffix(".csv")
-    if not _is_summary(table):
-        raise UsageError(f"{table}, where the table of runs belongs, is another file; give the archive another name.")
+    rows = summary(parts)
+    files.refuse_other(table, rows)
     archive.write(parts, target)
-    files.write(table, summary(parts).encode())
+    files.write(table, rows.encode())
     return parts, damaged
 
 
@@ -130,17 +130,6 @@ def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
 def _new(union: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """What was added to that which is there."""
     return {name: added for name, added in union.items() if old.get(name) is not added}
-
-
-def _is_summary(path: Path) -> bool:
-    """Whether the file is a table of an archive's runs, of this or an earlier version, or there is none."""
-    try:
-        with path.open("rb") as file:
-            return file.readline(100).startswith(",".join(SUMMARY[:2]).encode())
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def summary(parts: Mapping[str, Part]) -> str:

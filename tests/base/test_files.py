@@ -116,3 +116,16 @@ def test_a_list_of_a_zip_that_claims_gigabytes_is_not_read(tmp_path):
         file.write(b"PK\5\6" + bytes(4) + b"\1\0\1\0" + length.to_bytes(4, "little") + bytes(6))
     with pytest.raises(UsageError, match="would be read at once"):
         dataset.load(str(path))
+
+
+def test_a_table_replaces_a_table_of_its_kind_alone(tmp_path):
+    table = tmp_path / "runs.csv"
+    files.refuse_other(table, "part,id,label\n1,2,3\n")
+    table.write_text("part,id,of an earlier version\n")
+    files.refuse_other(table, "part,id,label\n1,2,3\n")
+    for other in ("Dataset,Method\n", "", "part;id\n"):
+        table.write_text(other)
+        with pytest.raises(UsageError, match=r"runs\.csv.*is another file"):
+            files.refuse_other(table, "part,id,label\n1,2,3\n")
+    with pytest.raises(UsageError, match="cannot be written"):
+        files.refuse_other(tmp_path, "part,id\n")

@@ -240,7 +240,7 @@ def test_an_archive_that_is_there_is_not_replaced_by_other_records(packed, tmp_p
         packing.pack(sources([other]), tmp_path / "set.tar")
     assert packed.read_bytes() == before
     (tmp_path / "mine.csv").write_text("my own,table\n")
-    with pytest.raises(UsageError, match=r"mine\.csv.* is another file"):
+    with pytest.raises(UsageError, match=r"mine\.csv.*is another file"):
         packing.pack(sources([other]), tmp_path / "mine.zip")
     assert (tmp_path / "mine.csv").read_text() == "my own,table\n"
     assert not (tmp_path / "mine.zip").exists()
