@@ -67,11 +67,16 @@ def spec_of(record: Record) -> RunSpec:
         raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
     method = registry.create(record.spec.method, record.spec.options)
     spec = RunSpec(**{**record.spec.to_dict(), "options": method.changed()})
-    if spec.id != record.id.partition("@")[0]:  # behind it the set of results, where two have the run
+    if spec.id != run_id(record):
         raise UsageError(
             f"The settings of the run {record.id} give the id {spec.id} now: they were edited, or a default changed."
         )
     return spec
+
+
+def run_id(record: Record) -> str:
+    """The run's own id, without the set of results by which a run of several sets is told apart."""
+    return record.id.partition("@")[0]
 
 
 def tested(records: Iterable[Record]) -> list[Record]:
@@ -121,8 +126,10 @@ def verify(
         models.check_named(spec.model, model)
         # Compiled steps round differently from eager ones, so each run is trained as it was.
         key = (record.provenance.compiled, spec.dataset, *(getattr(spec, key) for key in DATA_KEYS))
-        groups.setdefault(key, []).append(spec)
-    checksums = {record.id: record.provenance.data_checksum for record in chosen}
+        specs = groups.setdefault(key, [])
+        if spec not in specs:  # two sets may have the run
+            specs.append(spec)
+    checksums = {run_id(record): record.provenance.data_checksum for record in chosen}
     store.prepare()
     for (compiled, name, *values), specs in groups.items():
         dataset = data.load(name, data_dir=data_dir, **dict(zip(DATA_KEYS, values, strict=True))).to(engine.here)
@@ -133,7 +140,7 @@ def verify(
         run.execute(curves, dataset, store, replace(engine, compile=compile), progress)
     comparisons = []
     for record in chosen:
-        repetition = store.read(record.id)
+        repetition = store.read(run_id(record))
         assert repetition is not None  # it has just been stored
         comparisons.append(Comparison(record, repetition, *allowed(record, records)))
     return comparisons

@@ -30,8 +30,13 @@ def test_every_record_gives_its_own_id(records):
         assert verify.spec_of(one).id == one.id
 
 
-def test_a_run_that_two_sets_have_is_known_by_its_id(records):
-    assert verify.spec_of(changed(records[0], id=f"{records[0].id}@theirs")).id == records[0].id
+def test_a_run_that_two_sets_have_is_trained_once_and_compared_with_both(records, tmp_path):
+    (one,) = verify.sample(records, 1, seed=1)
+    both = [changed(one, id=f"{one.id}@ours"), changed(one, id=f"{one.id}@theirs", test_accuracy=one.test_accuracy / 2)]
+    comparisons = verify.verify(both, both, None, Store(tmp_path), CPU, Listener())
+    assert [comparison.again.id for comparison in comparisons] == [one.id, one.id]
+    assert [comparison.record.id for comparison in comparisons] == [run.id for run in both]
+    assert len(Store(tmp_path).load()) == 1
 
 
 @pytest.mark.parametrize(
