@@ -14,7 +14,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.models.functional import caller
-from dwfbench.models.prunable import prunable
+from dwfbench.models.prunable import is_bias, prunable
 from dwfbench.sparsity.count import WEIGHTED, evaluating
 from dwfbench.sparsity.masks import informed_masks, silent, top_k_masks
 
@@ -58,9 +58,7 @@ def scores(
     for w in leaves.values():
         w.requires_grad_()
     state = {
-        name: torch.zeros_like(p, dtype=torch.float64)
-        if "bias" in name.rpartition(".")[2]
-        else p.detach().abs().double()
+        name: torch.zeros_like(p, dtype=torch.float64) if is_bias(name) else p.detach().abs().double()
         for name, p in model.named_parameters()
     }
     state |= {n: b.abs().double() if b.is_floating_point() else b.clone() for n, b in model.named_buffers()}

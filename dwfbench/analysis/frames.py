@@ -138,12 +138,12 @@ def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
 
 def labels_across(records: Sequence[Record], setting: str) -> dict[str, str]:
     """A label for every run, by its id: that of its curve, alike for curves that differ in this setting alone."""
-    whole = {curve_key(record): record for record in records}
-    rest = {
-        key: json.dumps([_without(curve_settings(record), setting), record.set], sort_keys=True, default=str)
-        for key, record in whole.items()
+    curves = [curve_key(record) for record in records]
+    wider = {
+        curve: json.dumps([_without(curve_settings(record), setting), record.set], sort_keys=True, default=str)
+        for curve, record in dict(zip(curves, records, strict=True)).items()
     }
-    keys = [rest[curve_key(record)] for record in records]
+    keys = [wider[curve] for curve in curves]
     labels = _labels(records, keys, setting)
     return {record.id: labels[key] for record, key in zip(records, keys, strict=True)}
 

@@ -107,7 +107,7 @@ def draw(figure: Figure, stored: "ResultSet", output: Path | None, selection: Se
         if figure.absent():
             message(f"No finished run in {selection.places} that fits {figure.absent()}")
         else:
-            nothing(selection)
+            nothing(selection, stored.records.values())
         return []
     path = output or selection.sources[0].folder / f"{figure.name}.png"
     beside = {path.with_suffix(ending): tables.csv(table) for ending, table in figure.tables(stored).items()}

@@ -92,13 +92,13 @@ def compare(
     )
     stored = ResultSet(records_of(selection))
     if stored.runs.empty:
-        return nothing(selection)
+        return nothing(selection, stored.records.values())
     compared = comparison.compare(stored, question) if versus is None else comparison.versus(stored, versus, question)
     if compared.table.empty and versus is not None:
         message(f"There is no other sparse curve here to compare with {versus}.")
         return NOTHING
     if compared.table.empty:
-        return nothing(selection)
+        return nothing(selection, stored.records.values())
     for line in compared.cautions:
         message(line)
     marks = tables.marks(compared.table, compared.best) if best == "bold" and format in tables.BOLD else {}
@@ -141,7 +141,7 @@ def claims(format: Format = "table", debug: Debug = False, **flags: Any) -> int:
     selection = selected(flags)
     stored = ResultSet(records_of(selection), claimed=resultsets.claims(selection.sources))
     if stored.runs.empty:
-        return nothing(selection)
+        return nothing(selection, stored.records.values())
     for line in cautions.warnings(stored.runs, stored.failures):
         message(line)
     table = stored.claims()
@@ -180,7 +180,7 @@ def report(
     records = records_of(selection, {need for figure in figures().values() for need in figure.needs})
     stored = ResultSet(records, claimed=resultsets.claims(selection.sources))
     if stored.only(method=selection.method).runs.empty:
-        return nothing(selection)
+        return nothing(selection, records)
     stored.studies, damaged = resultsets.studies(selection.sources)
     for sentence in damaged:
         message(sentence)

@@ -70,9 +70,9 @@ def records_of(selection: Selection, needs: Iterable[str] = ()) -> list[Record]:
     return records
 
 
-def nothing(selection: Selection) -> int:
-    """Says that there is nothing to show, but not without the runs that ended otherwise; the exit code."""
-    untested = [record for record in selection.load()[0] if record.status != "ok" or record.test_accuracy is None]
+def nothing(selection: Selection, records: Iterable[Record] = ()) -> int:
+    """Says that its ``records`` have nothing to show, but not without those that ended otherwise; the exit code."""
+    untested = [record for record in records if record.status != "ok" or record.test_accuracy is None]
     statuses = Counter("not tested" if record.status == "ok" else record.status for record in untested)
     others = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
     told = f" ({others})" if others else ""

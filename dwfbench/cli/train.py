@@ -271,7 +271,7 @@ def verify(
 
     sample = verification.sample(records, runs, draw)
     if not sample:
-        return nothing(selection)
+        return nothing(selection, records)
     with tempfile.TemporaryDirectory() as folder, Reporter() as reporter:
         checks = verification.verify(
             records, sample, flags["data_dir"], Store(folder), replace(engine, checkpoints=None), reporter, model

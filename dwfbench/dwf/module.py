@@ -223,7 +223,9 @@ def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
     The end of Algorithm 2. Returns the model; layers that are not factorized are left alone, and copies of the model
     stay factorized. An Embedding whose weight was factorized counts as prunable from then on.
     """
-    for places, _ in list(factorized(model)):
+    chosen = list(factorized(model))
+    recurrent = {place.module for places, _ in chosen for place in places if isinstance(place.module, nn.RNNBase)}
+    for places, _ in chosen:
         factors = factors_at(places[0])
         trained = any(factor.requires_grad for factor in factors)
         with torch.enable_grad():  # PyTorch makes a buffer, not a parameter, of a weight that needs no gradient
@@ -239,8 +241,8 @@ def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
         for place in places:
             setattr(place.module, place.attribute, weight)  # one parameter again if it was tied
             prunable.choose(place)
-            if isinstance(place.module, nn.RNNBase):
-                keep_computed(place.module)
+    for module in recurrent:
+        keep_computed(module)
     return model
 
 

@@ -125,8 +125,9 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
             chosen = registry.create(method.name, dict(zip(swept, values, strict=True)))
             settings, meant = settings_of(chosen, layers, flags, bound)
             setting = repr([settings.get(key) for key in spec.settings()])
-            request = by_setting.setdefault((chosen, setting), Request(chosen, settings, meant))
-            if any(repr(request.settings.get(key)) != repr(settings.get(key)) for key in spec.CURVE_KEYS):
+            made = Request(chosen, settings, meant)
+            request = by_setting.setdefault((chosen, setting), made)
+            if request is not made and any(request.settings.get(key) != settings.get(key) for key in spec.CURVE_KEYS):
                 raise UsageError(f"{chosen.label()} is asked for twice, with other runs; ask once, with all of them.")
     return list(by_setting.values())
 

@@ -88,8 +88,8 @@ def train(tried: Sequence[Curve], dataset: Dataset, store: Store, engine: Engine
 def best(records: Sequence[Record], compression: float) -> Record | None:
     """The run that is best on the validation part, of those at the compression asked for, else of all sparser ones.
 
-    A run is at the compression up to GAP times it; of equals the sparsest is taken. None where no run is as sparse, but
-    for those without a path from input to output.
+    A run is at the compression up to GAP times it; of equals the sparsest is taken. Runs without a
+    path from input to output do not count. None where no run is as sparse.
     """
     alive = [record for record in records if record.connected is not False]
     sparse = [record for record in alive if (record.compression or 0) >= compression * (1 - 1e-9)]

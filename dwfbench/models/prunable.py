@@ -187,4 +187,9 @@ def left_out(model: nn.Module) -> str | None:
 
 def is_usual(name: str, layer: nn.Module) -> bool:
     """Whether nobody would expect this parameter to be pruned: a bias, or one of a normalisation."""
-    return "bias" in name.rpartition(".")[2] or isinstance(layer, NORMALISATIONS)
+    return is_bias(name) or isinstance(layer, NORMALISATIONS)
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter of this name is a bias, also one of a recurrent or an attention layer ("bias_ih_l0")."""
+    return "bias" in name.rpartition(".")[2]

@@ -104,6 +104,8 @@ def test_a_rule_of_several_values_is_for_each_of_them():
     ("setting", "said"),
     [
         ({"strength": [math.nan]}, "not nan"),
+        ({"strength": math.nan}, "not nan"),
+        ({"compression": math.nan}, r"above 1 for dwf D=3, not \[nan\]"),
         ({"compression": [math.nan]}, r"above 1 for dwf D=3, not \[nan\]"),
         ({"strength_range": [1e-4, math.inf]}, "two positive numbers"),
         ({"strength_range": [True, 5]}, "two positive numbers"),
