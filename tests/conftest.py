@@ -13,6 +13,7 @@ from hypothesis import settings
 from typer.testing import CliRunner
 
 from dwfbench.base.machine import let_threads_sleep
+from tests.words import once
 
 # Tests run side by side, on all processors: a thread each, and none that spins. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -139,8 +140,8 @@ def call():
 
 @pytest.fixture(scope="session")
 def run(call):
-    """``dwfbench run --results FOLDER WORDS`` at two epochs."""
-    return lambda folder, *words: call("run", *SMALL, "--results", folder, *words)
+    """``dwfbench run --results FOLDER WORDS`` at two epochs, if the words do not say otherwise."""
+    return lambda folder, *words: call("run", *once(*SMALL, "--results", folder, *words))
 
 
 @pytest.fixture(scope="session")

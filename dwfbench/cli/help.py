@@ -10,7 +10,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from dwfbench.base.text import nearest
-from dwfbench.cli.misuse import Misused, explained
+from dwfbench.cli.misuse import Misused, explained, require_once
 
 ARGUMENTS, STORED, TUNING, WHAT, KNOB = "Arguments", "Which runs", "Tuning", "What to train", "Knob"
 OPTIMISATION, DATA, ENGINE, OUTPUT, OPTIONS = "Optimisation", "Data", "Engine", "Output", "Options"
@@ -51,6 +51,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx, args):
         with explained(self, list(args)):
+            require_once(self.make_parser(ctx).parse_args(list(args))[2])
             return super().parse_args(ctx, args)
 
     def format_options(self, ctx, formatter):

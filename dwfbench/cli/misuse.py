@@ -37,6 +37,14 @@ def explained(command: Any, words: Sequence[str]) -> Iterator[None]:
         raise Misused(sentence(error, command.name, flags, words)) from None
 
 
+def require_once(order: Sequence[Any]) -> None:
+    """Raises Misused for a flag that is among the parsed parameters twice, since click would forget its first value."""
+    for index, param in enumerate(order):
+        if param in order[:index] and param.param_type_name == "option" and not (param.multiple or param.count):
+            hint = "" if param.is_flag else "; where a flag takes several values, commas separate them"
+            raise Misused(f"{param.opts[0]} is given twice{hint}.")
+
+
 def sentence(error: Any, name: str, flags: Sequence[str], words: Sequence[str]) -> str:
     """What is wrong with the words of the command ``name``, which has these flags."""
     shows = f"`dwfbench {name} -h`" if name != "dwfbench" else "`dwfbench -h`"

@@ -58,7 +58,8 @@ class Published:
         }
 
     def training(self, results: Path, further_flags: Sequence[str] = ()) -> list[str]:
-        """The words of the command that trains it, after ``dwfbench``; ``further_flags`` are further flags."""
+        """The words of the command that trains it, after ``dwfbench``; ``further_flags`` go before the figure's own."""
+        given = {word.partition("=")[0] for word in further_flags}
         values = {
             "recipe": self.recipe,
             "method": self.method,
@@ -68,7 +69,8 @@ class Published:
             "seeds": self.seeds,
             "results": results,
         }
-        flags = [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
+        settled = {f"--{name}": str(value) for name, value in values.items() if value}
+        flags = [word for flag, value in settled.items() if flag not in given for word in (flag, value)]
         return ["run", *flags, *further_flags]
 
     def reading(self, results: Path) -> list[list[str]]:

@@ -389,7 +389,6 @@ REFUSED = {
     "--tuned --method dwf[lr=0.1]": "either --lr or --tuned",
     "--depth 1": "depth must be at least 2",
     "--depth x": "depth must be a whole number",
-    "--depth 2 --depth 3": "given twice",
     "--seeds 0": "seeds must be",
     "--seed x": "--seed takes numbers",
     "--seeds 2 --seed 1": "not both",

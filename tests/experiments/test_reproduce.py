@@ -71,3 +71,12 @@ def test_where_the_recipe_decides_no_flag_is_given():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(UsageError, match="did you mean vgg-16-cifar10"):
         reproduce.figure("vgg16-cifar10")
+
+
+def test_further_flags_go_before_the_figures_own():
+    figure = next(figure for figure in KNOWN.values() if figure.strength)
+    words = figure.training(Path("results"), ["--strength", "1e-3", "--jobs", "2"])
+    assert words.count("--strength") == 1
+    assert words[-4:] == ["--strength", "1e-3", "--jobs", "2"]
+    assert "--strength" not in figure.training(Path("results"), ["--strength=1e-3"])
+    assert figure.strength in figure.training(Path("results"))

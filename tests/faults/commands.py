@@ -12,6 +12,7 @@ from dwfbench.methods.registry import create
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
 from tests.records import plain
+from tests.words import once
 
 SMALL = ("--batch-size", "128", "--lr", "0.1", "--compile", "off", "--threads", "1", "--device", "cpu")
 TIMES = ("seconds", "overhead_seconds", "peak_memory_bytes", "provenance")
@@ -31,7 +32,7 @@ def begin(*words: object, before: tuple[str, ...] = (), script: tuple[str, ...] 
     script = script or (str(Path(sys.executable).with_name("dwfbench")),)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more.pop("env", {})}
     return subprocess.Popen(
-        [*before, *script, *map(str, words)],
+        [*before, *script, *once(*words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
