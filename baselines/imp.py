@@ -9,7 +9,7 @@ layers.
 
 The trap is the budget: in the papers every round trains as long as a dense network, so ten rounds cost eleven
 trainings. Here ``--epochs`` is the budget of all rounds together, and the tables show it: give (rounds + 1) times the
-epochs for the papers' protocol.
+epochs for the papers' protocol. What does not divide among the trainings goes to the first, dense one.
 """
 
 import math

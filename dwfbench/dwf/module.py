@@ -160,10 +160,9 @@ def shape_of_gates(places: list[Place], weight: Tensor, group: str) -> tuple[int
 
 def clear_padding(places: list[Place], factors: Sequence[Tensor]) -> None:
     """Zero the drawn factors, (tokens, features) each, of the token that stands for padding."""
-    for place in places:
-        if isinstance(place.module, prunable.EMBEDDINGS) and place.module.padding_idx is not None:
-            for factor in factors:
-                factor[place.module.padding_idx] = 0
+    row = prunable.padding_row(places)
+    for factor in factors if row is not None else ():
+        factor[row] = 0
 
 
 def register(places: list[Place], parts: Parts) -> None:

@@ -119,6 +119,23 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in weights}
 
 
+def padding_row(holders: list[Place]) -> int | None:
+    """The row of a weight that stands for padding, which has no gradient and is zero; ``holders`` are all layers that
+    have this weight. None where there is no such row, or another layer than an embedding trains it.
+    """
+    modules = [place.module for place in holders]
+    rows = {module.padding_idx if isinstance(module, EMBEDDINGS) else None for module in modules}
+    return rows.pop() if len(rows) == 1 else None
+
+
+def padding_rows(model: nn.Module) -> dict[str, int]:
+    """These rows by the names of the prunable weights that have one."""
+    weights = prunable(model)
+    holders = {name: [place for place in places(model) if place.parameter is weights[name]] for name in weights}
+    rows = {name: padding_row(listed) for name, listed in holders.items()}
+    return {name: row for name, row in rows.items() if row is not None}
+
+
 def is_lazy(tensor: Tensor) -> bool:
     """Whether a lazy layer's parameter or buffer waits for the first pass to get a shape."""
     return isinstance(tensor, UninitializedParameter | UninitializedBuffer)

@@ -14,7 +14,7 @@ from dwfbench.dwf import parametrization as spaces
 from dwfbench.dwf.parametrization import Parametrization
 from dwfbench.methods.contract import Method, Tensors
 from dwfbench.models import weights as trained
-from dwfbench.models.prunable import prunable
+from dwfbench.models.prunable import padding_rows, prunable
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training.group import Network
 from dwfbench.training.lanes import generator, stack
@@ -42,7 +42,12 @@ class Networks:
             network = self.build(seed, anew)
             dense = {name: weight.detach() for name, weight in prunable(network).items()}
             if drawn:
-                weights.append(spaces.draw(parametrization, dense, self.randomness(seed)))
+                parts = spaces.draw(parametrization, dense, self.randomness(seed))
+                for name, row in padding_rows(network).items():  # no loss trains it, so it stays what it is
+                    kept = spaces.keep(parametrization, {name: dense[name]})
+                    for part in (part for part in kept if kept[part].shape == dense[name].shape):
+                        parts[part][row] = kept[part][row]
+                weights.append(parts)
             else:
                 weights.append(spaces.keep(parametrization, dense))
             unprunable = {name: value for name, value in network.named_parameters() if name not in dense}

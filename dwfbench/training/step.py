@@ -91,6 +91,8 @@ def make_step(
         (of_weights, of_others), (loss, buffers) = loss_gradient(*state[:3], inputs, targets)
         gradients = {**of_weights, **of_others}
         if spec.clip_norm:
+            for name, mask in state.masks.items():  # what is pruned is not trained, and no part of the norm
+                gradients[masked[name]] = gradients[masked[name]] * mask
             gradients = clipped(gradients, spec.clip_norm)
         decay = decay_of(method, stage, spec, state.strength)
         if decay is not None:

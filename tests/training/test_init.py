@@ -3,13 +3,15 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from dwfbench import models
+from dwfbench.base.errors import UsageError
 from dwfbench.methods.registry import create
 from dwfbench.models import weights
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
-from dwfbench.training.networks import Networks
+from dwfbench.training.networks import Networks, effective
 from tests.training.test_loop import NORM, SHAPE, spec, tiny_data
 from tests.training.test_loop import run as train
 
@@ -96,3 +98,67 @@ def test_a_command_trains_on_from_a_stored_network(run, tmp_path):
     refused = run(tmp_path / "on", "--init", network, "--model", "lenet-5")
     assert refused.exit_code == 2
     assert "which the network does not" in refused.stderr
+
+
+class Tokens(nn.Module):
+    """Which of two tokens a pixel is; the first is padding."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.table, self.layer = nn.Embedding(2, 5, padding_idx=0), nn.Linear(5, classes)
+
+    def forward(self, images):
+        return self.layer(self.table((images > 0).long().flatten(1)).sum(1))
+
+
+class Shared(Tokens):
+    """Here the padding's row is trained, by the layer that shares it."""
+
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.back = nn.Linear(5, 2, bias=False)
+        self.back.weight = self.table.weight
+
+    def forward(self, images):
+        return super().forward(images) + self.back.weight.sum()
+
+
+class TiedAfter(Tokens):
+    """A layer before the embedding that shares its weight, of which the embedding's rows are other groups."""
+
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.back, table = nn.Linear(5, 2, bias=False), self.table
+        del self.table
+        self.table = table
+        self.table.weight = self.back.weight
+
+
+@pytest.mark.parametrize("group", ["channel", "row"])
+def test_a_tied_weight_whose_groups_are_two_things_is_refused_wherever_the_embedding_is(group):
+    one = spec("dwf", model=f"{__name__}:TiedAfter", options={"group": group})
+    with pytest.raises(UsageError, match="is an embedding"):
+        create("dwf", one.options).check(one, tiny_data())
+
+
+def drawn(model, method, options):
+    """The first table of a network in whose place a method draws what it trains, and the table of an ordinary one."""
+    one, chosen = spec(method, model=f"{__name__}:{model}", prune_embeddings=True), create(method, options)
+    networks, space = Networks(one, chosen, tiny_data()), chosen.stages(3)[0].parametrization
+    weights = effective(space, networks.initial([0], space).weights)
+    return weights["table.weight"][0], networks.build(0).table.weight
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("dwf", {}), ("dwf", {"depth": 2}), ("dwf", {"group": "row"}), ("spred", {}), ("powerprop", {})],
+)
+def test_the_row_of_padding_which_no_loss_trains_is_not_drawn(method, options):
+    weight, ordinary = drawn("Tokens", method, options)
+    assert weight[0].tolist() == [0.0] * 5 == ordinary[0].tolist()
+    assert (weight[1] != 0).all()
+
+
+def test_a_row_of_padding_that_another_layer_trains_is_drawn():
+    weight, _ = drawn("Shared", "dwf", {})
+    assert (weight != 0).all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
@@ -141,6 +142,19 @@ def test_dense_training_is_torch_sgd_with_cosine_annealing(changes):
     assert lane.state.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(lane.state[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_is_clipped_by_the_norm_of_what_is_trained():
+    """As with PyTorch's pruning, where a pruned weight has no gradient."""
+    one, data = spec("random", clip_norm=0.05, compression=8.0, weight_decay=0.0), tiny_data()
+    (lane,) = run(one, data=data)
+    network = models.build(one.model, data.input_shape, data.classes, one.seed)
+    for name in ("1", "3"):
+        prune.custom_from_mask(network.get_submodule(name), "weight", (lane.state[f"{name}.weight"] != 0).float())
+    trained(network, torch.optim.SGD(network.parameters(), lr=one.lr, momentum=one.momentum), one, data)
+    for name in ("1", "3"):
+        layer = network.get_submodule(name)
+        torch.testing.assert_close(lane.state[f"{name}.weight"], (layer.weight_orig * layer.weight_mask).detach())
 
 
 @pytest.mark.slow
