@@ -46,8 +46,8 @@ class Power(Parametrization):
 class Powerprop(Magnitude):
     """As ``magnitude``, in its budget and options, on weights that are powers of what is trained.
 
-    Weight decay acts on what is trained. At alpha = 2 the decayed weights have an L1 penalty, as with two factors, unless
-    the decay is decoupled from the gradient (AdamW).
+    Weight decay acts on what is trained. At alpha = 2 the decayed weights have an L1 penalty, as with two factors,
+    unless the decay is decoupled from the gradient (AdamW).
     """
 
     name: ClassVar[str] = "powerprop"

@@ -83,7 +83,7 @@ class Dwf(FactorMethod):
         if self.rescale_init or self.min_abs != DEFAULT_MIN_ABS:
             raise UsageError(f"With group={self.group} nothing is drawn: leave out min-abs and rescale-init.")
         network = models.build_for(spec, data)
-        trained = {id(weight): weight for weight in prunable.prunable(network).values()}  # by identity, as some are tied
+        trained = {id(weight): weight for weight in prunable.prunable(network).values()}  # some are tied
         for place in prunable.places(network):
             weight = trained.get(id(place.parameter))
             if weight is not None and gate_shape_at(place, self.group, weight) != space.sizes(weight):
