@@ -21,7 +21,7 @@ from dwfbench.analysis.curves import Read, dense_reference, read
 from dwfbench.analysis.statistics import paired
 from dwfbench.base.text import shared_score, short
 from dwfbench.runs.claims import FILE, Claim, claims_of
-from dwfbench.runs.curve import curve_settings
+from dwfbench.runs.curve import curve_key, curve_settings
 from dwfbench.runs.record import Record
 
 VERDICTS = SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run"
@@ -36,12 +36,14 @@ COLUMNS = [
 
 @dataclass
 class Pair:
-    """The effect of one seed, NaN if its runs do not say it; the ids of these runs, and what is lacking."""
+    """The effect of one seed, NaN if its runs do not say it; the ids of these runs, what is lacking, and the strengths
+    at which it was read."""
 
     seed: int
     effect: float
     ids: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
+    strengths: list[float] = field(default_factory=list)
 
 
 def shipped() -> list[Claim]:
@@ -62,7 +64,8 @@ def verdicts(records: Mapping[str, Record], runs: pd.DataFrame, claims: Iterable
     """
     representatives = runs.drop_duplicates(["dataset", "model", "label"])
     curves = [(run, curve_settings(records[run.id])) for run in representatives.itertuples()]
-    rows = [row for claim in claims for row in _rows(claim, curves, records, runs)]
+    lost = _lost_seeds(records, runs)
+    rows = [row for claim in claims for row in _rows(claim, curves, records, runs, lost)]
     table = pd.DataFrame(rows, columns=COLUMNS).astype({"epochs": "Int64", "n": "Int64", "needed": "Int64"})
     return table.sort_values(["dataset", "model", "epochs"], kind="stable", ignore_index=True)
 
@@ -104,34 +107,67 @@ Curves = Sequence[tuple[Any, dict[str, Any]]]
 """A run of every curve, as a row of the frame, with the settings of the curve."""
 
 
-def _rows(claim: Claim, curves: Curves, records: Mapping[str, Record], runs: pd.DataFrame) -> Iterator[tuple]:
-    panels: dict[tuple, tuple[list[str], list[str]]] = {}
-    for run, settings in curves:
-        for index, side in enumerate((claim.first, claim.second)):
-            if _is_meant(settings, side):
-                key = (run.dataset, run.model, run.epochs, run.set if isinstance(run.set, str) else "")
-                panels.setdefault(key, ([], []))[index].append(run.label)
-    comparable = {key: labels for key, labels in sorted(panels.items()) if all(labels)}
+def _lost_seeds(records: Mapping[str, Record], runs: pd.DataFrame) -> dict[str, list[int]]:
+    """The seeds of which every run of a curve failed, by the curve's key."""
+    ids, ended_well = set(runs["id"]), set(zip(runs["curve"], runs["seed"], strict=True))
+    failed = {(curve_key(record), record.spec.seed) for name, record in records.items() if name not in ids}
+    lost: dict[str, list[int]] = {}
+    for curve, seed in sorted(failed - ended_well):
+        lost.setdefault(curve, []).append(seed)
+    return lost
+
+
+def _rows(
+    claim: Claim, curves: Curves, records: Mapping[str, Record], runs: pd.DataFrame, lost: Mapping[str, list[int]]
+) -> Iterator[tuple]:
+    panels = _panels(claim, curves)
+    comparable = {key: both for key, both in sorted(panels.items()) if all(both)}
     if not comparable:
-        sides = [_named(side) for index, side in enumerate((claim.first, claim.second)) if not _any(panels, index)]
-        reason = f"no run of {' and of '.join(sides)}" if sides else "no data set, model and budget has runs of both"
+        absent = [_named(side) for index, side in enumerate((claim.first, claim.second)) if not _any(panels, index)]
+        reason = f"no run of {' and of '.join(absent)}" if absent else "no data set, model and budget has runs of both"
         score = shared_score(runs["score"])
         yield _row(claim, (None, None, None), _named(claim.first), _named(claim.second), [], reason, score)
-    for (dataset, model, epochs, _), (firsts, seconds) in comparable.items():
-        first, second = ", ".join(firsts), ", ".join(seconds)
+    for (dataset, model, epochs, _), sides in comparable.items():
+        first, second = (", ".join(run.label for run in side) for side in sides)
         panel_runs = runs[(runs["dataset"] == dataset) & (runs["model"] == model)]
         pairs: list[Pair] = []
-        if len(firsts) + len(seconds) > 2:
+        if sum(map(len, sides)) > 2:
             reason = f"several curves are meant: {first}; {second}"
         elif first == second:
             reason = f"both sides mean the same curve: {first}"
         else:
             pairs = PAIRS[claim.quantity](claim, panel_runs, first, second, records)
-            reason = "; ".join(_lacking(pairs)) or {0: "no seed in common", 1: "one seed has no spread"}.get(
-                len(pairs), ""
-            )
+            gone = [_gone(run.label, lost[run.curve]) for side in sides for run in side if run.curve in lost]
+            reason = "; ".join([*_lacking(pairs), *gone]) or _no_spread(pairs)
         panel = (dataset, model, epochs)
         yield _row(claim, panel, first, second, pairs, reason, shared_score(panel_runs["score"]))
+
+
+def _panels(claim: Claim, curves: Curves) -> dict[tuple, tuple[list[Any], list[Any]]]:
+    """A run of every curve that either side means, by data set, model, budget, and the result set that tells curves
+    apart ("" for none): a curve that is no set's own is compared within each."""
+    sides = (claim.first, claim.second)
+    meant = [(run, index) for run, settings in curves for index in (0, 1) if _is_meant(settings, sides[index])]
+    sets: dict[tuple, set[str]] = {}
+    for run, _ in meant:
+        sets.setdefault((run.dataset, run.model, run.epochs), set()).update([run.set] if pd.notna(run.set) else [])
+    panels: dict[tuple, tuple[list[Any], list[Any]]] = {}
+    for run, index in meant:
+        place = (run.dataset, run.model, run.epochs)
+        for name in [run.set] if pd.notna(run.set) else sets[place] or {""}:
+            panels.setdefault((*place, name), ([], []))[index].append(run)
+    return panels
+
+
+def _no_spread(pairs: Sequence[Pair]) -> str:
+    """Why so few pairs decide nothing."""
+    if len(pairs) == 2 and np.isnan(paired([pair.effect for pair in pairs])[1]):
+        return "two seeds that agree to the last digit say nothing of the spread"
+    return {0: "no seed in common", 1: "one seed has no spread"}.get(len(pairs), "")
+
+
+def _gone(label: str, seeds: Sequence[int]) -> str:
+    return f"no run of {label} ended well (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
 
 
 def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
@@ -144,8 +180,8 @@ def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
     )
 
 
-def _any(panels: Mapping[tuple, tuple[list[str], list[str]]], index: int) -> bool:
-    return any(labels[index] for labels in panels.values())
+def _any(panels: Mapping[tuple, tuple[list[Any], list[Any]]], index: int) -> bool:
+    return any(both[index] for both in panels.values())
 
 
 def _named(side: Mapping[str, Any]) -> str:
@@ -177,17 +213,20 @@ def _row(claim: Claim, panel: tuple, first: str, second: str, pairs: Sequence[Pa
             *panel,
             first,
             second,
-            _measure(claim, score),
+            _measure(claim, score, pairs),
             *(np.exp(ends) if claim.is_ratio else ends),
         ),
         *(claim.expected, claim.smallest, unit, n, needed, reason, claim.sentence, claim.source, list(ids)),
     )
 
 
-def _measure(claim: Claim, score: str) -> str:
+def _measure(claim: Claim, score: str, pairs: Sequence[Pair]) -> str:
+    strengths = next((list(map(short, pair.strengths)) for pair in pairs if pair.strengths), [])
+    if len(strengths) > 3:
+        strengths = [f"({len(strengths)} from {strengths[0]} to {strengths[-1]})"]
     return {
         "accuracy": f"{score} at CR {', '.join(f'{ratio:g}' for ratio in claim.at)}",
-        "accuracy at strength": f"{score} at equal strength",
+        "accuracy at strength": f"{score} at equal strength {', '.join(strengths)}".strip(),
         "compression": f"CR within {claim.tolerance or 0:g} points of dense",
         "seconds": "seconds a run",
     }[claim.quantity]
@@ -264,12 +303,18 @@ def _by_seed(runs: pd.DataFrame, first: str, second: str) -> Iterator[tuple[int,
 
 
 def _at_strength(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
+    """The mean over the strengths that all seeds have in common, but for networks that are no result."""
+    sound = runs[(runs["knob"] == "strength") & runs["unsound"].isna()]
+    merged = {seed: sides[0].merge(sides[1], on="knob_value") for seed, sides in _by_seed(sound, first, second)}
+    strengths_by_seed = [set(pairs["knob_value"]) for pairs in merged.values() if len(pairs)]
+    strengths = sorted(set.intersection(*strengths_by_seed)) if strengths_by_seed else []
+    seeds = "all seeds of " if strengths_by_seed else ""
     pairs = []
-    for seed, (first_runs, second_runs) in _by_seed(runs[runs["knob"] == "strength"], first, second):
-        merged = first_runs.merge(second_runs, on="knob_value")
-        lacking = [] if len(merged) else [f"no strength that both {first} and {second} have"]
-        effect = (merged["accuracy_x"] - merged["accuracy_y"]).mean()
-        pairs.append(Pair(seed, effect, [*merged["id_x"], *merged["id_y"]], lacking))
+    for seed, both in merged.items():
+        both = both[both["knob_value"].isin(strengths)]
+        lacking = [] if len(both) else [f"no strength that {seeds}both {first} and {second} have"]
+        effect = (both["accuracy_x"] - both["accuracy_y"]).mean()
+        pairs.append(Pair(seed, effect, [*both["id_x"], *both["id_y"]], lacking, strengths))
     return pairs
 
 

@@ -9,6 +9,7 @@ from dwfbench.analysis import claims
 from dwfbench.analysis.claims import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, decide, judge, shipped
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.runs.claims import Claim
+from dwfbench.runs.resultsets import told_apart
 from tests.analysis.test_curves import curve, dense, record
 from tests.records import changed
 
@@ -195,6 +196,63 @@ def test_equal_strengths_are_compared():
     assert verdict(alone, asked).iloc[0].effect == pytest.approx(0.11)
     apart = [run for run in runs if (run.label == "a") == (run.spec.strength == 5e-4)]
     assert verdict(apart, asked).iloc[0].reason == "no strength that both a and b have (seeds 0, 1, 2)"
+
+
+def strong(seed, points):
+    """Runs of a and b at equal strength, by strength their accuracies."""
+    return [
+        record(4, accuracy, label=label, method=label, knob="strength", strength=strength, seed=seed, compression=None)
+        for strength, accuracies in points.items()
+        for label, accuracy in zip("ab", accuracies, strict=True)
+    ]
+
+
+def test_equal_strengths_are_those_of_all_seeds_at_which_both_networks_have_learned():
+    asked = claim(quantity="accuracy at strength", at=[], expected="equal")
+    runs = [run for seed in range(3) for run in strong(seed, {1e-3: (88 + seed / 10, 86.5)})]
+    guessing = [run for seed in range(3) for run in strong(seed, dict.fromkeys((0.1, 0.2, 0.4), (10, 10)))]
+    for listed in (runs, runs + guessing):
+        row = verdict(listed, asked).iloc[0]
+        assert (row.verdict, row.effect, row.measure) == (
+            *(CONTRADICTED, pytest.approx(1.6)),
+            "accuracy at equal strength 0.001",
+        )
+    row = verdict(runs + strong(0, {1e-5: (90, 90)}), asked).iloc[0]
+    assert (row.verdict, row.effect) == (CONTRADICTED, pytest.approx(1.6)), "a strength of one seed says nothing of all"
+    apart = [*strong(0, {1e-3: (88, 87)}), *strong(1, {1e-4: (88, 87)})]
+    row = verdict(apart, asked).iloc[0]
+    assert (row.verdict, row.reason) == (NOT_RUN, "no strength that all seeds of both a and b have (seeds 0, 1)")
+    many = [run for seed in range(3) for run in strong(seed, dict.fromkeys((1e-4, 2e-4, 4e-4, 8e-4), (88 + seed, 88)))]
+    assert verdict(many, asked).iloc[0].measure == "accuracy at equal strength (4 from 0.0001 to 0.0008)"
+
+
+def test_seeds_of_which_no_run_ended_well_are_named():
+    runs = [run for seed in range(5) for run in runs_of("b", seed, [(4, 90)])]
+    runs += [run for seed in range(3) for run in runs_of("a", seed, [(4, 92 + seed / 10)])]
+    runs += [run for seed in (2, 3, 4) for run in runs_of("a", seed, [(8, None)], status="diverged")]
+    row = verdict(runs).iloc[0]
+    assert (row.verdict, row.n, row.reason) == (SUPPORTED, 3, "no run of a ended well (seeds 3, 4)")
+
+
+def test_a_curve_that_is_in_one_set_alone_is_compared_within_each():
+    ours = [run for seed in range(3) for run in runs_of("a", seed, [(4, 91 + seed / 10)])]
+    theirs = [run for seed in range(3) for run in runs_of("a", seed, [(4, 92 + seed / 10)])]
+    runs = [told_apart(run, name) for name, listed in (("ours", ours), ("theirs", theirs)) for run in listed]
+    runs += [run for seed in range(3) for run in runs_of("b", seed, [(4, 90)])]
+    found = verdict(runs)
+    assert list(zip(found["first"], found.second, found.effect, strict=True)) == [
+        ("a (set=ours)", "b", pytest.approx(1.1)),
+        ("a (set=theirs)", "b", pytest.approx(2.1)),
+    ]
+
+
+def test_two_seeds_that_agree_to_the_last_digit_decide_nothing():
+    runs = [run for seed in range(2) for run in runs_of("a", seed, [(4, 92)]) + runs_of("b", seed, [(4, 90)])]
+    row = verdict(runs).iloc[0]
+    assert (row.verdict, row.effect, row.reason) == (
+        *(UNDECIDED, pytest.approx(2)),
+        "two seeds that agree to the last digit say nothing of the spread",
+    )
 
 
 def test_seconds_are_compared_on_one_machine_only():
