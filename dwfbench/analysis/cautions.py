@@ -5,9 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dwfbench.analysis.frames import KEYS, PANEL
+from dwfbench.analysis.matched import MAX_GAP, near
 from dwfbench.base.text import ACCURACY, judged_by, short
 
 
@@ -38,13 +40,46 @@ def by_curve(cautions: Iterable[str]) -> tuple[list[str], dict[tuple[str, str], 
 
 
 def warnings(frame: pd.DataFrame, failed: pd.DataFrame | None = None) -> list[str]:
-    """Of the runs `frame`; `failed` (of `ResultSet.failures`) is counted."""
+    """Of the runs `frame`; `failed` (of `ResultSet.failures`) is counted, and named where it leaves a seed no run."""
     lines: list[str] = [line for panel, rows in frame.groupby(PANEL) for line in _panel_warnings("/".join(panel), rows)]
     if failed is not None and len(failed):
+        lines += _lost(frame, failed)
         statuses = failed["status"].replace("ok", "not tested").value_counts()
         counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
         lines.append(f"Runs left out: {counts}.")
     return lines
+
+
+def _lost(frame: pd.DataFrame, failed: pd.DataFrame) -> Iterator[Caution]:
+    """Of the seeds of a curve that has no run with them."""
+    by = [*KEYS, "seed"]
+    ended_well = set(frame[by].itertuples(index=False, name=None))
+    lost = [key for key in failed[by].drop_duplicates().itertuples(index=False, name=None) if key not in ended_well]
+    for panel, rows in pd.DataFrame(lost, columns=by).groupby(PANEL):
+        texts = {label: _seeds(group["seed"]) for label, group in rows.groupby("label")}
+        names = ", ".join(f"{label} ({seeds})" for label, seeds in texts.items())
+        of = {label: f"no run ended well of {seeds}" for label, seeds in texts.items()}
+        yield Caution("/".join(panel), f"seeds of which no run ended well: {names}.", of)
+
+
+def astray(frame: pd.DataFrame, most: float = MAX_GAP) -> list[str]:
+    """Of the curves of pruners that `off_target` names, which a figure draws without a line."""
+    lines: list[str] = []
+    for panel, rows in frame.groupby(PANEL):
+        if labels := [label for *_, label in off_target(rows, most)]:
+            sentence = f"runs of {', '.join(labels)} end far from the CR asked for; what lies between them is chance."
+            lines.append(Caution("/".join(panel), sentence, dict.fromkeys(labels, "ends far from the CR asked for")))
+    return lines
+
+
+def off_target(runs: pd.DataFrame, most: float) -> list[tuple[str, str, str]]:
+    """The curves (data set, model, label) of pruners most of whose runs end a factor of more than ``most`` from the
+    compression that was asked for: what lies between such runs is chance.
+    """
+    targeted = runs[runs["knob"] == "compression"]
+    ended, target = targeted["compression"].astype(float), targeted["knob_value"]
+    missed = targeted.assign(far=~near(np.minimum(ended, target), np.maximum(ended, target), most, targeted["numel"]))
+    return [key for key, share in missed.groupby(KEYS)["far"].mean().items() if share > 0.5]
 
 
 def pair_warnings(frame: pd.DataFrame, differences: pd.DataFrame, versus: str) -> list[str]:
@@ -83,6 +118,13 @@ def holes(seeds_by_curve: SeedsByCurve) -> list[str]:
         for (panel, gaps), names in labels.items()
     ]
 
+
+TOLD = {
+    **{"torch": "versions of torch", "device": "devices", "precision": "precisions", "batch_size": "batch sizes"},
+    **{"val_fraction": "parts kept for validation", "augment": "augmentations", "image_size": "image sizes"},
+    "numel": "numbers of prunable weights",
+}
+"""What runs of one data set and network may differ in without that being what is compared; how it is called."""
 
 ALIKE = 1.15
 """Holes of several seeds are named together if both of their ends differ by no more than this factor."""
@@ -163,16 +205,23 @@ def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
         yield Caution(panel, f"budgets differ: {_listed(rows['epochs'])} epochs.")
     if (versions := rows["data_checksum"].nunique()) > 1:
         yield Caution(panel, f"the runs saw {versions} different versions of the data (checksums differ).")
-    for noun, name in (("versions of torch", "torch"), ("devices", "device")):
-        if (values := sorted(rows[name].dropna().unique())) and len(values) > 1:
-            yield Caution(panel, f"runs of different {noun} are compared: {', '.join(values)}.")
+    for name, noun in TOLD.items():
+        values = rows[name].fillna("the data's own") if name == "image_size" else rows[name].replace(math.inf, None)
+        if len(different := sorted(values.dropna().unique(), key=_in_order)) > 1:
+            listed = ", ".join(value if isinstance(value, str) else f"{value:,g}" for value in different)
+            yield Caution(panel, f"runs of different {noun} are compared: {listed}.")
     dense = rows[rows["method"] == "dense"]
     if dense.empty:
         yield Caution(panel, "no dense run, so the CR at a tolerance is unknown: run the method dense.")
     elif missing_epochs := set(rows["epochs"]) - set(dense["epochs"]):
         yield Caution(panel, f"no dense run of {_listed(missing_epochs)} epochs; dense runs of other budgets stand in.")
-    if dense.groupby("epochs")["curve"].nunique().gt(1).any():
+    if dense.groupby(["epochs", dense["set"].fillna("")])["curve"].nunique().gt(1).any():
         yield Caution(panel, "several dense settings share a budget; their mean is the reference.")
+
+
+def _in_order(value: Any) -> tuple[bool, Any]:
+    """Numbers by size, then words."""
+    return isinstance(value, str), value
 
 
 def _ratios(runs: pd.DataFrame) -> str:

@@ -234,13 +234,13 @@ def number_or_none(value: float) -> float | None:
 def dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
     """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95.
 
-    The dense runs are those of the curve's result set, where sets are told apart, and of its number of epochs; else
-    those of any set and its epochs; else any.
+    The dense runs are the curve's own, if it is a dense one; else those of its result set, where sets are told apart,
+    and of its number of epochs; else those of any set and its epochs; else any.
     """
     curves = frame[[*KEYS, "epochs", "set"]].drop_duplicates(KEYS).fillna({"set": ""})
     runs = dense[dense["method"] == "dense"].fillna({"set": ""})
     references = curves[KEYS].assign(dense=np.nan, dense_ci95=np.nan)
-    for by in ([*PANEL, "epochs", "set"], [*PANEL, "epochs"], PANEL):
+    for by in (KEYS, [*PANEL, "epochs", "set"], [*PANEL, "epochs"], PANEL):
         per_seed = runs.groupby([*by, "seed"], as_index=False)["accuracy"].mean()
         alike = curves.merge(summary(per_seed, by, "accuracy"), on=by, how="left")
         missing = references["dense"].isna().to_numpy()

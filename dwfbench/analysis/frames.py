@@ -76,6 +76,7 @@ COLUMNS = {
     "chance": Column(lambda record: _percent(soundness.chance(record)), float),
     "unsound": Column(None),
     "numel": Column(lambda record: record.numel or math.inf, float),
+    **{name: _field(f"spec.{name}") for name in ("precision", "batch_size", "val_fraction", "augment", "image_size")},
     "score": _field("judged_by"),
 }
 """Every column of the runs, in their order; the type None is that of its values."""
@@ -128,12 +129,12 @@ def layers(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame:
 
 def mean_layers(layer_frame: pd.DataFrame) -> pd.DataFrame:
     """`layers` averaged over seeds at each knob value: dataset, model, label, method, knob_value, layer,
-    position, numel, compression (geometric mean), density (mean).
+    position, numel, compression (that of the network's mean density), density (mean).
     """
-    logs = layer_frame.assign(compression=np.log(layer_frame["compression"].astype(float)))
+    whole = layer_frame.assign(whole=1 / layer_frame["compression"].astype(float))
     by = [*KEYS, "method", "knob_value", "position", "layer", "numel"]
-    means = logs.groupby(by, as_index=False, dropna=False)[["compression", "density"]].mean()
-    return means.assign(compression=np.exp(means["compression"]))
+    means = whole.groupby(by, as_index=False, dropna=False)[["whole", "density"]].mean()
+    return means.assign(compression=1 / means["whole"]).drop(columns="whole")
 
 
 def labels_across(records: Sequence[Record], setting: str) -> dict[str, str]:

@@ -61,7 +61,8 @@ class ResultSet:
         (over a batch, beside the epochs; NaN in records of earlier versions); set (name of the result set that tells
         the run's curve apart from another one's, else None); chance (accuracy of guessing, percent); unsound (why a run
         that ended well is no result, see `soundness`; else None); numel (its prunable weights, infinite where the
-        record does not say); score (what the accuracies are: "accuracy", or the name of the data set's own score).
+        record does not say); precision, batch_size, val_fraction, augment, image_size (None for the data set's);
+        score (what the accuracies are: "accuracy", or the name of the data set's own score).
         """
         runs = self._labelled
         return runs.loc[runs["usable"], frames.FRAME].reset_index(drop=True)

@@ -90,6 +90,10 @@ def compare(
         sort,
         one_of(axis, "axis", AXES),
     )
+    if selection.threshold is not None and question.axis != "compression":
+        raise UsageError(
+            f"--threshold recounts the compression ratio, not --axis {question.axis}; leave one of them out."
+        )
     stored = ResultSet(records_of(selection))
     if stored.runs.empty:
         return nothing(selection, stored.records.values())

@@ -142,7 +142,8 @@ def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
     """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
 
     Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
-    What was counted at training's end stays in the other fields. Raises UsageError for a threshold at which the
+    Effective compression and multiplications, which nobody counted there, are unknown; what was counted of layers and
+    in the course of training stays. Raises UsageError for a threshold at which the
     runs were not assessed, naming those at which they were.
     """
     recounted = []
@@ -155,6 +156,7 @@ def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
             cut = cuts[threshold]
             status = "emptied" if cut.compression is None else "ok"
             changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
-            record = msgspec.structs.replace(record, **changed)
+            unknown = dict.fromkeys(("effective_compression", "macs_dense", "macs_sparse"))
+            record = msgspec.structs.replace(record, **changed, **unknown)
         recounted.append(record)
     return recounted

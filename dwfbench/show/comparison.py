@@ -79,7 +79,7 @@ def _of_numbers(table: pd.DataFrame, question: Question, score: str, versus: str
 def _along(results: ResultSet, question: Question) -> tuple[ResultSet, list[str]]:
     """The results along the axis, and what is to be said of it."""
     if question.axis == "compression":
-        return results, []
+        return results, cautions.astray(results.runs, question.max_gap)
     moved = results.along(question.axis)
     lines = [
         f"CR stands for {AXES[question.axis]} here, in the table and in what is said of it (--axis {question.axis})."

@@ -290,7 +290,10 @@ def marks(table: pd.DataFrame, best: pd.DataFrame | None = None) -> Marks:
                 looks = {label: "bold", **dict.fromkeys(level, "italic")}
                 looks_by_cell |= {(row, name): looks[label] for row, label in rows["Method"].items() if label in looks}
             elif best is None or not name.startswith("CR "):
-                looks_by_cell |= {(row, name): "bold" for row in rows.index[rows[name] == rows[name].max()]}
+                most = (
+                    rows if best is None else rows[rows[f"{name} n"] == rows.loc[rows[name].notna(), f"{name} n"].max()]
+                )
+                looks_by_cell |= {(row, name): "bold" for row in most.index[most[name] == most[name].max()]}
     return looks_by_cell
 
 

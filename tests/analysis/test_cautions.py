@@ -4,7 +4,7 @@ from dwfbench.analysis import cautions
 from dwfbench.analysis.cautions import Caution, by_curve
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.show import comparison, tables
-from tests.analysis.test_curves import curve, dense
+from tests.analysis.test_curves import curve, dense, record
 from tests.records import changed
 
 
@@ -45,3 +45,36 @@ def test_runs_that_are_left_out_are_counted_and_those_of_tuning_are_not_called_o
     runs = [changed(untested, id="1", test_accuracy=None), changed(diverged, id="2", status="diverged"), dense(97)]
     results = ResultSet(runs)
     assert cautions.warnings(results.runs, results.failures)[-1] == "Runs left out: 1 not tested, 1 diverged."
+
+
+def test_seeds_that_have_no_run_are_named():
+    runs = [run for seed in range(3) for run in curve([(2, 90), (4, 80)], seed=seed)]
+    lost = [
+        changed(run, id=f"{run.id}!", status="diverged") for seed in (2, 3, 4, 5) for run in curve([(8, 70)], seed=seed)
+    ]
+    results = ResultSet([*runs, *lost, dense(99)])
+    lines = cautions.warnings(results.runs, results.failures)
+    assert "mnist/lenet: seeds of which no run ended well: snip (seeds 3, 4, 5)." in lines
+    assert by_curve(lines)[1]["mnist/lenet", "snip"] == ["no run ended well of seeds 3, 4, 5"]
+
+
+def test_what_is_compared_is_told_where_it_was_trained_otherwise():
+    other = curve([(2, 90)], label="grasp", method="grasp", batch_size=512, precision="bfloat16", image_size=8)
+    runs = [changed(run, numel=numel) for run, numel in ((*curve([(2, 90)]), 200), (*other, 1_000))]
+    lines = cautions.warnings(ResultSet(runs).runs)
+    assert [line for line in lines if "different" in line] == [
+        "mnist/lenet: runs of different precisions are compared: bfloat16, float32.",
+        "mnist/lenet: runs of different batch sizes are compared: 128, 512.",
+        "mnist/lenet: runs of different image sizes are compared: 8, the data's own.",
+        "mnist/lenet: runs of different numbers of prunable weights are compared: 200, 1,000.",
+    ]
+
+
+def test_a_curve_whose_runs_end_far_from_what_was_asked_is_named():
+    runs = [
+        *(record(ended, 80, target=asked) for ended, asked in ((50, 5), (90, 10))),
+        *curve([(4, 90)], label="l1", method="l1"),
+    ]
+    made = comparison.compare(ResultSet(runs), tables.Question(at=(60,)))
+    assert "mnist/lenet: runs of snip end far from the CR asked for; what lies between them is chance." in made.cautions
+    assert not cautions.astray(ResultSet(runs).runs, 12)

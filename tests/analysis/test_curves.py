@@ -116,7 +116,7 @@ def test_layers_and_their_mean_over_seeds():
     assert list(layers.density) == [0.5, 0, 0.5, 0]
     means = mean_layers(layers)
     assert list(means.layer) == ["a", "b"]
-    assert means["compression"].to_list() == pytest.approx([4, 4])  # geometric mean of 2 and 8
+    assert means["compression"].to_list() == pytest.approx([3.2, 3.2])  # of the mean of the densities 1/2 and 1/8
 
 
 # --- interpolation
@@ -232,6 +232,12 @@ def test_the_reference_prefers_dense_runs_of_the_same_budget():
     found = curves.at_tolerance(ResultSet(runs).runs, [1]).set_index("label")["dense"]
     assert found["snip (epochs=60)"] == pytest.approx(97)
     assert found["snip (epochs=7)"] == pytest.approx((94 + 98 + 96) / 3)  # none of 7 epochs: all of them
+
+
+def test_a_dense_curve_of_several_is_worth_its_own_runs():
+    runs = [*(dense(accuracy, lr=rate) for accuracy, rate in ((90, 0.1), (80, 0.3))), *curve([(2, 84)])]
+    table = tables.compare(ResultSet(runs), tables.Question(at=[2])).set_index("Method")
+    assert table["Dense"].to_dict() == {"dense (lr=0.1)": 90, "dense (lr=0.3)": 80, "snip": 85}
 
 
 def test_without_dense_there_is_no_value():

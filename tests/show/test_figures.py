@@ -463,6 +463,17 @@ def test_what_a_compression_costs_by_training_budget():
     assert list(lines["CR 3", "dense"].y) == pytest.approx([82.1, 84.1, 88.1])
     ranges = [mark for title, mark in drawn_lines if (title, mark.name) == ("CR 2", "dwf D=2") and len(mark.x) == 2]
     assert [(*mark.x, mark.y[1] - mark.y[0]) for mark in ranges] == [(e, e, pytest.approx(0.2)) for e in (2, 4, 8)]
+    luck = [run for run in budgets() if run.spec.epochs < 8 or run.spec.seed == 0 or run.spec.method == "dense"]
+    assert len(luck) < len(budgets())
+    lost = [
+        changed(run, id=f"{run.id}?", compression=50.0, spec={"seed": seed})
+        for run in budgets()
+        for seed in (7, 8)
+        if run.spec.epochs == 8 and run.spec.seed == 0 and run.compression == 2
+    ]
+    (one,) = drawn("budget", luck + lost, at="2").groups[0].panels
+    (line,) = (mark for mark in one.marks if mark.name == "dwf D=2" and len(mark.x) == 3)
+    assert list(line.y) == [pytest.approx(82.1), pytest.approx(84.1), nan], "of three seeds one says it"
     assert figures.figures()["budget"]().frame(ResultSet(records())).empty, "one budget is no course"
     other = [changed(run, id=f"{run.id}!", spec={"lr": 7.0}, test_accuracy=0.5) for run in budgets()]
     both = figures.figures()["budget"](at="2").frame(ResultSet([*budgets(), *other]))

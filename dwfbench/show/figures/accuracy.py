@@ -50,6 +50,7 @@ class Accuracy(Figure):
         import numpy as np
 
         from dwfbench.analysis import curves
+        from dwfbench.analysis.cautions import off_target
         from dwfbench.analysis.published import published
 
         inks = looks.inks(frame)
@@ -73,20 +74,6 @@ class Accuracy(Figure):
             remarks.append(fill(f"(no line: runs of {labels} end far from the CR asked for)", 32))
         legend = Legend(entries, remarks=remarks)
         return Drawing([Group(panels, min(len(panels), 3), large=True)], legend, size=(3.9, 3.2), margin=(1.7, 0))
-
-
-def off_target(runs: "pd.DataFrame", most: float) -> list[tuple[str, str, str]]:
-    """The curves (data set, model, label) of pruners most of whose runs end a factor of more than ``most`` from the
-    compression that was asked for: what lies between such runs is chance.
-    """
-    import numpy as np
-
-    from dwfbench.analysis.matched import near
-
-    targeted = runs[runs["knob"] == "compression"]
-    ended, target = targeted["compression"].astype(float), targeted["knob_value"]
-    missed = targeted.assign(far=~near(np.minimum(ended, target), np.maximum(ended, target), most, targeted["numel"]))
-    return [key for key, share in missed.groupby(["dataset", "model", "label"])["far"].mean().items() if share > 0.5]
 
 
 def panel(

@@ -17,7 +17,8 @@ DENSE = Ink(style.GREY, dash=style.DASHED)
 @dataclass(frozen=True)
 class Budget(Figure):
     """Test accuracy at a compression ratio, a panel for each, against the epochs of training. Lines are means over
-    seeds, broken where the runs of a budget do not say it, upright ones the range of seeds; dense training is dashed.
+    seeds, broken where the runs of half of a budget's seeds or fewer say it, upright ones the range of seeds; dense
+    training is dashed.
     """
 
     name = "budget"
@@ -81,7 +82,8 @@ def panel(ratio: float, rows: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
     ticks = {float(epochs): f"{epochs:g}" for epochs in sorted(rows["epochs"].unique())}
     marks: list[Mark] = []
     for label, of_label in rows.groupby("label"):
-        by_epochs = of_label.groupby("epochs")["accuracy"].agg(["mean", "min", "max"])
+        by_epochs = of_label.groupby("epochs")["accuracy"].agg(["mean", "min", "max", "count", "size"])
+        by_epochs = by_epochs.where(by_epochs["count"] * 2 > by_epochs["size"])  # or it were a single seed's luck
         name, x = str(label), by_epochs.index.to_numpy(float)
         marks.append(Line(inks[name], name, x, by_epochs["mean"]))
         for epochs, low, high in by_epochs.loc[by_epochs["max"] > by_epochs["min"], ["min", "max"]].itertuples():

@@ -70,13 +70,18 @@ def verdicts(judged: pd.DataFrame) -> dict:
     return grid(header, list(zip(judged["verdict"], body, strict=True)), typeset.WORDS)
 
 
-def dense(table: pd.DataFrame) -> list[str]:
-    """What dense runs are worth, for every data set, model and budget of a `compare` table where there is one."""
-    rows = table[table["Dense"].notna()].drop_duplicates(["Dataset", "Model", "Epochs"]).to_dict("records")
+def dense(runs: pd.DataFrame) -> list[str]:
+    """What dense runs are worth: every dense curve among the runs, by its label where a budget has several."""
+    rows = runs[runs["method"] == "dense"]
+    by = [*curves.PANEL, "epochs", "label"]
+    per_seed = rows.groupby([*by, "seed"], as_index=False)["accuracy"].mean()
+    table = curves.summary(per_seed, by, "accuracy")
+    several = table.duplicated(by[:-1], keep=False)
     texts = []
-    for row in rows:
-        half = "" if pd.isna(row["Dense ci95"]) else f" ± {row['Dense ci95']:.2f}"
-        texts.append(f"{row['Dense']:.2f}{half} % ({row['Dataset']}/{row['Model']}, {row['Epochs']} epochs)")
+    for row, told in zip(table.to_dict("records"), several, strict=True):
+        half = "" if pd.isna(row["ci95"]) else f" ± {row['ci95']:.2f}"
+        words = [f"{row['dataset']}/{row['model']}", f"{row['epochs']} epochs", *([row["label"]] if told else [])]
+        texts.append(f"{row['accuracy']:.2f}{half} % ({', '.join(words)})")
     return texts
 
 

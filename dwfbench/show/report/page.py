@@ -53,7 +53,10 @@ def render(results: ResultSet, selection: Selection, question: Question = USUAL,
     compared = comparison.compare(results, question)
     against = comparison.versus(results, versus, question) if versus else None
     judged = results.claims()
-    sections = [page_charts.section(figure(), selected) for figure in figures().values()]
+    shown_figures = [figure() for figure in figures().values()]
+    if selection.threshold is not None:  # the others count otherwise
+        shown_figures = [figure for figure in shown_figures if figure.recounts()]
+    sections = [page_charts.section(figure, selected) for figure in shown_figures]
     content = {
         "version": __version__,
         "selection": selection,
@@ -61,7 +64,7 @@ def render(results: ResultSet, selection: Selection, question: Question = USUAL,
         "Score": capital(compared.score),
         "titles": [", ".join(key) for key, _ in shown_runs.groupby(curves.PANEL)],
         "days": provenance.days(list(records.values())),
-        "dense": grids.dense(compared.table),
+        "dense": grids.dense(results.runs),
         "claims": judgements.listed(judged),
         "counts": verdicts.counts(judged),
         "tested": verdicts.TEST,
@@ -106,8 +109,7 @@ def _is_of(study: Study, runs: pd.DataFrame) -> bool:
 
 def _readers(selection: Selection, names: list[str], question: Question, versus: str | None) -> list[str]:
     """The commands that show the runs again."""
-    by_name = figures()
-    drawing = [["plot", name, *selection.words(threshold=by_name[name]().recounts())] for name in names]
+    drawing = [["plot", name, *selection.words()] for name in names]
     judging, comparing = ["claims", *selection.words(method=False)], [*selection.words(), *question.words()]
     against = ["--versus", versus] if versus else []
     compared = [["compare", *comparing], *([["compare", *comparing, *against]] if against else [])]
