@@ -97,6 +97,11 @@ def run(
     watchers = loggers.loggers([] if log_to is None else names(log_to), work.results / "logs")
     with Reporter(work.dataset.task.name) as reporter, loggers.Logged(reporter, watchers) as logged, work.stopping():
         curves, outcome = targets.execute_to_targets(curves, work.dataset, store, work.engine, logged, force)
+    if tuned:
+        from dwfbench.experiments import tuned as winners
+
+        if adopted := winners.adopt(curves, store):
+            message(f"{adopted} runs were stored with the settings that won; they are of the tuned curve from now on.")
     return conclude(curves, outcome, store)
 
 

@@ -200,17 +200,20 @@ def standard_error(score: float, dataset: Dataset, seeds: int) -> float:
     return math.sqrt(share * (1 - share) / (len(dataset.val) * seeds))
 
 
-def standing(trial: Trial) -> tuple[int, float]:
-    """By which trials are ordered as wholes: the number of targets with a score, and the mean of these."""
-    return sum(score is not None for score in trial.scores), trial.value or 0.0
+def best(trials: Sequence[Trial]) -> int:
+    """The best trial's place: of those with most scores the highest mean, over the targets at which all have one."""
+    missing = [trial.scores.count(None) for trial in trials]
+    full = [place for place, count in enumerate(missing) if count == min(missing)]
+    shared = [scores for scores in by_target([trials[place] for place in full]) if None not in scores]
+    means = [mean(scores) for scores in zip(*shared, strict=True)] or [trials[place].value for place in full]
+    return max(zip(means, full, strict=True), key=lambda pair: pair[0] or 0.0)[1]
 
 
 def chosen(request: Request, values: Mapping[str, Any]) -> Request:
     """The request with the values of a trial."""
-    method = request.method
-    options = {name: value for name, value in values.items() if name != "lr"}
+    options = request.method.changed() | {name: value for name, value in values.items() if name != "lr"}
     settings = {**request.settings, "lr": values["lr"]}
-    return replace(request, method=create(method.name, method.changed() | options), settings=settings)
+    return replace(request, method=create(request.method.name, options), settings=settings)
 
 
 def tune(
@@ -276,7 +279,7 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
         budget=terms,
         trials=ordered,
         winners=winners(ordered, dataset, len(terms["seeds"])),
-        best=max(range(len(ordered)), key=lambda place: standing(ordered[place])),
+        best=best(ordered),
         provenance=provenance,
     )
 
@@ -321,8 +324,7 @@ def height(points: Sequence[tuple[float, float]], target: float, rule: Rule, kno
 
 
 def remarks(studies: Sequence[Study], rates: int) -> list[str]:
-    """What is to be said of studies that were given so many trials: winners at an edge, targets without a winner,
-    fewer rates than others have, and single seeds."""
+    """What is to be said of studies that were given so many trials: of their winners, rates and seeds."""
     notes = []
     for study in studies:
         tried = sorted({rate for trial in study.trials if isinstance(rate := trial.values["lr"], float)})
@@ -341,9 +343,8 @@ def remarks(studies: Sequence[Study], rates: int) -> list[str]:
                 notes.append(f"{study.label}: no trial is {lacking} at CR {target:g}, so that no settings won there.")
             elif len(tried) > 1 and (rate := rate_of(study.trials[winner])) in (tried[0], tried[-1]):
                 end = "smallest" if rate == tried[0] else "largest"
-                notes.append(
-                    f"{study.label}: the {end} learning rate, {rate:g}, won at CR {target:g}; a larger --widen goes on."
-                )
+                won = f"the {end} learning rate, {rate:g}, won at CR {target:g}"
+                notes.append(f"{study.label}: {won}; a larger --widen goes on.")
     if any(len(study.budget["seeds"]) == 1 for study in studies):
         notes.append("With one seed a rate at the edge of stability may win by luck; --seeds 2 or more tell.")
     return notes

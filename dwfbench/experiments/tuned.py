@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset
 from dwfbench.experiments import knobs, plan, search, tune
@@ -59,6 +61,19 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
         f"{request.method.label()} has no winner at CR {', '.join(lacking)} in the tuning in {folder}; the settings of "
         "the nearest target with a winner are taken."
     )
+
+
+def adopt(curves: Sequence[Curve], store: Store) -> int:
+    """Say of stored runs of these curves which study chose their settings, and of how many that was not said yet: they
+    were trained with the same settings given by hand, or chosen by an earlier tuning."""
+    count = 0
+    for curve in (curve for curve in curves if curve.tuned is not None):
+        for record in filter(None, (store.read(spec.id) for spec in curve.specs)):
+            if record.status == "ok" and record.provenance.tuned != curve.tuned:
+                origin = structs.replace(record.provenance, tuned=curve.tuned)
+                store.amend(structs.replace(record, provenance=origin))
+                count += 1
+    return count
 
 
 def ratios(trial: Trial, knob: str | None, store: Store) -> dict[float, float]:

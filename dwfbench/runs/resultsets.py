@@ -4,6 +4,7 @@ The same run in two sets counts once. Where two sets disagree about a run, nothi
 comparison shows both curves, told apart by their sets' labels, and ``packing`` refuses.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +19,8 @@ from dwfbench.runs import archive
 from dwfbench.runs import claims as claims_file
 from dwfbench.runs.archive import Archive
 from dwfbench.runs.claims import Claim
-from dwfbench.runs.curve import chosen, curve_key
-from dwfbench.runs.record import Record, Study
+from dwfbench.runs.curve import chosen, curve_key, curve_label
+from dwfbench.runs.record import Record, Study, Tuned
 from dwfbench.runs.store import TUNING, Store
 
 OUTCOME = (
@@ -82,7 +83,8 @@ def sources(texts: Iterable[str | Path]) -> list[Source]:
 def load(
     named: Sequence[Source], history: bool = False, weights: bool = False, measurement: bool = False
 ) -> tuple[list[Record], list[str]]:
-    """The records of all sources, merged (see ``merged``), and a sentence for everything that is damaged.
+    """The records of all sources, merged (see ``merged``), and a sentence for everything that is damaged and for every
+    curve that was tuned twice (see ``retuned``).
 
     The flags are those of ``Store.load``. Raises UsageError for an archive that cannot be read.
     """
@@ -99,7 +101,8 @@ def load(
             store = Store(source.path)
             sets.append((source.name, labelled, store.load(history, weights, measurement)))
             damaged += store.damaged
-    return merged(completed(sets)), damaged
+    records, twice = retuned(merged(completed(sets)))
+    return records, [*damaged, *twice]
 
 
 Labelled = tuple[str, bool, list[Record]]
@@ -197,6 +200,38 @@ def merged(sets: Sequence[Labelled]) -> list[Record]:
                 union |= {run_id: better(union.get(run_id), run) for run_id, run in runs.items()}
             together += union.values()
     return sorted(together, key=lambda record: (record.status != "ok", record.id))
+
+
+def retuned(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """The records, those of a curve that was tuned more than once as if their settings were given by hand: where two
+    of its runs have other winners of the same target, they are several curves. A sentence for each such curve.
+    """
+    tunings = [(record, curve_key(record), tuned) for record in records if (tuned := record.provenance.tuned)]
+    winners: dict[str, dict[float, set[str]]] = {}
+    for record, curve, tuned in tunings:
+        for target in filter(None, (_target(record, tuned), record.spec.compression)) if chosen(record) else ():
+            winners.setdefault(curve, {}).setdefault(target, set()).add(repr(sorted(tuned.values.items())))
+    twice = {curve: [target for target, won in of.items() if len(won) > 1] for curve, of in winners.items()}
+    by_hand: dict[str, Record] = {}
+    sentences: dict[str, str] = {}
+    for record, curve, tuned in tunings:
+        if twice.get(curve):
+            origin = msgspec.structs.replace(record.provenance, tuned=msgspec.structs.replace(tuned, study=None))
+            by_hand[record.id] = msgspec.structs.replace(record, provenance=origin)
+            listed = ", ".join(f"{target:g}" for target in sorted(twice[curve]))
+            sentences[curve] = (
+                f"{curve_label(record)} was tuned more than once, with other winners at CR {listed}: its runs are told "
+                "apart by what was chosen."
+            )
+    return [by_hand.get(record.id, record) for record in records], list(sentences.values())
+
+
+def _target(record: Record, tuned: Tuned) -> float | None:
+    """The target at whose winner a run took its settings: the nearest to what it was asked for, or has."""
+    ratio = record.spec.compression or record.compression
+    if not ratio or not math.isfinite(ratio):
+        return None
+    return min(tuned.targets, key=lambda target: abs(math.log(target / ratio)), default=None)
 
 
 def told_apart(record: Record, name: str) -> Record:

@@ -211,6 +211,14 @@ class Store:
             write_json(folder / MEASUREMENT, entry.measurement)
         write_json(folder / "run.json", entry.content)
 
+    def amend(self, record: Record) -> None:
+        """Replace what a stored record says; what lies beside it stays. Raises UsageError where that fails."""
+        path = self._folder(record) / "run.json"
+        try:
+            write_json(path, content_of(record))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror or error}).") from None
+
     def _folder(self, record: Written) -> Path:
         return self.folder / ("runs" if record.status == "ok" else "failed") / record.id
 

@@ -16,7 +16,7 @@ from dwfbench.data import dataset as data
 from dwfbench.experiments import plan, tune, tuned
 from dwfbench.experiments.search import Rule
 from dwfbench.runs.decode import study_of
-from dwfbench.runs.record import Origin
+from dwfbench.runs.record import Origin, Trial
 from dwfbench.runs.store import Store
 from tests.experiments.test_run import CPU, SHORT, Listener
 from tests.fuzz import seeds
@@ -238,6 +238,18 @@ def test_what_else_is_tunable_takes_rates_and_the_table_says_so(world):
     assert said.endswith("--trials 8 gives it as many.")
 
 
+def test_the_best_trial_is_so_at_the_targets_that_all_with_as_many_scores_share():
+    scores = [[0.98, 0.97, None], [None, 0.975, 0.96], [0.99, None, None]]
+    trials = [Trial(values={"lr": 0.1}, scores=listed, value=tune.mean(filter(None, listed))) for listed in scores]
+    assert tune.best(trials) == 1
+    assert tune.best([trials[0], trials[2]]) == 0
+    apart = [
+        Trial(values={"lr": 0.1}, scores=listed, value=listed[0] or listed[1]) for listed in ([0.8, None], [None, 0.9])
+    ]
+    assert tune.best(apart) == 1
+    assert tune.best([Trial(values={"lr": 0.1}, scores=[None])] * 2) == 0
+
+
 # ---------------------------------------------------------------- studies
 
 
@@ -375,6 +387,21 @@ def test_each_compression_takes_the_settings_of_the_nearest_target(digits, tmp_p
     first, second = (curve.tuned for curve in curves)
     assert (first.study, first.trials, first.objective, first.targets, first.values) == (name, 2, 0.9, [4], {"lr": 0.3})
     assert (second.objective, second.targets) == (0.75, [16])
+
+
+@pytest.mark.slow
+def test_runs_that_were_stored_with_the_settings_that_won_become_the_tuned_curves(run, digits, tmp_path):
+    asked = ("--method", "random", "--compression", "4")
+    assert run(tmp_path, *asked, "--lr", "0.3", "--seeds", "2").exit_code == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("runs/*/history.csv")}
+    (request,) = plan.requests([], {"methods": "random", "epochs": 2, "batch_size": 128})
+    name = stored_study(tmp_path / "tuning", request, digits, budget={"seeds": [100]})
+    again = run(tmp_path, *asked, "--tuned", "--seeds", "3")
+    assert "2 runs were stored with the settings that won; they are of the tuned curve from now on." in again.stderr
+    records = Store(tmp_path).load()
+    assert {(record.provenance.tuned.study, record.provenance.tuned.targets[0]) for record in records} == {(name, 4.0)}
+    assert {path: path.read_bytes() for path in before} == before
+    assert "from now on" not in run(tmp_path, *asked, "--tuned", "--seeds", "3").stderr
 
 
 def test_targets_of_a_method_with_a_strength_are_shared_out_too(digits, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.runs.curve import curve_key, curve_label, curve_settings
-from dwfbench.runs.resultsets import completed, merged
+from dwfbench.runs.resultsets import completed, merged, retuned
 from tests.analysis.test_curves import record
 from tests.records import changed
 
@@ -75,6 +75,31 @@ def test_sets_that_were_tuned_with_another_outcome_are_told_apart(lr, labels):
     together = merged([("a", False, ours), ("b", False, theirs)])
     assert len(together) == 4
     assert set(ResultSet(together).runs.label) == labels
+
+
+def won(cr, lr, targets, **options):
+    run = tuned(cr, lr, **options)
+    chosen = {"study": "5eed", "trials": 6, "targets": targets, "values": {"lr": lr, "finetune_lr": 1.0}}
+    return changed(run, provenance={"tuned": chosen})
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        won(5, 0.02, [5.0], seed=1),  # another winner at 5
+        won(100, 0.02, [100.0], seed=1),  # a target that was none before
+    ],
+)
+def test_a_curve_that_was_tuned_twice_with_other_winners_is_several(again):
+    first = [won(5, 0.4, [5.0, 10.0]), won(10, 0.4, [5.0, 10.0]), won(100, 0.4, [5.0, 10.0])]
+    alike = [*first, won(300, 0.1, [300.0]), won(5, 0.4, [5.0], seed=1)]
+    assert retuned(alike) == (alike, [])
+    runs, (sentence,) = retuned([*first, again])
+    assert set(ResultSet(runs).runs.label) == {"magnitude (lr=0.4)", "magnitude (lr=0.02)"}
+    assert sentence == (
+        f"magnitude was tuned more than once, with other winners at CR {again.spec.compression:g}: its runs are told "
+        "apart by what was chosen."
+    )
 
 
 def test_a_run_of_before_its_method_had_an_option_is_of_the_same_curve():

@@ -181,7 +181,7 @@ def _tuned(records: list[Record]) -> str:
 
 
 def _tuning(tuned: Tuned | None) -> str:
-    if tuned is None:
+    if tuned is None or tuned.study is None:
         return "no"
     reached = "" if tuned.objective is None else f", objective {100 * tuned.objective:.2f} %"
     return f"study {tuned.study}, {tuned.trials} trials{reached}"
