@@ -9,7 +9,7 @@ import pandas as pd
 from dwfbench.base.files import write_json
 from dwfbench.runs.decode import measurement_of
 from dwfbench.runs.record import MEASUREMENT_SCHEMA, Measurement, Record
-from dwfbench.runs.store import MEASUREMENT
+from dwfbench.runs.store import MEASUREMENT, read_json
 
 RUN = ["id", "label", "method", "depth", "dataset", "model", "seed", "epochs", "compression", "numel", "score"]
 OF_TIMES = ("median", "iqr", "outliers", "speedup", "low", "high")
@@ -25,6 +25,18 @@ def write(folder: Path, measured: Mapping[str, Any]) -> Measurement:
     content = {"schema": MEASUREMENT_SCHEMA, **measured}
     write_json(folder / MEASUREMENT, content)
     return measurement_of(content)
+
+
+def read(folder: Path) -> Measurement | None:
+    """What was measured of a run before; None where there is nothing that can be read."""
+    parsed = read_json(folder / MEASUREMENT, measurement_of)
+    return None if parsed is None else parsed[1]
+
+
+def described(measurement: Measurement) -> str:
+    """Where, and at which batch sizes, in a few words."""
+    batches = ", ".join(str(batch) for batch in sorted({timed.batch for timed in measurement.latency}))
+    return f"{measurement.device_name}, batch sizes {batches}"
 
 
 def rows(measurement: Measurement) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from io import BufferedReader, FileIO
@@ -200,3 +201,19 @@ def refuse_other(path: Path, table: str) -> None:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
     if there.split(b",")[:2] != table.encode().split(b",", 2)[:2]:
         raise UsageError(f"{path}, where a table would be written, is another file; choose another name.")
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def unwritable(folder: Path) -> str | None:
+    """That and why no file can be written into a folder, or where it would be made; None where one can."""
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)) as file:
+            file.write(b"\0")
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror or error})"
+    return None

@@ -8,7 +8,6 @@ import platform
 import re
 import shutil
 import sysconfig
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +15,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dwfbench.base import foreign
+from dwfbench.base import files, foreign
 from dwfbench.base.errors import UsageError, reason
 from dwfbench.base.machine import BUSY, cores, load, spinning
 
@@ -203,7 +202,7 @@ def data_sets(data_dir: Path | None) -> Iterator[Finding]:
     from dwfbench.data import dataset, readers
 
     places = dataset.searched(data_dir, download=False)
-    closed = unwritable(places.target)
+    closed = files.unwritable(places.target)
     for name, reader in readers.KNOWN.items():
         if folders := [folder for folder in places.searched if reader.find(folder)]:
             yield Finding(f"data set {name}", "ok", f"in {folders[0]}" if name != "digits" else "in scikit-learn")
@@ -211,7 +210,7 @@ def data_sets(data_dir: Path | None) -> Iterator[Finding]:
         status = f"absent; would be downloaded into {places.target}" + (f", but: {closed}" if closed else "")
         remedy = "point --data-dir or $DWFBENCH_DATA to a folder that has it or can be written"
         yield judged(f"data set {name}", status, remedy if closed else "")
-    if closed := unwritable(places.cache):
+    if closed := files.unwritable(places.cache):
         yield judged("cache", closed, "set XDG_CACHE_HOME; without, images are decoded again by every run")
 
 
@@ -219,10 +218,10 @@ def results_folder(folder: Path) -> Iterator[Finding]:
     """Whether runs can be stored, and how much room there is for them."""
     if folder.is_file():
         yield Finding("results", "ok", f"{folder} is a file, to be read as an archive; nothing can be trained into it")
-    elif closed := unwritable(folder):
+    elif closed := files.unwritable(folder):
         yield Finding("results", "problem", closed, "choose another one with --results")
     else:
-        free = shutil.disk_usage(existing(folder)).free
+        free = shutil.disk_usage(files.existing(folder)).free
         space = f"{folder}{'' if folder.exists() else ' (to be made)'}, {free / 2**30:.1f} GiB free"
         yield judged("results", space, "make room, or choose another disk" if free < LITTLE_DISK else "")
 
@@ -236,19 +235,3 @@ def records(folder: Path) -> Iterator[Finding]:
         yield judged("record", sentence, "restore it from a copy, or let it be trained again")
     bad = sum(record.status != "ok" for record in stored)
     yield Finding("records", "ok", f"{len(stored)} in {folder}, {bad} of them failed or diverged")
-
-
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
-def unwritable(folder: Path) -> str | None:
-    """That and why no file can be written into a folder, or where it would be made; None where one can."""
-    try:
-        with tempfile.TemporaryFile(dir=existing(folder)) as file:
-            file.write(b"\0")
-    except OSError as error:
-        return f"{folder} cannot be written ({error.strerror or error})"
-    return None

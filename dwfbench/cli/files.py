@@ -147,7 +147,8 @@ def measure(
     """Sizes, accuracy and speed of runs on this device: dense, sparse (CSR) and without dead neurons and channels.
 
     The forms are timed in turns, and their speeds compared within each turn. What was measured is kept as measure.json
-    in the run's folder, and `dwfbench plot latency` draws it; records are not touched.
+    in the run's folder, in place of an earlier measurement, and `dwfbench plot latency` draws it; records are not
+    touched.
     """
     from dwfbench.show import speed, tables
 
@@ -179,6 +180,8 @@ def measure(
         inputs, labels = restore.inputs_of(data).to(torch_device), data.test.labels.to(torch_device)
         message(f"{stored.record.label}, run {stored.id}: measuring")
         timings = measure.measure(network, inputs, labels, batches, rounds, data.task)
+        if (earlier := latency.read(stored.folder)) is not None:
+            message(f"The measurement of before is replaced: {latency.described(earlier)}.")
         content = {"id": stored.id, **context, **timings}
         measured.append(replace(stored.record, measurement=latency.write(stored.folder, content)))
     frame = ResultSet(measured).latency

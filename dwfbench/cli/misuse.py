@@ -27,7 +27,8 @@ class Misused(Shown):
 def explained(command: Any, words: Sequence[str]) -> Iterator[None]:
     """Around the parsing of a command's words: what click refuses there is said in one sentence."""
     flags = [flag for param in command.params for flag in (*param.opts, *param.secondary_opts)]
-    if double := next((word for word in words if f"-{word}" in flags), None):  # click takes it for several letters
+    dashed = (word for word in words if word.startswith("-"))
+    if double := next((word for word in dashed if f"-{word}" in flags), None):  # click takes it for several letters
         raise Misused(f"{double} is written with two dashes: -{double}.")
     try:
         yield

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.files import unwritable
 from dwfbench.base.streams import answer
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
@@ -103,6 +104,8 @@ def sparsify(
         raise UsageError(f"--rates takes positive learning rates, separated by commas, not {rates!r}.")
     if to.exists():
         raise UsageError(f"{to} exists already; choose another --to.")
+    if why := unwritable(to):
+        raise UsageError(f"{why}; choose another --to.")
     words = {
         "method": "dwf",
         "model": model,
@@ -119,7 +122,8 @@ def sparsify(
     from dwfbench.experiments import sparsify, stored
 
     check_forms(names(forms))  # training takes long
-    (request,), epochs = work.requests, None if flags["epochs"] is None else int(flags["epochs"])
+    (request,) = work.requests
+    epochs = None if flags["epochs"] is None else spec.coerce(spec.settings()["epochs"], flags["epochs"])
     spent = sparsify.Budget.of(request, work.dataset, epochs, budget, listed)
     curves = sparsify.curves(request, compression, spent, work.dataset)
     before = sparsify.judged(sparsify.given_network(curves[0], work.dataset), work.dataset)

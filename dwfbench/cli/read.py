@@ -180,6 +180,8 @@ def report(
     from dwfbench.show.figures import figures
     from dwfbench.show.tables import Question
 
+    if output is not None and output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"A report is an HTML file: {output} must end in .html.")
     selection, question = selected(flags), Question(numbers(at, "at"), numbers(tolerance, "tolerance"))
     records = records_of(selection, {need for figure in figures().values() for need in figure.needs})
     stored = ResultSet(records, claimed=resultsets.claims(selection.sources))

@@ -251,6 +251,10 @@ def verify(
     init: Annotated[
         str | None, typer.Option(help="the file of trained weights that they started from", rich_help_panel=STORED)
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="only of this method; needed where it is of a file: file.py:Class", rich_help_panel=STORED),
+    ] = None,
     debug: Debug = False,
     **flags: Any,
 ) -> int:
@@ -269,6 +273,14 @@ def verify(
         from dwfbench.models import weights
 
         records = [record for record in records if record.spec.init == weights.identity(init)]
+    if method is not None:
+        from dwfbench.methods import registry
+
+        name = registry.load(method).name
+        records = [record for record in records if record.spec.method == name]
+    elif of_files := [record for record in records if "@" in record.spec.method]:
+        records = [record for record in records if "@" not in record.spec.method]
+        message(f"{len(of_files)} runs of methods of files are left out; --method file.py:Class verifies them.")
     engine = options.engine_of({**flags, "results": Path()})
 
     from dwfbench.cli.progress import Reporter

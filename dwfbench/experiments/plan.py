@@ -199,12 +199,11 @@ def settings_of(
 
     Beside them the settings as they are at the layer that says a range of strengths: the range is meant for these.
     """
-    options = {item.name: getattr(method, item.name) for item in fields(method)}
     merged: dict[str, Any] = {}
     meant = None
     for layer in layers:
         table = layer.get("method", {}).get(method.name, {})
-        whens = [when for when in table.get("when", []) if matches(when, options)]
+        whens = [when for when in table.get("when", []) if matches(when, method)]
         parts = [{key: value for key, value in layer.items() if key != "method"}, table, *whens]
         for part in parts:
             merged = over(merged, part)
@@ -217,10 +216,12 @@ def settings_of(
     return merged, meant
 
 
-def matches(when: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    """Whether the options have the values; of a list of values any will do."""
-    listed = {key: value if isinstance(value, list) else [value] for key, value in when.items()}
-    return all(options[key] in values for key, values in listed.items() if key in options)
+def matches(when: Mapping[str, Any], method: Method) -> bool:
+    """Whether the method's options have the values; of a list any will do. UsageError for what an option cannot be."""
+    shared = when.keys() & {item.name for item in fields(method)}
+    listed = {key: when[key] if isinstance(when[key], list) else [when[key]] for key in sorted(shared)}
+    like = {key: [registry.create(method.name, {key: value}) for value in values] for key, values in listed.items()}
+    return all(getattr(method, key) in [getattr(other, key) for other in others] for key, others in like.items())
 
 
 DISPLACES = {

@@ -29,6 +29,23 @@ _sound: set[tuple] = set()
 
 def build(name: str, make: Make, input_shape: Sequence[int], classes: int) -> nn.Module:
     """The network that ``make`` makes. UsageError, with the reason, for one that cannot be trained right."""
+    before, case = torch.get_rng_state(), (name, tuple(input_shape), classes)
+    model = made(name, make, input_shape, classes)
+    if case not in _sound:
+        after = torch.get_rng_state()
+        torch.set_rng_state(before)
+        if why := unrepeatable(model, made(name, make, input_shape, classes)):
+            raise UsageError(f"model '{name}' {why}")
+        torch.set_rng_state(after)
+    separate(model)
+    if case not in _sound or is_unfinished(model):
+        Examination(name, model, input_shape, classes).pass_or_refuse()
+        _sound.add(case)
+    return model
+
+
+def made(name: str, make: Make, input_shape: Sequence[int], classes: int) -> nn.Module:
+    """What ``make`` returns, without what spreads it over devices. UsageError where it fails or is no network."""
     try:
         with contained():
             model = make(input_shape, classes)
@@ -38,12 +55,42 @@ def build(name: str, make: Make, input_shape: Sequence[int], classes: int) -> nn
         raise UsageError(f"model '{name}' failed for {input_shape=}, {classes=} ({told(error)})") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
-    model, case = unwrapped(model), (name, tuple(input_shape), classes)
-    separate(model)
-    if case not in _sound or is_unfinished(model):
-        Examination(name, model, input_shape, classes).pass_or_refuse()
-        _sound.add(case)
-    return model
+    return unwrapped(model)
+
+
+def unrepeatable(model: nn.Module, again: nn.Module) -> str | None:
+    """Why two calls at the same state of torch's generator do not make one network twice, as half a sentence."""
+    first, second = (
+        {name: value for name, value in (*network.named_parameters(), *network.named_buffers()) if is_written(value)}
+        for network in (model, again)
+    )
+    if set(map(id, first.values())) & set(map(id, second.values())):
+        return "returns what it returned before, in which training would go on; build the module in the function"
+    same = first.keys() == second.keys() and all(equal(first[name], second[name]) for name in first)
+    return (
+        None
+        if same
+        else (
+            "is another network each time, so that no seed would repeat it: draw its weights and sizes from torch's "
+            "generator alone"
+        )
+    )
+
+
+def is_written(tensor: Tensor) -> bool:
+    """Whether training may write into a tensor: all but frozen parameters, which networks may share."""
+    return tensor.requires_grad or not isinstance(tensor, nn.Parameter)
+
+
+def equal(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same, as far as they have values yet."""
+    if is_lazy(tensor) or is_lazy(other):
+        return is_lazy(tensor) == is_lazy(other)
+    if tensor.shape != other.shape or tensor.dtype != other.dtype or tensor.layout is not other.layout:
+        return False
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        return True
+    return bool(((tensor == other) | (tensor.isnan() & other.isnan())).all())
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from dwfbench.runs import archive
 from dwfbench.runs.archive import Archive, Part
 from dwfbench.runs.history import csv_text
 from dwfbench.runs.resultsets import Source, agree, better, differing
-from dwfbench.runs.store import Entry
+from dwfbench.runs.store import TUNING, Entry, Store
 
 SUMMARY = [
     *("part", "id", "label", "dataset", "model", "epochs", "batch_size", "lr", "precision", "seed", "knob", "value"),
@@ -28,7 +28,8 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
     """Write the sources as one archive, and beside it a table with a row a run; their parts, and what was damaged.
 
     Raises UsageError for a run about which two sources disagree, unless ``keep_both``: then the later source's run
-    lies in a part of its own, under that source's name. Raises it, too, for an archive that is there and no source.
+    lies in a part of its own, under that source's name. Raises it, too, for an archive that is there and no source, or
+    in which something cannot be read.
     """
     if target.suffix != ".zip":
         raise UsageError(f"An archive is called SET.zip, not {target.name}.")
@@ -39,6 +40,8 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
     for source in named:
         from_source, sentences = parts_of(source)
         damaged += sentences
+        if sentences and target.resolve() == source.path.resolve():
+            raise UsageError(f"{target} would lose what cannot be read in it; choose another name. {sentences[0]}")
         for label, part in from_source.items():
             apart = _add(parts.setdefault(label, Part()), part)
             if apart is None:
@@ -109,7 +112,8 @@ def _disagreement(part: Part, apart: Part, source: Source) -> str:
 def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
     """Write an archive as a results folder, or into one; a part that was kept apart goes into ``sets/LABEL`` there.
 
-    What the folder has stays. Raises UsageError, before anything is written, if a run there has another result.
+    What the folder has stays. Raises UsageError, before anything is written, if a run there has another result or is a
+    record that only another version can read.
     """
     parts, damaged = parts_of(source)
     places = {folder / archive.SETS / label if label else folder: part for label, part in parts.items()}
@@ -122,6 +126,10 @@ def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
         missing[place] = Part(
             _new(union.runs, old.runs), _new(union.trials, old.trials), _new(union.studies, old.studies), union.claims
         )
+    for place, part in missing.items():
+        for store, entries in ((Store(place), part.runs), (Store(place / TUNING), part.trials)):
+            for run_id in entries:
+                store.read(run_id)  # refuses what a newer version has stored under that id
     for place, part in missing.items():
         archive.write_folder(part, place)
     return parts, damaged

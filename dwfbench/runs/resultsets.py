@@ -65,7 +65,8 @@ class Source:
     @property
     def folder(self) -> Path:
         """Where figures of this set are put: the folder itself, or one beside an archive that has its name."""
-        return self.path.with_suffix("") if self.is_archive else self.path
+        beside = self.path.with_suffix("") if self.is_archive else self.path
+        return beside.with_name(f"{beside.name}-figures") if self.is_archive and beside == self.path else beside
 
 
 def sources(texts: Iterable[str | Path]) -> list[Source]:

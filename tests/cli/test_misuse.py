@@ -1,5 +1,7 @@
 """What is misspelt or given in another form than a flag takes: one sentence that says what was probably meant."""
 
+import shutil
+
 import pytest
 
 from tests.cli.test_help import COMMANDS
@@ -99,3 +101,36 @@ def test_a_note_that_no_record_can_hold_is_refused_before_anything_is_trained(ca
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"Error: {flag} takes one short line of ordinary characters" in result.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_a_name_is_not_taken_for_a_flag_with_one_dash(trained, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained[0], "o")
+    assert call("pack", "o", "-o", "o.zip").exit_code == 0
+    assert call("report", "--results", "o").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["report", "report.zip", "o/runs/run.json"])
+def test_a_report_is_written_over_no_other_file(trained, call, tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    result = call("report", "--results", trained[0], "-o", path)
+    assert (result.exit_code, result.stderr) == (2, f"Error: A report is an HTML file: {path} must end in .html.\n")
+    assert path.read_text() == "mine"
+
+
+def test_figures_of_an_archive_without_an_ending_lie_beside_it(trained, call, tmp_path):
+    assert call("pack", trained[0], "-o", tmp_path / "set.zip").exit_code == 0
+    (tmp_path / "set.zip").rename(tmp_path / "set")
+    result = call("plot", "--results", tmp_path / "set")
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'set-figures' / 'accuracy.png'}\n")
+
+
+def test_sparsify_refuses_a_place_that_it_cannot_write_before_it_trains(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = ("sparsify", "lenet-300-100", "--weights", tmp_path / "w.safetensors", "--results", tmp_path / "results")
+    result = call(*words, "--to", tmp_path / "file" / "x")
+    assert (result.exit_code, "cannot be written" in result.stderr) == (2, True)
+    result = call(*words, "--epochs", "1e1", "--to", tmp_path / "new")
+    assert (result.exit_code, "w.safetensors" in result.stderr) == (2, True), "10 epochs are as good as another number"

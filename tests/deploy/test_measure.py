@@ -282,7 +282,9 @@ def test_runs_are_measured_and_drawn(run, call, tmp_path, snapshot, monkeypatch)
     assert "torch" in stored["versions"]
 
     monkeypatch.setattr(machine, "load", lambda: 0.9)
-    assert "usable processors" not in call("measure", ids[0], *words).stderr
+    again = call("measure", ids[0], *words[:2], "--batch", "1", "--rounds", "1", "--threads", "1", "--device", "cpu")
+    assert "usable processors" not in again.stderr
+    assert f"The measurement of before is replaced: {stored['device_name']}, batch sizes 1, 4." in again.stderr
     drawn = call("plot", "latency", "--results", results, "-o", tmp_path / "x.svg")
     assert drawn.exit_code == 0, drawn.stderr
     assert call("plot", "latency", "--results", results, "--method", "dense").exit_code == 3

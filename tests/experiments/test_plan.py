@@ -10,6 +10,7 @@ from dwfbench.cli.methods import methods
 from dwfbench.cli.options import leftover
 from dwfbench.data import dataset as data
 from dwfbench.experiments import plan
+from dwfbench.methods import registry
 
 SHORT = {"epochs": 2, "strength": [1e-4, 1e-3]}
 
@@ -96,8 +97,18 @@ def test_what_a_method_cannot_be_bound_to_is_refused(text, said):
 
 def test_a_rule_of_several_values_is_for_each_of_them():
     when = {"depth": [2, 3], "distribution": "erk"}
-    assert [plan.matches(when, {"depth": depth}) for depth in (2, 3, 4)] == [True, True, False]
-    assert not plan.matches(when, {"depth": 2, "distribution": "uniform"})
+    assert [plan.matches(when, registry.create("dwf", {"depth": depth})) for depth in (2, 3, 4)] == [True, True, False]
+    assert not plan.matches(when, registry.create("random", {"distribution": "uniform"}))
+
+
+@pytest.mark.parametrize(("depth", "counts"), [("2", True), (2, True), (["3", 2], True), (3, False), ([[2]], None)])
+def test_a_rules_values_are_read_as_the_options_are(digits, depth, counts):
+    layer = {"method": {"dwf": {"when": [{"depth": depth, "lr": 0.7}]}}}
+    if counts is None:
+        with pytest.raises(UsageError, match="depth must be a whole number"):
+            requests("dwf[depth=2]", layers=[layer])
+    else:
+        assert chosen("dwf[depth=2]", layers=[layer]) == [("dwf D=2", 0.7 if counts else None)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.experiments import verify
 from dwfbench.runs.store import Store
@@ -100,6 +101,32 @@ def test_what_is_allowed_grows_with_the_spread_of_seeds():
 )
 def test_a_repetition_agrees_within_what_is_allowed(again, agrees):
     assert verify.Comparison(record(0.9, 10), again, 1.0, 1.1).agrees is agrees
+
+
+def test_runs_of_a_method_of_a_file_are_verified_where_the_file_is_given(run, call, tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_taken", {})
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom dwfbench.method import Method\n"
+        "@dataclass(frozen=True)\nclass Own(Method):\n    knob: ClassVar = None\n"
+        "    summary: ClassVar[str] = 'as dense'\n    source: ClassVar[str] = 'ours'\n"
+    )
+    results = tmp_path / "results"
+    assert run(results, "--method", f"{file}:Own").exit_code == 0
+    assert run(results, "--method", "dense").exit_code == 0
+    (own,) = (one for one in Store(results).load() if one.spec.method.startswith("Own@"))
+    monkeypatch.setattr(plugins, "_taken", {})
+    words = ("verify", "--results", results, "--threads", "1")
+    without = call(*words)
+    assert "1 runs of methods of files are left out; --method file.py:Class verifies them." in without.stderr
+    assert (without.exit_code, own.id in without.stdout) == (0, False)
+    untrained = call("export", own.id, "--results", results, "--to", tmp_path / "x")
+    assert (
+        "kept no weights; this trains it again and keeps them: dwfbench run --method path/to/file.py:Own"
+        in untrained.stderr
+    )
+    with_file = call(*words, "--method", f"{file}:Own")
+    assert (with_file.exit_code, own.id in with_file.stdout) == (0, True), with_file.stderr
 
 
 def test_the_command_tells_a_run_that_differs(call, trained, tmp_path):

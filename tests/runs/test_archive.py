@@ -1,7 +1,9 @@
 """Archives of records: what is packed comes back to the last digit, and nothing in a stranger's file is believed."""
 
+import hashlib
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -298,6 +300,29 @@ def test_damaged_archives_are_refused_in_a_sentence(packed, change):
     assert "set.zip" in str(raised.value)
 
 
+def test_what_another_version_stored_is_not_replaced(folder, packed, tmp_path, snapshot):
+    """Neither in a folder that an archive is unpacked into, nor in an archive that is added to."""
+    newer = tmp_path / "newer"
+    shutil.copytree(folder, newer)
+    path = newer / "runs" / record(0).id / "run.json"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    before = snapshot(newer)
+    with pytest.raises(UsageError, match=r"schema 99"):
+        packing.unpack(Source(packed), newer)
+    assert snapshot(newer) == before
+
+    def change(members):
+        members["records.jsonl"] = members["records.jsonl"].replace(b'"schema": 1', b'"schema": 99', 1)
+        sums = json.loads(members["manifest.json"])["sha256"]
+        manifest(members, sha256=sums | {"records.jsonl": hashlib.sha256(members["records.jsonl"]).hexdigest()})
+
+    archive = rewritten(packed, change)
+    content = archive.read_bytes()
+    with pytest.raises(UsageError, match=r"would lose what cannot be read in it; .*schema 99"):
+        packing.pack(sources([archive, folder]), archive)
+    assert archive.read_bytes() == content
+
+
 def test_cut_files_are_refused(packed, tmp_path):
     whole = packed.read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
@@ -307,8 +332,6 @@ def test_cut_files_are_refused(packed, tmp_path):
 
 
 def test_a_record_that_is_none_is_named_and_left_out(packed):
-    import hashlib
-
     def change(members):
         lines = members["records.jsonl"].splitlines()
         damaged = [lines[0], b'{"id": "../../../../etc", "schema": 1}', b"[]", b'{"schema": 2}', lines[0]]

@@ -5,10 +5,12 @@ sentence that says why. ``RANDOM`` draw random numbers while they train.
 """
 
 import math
+import random
 import threading
 import types
 from collections import namedtuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -1140,6 +1142,39 @@ def random_numbers_of_its_own(shape, classes):
         return x + 0.5 * torch.randn(x.shape, generator=random) if net.training else x
 
     return Net(shape, classes, function)
+
+
+MADE: dict[tuple, nn.Module] = {}
+
+
+@refused("returns what it returned before")
+def the_same_module_every_time(shape, classes):
+    """Its weights would go from run to run."""
+    if (shape, classes) not in MADE:
+        MADE[shape, classes] = Net(shape, classes)
+    return MADE[shape, classes]
+
+
+@refused("is another network each time")
+def weights_of_another_generator(shape, classes):
+    net = Net(shape, classes)
+    drawn = np.random.default_rng().standard_normal(net.first.weight.shape)
+    net.first.weight.data = torch.from_numpy(drawn).float()
+    return net
+
+
+@refused("is another network each time")
+def a_width_by_chance(shape, classes):
+    """A fourth of the time it is the same, so that there are ten."""
+    return Net(shape, classes, **{f"unused_{place}": nn.Linear(1, random.randint(1, 4)) for place in range(10)})
+
+
+BACKBONE = nn.Linear(WIDTH, WIDTH).requires_grad_(False)
+
+
+@trained
+def a_frozen_part_that_all_share(shape, classes):
+    return Net(shape, classes, lambda net, x: net.part(x).relu(), part=BACKBONE)
 
 
 @refused("cannot be trained")

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.base.foreign import contained, told
 from dwfbench.data.readers.base import DataError, Places, Source, Tensors
+
+FEW = 64
+"""Samples with which a loss is tried."""
 
 
 def read(load: Callable[[], Any], name: str, places: Places) -> Source | Tensors:
@@ -70,6 +74,8 @@ def fault_of_tensors(source: Tensors) -> str | None:
             return f"its {part} inputs are {inputs.dtype} {inputs.shape}, not finite numbers (N, ...)"
         if targets.shape[:1] != inputs.shape[:1]:
             return f"its {len(inputs)} {part} inputs have targets of the shape {targets.shape}"
+        if not np.isfinite(targets).all():
+            return f"its {part} targets are not all finite numbers"
     if source.train_inputs.shape[1:] != source.test_inputs.shape[1:]:
         return (
             f"its inputs are {source.train_inputs.shape[1:]} for training but {source.test_inputs.shape[1:]} for test"
@@ -82,12 +88,35 @@ def fault_of_task(reader: Any, source: Source | Tensors) -> str | None:
     hooks = [name for name in ("loss", "score") if callable(getattr(reader, name, None))]
     if len(hooks) == 1:
         return f"it has a {hooks[0]} but no {'score' if hooks == ['loss'] else 'loss'}"
-    if hooks or isinstance(source, Source):
+    if hooks:
+        return fault_of_hooks(reader, source)
+    if isinstance(source, Source):
         return None
     for targets in (source.train_targets, source.test_targets):
         classes = targets.dtype == np.int64 and targets.ndim == 1 and source.outputs > 1
         if not classes or targets.min() < 0 or targets.max() >= source.outputs:
             return f"its targets are not all classes from 0 to {source.outputs - 1}, and it has no loss and score"
+    return None
+
+
+def fault_of_hooks(reader: Any, source: Source | Tensors) -> str | None:
+    """What a loss and a score do with outputs at random, for the first targets to train on and for those of the test
+    set; an error that they raise is passed on."""
+    if isinstance(source, Tensors):
+        outputs, trained, tested = source.outputs, source.train_targets, source.test_targets
+    else:
+        outputs, trained, tested = source.classes, source.train_labels, source.test_labels
+    random = torch.Generator().manual_seed(0)
+    few = torch.from_numpy(trained[:FEW])
+    loss = reader.loss(torch.randn(len(few), outputs, generator=random), few)
+    if not isinstance(loss, torch.Tensor) or loss.dim():
+        what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        return f"its loss must return a tensor that is one number, the mean over the samples, not {what}"
+    score = reader.score(torch.randn(len(tested), outputs, generator=random), torch.from_numpy(tested))
+    try:
+        float(score)
+    except (TypeError, ValueError, RuntimeError):
+        return f"its score must return one number, not {type(score).__name__}"
     return None
 
 
