@@ -66,14 +66,10 @@ def unrepeatable(model: nn.Module, again: nn.Module) -> str | None:
     )
     if set(map(id, first.values())) & set(map(id, second.values())):
         return "returns what it returned before, in which training would go on; build the module in the function"
-    same = first.keys() == second.keys() and all(equal(first[name], second[name]) for name in first)
+    if first.keys() == second.keys() and all(equal(first[name], second[name]) for name in first):
+        return None
     return (
-        None
-        if same
-        else (
-            "is another network each time, so that no seed would repeat it: draw its weights and sizes from torch's "
-            "generator alone"
-        )
+        "is another network each time, which no seed would repeat; draw weights and sizes from torch's generator alone"
     )
 
 

@@ -210,7 +210,7 @@ def retuned(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     tunings = [(record, curve_key(record), tuned) for record in records if (tuned := record.provenance.tuned)]
     winners: dict[str, dict[float, set[str]]] = {}
     for record, curve, tuned in tunings:
-        for target in filter(None, (_target(record, tuned), record.spec.compression)) if chosen(record) else ():
+        if (target := _target(record, tuned)) is not None and chosen(record):
             winners.setdefault(curve, {}).setdefault(target, set()).add(repr(sorted(tuned.values.items())))
     twice = {curve: [target for target, won in of.items() if len(won) > 1] for curve, of in winners.items()}
     by_hand: dict[str, Record] = {}

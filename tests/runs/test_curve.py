@@ -83,22 +83,14 @@ def won(cr, lr, targets, **options):
     return changed(run, provenance={"tuned": chosen})
 
 
-@pytest.mark.parametrize(
-    "again",
-    [
-        won(5, 0.02, [5.0], seed=1),  # another winner at 5
-        won(100, 0.02, [100.0], seed=1),  # a target that was none before
-    ],
-)
-def test_a_curve_that_was_tuned_twice_with_other_winners_is_several(again):
+def test_a_curve_that_was_tuned_twice_with_other_winners_is_several():
     first = [won(5, 0.4, [5.0, 10.0]), won(10, 0.4, [5.0, 10.0]), won(100, 0.4, [5.0, 10.0])]
-    alike = [*first, won(300, 0.1, [300.0]), won(5, 0.4, [5.0], seed=1)]
-    assert retuned(alike) == (alike, [])
-    runs, (sentence,) = retuned([*first, again])
+    alike = [*first, won(100, 0.1, [300.0]), won(5, 0.4, [5.0], seed=1)]
+    assert retuned(alike) == (alike, []), "a pruner may be asked for 100 to come to 300"
+    runs, (sentence,) = retuned([*first, won(6, 0.02, [5.0], seed=1)])
     assert set(ResultSet(runs).runs.label) == {"magnitude (lr=0.4)", "magnitude (lr=0.02)"}
     assert sentence == (
-        f"magnitude was tuned more than once, with other winners at CR {again.spec.compression:g}: its runs are told "
-        "apart by what was chosen."
+        "magnitude was tuned more than once, with other winners at CR 5: its runs are told apart by what was chosen."
     )
 
 
