@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.gpu.limits import Clock, run
@@ -15,31 +16,34 @@ MOST = 12_000_000
 
 PACK_SECONDS = 60
 
-TINY = ("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "10", "--strength", "1e-4", "--compression", "10")
+Flags = Mapping[str, str | Path]
+"""The values of flags by their names, "" for one without a value."""
+
+TINY: Flags = {"epochs": "1", "warmup-epochs": "0", "batch-size": "10", "strength": "1e-4", "compression": "10"}
 """What a rehearsal changes, and what more by network: the first one has all methods, and two epochs for IMP's two
 trainings, the others few. In the place of VGG-16 a quarter as wide one is trained."""
-ALL = ("--seeds", "2", "--epochs", "2", "--rounds", "1", "--samples-per-class", "1")
-FEW = ("--seeds", "1", "--method", "dwf", "--depth", "3", "--jobs", "1")
+ALL: Flags = {"seeds": "2", "epochs": "2", "rounds": "1", "samples-per-class": "1"}
+FEW: Flags = {"seeds": "1", "method": "dwf", "depth": "3", "jobs": "1"}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network's curves: its config file, epochs between two rows of a history, and words of its command.
+    """A network's curves: its config file, epochs between two rows of a history, and flags of its command.
 
     Beside the config file may lie an archive of the same name, whose runs and tuning are gone on from.
     """
 
     config: Path
     every: int
-    words: tuple[str, ...] = ()
-    rehearsed: tuple[str, ...] = FEW
+    flags: Flags = field(default_factory=dict)
+    rehearsed: Flags = field(default_factory=lambda: FEW)
 
 
 NETWORKS = (
-    Network(TUNED / "lenet-300-100.toml", 10, ("--tuned", "--seeds", "5", "--lanes", "80"), ALL),
+    Network(TUNED / "lenet-300-100.toml", 10, {"tuned": "", "seeds": "5", "lanes": "80"}, ALL),
     Network(HERE / "lenet-5.toml", 5),
     # cuDNN's grouped convolutions, which lanes become, are slow
-    Network(HERE / "vgg-16.toml", 5, ("--lanes", "1"), (*FEW, "--model", "vgg-16-quarter")),
+    Network(HERE / "vgg-16.toml", 5, {"lanes": "1"}, {**FEW, "model": "vgg-16-quarter"}),
 )
 """In the order of what they are worth."""
 
@@ -83,12 +87,16 @@ def train(place: Place, clock: Clock, reserve: float) -> None:
 
 def command(network: Network, place: Place) -> list[str | Path]:
     """The command that trains what is missing of a network's curves."""
-    words = [*dwfbench("run", "--config", network.config, "--results", place.results)]
-    words += ["--device", place.device, "--jobs", str(place.jobs), "--data-dir", place.carried]
-    words += ["--eval-every", str(network.every), *network.words]
+    flags: dict[str, str | Path] = {
+        **{"config": network.config, "results": place.results, "device": place.device, "jobs": str(place.jobs)},
+        **{"data-dir": place.carried, "eval-every": str(network.every)},
+        **network.flags,
+    }
     if network.config.stem == "vgg-16":
-        words += ["--dataset", place.photographs]
-    return [*words, *((*TINY, *network.rehearsed) if place.rehearse else ())]
+        flags["dataset"] = place.photographs
+    if place.rehearse:
+        flags |= {**TINY, **network.rehearsed}
+    return dwfbench("run", *(word for name, value in flags.items() for word in (f"--{name}", value) if word != ""))
 
 
 def pack(place: Place) -> None:

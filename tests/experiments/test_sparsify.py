@@ -12,6 +12,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.experiments import plan, sparsify
 from dwfbench.experiments.sparsify import Budget
 from dwfbench.runs.store import Store
+from tests.words import once
 
 
 def request(**settings):
@@ -103,7 +104,7 @@ def test_what_makes_no_sense_is_refused(call, tmp_path, words, said):
 
     torch.save(models.build("lenet-300-100", (1, 8, 8), 10, 0).state_dict(), tmp_path / "w.pt")
     given = ("sparsify", "lenet-300-100", "--weights", tmp_path / "w.pt", "--results", tmp_path, "--threads", "1")
-    result = call(*given, "--to", tmp_path / "small", *words)
+    result = call(*once(*given, "--to", tmp_path / "small", *words))
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "small").exists()
     assert not (tmp_path / "sparsify").exists(), "nothing was trained"

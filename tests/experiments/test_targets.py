@@ -10,6 +10,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.experiments import targets
 from dwfbench.runs.store import Store
 from tests.experiments.test_run import CPU, SHORT, Listener, knobs, plan
+from tests.words import once
 
 
 def ends(curve):
@@ -295,7 +296,7 @@ def test_the_range_of_a_recipe_is_scaled_in_a_line(call, tmp_path):
     ],
 )
 def test_searches_without_sense_are_refused(call, tmp_path, words, said):
-    done = call("run", "--compression", "5", *words, *ALONE, "--results", tmp_path)
+    done = call("run", *once("--compression", "5", *words), *ALONE, "--results", tmp_path)
     assert done.exit_code == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

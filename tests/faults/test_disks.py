@@ -9,6 +9,7 @@ import pytest
 from dwfbench.runs.store import Store
 from tests.conftest import wait_for
 from tests.faults.commands import SMALL, begin, dwfbench, ended, results, stored, temporaries
+from tests.words import once
 
 SWEEP = ("--method", "dwf", "--depth", "2", "--strength", "0.001,0.002,0.003,0.004", "--epochs", "10", "--lanes", "1")
 SHORT = ("run", "--method", "dense", "--epochs", "2", *SMALL)
@@ -60,7 +61,7 @@ def whole(call, tmp_path_factory):
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_a_disk_that_fills_up_while_records_are_written_loses_none(disk, whole, call, monkeypatch, jobs):
     folder = disk.folder / "results"
-    words = ("run", *SWEEP, *SMALL, "--threads", jobs, "--jobs", jobs, "--results", folder)
+    words = once("run", *SWEEP, *SMALL, "--threads", jobs, "--jobs", jobs, "--results", folder)
     write = Store.write
 
     def fills(store, *content):

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import wait_for
 from tests.faults.commands import SMALL, begin, ended, members, results, stored, temporaries
 from tests.forked import Forked
+from tests.words import once
 
 SWEEP = """
 methods = ["dwf", "magnitude", "dense"]
@@ -33,8 +34,8 @@ class Sweep:
     def __init__(self, tmp_path, jobs, seeds=2, start=begin):
         (tmp_path / "sweep.toml").write_text(SWEEP)
         threads = ("--threads", jobs, "--jobs", jobs, "--lanes", "1")
-        self.words = ("run", "--config", tmp_path / "sweep.toml", "--seeds", seeds, *SMALL, *threads)
-        self.words += ("--checkpoint-minutes", "0.0005")
+        self.words = once("run", "--config", tmp_path / "sweep.toml", "--seeds", seeds, *SMALL, *threads)
+        self.words += ["--checkpoint-minutes", "0.0005"]
         self.tmp_path, self.start, self.number = tmp_path, start, 0
         self.next()
         started = time.monotonic()

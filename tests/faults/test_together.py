@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import wait_for, wait_for_checkpoint
 from tests.faults.commands import SMALL, begin, dwfbench, ended, results, stored
 from tests.forked import Forked
+from tests.words import once
 
 SWEEP = ("--method", "l1,magnitude", "--compression", "2,4,8", "--max-runs", "12", "--epochs", "10", "--lanes", "1")
 LISTED = ("--method", "dwf", "--depth", "2", "--strength", "0.001,0.002,0.003,0.004", "--epochs", "30", "--lanes", "1")
@@ -16,7 +17,7 @@ WAITING = "Another command is training"
 
 
 def words(folder, jobs=1, sweep=LISTED):
-    return ("run", *sweep, *SMALL, "--threads", jobs, "--jobs", jobs, "--results", folder)
+    return once("run", *sweep, *SMALL, "--threads", jobs, "--jobs", jobs, "--results", folder)
 
 
 def trained(done):
@@ -34,8 +35,8 @@ def test_commands_at_the_same_time_train_each_run_once(tmp_path, call, commands,
     processes = [start(*words(tmp_path / "together", jobs, sweep)) for _ in range(commands)]
     done = [ended(process) for process in processes]
     assert [one.code for one in done] == [0] * commands, [one.stderr for one in done]
-    once = [name for one in done for name in trained(one)]
-    assert len(once) == len(set(once)) == len(results(tmp_path / "together"))
+    names = [name for one in done for name in trained(one)]
+    assert len(names) == len(set(names)) == len(results(tmp_path / "together"))
     assert sum(WAITING in one.stderr for one in done) >= commands - 1
     assert call(*words(tmp_path / "alone", 1, sweep)).exit_code == 0
     assert results(tmp_path / "together") == results(tmp_path / "alone")
