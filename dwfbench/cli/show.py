@@ -74,7 +74,7 @@ def outcome(record: Record) -> dict[str, str]:
             f"validation {record.judged_by}": percent(record.val_accuracy),
             "compression": short(record.compression, 4) + of(record.nnz, record.numel, " ({} weights are left)"),
             "of all parameters": ratio(record.compression_all),
-            "of live paths": ratio(record.effective_compression) if record.connected else "no path is left",
+            "of live paths": "no path is left" if record.connected is False else ratio(record.effective_compression),
             "multiplications": of(record.macs_sparse, record.macs_dense, "{}"),
         }
     versions = [f"{name} {version}" for name, version in origin.versions.items() if name in ("dwfbench", "torch")]
@@ -84,6 +84,7 @@ def outcome(record: Record) -> dict[str, str]:
         "on": ", ".join(filter(None, [origin.device_name, threads, "compiled" if origin.compiled else None])),
         "tags": ", ".join(origin.tags),
         "note": origin.note,
+        "remarks": "; ".join(record.notes),
         "with": ", ".join([*versions, *([f"commit {origin.git_commit[:12]}"] if origin.git_commit else [])]),
     }
     return {name: value for name, value in facts.items() if value}

@@ -168,8 +168,21 @@ def load(
             title, source = images.identity, images.read(places.cache, image_size)
     training, test = (Split(*map(torch.from_numpy, part)) for part in source.parts)
     train, val = _cut(training, val_fraction, split_seed)
+    if isinstance(source, Source):
+        _refuse_lost_class(training.labels, train.labels, val_fraction)
     outputs = source.outputs if isinstance(source, Tensors) else source.classes
     return Dataset(title, train, val, test, *_moments(train.images), outputs, source.checksum)
+
+
+def _refuse_lost_class(labels: Tensor, left: Tensor, val_fraction: float) -> None:
+    """UsageError where the cut leaves nothing of a class to train on."""
+    lost = sorted(set(labels.unique().tolist()) - set(left.unique().tolist()))
+    if lost:
+        count = int((labels == lost[0]).sum())
+        raise UsageError(
+            f"Class {lost[0]} has {count} training image{'s' * (count != 1)}, of which --val-fraction {val_fraction:g} "
+            "keeps all for validation; lower it, or give another --split-seed."
+        )
 
 
 def _cut(training: Split, val_fraction: float, split_seed: int) -> tuple[Split, Split]:

@@ -55,14 +55,19 @@ class SparseLinear(nn.Module):
 
 
 def with_sparse_layers(network: nn.Module) -> nn.Module:
-    """A copy of a network with ``SparseLinear`` for its Linear layers (not for subclasses, which others read)."""
+    """A copy of a network with ``SparseLinear`` for its Linear layers, but for those whose weights others read:
+    subclasses, and the ones of a TransformerEncoderLayer."""
     changed = copy.deepcopy(network)
-    for name, layer in list(changed.named_modules()):
+    sparse: dict[int, SparseLinear] = {}
+    for name, layer in list(changed.named_modules(remove_duplicate=False)):  # a layer may have several names
         if type(layer) is nn.Linear:
+            sparse_layer = sparse.setdefault(id(layer), SparseLinear(layer))
             if not name:
-                return SparseLinear(layer)
+                return sparse_layer
             parent, _, attribute = name.rpartition(".")
-            setattr(changed.get_submodule(parent), attribute, SparseLinear(layer))
+            holder = changed.get_submodule(parent)
+            if not isinstance(holder, nn.TransformerEncoderLayer):
+                setattr(holder, attribute, sparse_layer)
     return changed
 
 

@@ -6,6 +6,7 @@ A factorized weight is a parametrization (``torch.nn.utils.parametrize``): the m
 (factors, Algorithms 1 and 2); Kolb et al., NeurIPS 2025, arXiv 2509.23898 (groups).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -100,6 +101,8 @@ def factorize(
         space: Product | Gated = Product(number, min_abs, rescale)
         if group != "none":
             space = Gated(number, group, shape_of_gates(places, weight, group))
+        if not math.isfinite(sigma):
+            raise UsageError(f"The weight {places[0].name} has values that are infinite or NaN; initialise it first.")
         values: Sequence[Tensor] | None = None
         if not keep_weights:
             values = space.draw(places[0].name, weight.detach(), generator)
@@ -304,7 +307,8 @@ def factorized(model: nn.Module) -> Iterator[tuple[list[Place], Parts]]:
     """Every factorized weight once, in model order: the places that share it, and its parametrization."""
     holders_of: dict[int, list[Place]] = {}
     for name, module in model.named_modules():
-        if parametrize.is_parametrized(module):
+        # A module that torch.compile has made has the attributes of the one in it, which is visited itself.
+        if "parametrizations" in module._modules and parametrize.is_parametrized(module):
             chains: Any = module.parametrizations
             for attribute, chain in chains.items():
                 if isinstance(chain[0], Parts):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dwfbench.base.errors import UsageError
-from dwfbench.dwf.factors import FLOAT32_EPSILON, budget_to_reach_zero, median_size
+from dwfbench.dwf.factors import FLOAT32_EPSILON, budget_to_reach_zero, deviation, median_size
 from dwfbench.dwf.module import factorized, tied
 from dwfbench.dwf.parametrization import Product
 from dwfbench.dwf.places import choose
@@ -111,7 +111,7 @@ def initial_weights(model: nn.Module, depth: int, keep_weights: bool) -> Iterato
     for places, number in tied(model, choose(model, depth)):
         weight, space = getattr(places[0].module, places[0].attribute).detach(), Product(number)
         parts = space.keep(weight) if keep_weights else space.draw(places[0].name, weight, generator)
-        yield places[0].name, space.weight(*parts), float(weight.double().std(correction=0)), number
+        yield places[0].name, space.weight(*parts), deviation(weight), number
 
 
 def advice(weights: list[tuple[str, Tensor, float, int]], lr: float, reach: float, steps: int) -> Suggestion:

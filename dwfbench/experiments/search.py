@@ -152,7 +152,16 @@ def curve(ratios: Mapping[float, float], guess: Guess) -> list[Point]:
         for (strength, ratio), move in zip((guess[0], guess[-1]), moves, strict=True)
     ]
     fitting = [end for end in ends if all((end.strength < run.strength) == (end.ratio < run.ratio) for run in runs)]
-    return sorted(runs + fitting)
+    points = sorted(runs + fitting)
+    # A guessed lower end next to which a run already has too high a CR was guessed too high: it is passed.
+    if len(points) > 1 and not points[0].trained and points[1].trained and is_close(*points[:2]):
+        return points[1:]
+    return points
+
+
+def is_close(low: Point, high: Point) -> bool:
+    """Whether no strength between two points is told apart from both."""
+    return high.strength - low.strength < 2.2 * math.log(EDGE if high.ratio == math.inf else CLOSEST)
 
 
 def scale(guess: Guess) -> Callable[[float], float]:
@@ -216,7 +225,7 @@ def proposal(
         return outwards(points, aims[-1] if low is None else aims[0], high is None, position)
     room = high.strength - low.strength
     closest = math.log(EDGE if high.ratio == math.inf else CLOSEST)
-    if high.trained and low.trained and room < 2.2 * closest:
+    if high.trained and low.trained and is_close(low, high):
         return None
     if high.ratio == math.inf:
         return low.strength + room / 2

@@ -61,9 +61,11 @@ def weighted(func: Callable, input: Tensor, weight: Tensor, bias: Any = None, *a
 
 
 def combined(name: str, operands: Sequence[Any]) -> Tensor:
-    """The sum of what flows among the operands; in place for a function whose name ends in "_"."""
-    summed, *further = alike([operand for operand in operands if isinstance(operand, Tensor)])
-    if name.endswith("_") and not name.startswith("_"):
+    """The sum of what flows among the operands; in place for ``add_``, ``__iadd__`` and their like."""
+    tensors = [operand for operand in operands if isinstance(operand, Tensor)]
+    summed, *further = alike(tensors)
+    if (name.endswith("_") and not name.startswith("_")) or name.startswith("__i"):
+        summed = summed if is_flow(tensors[0]) else tensors[0].zero_()
         for operand in further:
             summed = summed.add_(operand)
         return summed
@@ -226,21 +228,21 @@ def cell(unit: str, input: Tensor, state: Any, *weights: Tensor) -> Any:
 
 
 def recurrent(unit: str, input: Tensor, states: Any, weights: Sequence[Tensor], *options: Any) -> tuple[Tensor, ...]:
-    """``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``, step by step: outputs and last states. Initial states are none."""
+    """``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``, step by step: outputs and last states."""
     biases, layers, _, _, bidirectional, batch_first = options
-    flow = input.transpose(0, 1) if batch_first else input
+    flow = as_flow(input, torch.float32)
+    flow = flow.transpose(0, 1) if batch_first else flow
+    starts = [as_flow(part, torch.float32) for part in (states if unit == "lstm" else (states, states))]
     directions = 1 + bidirectional
     per_direction = len(weights) // (layers * directions)
     last_states: list[tuple[Tensor, Tensor]] = []
     for layer in range(layers):
         outputs = []
         for direction in range(directions):
-            start = (layer * directions + direction) * per_direction
-            parameters = weights[start : start + per_direction]
+            place = layer * directions + direction
+            parameters = weights[place * per_direction : (place + 1) * per_direction]
             projection = parameters[-1] if per_direction == 2 + 2 * biases + 1 else None
-            width = parameters[0].shape[0] // GATES[unit]
-            carry = flow.new_zeros(flow.shape[1], width)
-            state = flow.new_zeros(flow.shape[1], parameters[1].shape[1])
+            state, carry = (part[place] for part in starts)
             hidden_states = []
             for step in flow.flip(0) if direction else flow:
                 carry = stepped(unit, step, state, carry, parameters)

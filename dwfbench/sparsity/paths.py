@@ -122,6 +122,8 @@ class _Flow(TorchFunctionMode):
             if not isinstance(out, Tensor) or (name == "get" and is_flow(out)):
                 return out  # a shape, a transposed matrix
             return flow.clone() if out.is_floating_point() else self.unknown(f"a cast to {out.dtype}")
+        if name in ("interpolate", "upsample") and kwargs.get("mode", "") == "bicubic":
+            return self.unknown("interpolate by bicubic")  # its negative coefficients would take from a flow
         if name in EXACT or name in CONSTANT:
             out = func(*args, **kwargs)
             return self.marked(out) if self.is_weight(flow) else out
@@ -184,7 +186,14 @@ def live(
     only by its bias is dead. Normalisation and activation functions pass paths on. UsageError for a network with a
     function through which paths are not followed.
     """
-    weights = prunable(model) if weights is None else weights
+    with torch.inference_mode(False), torch.enable_grad():
+        return _live(model, input_shape, prunable(model) if weights is None else weights)
+
+
+def _live(
+    model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor]
+) -> tuple[bool, dict[str, Tensor]]:
+    """``live`` where gradients are computed, whatever the caller has switched off."""
     device = next(iter(weights.values()), torch.zeros(())).device
     flow = torch.ones(1, *input_shape, device=device, requires_grad=True)
     follow, call = _Flow(), caller(model)
@@ -193,7 +202,7 @@ def live(
         follow.marked(weight)
     constants = {name: p.detach() for name, p in model.named_parameters()}
     constants |= {name: b.clone() for name, b in model.named_buffers()}
-    with torch.enable_grad(), evaluating(model), follow:
+    with evaluating(model), follow:
         # The model gets a view of the input, which it may change in place.
         out = call(constants | present, flow.clone())
     ends = [tensor for tensor in outputs_of(out) if tensor.requires_grad and (tensor > 0).any()]

@@ -191,11 +191,12 @@ class Trainer:
             return None
         try:
             group = Group.unpack(name, specs, *content, self.device)
-            shapes = {parameter: weight.shape[1:] for parameter, weight in self.weights(group).items()}
+            tensors = {**self.weights(group), **group.state.others, **group.state.buffers}
         except (KeyError, IndexError, ValueError, TypeError, RuntimeError):  # whole, but not what this version makes
             self.checkpoints.refuse(name, "does not fit this training")
             return None
-        if shapes != {parameter: weight.shape for parameter, weight in prunable(self.network).items()}:
+        there = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+        if {name: value.shape[1:] for name, value in tensors.items()} != {name: there[name].shape for name in there}:
             self.checkpoints.refuse(name, "is of another network of that name")
             return None
         return group

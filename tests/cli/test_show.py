@@ -87,6 +87,15 @@ def test_a_record_of_an_earlier_version_is_shown_without_what_it_lacks(trained):
         assert ("multiplications" in facts) == (not lacking.keys() & {"macs_dense", "macs_sparse"})
 
 
+def test_paths_that_are_unknown_are_not_called_none_and_remarks_are_shown(trained):
+    record = changed(
+        Store(trained[0]).load()[0], notes=["paths unknown: fft"], connected=None, effective_compression=None
+    )
+    assert "of live paths" not in show.outcome(record)
+    assert show.outcome(record)["remarks"] == "paths unknown: fft"
+    assert show.outcome(changed(record, connected=False))["of live paths"] == "no path is left"
+
+
 def test_a_set_in_which_nothing_ended_well_is_not_called_empty(run, call, tmp_path):
     run(tmp_path, "--method", "dense", "--lr", "1e30")
     result = call("compare", "--results", tmp_path)

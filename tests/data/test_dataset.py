@@ -445,3 +445,10 @@ def test_identity_sees_labels_and_follows_links(tmp_path):
 
 def test_identity_of_a_named_set_needs_no_files():
     assert data.identity("mnist") == "mnist"
+
+
+def test_a_class_of_which_nothing_would_be_left_to_train_on_is_refused():
+    labels = torch.tensor([0] * 20 + [1] * 2)
+    data._refuse_lost_class(labels, labels[:21], 0.1)
+    with pytest.raises(UsageError, match="Class 1 has 2 training images, of which --val-fraction 0.1 keeps all"):
+        data._refuse_lost_class(labels, labels[:20], 0.1)

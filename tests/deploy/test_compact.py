@@ -207,6 +207,28 @@ def test_only_a_layer_that_reads_the_pixels_selects_them():
     assert same(network, smaller, (1, 2, 3))
 
 
+class Reread(nn.Module):
+    """Whose first weight is read by more than its layer."""
+
+    def __init__(self, tied):
+        super().__init__()
+        self.first, self.last, self.tied = nn.Linear(6, 6), nn.Linear(6, 6), tied
+
+    def forward(self, images):
+        hidden = self.first(images.flatten(1)).relu()
+        if self.tied:
+            return torch.nn.functional.linear(hidden, self.first.weight.t())
+        return self.last(hidden) + self.first.weight.abs().mean() * images.flatten(1)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_pixels_are_not_selected_where_something_else_reads_the_weight(tied):
+    torch.manual_seed(0)
+    network = Reread(tied)
+    network.first.weight.data[:, [0, 2, 5]] = 0
+    assert same(network, compact(network, (1, 2, 3)), (1, 2, 3))
+
+
 class Untraceable(nn.Linear):
     def forward(self, images):
         if torch.is_grad_enabled():  # as it is while the graph is traced

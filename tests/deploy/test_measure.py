@@ -90,6 +90,18 @@ def test_sparse_layers_compute_the_same(shape, bias):
     assert torch.allclose(measure.with_sparse_layers(layer)(features), layer(features), atol=1e-6)
 
 
+def test_a_sparse_layer_has_all_names_of_its_layer_and_leaves_what_others_read():
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    network.add_module("again", network[0])
+    changed = measure.with_sparse_layers(network)
+    assert type(changed[0]) is measure.SparseLinear
+    assert changed[0] is changed.again
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    inputs = torch.randn(2, 3, 8)
+    with torch.no_grad():
+        assert torch.allclose(measure.with_sparse_layers(encoder)(inputs), encoder(inputs), atol=1e-6)
+
+
 def test_a_measurement():
     network, inputs = small_net(), torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     labels = torch.zeros(6, dtype=torch.long)

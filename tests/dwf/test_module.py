@@ -530,3 +530,20 @@ def test_a_trained_network_of_torchvision_keeps_its_outputs():
         torch.testing.assert_close(model(images), before, rtol=1e-3, atol=1e-3)
         dwfbench.collapse(model)
         torch.testing.assert_close(model(images), before, rtol=1e-3, atol=1e-3)
+
+
+def test_a_layer_that_is_compiled_is_collapsed_once():
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), torch.compile(nn.Linear(6, 4), backend="eager"))
+    inputs = torch.randn(3, 8)
+    dwfbench.factorize(model, 3, generator=seeded())
+    expected = model(inputs)
+    torch.testing.assert_close(dwfbench.collapse(model)(inputs), expected)
+    assert not any("parametrizations" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize("options", [{"keep_weights": True}, {"group": "row"}, {}])
+def test_a_weight_with_nan_is_refused(options):
+    layer = nn.Linear(3, 2)
+    layer.weight.data[0, 0] = float("nan")
+    with pytest.raises(UsageError, match="infinite or NaN"):
+        dwfbench.factorize(layer, 3, **options)

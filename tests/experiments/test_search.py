@@ -376,3 +376,15 @@ def test_strengths_have_three_digits_or_four_where_three_do_not_tell_them_apart(
     }
     steep = search(rising(1e-3, 1.1e-3), SEVEN, guess=((1e-3, 2), (1.1e-3, 300)))
     assert all(strength == float(f"{strength:.4g}") for strength in steep)
+
+
+@pytest.mark.parametrize("dies", [3e-4, 1.0])
+def test_a_range_that_begins_too_high_is_left(dies):
+    """At its lower end, which was a guess, networks die already, or have a higher CR than any target."""
+    curve = rising(1e-5, 1e-4)
+
+    def compression(strength):
+        return math.inf if strength > dies else curve(strength)
+
+    known = search(compression, [5, 10], guess=((1e-3, 2), (1e-1, 300)), max_runs=16)
+    assert left(known, [5, 10]) == []

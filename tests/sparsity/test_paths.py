@@ -77,6 +77,25 @@ def cells(net, x):
     return state[0] if isinstance(state, tuple) else state
 
 
+def started(net, x):
+    """The initial state is a function of the inputs."""
+    return net.layer[1](x[:, 1:], net.layer[0](x[:, 0]).tanh()[None])[0][:, -1]
+
+
+def translated(net, x):
+    """An encoder, whose last state a decoder of constants begins with."""
+    _, state = net.layer[0](x)
+    return net.layer[1](x.new_zeros(len(x), 2, 2), state)[0][:, -1]
+
+
+def added_to_a_constant(net, x):
+    out = x.new_zeros(x.shape)
+    out.add_(x)
+    part = out[:, :, :2]
+    part += x.flip(1)[:, :, :2]
+    return out
+
+
 def linear():
     return nn.Linear(WIDTH, WIDTH, bias=False)
 
@@ -109,6 +128,15 @@ EXACT = {
     "lstm": between(recurrent, rnn(nn.LSTM), 5),
     "lstm, projected": between(recurrent, rnn(nn.LSTM, proj_size=2), 2),
     "rnn": between(recurrent, rnn(nn.RNN), 5),
+    "initial state": between(
+        started,
+        lambda: nn.ModuleList([nn.Linear(WIDTH, 5, bias=False), nn.RNN(WIDTH, 5, batch_first=True, bias=False)]),
+        5,
+    ),
+    "encoder and decoder": between(
+        translated, lambda: nn.ModuleList([rnn(nn.LSTM)(), nn.LSTM(2, 5, batch_first=True, bias=False)]), 5
+    ),
+    "added to a constant": between(added_to_a_constant),
     "last state of an lstm": between(lambda net, x: net.layer(x)[1][1][-1], rnn(nn.LSTM), 5),
     "lstm cell": between(cells, lambda: nn.LSTMCell(WIDTH, 5, bias=False), 5),
     "gru cell": between(cells, lambda: nn.GRUCell(WIDTH, 5, bias=False), 5),
@@ -173,6 +201,7 @@ def test_live_weights_are_those_with_which_an_output_changes(case):
 
 
 UNKNOWN = {
+    "bicubic": lambda net, x: F.interpolate(x[:, None], scale_factor=2.0, mode="bicubic")[:, 0, ::2, ::2],
     "argmax": lambda net, x: F.one_hot(x.argmax(-1), WIDTH).float(),
     "sorting by a key": lambda net, x: x.gather(1, x.argsort(1)),
     "a decision": lambda net, x: x if bool((x > 0).any()) else -x,
@@ -220,3 +249,12 @@ def test_multiplications_of_attention_and_recurrent_layers_by_hand():
     recurrent_macs = STEPS * (WIDTH * WIDTH + 20 * WIDTH + 20 * 2 + 2 * 5) + 3 * 2
     assert macs(Between(recurrent, lstm, 2), (STEPS, WIDTH)) == (recurrent_macs, recurrent_macs)
     assert macs(Between(cells, nn.GRUCell(WIDTH, 5), 5), (STEPS, WIDTH))[0] == STEPS * (36 + 15 * 6 + 15 * 5) + 15
+
+
+def test_paths_do_not_depend_on_the_mode_of_the_caller():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    expected = sparsity_report(model, (4,))
+    assert expected["connected"] is True
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert sparsity_report(model, (4,)) == expected

@@ -213,6 +213,30 @@ def test_a_checkpoint_of_another_network_of_the_same_name_is_refused(tmp_path, m
     assert "another network" in notes[0]
 
 
+class Later(nn.Sequential):
+    more = ""
+
+    def __init__(self, shape, classes):
+        super().__init__(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+        if self.more == "parameter":
+            self.shift = nn.Parameter(torch.zeros(classes))
+        elif self.more == "buffer":
+            self.register_buffer("shift", torch.zeros(classes))
+
+    def forward(self, images):
+        return super().forward(images) + getattr(self, "shift", 0)
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "parameter"), ("", "buffer"), ("buffer", ""), ("parameter", "")])
+def test_a_checkpoint_of_a_network_with_other_tensors_is_refused(tmp_path, monkeypatch, before, after):
+    one, data, notes = spec(model=f"{__name__}:Later"), tiny_data(), []
+    monkeypatch.setattr(Later, "more", before)
+    interrupted(tmp_path, one, data)
+    monkeypatch.setattr(Later, "more", after)
+    (lane,) = train([one], data, tmp_path, notes=notes)
+    assert ("another network" in notes[0], "shift" in lane.state) == (True, bool(after))
+
+
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
