@@ -111,3 +111,13 @@ def test_the_command_says_what_the_library_says(call, digits):
         assert str(dwfbench.suggest(network, 12 * 20, 0.2, depth=depth)) in result.stdout
     refused = call(*words, "--optimizer", "adam")
     assert (refused.exit_code, "divides the decay" in refused.stderr) == (2, True)
+
+
+def test_a_weight_that_starts_constant_is_advised_alike_before_and_after():
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+    nn.init.zeros_(model[2].weight)
+    plain = dwfbench.suggest(model, 1000, 0.1)
+    dwfbench.factorize(model, 3)
+    after = dwfbench.suggest(model, 1000, 0.1)
+    assert plain.speed["2.weight"] == pytest.approx(after.speed["2.weight"])
+    assert "nan" not in str(dwfbench.suggest(nn.Linear(1, 1), 1000, 0.1))
