@@ -41,7 +41,7 @@ from dwfbench.execution.worker import (
     patience,
     timed_out,
 )
-from dwfbench.training.checkpoint import Folder, stop
+from dwfbench.training.checkpoint import Folder, Identity, stop
 
 RETRIES = 3
 """How often a group is tried again whose process or node has died; then its runs are recorded as failed."""
@@ -183,6 +183,9 @@ class Desk:
         if self.folder is not None:
             self.folder.write(key, content)
 
+    def identities(self) -> dict[str, Identity]:
+        return self.folder.identities() if self.folder else {}
+
 
 @functools.cache
 def desk_of(folder: Path | None) -> "ray.actor.ActorHandle":
@@ -256,6 +259,9 @@ class DeskTeller(Teller):
 
     def write(self, key: str, content: bytes) -> None:
         self._ask(self.desk.write, key, content)
+
+    def identities(self) -> dict[str, Identity]:
+        return self._ask(self.desk.identities)
 
     def _ask(self, method: Any, *args: Any) -> Any:
         """Raises OSError: the desk's own, or that it cannot be reached."""

@@ -11,14 +11,14 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -88,11 +88,13 @@ class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Place(Protocol):
     """Where checkpoints are kept, by their keys.
 
-    ``read`` and ``write`` raise OSError; ``read`` returns None for what is not there. ``str`` names the place.
+    ``read`` and ``write`` raise OSError; ``read`` returns None for what is not there. ``identities`` are those of what
+    is there, by key, as far as it can be read. ``str`` names the place.
     """
 
     def read(self, key: str) -> bytes | None: ...
     def write(self, key: str, content: bytes) -> None: ...
+    def identities(self) -> "dict[str, Identity]": ...
 
 
 class Folder:
@@ -126,16 +128,20 @@ class Folder:
     def sweep(self, identities: set[str]) -> None:
         """Remove what killed commands left: half-written files, checkpoints of ended runs, by their ``identities``."""
         files.sweep(self.path)
-        for path in self.path.glob(f"*{SUFFIX}"):
-            try:
+        for key, identity in self.identities().items():
+            if identity.runs and identities.issuperset(identity.runs):
+                with suppress(OSError):
+                    self.file(key).unlink(missing_ok=True)
+        self.tidy()
+
+    def identities(self) -> dict[str, Identity]:
+        known = {}
+        for path in sorted(self.path.glob(f"*{SUFFIX}")):
+            with suppress(*UNREADABLE):  # whoever resumes it says so
                 with files.opened(path) as file:
                     text, _ = header_of(files.beginning(file, files.MOST_JSON))
-                runs = msgspec.json.decode(text, type=Facts).identity.runs
-                if runs and identities.issuperset(runs):
-                    path.unlink(missing_ok=True)
-            except UNREADABLE:  # whoever resumes it says so
-                continue
-        self.tidy()
+                known[path.name.removesuffix(SUFFIX)] = msgspec.json.decode(text, type=Facts).identity
+        return known
 
     def tidy(self) -> None:
         """Remove the folder if it is empty."""
@@ -162,11 +168,17 @@ class Checkpoints:
             self.note(f"No checkpoint could be written to {self.place} ({error.strerror or error}); training goes on.")
         self.next = time.monotonic() + self.interval
 
-    def load(self, key: str, expected: Identity) -> tuple[dict[str, Tensor], GroupFacts] | None:
-        """Tensors and facts of a group, or None. What is damaged, or of other runs, is told and counts as absent."""
+    def load(
+        self, key: str, expected: Identity, lanes: Sequence[str] = ()
+    ) -> tuple[dict[str, Tensor], GroupFacts, list[int]] | None:
+        """Tensors and facts of a group, and which of its lanes are the runs expected, or ``lanes`` of them; or None.
+
+        Where there is no checkpoint of just these runs, that of a larger group is taken, of which others are stored by
+        now, or were trained with more lanes. What is damaged, or of other runs, is told and counts as absent.
+        """
         try:
             if (content := self.place.read(key)) is None:
-                return None
+                return self.among_others(expected)
             tensors, facts = opened(content)
         except UNREADABLE as error:
             self.refuse(key, f"is not a readable checkpoint ({type(error).__name__})")
@@ -175,7 +187,15 @@ class Checkpoints:
         if wrong := [name for name in names if getattr(facts.identity, name) != getattr(expected, name)]:
             self.refuse(key, f"is a checkpoint of another {' and '.join(wrong)}")
             return None
-        return tensors, facts.group
+        return tensors, facts.group, [facts.identity.runs.index(run) for run in lanes or expected.runs]
+
+    def among_others(self, expected: Identity) -> tuple[dict[str, Tensor], GroupFacts, list[int]] | None:
+        """The same of a group of these runs and others."""
+        for key, identity in self.place.identities().items():
+            alike = structs.replace(identity, runs=expected.runs) == expected
+            if alike and set(expected.runs) < set(identity.runs):
+                return self.load(key, identity, expected.runs)
+        return None
 
     def refuse(self, key: str, why: str) -> None:
         """Say that a group's checkpoint is not resumed."""

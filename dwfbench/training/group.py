@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -136,19 +136,31 @@ class Group:
 
     @classmethod
     def unpack(
-        cls, key: str, specs: list[RunSpec], tensors: Tensors, facts: GroupFacts, device: torch.device
+        cls,
+        key: str,
+        specs: list[RunSpec],
+        tensors: Tensors,
+        facts: GroupFacts,
+        lanes: Sequence[int],
+        device: torch.device,
     ) -> "Group":
-        """The group of these runs that was packed, on ``device``; torch's own generators are set as they were."""
+        """The group of these runs, ``lanes`` of one that was packed, on ``device``; torch's own generators are set as
+        they were."""
+        index = torch.tensor(lanes)
+        seeds = {str(spec.seed) for spec in specs}
         parts: dict[str, Tensors] = defaultdict(dict)
         for path in facts.order:
             part, slash, name = path.partition("/")
-            if slash:
-                parts[part][name] = tensors[path] if part in ("orders", "views") else tensors[path].to(device)
+            if part in ("orders", "views"):
+                if name in seeds:
+                    parts[part][name] = tensors[path]
+            elif slash:
+                parts[part][name] = tensors[path][index].to(device)
         origins = {
             epoch: Network(*(parts[f"origin-{epoch}-{part}"] for part in Network._fields)) for epoch in facts.origins
         }
         state: dict[str, Any] = {part: parts[part] for part in PARTS}
-        state |= {name: tensors[name].to(device) for name in NUMBERS}
+        state |= {name: tensors[name][index].to(device) for name in NUMBERS}
         torch.set_rng_state(tensors["global"])
         if device.type == "cuda" and "global-cuda" in tensors:
             torch.cuda.set_rng_state(tensors["global-cuda"], device)
@@ -158,7 +170,7 @@ class Group:
         )
         return cls(
             key,
-            [Trained.of(spec, lane) for spec, lane in zip(specs, facts.lanes, strict=True)],
+            [Trained.of(spec, facts.lanes[lane]) for spec, lane in zip(specs, lanes, strict=True)],
             State(**state),
             orders,
             views,
@@ -166,7 +178,7 @@ class Group:
             stage=facts.stage,
             epoch=facts.epoch,
             position=facts.position,
-            loss_sum=tensors["loss_sum"].to(device),
+            loss_sum=(tensors["loss_sum"][index] if tensors["loss_sum"].dim() else tensors["loss_sum"]).to(device),
             steps=facts.steps,
             since=time.perf_counter() - facts.elapsed,
         )

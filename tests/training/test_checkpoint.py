@@ -6,13 +6,16 @@ import math
 import os
 import random
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
+from msgspec import structs
 from safetensors.torch import load, save
 from torch import nn
 
 from dwfbench.methods.registry import create
+from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.store import Store
 from dwfbench.training import checkpoint, loop
 from dwfbench.training.checkpoint import Checkpoints, Folder, stop
@@ -98,6 +101,62 @@ def test_resumed_equals_uninterrupted_bit_for_bit(case, steps, tmp_path):
             assert {k: v for k, v in mine.items() if k not in times} == {
                 k: v for k, v in theirs.items() if k not in times
             }
+
+
+@pytest.mark.parametrize("case", ["dwf", "augmented", "changing masks", "rewound"])
+def test_the_rest_of_a_group_goes_on_from_the_checkpoint_of_the_whole(case, tmp_path):
+    """Of which some runs were stored before a kill, or which had more lanes."""
+    specs, shape = CASES[case]
+    specs = [*specs, replace(specs[0], seed=7), replace(specs[0], seed=8)]
+    data = tiny_data(**shape)
+    whole = {lane.spec.id: lane for lane in train(specs, data)}
+    with pytest.raises(KeyboardInterrupt):
+        train(specs, data, tmp_path, 11)
+    stop.asked = False
+    for left in ([specs[-1]], [specs[-2], specs[0]]):
+        counter = StopsAt(tmp_path, 1000, [])
+        trainer = loop.Trainer(left[0], create(left[0].method, dict(left[0].options)), data, checkpoints=counter)
+        for lane in trainer.train(left):
+            for name, value in whole[lane.spec.id].state.items():
+                torch.testing.assert_close(lane.state[name], value, rtol=1e-4, atol=1e-6)
+            assert len(lane.history) == lane.spec.epochs
+        if case != "rewound":  # which has two groups after another
+            assert 1000 - counter.left == 3 * 7 - 11
+
+
+@pytest.mark.parametrize("steps", [-3, 3])
+def test_epochs_that_runs_share_are_not_trained_again_where_a_seed_is_complete(steps, tmp_path):
+    """Stopped before their end, and in what follows them."""
+    specs = [spec("magnitude", compression=ratio, epochs=6, seed=seed) for seed in range(3) for ratio in (2.0, 4.0)]
+    data, epoch = tiny_data(), 7
+    shared = epoch * shared_epochs(create("magnitude", {}).stages(6))
+    assert 0 < shared < 6 * epoch
+    with pytest.raises(KeyboardInterrupt):
+        train(specs, data, tmp_path, shared + steps)
+    stop.asked = False
+    counter = StopsAt(tmp_path, 1000, [])
+    lanes = list(loop.Trainer(specs[0], create("magnitude", {}), data, checkpoints=counter).train(specs[2:]))
+    assert len(lanes) == 4
+    assert 1000 - counter.left == 6 * epoch - (shared + steps)
+
+
+def test_only_a_checkpoint_of_the_same_data_and_version_is_a_groups(tmp_path, monkeypatch):
+    specs, data = CASES["dwf"][0], tiny_data()
+    with pytest.raises(KeyboardInterrupt):
+        train(specs, data, tmp_path, 11)
+    stop.asked = False
+    kept = Checkpoints(Folder(tmp_path), 60, lambda sentence: None)
+    trainer = loop.Trainer(specs[0], create("dwf", {"depth": 3}), data, checkpoints=kept)
+    expected = trainer.identity(specs[1:])
+    assert kept.load("absent", expected)[2] == [1]
+    for changes in (
+        {"data": "other"},
+        {"version": "0"},
+        {"schema": 0},
+        {"runs": ["another"]},
+        {"runs": [*expected.runs, "another"]},
+    ):
+        assert kept.load("absent", structs.replace(expected, **changes)) is None
 
 
 def interrupted(tmp_path, one, data):
