@@ -9,6 +9,7 @@ What is not of images (`readers.Tensors`) is kept as float32 and taken as it is;
 its targets by that of labels.
 """
 
+import functools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dwfbench.base.errors import UsageError
+from dwfbench.base.streams import message
 from dwfbench.base.text import nearest
 from dwfbench.data import readers
 from dwfbench.data.readers import DataError, Places, Source, Tensors, describe
@@ -166,12 +168,30 @@ def load(
         with open_tree(_path(name)) as files:
             images = listing(files)
             title, source = images.identity, images.read(places.cache, image_size)
+        _tell_shared(title, source)
     training, test = (Split(*map(torch.from_numpy, part)) for part in source.parts)
     train, val = _cut(training, val_fraction, split_seed)
     if isinstance(source, Source):
         _refuse_lost_class(training.labels, train.labels, val_fraction)
     outputs = source.outputs if isinstance(source, Tensors) else source.classes
     return Dataset(title, train, val, test, *_moments(train.images), outputs, source.checksum)
+
+
+@functools.cache
+def _told(sentence: str) -> None:
+    """Say something once in this process."""
+    message(sentence)
+
+
+def _tell_shared(title: str, source: Source) -> None:
+    """Say how many of the test images are among those to train on, pixel for pixel."""
+    trained = {hash(image.tobytes()) for image in source.train_images}
+    count = sum(hash(image.tobytes()) in trained for image in source.test_images)
+    if count:
+        _told(
+            f"{count:,} of the {len(source.test_images):,} test images of {title} are training images, too: what is "
+            "measured on them says nothing of others."
+        )
 
 
 def _refuse_lost_class(labels: Tensor, left: Tensor, val_fraction: float) -> None:

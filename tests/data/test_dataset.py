@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import struct
 from urllib.error import URLError
 
@@ -452,3 +453,21 @@ def test_a_class_of_which_nothing_would_be_left_to_train_on_is_refused():
     data._refuse_lost_class(labels, labels[:21], 0.1)
     with pytest.raises(UsageError, match=r"Class 1 has 2 training images, of which --val-fraction 0\.1 keeps all"):
         data._refuse_lost_class(labels, labels[:20], 0.1)
+
+
+def test_test_images_that_are_training_images_are_told_of_once(tmp_path, capsys):
+    data._told.cache_clear()
+    root = write_folder(tmp_path / "pets")
+    for number, path in enumerate(sorted((root / "test").rglob("*.png"))):
+        write_image(path, 200 + number)
+    assert told(capsys, root) == ""
+    shutil.copy(root / "train" / "cat" / "3.png", root / "test" / "cat" / "0.png")
+    sentence = told(capsys, root)
+    assert "1 of the 4 test images of pets@" in sentence
+    assert "are training images, too: what is measured on them says nothing of others.\n" in sentence
+    assert told(capsys, root) == ""
+
+
+def told(capsys, root):
+    load(str(root), val_fraction=0)
+    return capsys.readouterr().err
