@@ -227,11 +227,25 @@ def proposal(
     closest = math.log(EDGE if high.ratio == math.inf else CLOSEST)
     if high.trained and low.trained and is_close(low, high):
         return None
-    if high.ratio == math.inf:
+    if high.ratio == math.inf or crawls(points, low, high):
         return low.strength + room / 2
     aim, start, stop = map(position, (aims[(len(aims) - 1) // 2], low.ratio, high.ratio))
     margin = min(max(MARGIN, 1.1 * closest / room), 0.5)
     return low.strength + room * min(max((aim - start) / (stop - start), margin), 1 - margin)
+
+
+def crawls(points: list[Point], low: Point, high: Point) -> bool:
+    """Whether the secant between two runs would go on from one end in small steps, as it does towards a jump: beyond
+    that end, where it came from, the curve is level for a step as small."""
+    place = points.index(low)
+    pairs = [(low, points[place - 1])] * (place > 0) + [(high, after) for after in points[place + 2 : place + 3]]
+    return any(
+        end.trained
+        and other.trained
+        and abs(end.ratio - other.ratio) < math.log(CLOSEST)
+        and abs(end.strength - other.strength) < (high.strength - low.strength) / 2
+        for end, other in pairs
+    )
 
 
 def outwards(points: list[Point], aim: float, up: bool, position: Callable[[float], float]) -> float | None:

@@ -388,3 +388,14 @@ def test_a_range_that_begins_too_high_is_left(dies):
 
     known = search(compression, [5, 10], guess=((1e-3, 2), (1e-1, 300)), max_runs=16)
     assert left(known, [5, 10]) == []
+
+
+@pytest.mark.parametrize(
+    ("jump", "guess", "most"), [(0.03, ((1e-2, 2), (1.0, 300)), 12), (1e-3, ((1e-4, 2), (1e-2, 300)), 10)]
+)
+def test_a_jump_is_found_by_halves(jump, guess, most):
+    """Where a curve has only CRs far above and below its target, the secant would crawl from one end."""
+    known = search(lambda strength: 1000.0 if strength > jump else 1.0, [10], guess, max_runs=16)
+    low, high = max(one for one in known if one <= jump), min(one for one in known if one > jump)
+    assert high / low < 1.03
+    assert len(known) <= most
