@@ -180,6 +180,8 @@ def measure(
         inputs, labels = restore.inputs_of(data).to(torch_device), data.test.labels.to(torch_device)
         message(f"{stored.record.label}, run {stored.id}: measuring")
         timings = measure.measure(network, inputs, labels, batches, rounds, data.task)
+        if (why := timings.get("left_out")) is not None:
+            message(f"The form compact is left out. {why}")
         if (earlier := latency.read(stored.folder)) is not None:
             message(f"The measurement of before is replaced: {latency.described(earlier)}.")
         content = {"id": stored.id, **context, **timings}

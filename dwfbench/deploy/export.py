@@ -175,7 +175,10 @@ def write_forms(
         checked[path.name] = write_onnx(program_of(network, sample), path)
     if "compact" not in forms:
         return checked, None
-    smaller = compact(network, sample.shape[1:])
+    try:
+        smaller = compact(network, sample.shape[1:])
+    except UsageError as error:
+        raise UsageError(f"{error} The other forms are --forms dense,sparse,onnx.") from error
     program = program_of(smaller, sample)
     replace(place / "compact.safetensors", dense_bytes(smaller))
     torch.export.save(program, place / "compact.pt2")

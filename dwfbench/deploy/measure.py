@@ -89,9 +89,10 @@ def measure(
       takes, the number of ``outliers`` among them, and ``speedup``, the median over the rounds of dense's seconds over
       the form's, with its 95 % interval from ``low`` to ``high`` (see ``interval``)
     - ``samples``, ``rounds``, ``measured`` (UTC)
+    - ``left_out``: why there is no compact form, where there is none
 
-    Raises UsageError for a batch size or number of rounds below 1, for a network whose channels cannot be traced or
-    that fails in one of its forms, and where a form's outputs differ.
+    Raises UsageError for a batch size or number of rounds below 1, for a network that fails in one of its forms, and
+    where a form's outputs differ.
     """
     if min(batches, default=0) < 1 or rounds < 1:
         raise UsageError("Batch sizes and rounds must be at least 1.")
@@ -107,19 +108,16 @@ def measured(
     network: nn.Module, inputs: Tensor, labels: Tensor | None, batches: Sequence[int], rounds: int, task: Task
 ) -> dict[str, Any]:
     """What ``measure`` does once its arguments are known to be right."""
-    network = plain(network).requires_grad_(False)
-    smaller = compact(network, inputs.shape[1:])
-    networks = {"dense": network, "sparse": with_sparse_layers(network), "compact": smaller}
-    contents = {
-        "dense": dense_bytes(network),
-        "sparse": sparse_bytes(tensors_of(network)),
-        "compact": dense_bytes(smaller),
-    }
-    macs = {
-        "dense": count.macs(network, inputs.shape[1:])[0],
-        "sparse": macs_with_sparse_layers(network, inputs.shape[1:]),
-        "compact": count.macs(smaller, inputs.shape[1:])[0],
-    }
+    network, shape = plain(network).requires_grad_(False), inputs.shape[1:]
+    networks = {"dense": network, "sparse": with_sparse_layers(network)}
+    contents = {"dense": dense_bytes(network), "sparse": sparse_bytes(tensors_of(network))}
+    macs = {"dense": count.macs(network, shape)[0], "sparse": macs_with_sparse_layers(network, shape)}
+    left_out = None
+    try:
+        networks["compact"] = smaller = compact(network, shape)
+        contents["compact"], macs["compact"] = dense_bytes(smaller), count.macs(smaller, shape)[0]
+    except UsageError as error:
+        left_out = str(error)
     networks = {form: module.to(inputs.device) for form, module in networks.items()}
     sparse_forms = {form: module for form, module in networks.items() if form != "dense"}
     checks, accuracy = compare(networks["dense"], sparse_forms, inputs, labels, task)
@@ -134,7 +132,8 @@ def measured(
         samples = inputs[torch.arange(batch, device=inputs.device) % len(inputs)]
         latency += summary(batch, seconds(networks, samples, rounds))
     measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"forms": forms, "latency": latency, "samples": len(inputs), "rounds": rounds, "measured": measured_at}
+    found = {"forms": forms, "latency": latency, "samples": len(inputs), "rounds": rounds, "measured": measured_at}
+    return found | ({"left_out": left_out} if left_out else {})
 
 
 def macs_with_sparse_layers(network: nn.Module, input_shape: Sequence[int]) -> int:

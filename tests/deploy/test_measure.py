@@ -1,6 +1,7 @@
 """Sizes and speeds: the sums by hand, fair turns, the sparse layers, and the command with its figure."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from dwfbench.analysis import latency
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base import machine
 from dwfbench.base.errors import UsageError
-from dwfbench.deploy import measure
+from dwfbench.deploy import export, measure
 from dwfbench.runs.decode import measurement_of
 from dwfbench.runs.store import Store
 from dwfbench.show import speed, tables
@@ -311,3 +312,22 @@ def test_wrong_flags(call, tmp_path, words, said):
     found = call("measure", "abc", "--results", tmp_path, *words)
     assert found.exit_code == 2
     assert said in found.stderr
+
+
+class Both(nn.Module):
+    """Both ways, which torch-pruning cannot trace."""
+
+    def __init__(self):
+        super().__init__()
+        self.unit, self.last = nn.LSTM(5, 7, batch_first=True, bidirectional=True), nn.Linear(14, 3)
+
+    def forward(self, inputs):
+        return self.last(self.unit(inputs)[0][:, -1])
+
+
+def test_a_network_that_cannot_be_compact_is_measured_without_that_form():
+    found = measure.measure(Both(), torch.randn(4, 3, 5), None, (2,), 2)
+    assert set(found["forms"]) == {"dense", "sparse"} == {timed["form"] for timed in found["latency"]}
+    assert found["left_out"].startswith("The dead channels of this network cannot be traced (")
+    with pytest.raises(UsageError, match=r"cannot be traced .* The other forms are --forms dense,sparse,onnx\.$"):
+        export.write_forms(Both().eval(), torch.randn(1, 3, 5), Path("absent"), ["compact"])
