@@ -172,7 +172,7 @@ def load(
     training, test = (Split(*map(torch.from_numpy, part)) for part in source.parts)
     train, val = _cut(training, val_fraction, split_seed)
     if isinstance(source, Source):
-        _refuse_lost_class(training.labels, train.labels, val_fraction)
+        _tell_lost_class(title, training.labels, train.labels)
     outputs = source.outputs if isinstance(source, Tensors) else source.classes
     return Dataset(title, train, val, test, *_moments(train.images), outputs, source.checksum)
 
@@ -194,14 +194,14 @@ def _tell_shared(title: str, source: Source) -> None:
         )
 
 
-def _refuse_lost_class(labels: Tensor, left: Tensor, val_fraction: float) -> None:
-    """UsageError where the cut leaves nothing of a class to train on."""
-    lost = sorted(set(labels.unique().tolist()) - set(left.unique().tolist()))
-    if lost:
-        count = int((labels == lost[0]).sum())
-        raise UsageError(
-            f"Class {lost[0]} has {count} training image{'s' * (count != 1)}, of which --val-fraction {val_fraction:g} "
-            "keeps all for validation; lower it, or give another --split-seed."
+def _tell_lost_class(title: str, labels: Tensor, left: Tensor) -> None:
+    """Say where the cut leaves nothing of a class to train on."""
+    for lost in sorted(set(labels.unique().tolist()) - set(left.unique().tolist())):
+        count = int((labels == lost).sum())
+        images = "its only training image is" if count == 1 else f"all of its {count} training images are"
+        _told(
+            f"Nothing of class {lost} of {title} is trained on, as {images} kept for validation; lower --val-fraction "
+            "or give another --split-seed."
         )
 
 

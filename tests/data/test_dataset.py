@@ -166,7 +166,7 @@ def test_data_dir_then_environment_then_system_then_cache(tmp_path, monkeypatch)
     for size, place in enumerate(places, start=1):
         write_set(place / "mnist", count=10 * size)
     for size, place in enumerate(places, start=1):
-        assert len(load("mnist", data_dir=places[0], val_fraction=0).test) == 10 * size
+        assert len(load("mnist", data_dir=places[0]).test) == 10 * size
         (place / "mnist" / STEMS[0]).unlink()  # an incomplete set is passed over
 
 
@@ -448,11 +448,18 @@ def test_identity_of_a_named_set_needs_no_files():
     assert data.identity("mnist") == "mnist"
 
 
-def test_a_class_of_which_nothing_would_be_left_to_train_on_is_refused():
-    labels = torch.tensor([0] * 20 + [1] * 2)
-    data._refuse_lost_class(labels, labels[:21], 0.1)
-    with pytest.raises(UsageError, match=r"Class 1 has 2 training images, of which --val-fraction 0\.1 keeps all"):
-        data._refuse_lost_class(labels, labels[:20], 0.1)
+def test_a_class_of_which_nothing_is_left_to_train_on_is_told_of(capsys):
+    labels = torch.tensor([0] * 20 + [1] * 2 + [2])
+    data._tell_lost_class("pets", labels, labels)
+    assert capsys.readouterr().err == ""
+    data._tell_lost_class("pets", labels, labels[:20])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(
+        "Nothing of class 1 of pets is trained on, as all of its 2 training images are kept for valid"
+    )
+    assert second.startswith(
+        "Nothing of class 2 of pets is trained on, as its only training image is kept for validation"
+    )
 
 
 def test_test_images_that_are_training_images_are_told_of_once(tmp_path, capsys):

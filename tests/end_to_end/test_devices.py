@@ -127,6 +127,9 @@ class Memory:
     def read(self, key):
         return self.content.get(key)
 
+    def identities(self):
+        return {}
+
     def write(self, key, content):
         self.content[key] = content
         self.writes += 1
