@@ -60,10 +60,10 @@ def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("plot", "-o", "pipe.png"), ("report", "-o", "pipe.png")])
+@pytest.mark.parametrize("words", [("plot", "-o", "pipe.png"), ("report", "-o", "pipe.html")])
 def test_a_figure_takes_the_place_of_no_pipe(trained, call, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
-    os.mkfifo("pipe.png")
+    os.mkfifo(words[-1])
     done = call(*words, "--results", trained[0])
     assert done.exit_code == 2
     assert "something else than a regular file" in done.stderr
