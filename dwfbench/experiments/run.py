@@ -91,7 +91,7 @@ def execute(
             progress.note(f"{sentence}; they are left to it, and waited for at the end.")
         if force and engine.checkpoints is not None:
             specs = [spec for curve in curves for spec in curve.specs]
-            Folder(engine.checkpoints).sweep(identities([spec for spec in specs if spec.id in claimed_ids]))
+            Folder(engine.checkpoints).forget(identities([spec for spec in specs if spec.id in claimed_ids]))
         while True:
             for result in results(tasks(curves, claimed_ids, dataset, engine), dataset, engine, progress):
                 store.write(result.record, result.history, result.state)

@@ -130,9 +130,14 @@ class Folder:
         files.sweep(self.path)
         for key, identity in self.identities().items():
             if identity.runs and identities.issuperset(identity.runs):
-                with suppress(OSError):
-                    self.file(key).unlink(missing_ok=True)
+                self.drop(key)
         self.tidy()
+
+    def forget(self, identities: set[str]) -> None:
+        """Remove every checkpoint with one of these runs, so that they begin anew; others of its group do, too."""
+        for key, identity in self.identities().items():
+            if not identities.isdisjoint(identity.runs):
+                self.drop(key)
 
     def identities(self) -> dict[str, Identity]:
         known = {}

@@ -140,7 +140,7 @@ def test_epochs_that_runs_share_are_not_trained_again_where_a_seed_is_complete(s
     assert 1000 - counter.left == 6 * epoch - (shared + steps)
 
 
-def test_only_a_checkpoint_of_the_same_data_and_version_is_a_groups(tmp_path, monkeypatch):
+def test_only_a_checkpoint_of_the_same_data_and_version_is_a_groups(tmp_path):
     specs, data = CASES["dwf"][0], tiny_data()
     with pytest.raises(KeyboardInterrupt):
         train(specs, data, tmp_path, 11)
@@ -157,6 +157,10 @@ def test_only_a_checkpoint_of_the_same_data_and_version_is_a_groups(tmp_path, mo
         {"runs": [*expected.runs, "another"]},
     ):
         assert kept.load("absent", structs.replace(expected, **changes)) is None
+    Folder(tmp_path).forget({"another"})
+    assert kept.load("absent", expected) is not None
+    Folder(tmp_path).forget(set(expected.runs))
+    assert kept.load("absent", expected) is None, "so --force begins anew"
 
 
 def interrupted(tmp_path, one, data):
