@@ -119,7 +119,7 @@ def holes(seeds_by_curve: SeedsByCurve) -> list[str]:
     ]
 
 
-TOLD = {
+CONDITIONS = {
     **{"torch": "versions of torch", "device": "devices", "precision": "precisions", "batch_size": "batch sizes"},
     **{"val_fraction": "parts kept for validation", "augment": "augmentations", "image_size": "image sizes"},
     "numel": "numbers of prunable weights",
@@ -205,7 +205,7 @@ def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
         yield Caution(panel, f"budgets differ: {_listed(rows['epochs'])} epochs.")
     if (versions := rows["data_checksum"].nunique()) > 1:
         yield Caution(panel, f"the runs saw {versions} different versions of the data (checksums differ).")
-    for name, noun in TOLD.items():
+    for name, noun in CONDITIONS.items():
         values = rows[name].fillna("the data's own") if name == "image_size" else rows[name].replace(math.inf, None)
         if len(different := sorted(values.dropna().unique(), key=_in_order)) > 1:
             listed = ", ".join(value if isinstance(value, str) else f"{value:,g}" for value in different)

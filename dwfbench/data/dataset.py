@@ -178,7 +178,7 @@ def load(
 
 
 @functools.cache
-def _told(sentence: str) -> None:
+def _say_once(sentence: str) -> None:
     """Say something once in this process."""
     message(sentence)
 
@@ -188,7 +188,7 @@ def _tell_shared(title: str, source: Source) -> None:
     trained = {hash(image.tobytes()) for image in source.train_images}
     count = sum(hash(image.tobytes()) in trained for image in source.test_images)
     if count:
-        _told(
+        _say_once(
             f"{count:,} of the {len(source.test_images):,} test images of {title} are training images, too: what is "
             "measured on them says nothing of others."
         )
@@ -199,7 +199,7 @@ def _tell_lost_class(title: str, labels: Tensor, left: Tensor) -> None:
     for lost in sorted(set(labels.unique().tolist()) - set(left.unique().tolist())):
         count = int((labels == lost).sum())
         images = "its only training image is" if count == 1 else f"all of its {count} training images are"
-        _told(
+        _say_once(
             f"Nothing of class {lost} of {title} is trained on, as {images} kept for validation; lower --val-fraction "
             "or give another --split-seed."
         )

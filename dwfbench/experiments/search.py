@@ -159,9 +159,14 @@ def curve(ratios: Mapping[float, float], guess: Guess) -> list[Point]:
     return points
 
 
+def closest(high: Point) -> float:
+    """How near to a point, in log strength, another is told apart from it."""
+    return math.log(EDGE if high.ratio == math.inf else CLOSEST)
+
+
 def is_close(low: Point, high: Point) -> bool:
     """Whether no strength between two points is told apart from both."""
-    return high.strength - low.strength < 2.2 * math.log(EDGE if high.ratio == math.inf else CLOSEST)
+    return high.strength - low.strength < 2.2 * closest(high)
 
 
 def scale(guess: Guess) -> Callable[[float], float]:
@@ -224,13 +229,12 @@ def proposal(
     if low is None or high is None:
         return outwards(points, aims[-1] if low is None else aims[0], high is None, position)
     room = high.strength - low.strength
-    closest = math.log(EDGE if high.ratio == math.inf else CLOSEST)
     if high.trained and low.trained and is_close(low, high):
         return None
     if high.ratio == math.inf or crawls(points, low, high):
         return low.strength + room / 2
     aim, start, stop = map(position, (aims[(len(aims) - 1) // 2], low.ratio, high.ratio))
-    margin = min(max(MARGIN, 1.1 * closest / room), 0.5)
+    margin = min(max(MARGIN, 1.1 * closest(high) / room), 0.5)
     return low.strength + room * min(max((aim - start) / (stop - start), margin), 1 - margin)
 
 
