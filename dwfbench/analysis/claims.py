@@ -36,8 +36,7 @@ COLUMNS = [
 
 @dataclass
 class Pair:
-    """The effect of one seed, NaN if its runs do not say it; the ids of these runs, what is lacking, and the strengths
-    at which it was read."""
+    """The effect of one seed, NaN if its runs do not say it; their ids, what is lacking, the strengths it is read at."""
 
     seed: int
     effect: float
@@ -137,10 +136,11 @@ def _rows(
             reason = f"both sides mean the same curve: {first}"
         else:
             pairs = PAIRS[claim.quantity](claim, panel_runs, first, second, records)
-            gone = [_gone(run.label, lost[run.curve]) for side in sides for run in side if run.curve in lost]
-            reason = "; ".join([*_lacking(pairs), *gone]) or _no_spread(pairs)
-        panel = (dataset, model, epochs)
-        yield _row(claim, panel, first, second, pairs, reason, shared_score(panel_runs["score"]))
+            gone = [(f"no run of {run.label} ended well", lost.get(run.curve)) for side in sides for run in side]
+            words = [*_lacking(pairs), *(_of_seeds(text, seeds) for text, seeds in gone if seeds)]
+            reason = "; ".join(words) or _no_spread(pairs)
+        score = shared_score(panel_runs["score"])
+        yield _row(claim, (dataset, model, epochs), first, second, pairs, reason, score)
 
 
 def _panels(claim: Claim, curves: Curves) -> dict[tuple, tuple[list[Any], list[Any]]]:
@@ -166,10 +166,6 @@ def _no_spread(pairs: Sequence[Pair]) -> str:
     return {0: "no seed in common", 1: "one seed has no spread"}.get(len(pairs), "")
 
 
-def _gone(label: str, seeds: Sequence[int]) -> str:
-    return f"no run of {label} ended well (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
-
-
 def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
     method = str(settings["method"])
     same_method = side["method"] in (method, method.partition("@")[0])
@@ -192,11 +188,15 @@ def _named(side: Mapping[str, Any]) -> str:
 
 def _lacking(pairs: Sequence[Pair]) -> list[str]:
     """What is lacking, each once, with the seeds."""
-    seeds: dict[str, list[str]] = {}
+    seeds: dict[str, list[int]] = {}
     for pair in pairs:
         for text in pair.lacking:
-            seeds.setdefault(text, []).append(str(pair.seed))
-    return [f"{text} (seed{'s' * (len(numbers) > 1)} {', '.join(numbers)})" for text, numbers in seeds.items()]
+            seeds.setdefault(text, []).append(pair.seed)
+    return [_of_seeds(text, numbers) for text, numbers in seeds.items()]
+
+
+def _of_seeds(text: str, seeds: Sequence[int]) -> str:
+    return f"{text} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
 
 
 def _row(claim: Claim, panel: tuple, first: str, second: str, pairs: Sequence[Pair], reason: str, score: str) -> tuple:

@@ -60,14 +60,14 @@ def with_sparse_layers(network: nn.Module) -> nn.Module:
     changed = copy.deepcopy(network)
     sparse: dict[int, SparseLinear] = {}
     for name, layer in list(changed.named_modules(remove_duplicate=False)):  # a layer may have several names
-        if type(layer) is nn.Linear:
-            sparse_layer = sparse.setdefault(id(layer), SparseLinear(layer))
+        parent, _, attribute = name.rpartition(".")
+        holder = changed.get_submodule(parent)
+        if type(layer) is nn.Linear and not isinstance(holder, nn.TransformerEncoderLayer):
+            if id(layer) not in sparse:
+                sparse[id(layer)] = SparseLinear(layer)
             if not name:
-                return sparse_layer
-            parent, _, attribute = name.rpartition(".")
-            holder = changed.get_submodule(parent)
-            if not isinstance(holder, nn.TransformerEncoderLayer):
-                setattr(holder, attribute, sparse_layer)
+                return sparse[id(layer)]
+            setattr(holder, attribute, sparse[id(layer)])
     return changed
 
 

@@ -141,6 +141,14 @@ def deviation(weight: Tensor) -> float:
     return measured if measured else 1 / math.sqrt(3 * math.prod(weight.shape[1:]))
 
 
+def finite_deviation(name: str, weight: Tensor) -> float:
+    """The ``deviation`` of the weight of this name. UsageError where it has values that are infinite or NaN."""
+    sigma = deviation(weight)
+    if not math.isfinite(sigma):
+        raise UsageError(f"The weight {name} has values that are infinite or NaN; initialise it first.")
+    return sigma
+
+
 def redrawn_if_zero(weight: Tensor, generator: torch.Generator | None) -> Tensor:
     """The weight, or where all of it is zero a normal draw of its ``deviation``.
 
@@ -160,9 +168,7 @@ def initial_factors(
     rescale: bool = False,
 ) -> Tensor:
     """Fresh factors for a freshly initialised weight, on its device: ``draw_factors`` with its ``deviation``."""
-    sigma = deviation(weight)
-    if not math.isfinite(sigma):
-        raise UsageError(f"The weight {name} has values that are infinite or NaN; initialise it first.")
+    sigma = finite_deviation(name, weight)
     eps = capped_min_abs(min_abs, sigma)
     factors = draw_factors(tuple(weight.shape), sigma, depth, min_abs=eps, generator=generator)
     if rescale:

@@ -6,7 +6,6 @@ A factorized weight is a parametrization (``torch.nn.utils.parametrize``): the m
 (factors, Algorithms 1 and 2); Kolb et al., NeurIPS 2025, arXiv 2509.23898 (groups).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -97,12 +96,10 @@ def factorize(
     ready = []  # all weights are checked and drawn first: a refused model stays as it was
     for places, number in tied(model, choose(model, depth, layers)):
         weight = getattr(places[0].module, places[0].attribute)
-        sigma = factorization.deviation(weight)
+        sigma = factorization.finite_deviation(places[0].name, weight)
         space: Product | Gated = Product(number, min_abs, rescale)
         if group != "none":
             space = Gated(number, group, shape_of_gates(places, weight, group))
-        if not math.isfinite(sigma):
-            raise UsageError(f"The weight {places[0].name} has values that are infinite or NaN; initialise it first.")
         values: Sequence[Tensor] | None = None
         if not keep_weights:
             values = space.draw(places[0].name, weight.detach(), generator)

@@ -130,9 +130,10 @@ def padding_row(holders: list[Place]) -> int | None:
 
 def padding_rows(model: nn.Module) -> dict[str, int]:
     """These rows by the names of the prunable weights that have one."""
-    weights = prunable(model)
-    holders = {name: [place for place in places(model) if place.parameter is weights[name]] for name in weights}
-    rows = {name: padding_row(listed) for name, listed in holders.items()}
+    holders: dict[int, list[Place]] = {}
+    for place in places(model):
+        holders.setdefault(id(place.parameter), []).append(place)
+    rows = {name: padding_row(holders[id(weight)]) for name, weight in prunable(model).items()}
     return {name: row for name, row in rows.items() if row is not None}
 
 

@@ -143,8 +143,8 @@ def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
 
     Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
     Effective compression and multiplications, which nobody counted there, are unknown; what was counted of layers and
-    in the course of training stays. Raises UsageError for a threshold at which the
-    runs were not assessed, naming those at which they were.
+    in the course of training stays. Raises UsageError for a threshold at which the runs were not assessed, naming
+    those at which they were.
     """
     recounted = []
     for record in records:

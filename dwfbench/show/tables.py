@@ -290,11 +290,15 @@ def marks(table: pd.DataFrame, best: pd.DataFrame | None = None) -> Marks:
                 looks = {label: "bold", **dict.fromkeys(level, "italic")}
                 looks_by_cell |= {(row, name): looks[label] for row, label in rows["Method"].items() if label in looks}
             elif best is None or not name.startswith("CR "):
-                most = (
-                    rows if best is None else rows[rows[f"{name} n"] == rows.loc[rows[name].notna(), f"{name} n"].max()]
-                )
-                looks_by_cell |= {(row, name): "bold" for row in most.index[most[name] == most[name].max()]}
+                rivals = rows if best is None else _of_most_seeds(rows, name)
+                looks_by_cell |= {(row, name): "bold" for row in rivals.index[rivals[name] == rivals[name].max()]}
     return looks_by_cell
+
+
+def _of_most_seeds(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Those whose number in a column is of as many seeds as any other's there."""
+    seeds = rows[f"{column} n"].where(rows[column].notna())
+    return rows[seeds == seeds.max()]
 
 
 BEST = ["dataset", "model", "epochs", "compression", "label", "level"]
