@@ -36,7 +36,7 @@ COLUMNS = [
 
 @dataclass
 class Pair:
-    """The effect of one seed, NaN if its runs do not say it; their ids, what is lacking, the strengths it is read at."""
+    """The effect of one seed, NaN if its runs do not say it; their ids, what is lacking, and its strengths."""
 
     seed: int
     effect: float
