@@ -1,5 +1,6 @@
 """Progress on stderr: live bars on a terminal, plain lines elsewhere (logs of batch jobs)."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -8,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
@@ -26,26 +27,11 @@ LABEL = 28
 
 @dataclass
 class Curve:
-    """What is known of a curve in training; ``progress`` counts runs, with fractions for epochs.
+    """A curve in training: its bar, whose progress counts runs with fractions for epochs, and the runs that are stored."""
 
-    ``first`` are the time and the progress when the first of its epochs was over: what is left is judged by what came
-    after, as the compiler works before.
-    """
-
-    task: TaskID
-    runs: int
+    bar: Task
     epochs: int
     done: int = 0
-    progress: float = 0.0
-    started: float | None = None
-    first: tuple[float, float] | None = None
-
-    def left(self, now: float) -> str:
-        """How long the rest may take; empty where nothing is known of that."""
-        if self.first is None or self.progress <= self.first[1]:
-            return ""
-        began, before = self.first
-        return f", about {clock((now - began) * (self.runs - self.progress) / (self.progress - before))} left"
 
 
 class Bars(Progress):
@@ -76,6 +62,8 @@ class Reporter:
             TextColumn("left", table_column=whole()),
             console=self.console,
             disable=not self.live,
+            get_time=time.monotonic,
+            speed_estimate_period=math.inf,  # an epoch may take minutes
         )
 
     def __enter__(self):
@@ -94,19 +82,16 @@ class Reporter:
         if pending < (runs := len(specs)):
             self.note(f"{label}: {runs - pending} of {runs} runs are stored already.")
         if pending and label in self.curves:
-            curve = self.curves[label]
-            curve.runs += pending
-            curve.first = None  # other curves were trained meanwhile
-            self.bars.update(curve.task, total=curve.runs)
+            bar = self.curves[label].bar
+            self.bars.update(bar.id, total=(bar.total or 0) + pending)
         elif pending:
             title = label if len(label) <= LABEL else f"{label[: LABEL - 2]}.."
-            task = self.bars.add_task(title, total=pending, runs=f"0/{pending} runs", start=False)
-            self.curves[label] = Curve(task, pending, epochs)
+            self.bars.add_task(title, total=pending, runs=f"0/{pending} runs", start=False)
+            self.curves[label] = Curve(self.bars.tasks[-1], epochs)
 
     def compiling(self, label: str) -> None:
         """The first step of a curve is compiled."""
-        self.begun(label)
-        self.show(label, "compiling the step (once; 10 s on a quiet machine)")
+        self.show(label, self.begun(label).bar.completed, "compiling the step (once; 10 s on a quiet machine)")
 
     def epoch(self, label: str, lanes: int, row: Mapping[str, Any], epochs: int, rows: Rows) -> None:
         """So many epochs of a group of lanes are over, the last one with such a row of the history."""
@@ -118,15 +103,12 @@ class Reporter:
             parts.append(f"{self.validation} {100 * row['val_accuracy']:.1f} %")
         if row["compression"] is not None:
             parts.append(f"CR {short(row['compression'])}")
-        curve.progress = min(curve.progress + lanes * epochs / curve.epochs, curve.runs)
-        curve.first = curve.first or (time.monotonic(), curve.progress)
-        self.show(label, ", ".join(parts))
+        self.show(label, curve.bar.completed + lanes * epochs / curve.epochs, ", ".join(parts))
 
     def run(self, record: Record, history: list[dict]) -> None:
         """A run is stored."""
         curve = self.begun(record.label)
         curve.done += 1
-        curve.progress = max(curve.progress, curve.done)
         turned = f"{knob(record.knob, record.knob_value)}, " if record.knob else ""
         name = f"{record.label}, {turned}seed {record.spec.seed}"
         if record.compression is None:
@@ -137,23 +119,24 @@ class Reporter:
                 part, accuracy = "val", record.val_accuracy or 0.0
             part = f"{part} {record.score}" if record.score else part
             self.note(f"{name}: {part} {100 * accuracy:.2f} % at CR {short(record.compression, 4)}")
-        self.show(record.label)
+        self.show(record.label, max(curve.bar.completed, curve.done))
 
     def begun(self, label: str) -> "Curve":
         curve = self.curves[label]
-        if curve.started is None:
-            curve.started = self.reported = time.monotonic()
-            self.bars.start_task(curve.task)
+        if not curve.bar.started:
+            self.reported = time.monotonic()
+            self.bars.start_task(curve.bar.id)
         return curve
 
-    def show(self, label: str, detail: str = "") -> None:
+    def show(self, label: str, completed: float, detail: str = "") -> None:
         curve = self.curves[label]
+        bar, runs = curve.bar, f"{curve.done}/{curve.bar.total:g} runs"
         self.bars.line = f"{label}: {detail}" if detail else self.bars.line
-        self.bars.update(curve.task, completed=curve.progress, runs=f"{curve.done}/{curve.runs} runs")
+        self.bars.update(bar.id, completed=min(completed, bar.total or 0), runs=runs)
         if not self.live and detail and time.monotonic() - self.reported > PLAIN_INTERVAL:
             self.reported = time.monotonic()
-            spent = clock(self.reported - (curve.started or self.reported))
-            self.note(f"{label}: {curve.done}/{curve.runs} runs, {detail}, {spent} gone{curve.left(self.reported)}")
+            left = f", about {clock(bar.time_remaining)} left" if bar.time_remaining else ""
+            self.note(f"{label}: {runs}, {detail}, {clock(bar.elapsed or 0)} gone{left}")
 
     def note(self, text: str) -> None:
         with suppress(OSError):  # a full stderr ends no training
