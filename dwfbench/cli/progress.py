@@ -27,7 +27,7 @@ LABEL = 28
 
 @dataclass
 class Curve:
-    """A curve in training: its bar, whose progress counts runs with fractions for epochs, and the runs that are stored."""
+    """A curve in training: its bar, which counts runs with fractions for epochs, and how many runs are stored."""
 
     bar: Task
     epochs: int

@@ -6,6 +6,7 @@ from dwfbench.base.screen import table, wrapped
 from dwfbench.base.streams import width
 from dwfbench.base.text import ACCURACY, knob, shared_score, short
 from dwfbench.runs.record import Record, Study
+from dwfbench.show import studies
 
 DECAY = "Decay budget: strength x sum of learning rates / (1 - momentum)."
 
@@ -24,24 +25,9 @@ def verification_table(checks: list) -> str:
     return table(rows, ("method", "", "id"), ("method", "seed"), width())
 
 
-def study_table(studies: list[Study]) -> str:
-    """The trials of studies, their scores at each target or, in studies of before there were any, as a whole."""
-    targets = sorted({target for study in studies for target in study.targets})
-    whole = [] if targets else ["value"]
-    rows = [["method", "trial", *(f"CR {target:g}" for target in targets), *whole, "runs", "bad"]]
-    for study in studies:
-        won = dict(zip(study.targets, study.winners, strict=True))
-        for number, trial in enumerate(study.trials):
-            values = ", ".join(f"{name}={value:g}" for name, value in trial.values.items())
-            scores = dict(zip(study.targets, trial.scores, strict=True))
-            cells = [
-                "-" if (score := scores.get(target)) is None else f"{100 * score:.2f}{' *' * (won[target] == number)}"
-                for target in targets
-            ]
-            if whole:
-                cells.append("-" if trial.value is None else f"{100 * trial.value:.2f}{' *' * (study.best == number)}")
-            rows.append([study.label, values, *cells, str(len(trial.runs)), str(trial.bad)])
-    return table(rows, ("method", "trial"), ("method", "runs", "bad"), width())
+def study_table(tuning: list[Study]) -> str:
+    """The trials of studies, and what won."""
+    return table(studies.rows(tuning), ("method", "trial"), ("method", "runs", "bad"), width())
 
 
 def plan_table(curves: list, store, force: bool) -> str:

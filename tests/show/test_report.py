@@ -15,7 +15,7 @@ from dwfbench.runs.claims import Claim
 from dwfbench.runs.decode import study_of
 from dwfbench.runs.selection import Selection, counted_at
 from dwfbench.runs.store import Store
-from dwfbench.show import comparison, looks, report, style, tables
+from dwfbench.show import comparison, looks, report, studies, style, tables
 from dwfbench.show.report import grids
 from tests.records import changed, typed
 
@@ -351,12 +351,17 @@ def test_trials_of_shown_methods_are_listed():
     assert "0ther" not in text
 
 
-def test_a_trial_is_chosen_for_the_ratios_at_which_it_won():
-    trials = [{**trial, "scores": [0.5, 0.5, 0.5]} for trial in study_json()["trials"]]
+def test_a_trial_is_shown_with_its_score_at_each_target_and_a_star_where_it_won():
+    """A mean over the targets at which a trial has scores would rank it by the targets that it missed."""
+    scores = [[0.5, 0.75, None], [0.6, 0.25, 0.4]]
+    trials = [{**trial, "scores": own} for trial, own in zip(study_json()["trials"], scores, strict=True)]
     of_targets = study(targets=[5, 40, 300], winners=[1, 0, 1], trials=trials)
-    for tuned, cells in ((of_targets, ["CR 40", "CR 5, 300"]), (study(), ["", "yes"])):
-        grid = grids.study(tuned)["grid"]
-        assert [row["cells"][-1]["text"] for row in grid["rows"]] == cells
+    header, *rows = studies.rows([of_targets])
+    assert header[2:5] == ["CR 5", "CR 40", "CR 300"]
+    assert [row[2:5] for row in rows] == [["50.00", "75.00 *", "-"], ["60.00 *", "25.00", "40.00 *"]]
+    grid = grids.study(of_targets)["grid"]
+    assert [[cell["text"] for cell in row["cells"]] for row in grid["rows"]] == [row[1:] for row in rows]
+    assert [row[2] for row in studies.rows([study()])[1:]] == ["50.00", "87.50 *"]
 
 
 def test_studies_are_read_and_damaged_ones_named(tmp_path):

@@ -15,10 +15,10 @@ import pandas as pd
 from dwfbench.analysis import curves
 from dwfbench.base.text import short
 from dwfbench.runs.record import Record, Study, Tuned
-from dwfbench.show import style, tables, typeset
+from dwfbench.show import studies, style, tables, typeset
 from dwfbench.show import verdicts as judgements
 
-RISING = ("Seed", "Trial", "Epochs", "Extra", "Knob", "Seconds", "s/run")
+RISING = ("Seed", "Epochs", "Extra", "Knob", "Seconds", "s/run")
 """Columns of numbers of which low ones are better, or come first."""
 PANEL_TITLES = [tables.TITLES[name] for name in curves.PANEL]
 
@@ -197,37 +197,10 @@ def _listed(values: Iterable[object]) -> str:
 
 def study(study: Study) -> dict:
     """A tuning study as a heading, a sentence and a grid of its trials."""
-    names = list(dict.fromkeys(name for trial in study.trials for name in trial.values))
-    rows = [(study.method, _trial(number, study, names)) for number in range(len(study.trials))]
+    header, *trials = studies.rows([study])
     return {
         "title": f"{study.label} ({study.dataset}, {study.model})",
         "id": study.id,
         "objective": study.objective,
-        "grid": grid(["Trial", *names, "Objective %", "Runs", "Bad runs", "Chosen"], rows, ["Chosen"]),
+        "grid": grid(header[1:], [(study.method, row[1:]) for row in trials], ["trial"]),
     }
-
-
-def _chosen(study: Study, number: int) -> str:
-    """For what `run --tuned` takes the trial of this number: the compression ratios at which it won."""
-    if not study.targets:
-        return "yes" if number == study.best else ""
-    won = [target for target, winner in zip(study.targets, study.winners, strict=True) if winner == number]
-    return f"CR {', '.join(f'{target:g}' for target in won)}" if won else ""
-
-
-def _trial(number: int, study: Study, names: list[str]) -> list:
-    trial = study.trials[number]
-    percent = None if trial.value is None else 100 * trial.value
-    values = [_value(trial.values.get(name)) for name in names]
-    return [
-        f"{number + 1}",
-        *values,
-        amount(percent, ".2f"),
-        f"{len(trial.runs)}",
-        _value(trial.bad),
-        _chosen(study, number),
-    ]
-
-
-def _value(value: object) -> str | tuple:
-    return (f"{value:.4g}", value) if isinstance(value, (int, float)) else str("-" if value is None else value)
