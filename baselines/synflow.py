@@ -14,7 +14,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.models.functional import caller
-from dwfbench.models.prunable import is_bias, prunable
+from dwfbench.models.prunable import is_bias, prunable, running_statistics
 from dwfbench.sparsity.count import WEIGHTED, evaluating
 from dwfbench.sparsity.masks import informed_masks, silent, top_k_masks
 
@@ -61,7 +61,10 @@ def scores(
         name: torch.zeros_like(p, dtype=torch.float64) if is_bias(name) else p.detach().abs().double()
         for name, p in model.named_parameters()
     }
-    state |= {n: b.abs().double() if b.is_floating_point() else b.clone() for n, b in model.named_buffers()}
+    statistics = running_statistics(model)  # of other buffers, such as an attention mask, the sign has a meaning
+    for name, buffer in model.named_buffers():
+        value = buffer.double() if buffer.is_floating_point() else buffer.clone()
+        state[name] = value.abs() if name in statistics else value
     device, call = next(model.parameters()).device, caller(model)
     for rescaling in (nullcontext(), _Rescaled()):
         with torch.enable_grad(), evaluating(model), _Wide(), rescaling:

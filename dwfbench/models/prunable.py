@@ -137,6 +137,12 @@ def padding_rows(model: nn.Module) -> dict[str, int]:
     return {name: row for name, row in rows.items() if row is not None}
 
 
+def running_statistics(model: nn.Module) -> set[str]:
+    """The names of the buffers in which normalisations keep means and variances: training moves them."""
+    layers = ((name, layer) for name, layer in model.named_modules() if isinstance(layer, _NormBase))
+    return {f"{name}.{buffer}" if name else buffer for name, layer in layers for buffer, _ in layer.named_buffers()}
+
+
 def is_lazy(tensor: Tensor) -> bool:
     """Whether a lazy layer's parameter or buffer waits for the first pass to get a shape."""
     return isinstance(tensor, UninitializedParameter | UninitializedBuffer)

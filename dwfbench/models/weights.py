@@ -42,7 +42,7 @@ def identity(path: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def tensors(name: str) -> dict[str, Tensor]:
-    """The state dict of an identity, on the CPU. Raises UsageError for what is none, or has numbers that are none."""
+    """The state dict of an identity, on the CPU. Raises UsageError for what is none."""
     content = plugins.taken("weights", name)
     if content is None:
         raise UsageError(f"The weights {name} came from a file, which runs do not keep; give it as --init.")
@@ -62,19 +62,17 @@ def tensors(name: str) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if all(key.startswith(wrapper) for key in state):
             state = {key.removeprefix(wrapper): value for key, value in state.items()}
-    for key, value in state.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise UsageError(f"The weights {name} are infinite or NaN in {key}.")
     return dict(state)
 
 
 def put_into(network: nn.Module, name: str) -> list[str]:
     """Load the weights of an identity into a network; the names of parameters that the file lacks and that stay.
 
-    Raises UsageError for a tensor that the network does not have or has in another shape, and where no weight matrix
-    is in the file.
+    Raises UsageError for a tensor that the network does not have or has in another shape, for parameters that are not
+    finite, and where no weight matrix is in the file.
     """
     state, network_state = tensors(name), network.state_dict()
+    parameters = dict(network.named_parameters(remove_duplicate=False))
     if foreign := sorted(state.keys() - network_state.keys()):
         raise UsageError(f"The weights {name} have {foreign[0]}, which the network does not.")
     for key, value in sorted(state.items()):  # safetensors gives them in any order
@@ -83,6 +81,8 @@ def put_into(network: nn.Module, name: str) -> list[str]:
                 f"The weights {name} have {key} of shape {tuple(value.shape)}, but the network's is "
                 f"{tuple(network_state[key].shape)}; leave it out of the file to have it drawn."
             )
+        if key in parameters and not value.isfinite().all():  # of buffers, a mask of attention is infinite
+            raise UsageError(f"The weights {name} are infinite or NaN in {key}.")
     if all(value.dim() < 2 for value in state.values()):
         raise UsageError(f"The weights {name} have no weight of more than one dimension, so there is nothing to prune.")
     network.load_state_dict(state, strict=False)

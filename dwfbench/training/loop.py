@@ -41,7 +41,6 @@ from dwfbench.training.lanes import (
     seed_for,
     select,
     shuffled,
-    stack,
     tensors_of,
 )
 from dwfbench.training.masks import Masks
@@ -290,9 +289,8 @@ class Trainer:
         masks = self.masks.choose(group, self.weights(group), number, stage, begins, gradients)
         if stage != group.stage:
             self.begin_stage(group, stage)
-        stacked = stack([dict(mask) for mask in masks if mask is not None]) if None not in masks else {}
         space = self.stages[group.stage].parametrization
-        self.masks.apply(group, {**group.state.masks, **stacked}, space)
+        self.masks.apply(group, {**group.state.masks, **masks}, space)
 
     def begin_stage(self, group: Group, stage_number: int) -> None:
         """Bring a group from the stage that ended to the start of another; moments start like a fresh optimiser's."""

@@ -13,7 +13,7 @@ from dwfbench.dwf.parametrization import Parametrization, part_names
 from dwfbench.methods.contract import Method, Moment, Tensors
 from dwfbench.sparsity.masks import silent
 from dwfbench.training.group import Group
-from dwfbench.training.lanes import generator, lane_of, lane_tensors
+from dwfbench.training.lanes import generator, lane_of, lane_tensors, stack
 from dwfbench.training.networks import Networks
 
 
@@ -34,24 +34,27 @@ class Masks:
 
     def choose(
         self, group: Group, weights: Tensors, step: int, stage: int, begins: bool, gradients: Callable[[int], Tensors]
-    ) -> list[Tensors | None]:
-        """The masks of every lane before a step, from the effective ``weights`` (L, ...); None: they stay as they are.
+    ) -> Tensors:
+        """The masks (L, ...) before a step, from the effective ``weights`` (L, ...); empty: they stay as they are.
 
-        ``begins`` says whether the step is the first of stage ``stage``; ``gradients(lane)`` are those on its batch.
-        The time is charged to the lanes, each for its own.
+        A lane for which the method chooses none keeps those that it has. ``begins`` says whether the step is the first
+        of stage ``stage``; ``gradients(lane)`` are those on its batch. The time is charged to the lanes, each for its
+        own.
         """
         started = time.perf_counter()
-        chosen: list[Tensors | None] = []
+        by_lane: list[Tensors] = []
+        changed = False
         for lane, trained in enumerate(group.lanes):
             lane_weights = lane_tensors(weights, lane)
             intact = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in lane_weights.items()}
+            current = intact | {name: mask[lane] > 0 for name, mask in group.state.masks.items()}
+            by_lane.append(current)
             if trained.status != "ok" or not all(weight.isfinite().all() for weight in lane_weights.values()):
-                chosen.append(intact)  # a lane that ended, or will with this epoch, has nothing to choose from but NaNs
-                continue
+                continue  # a lane that ended, or will with this epoch, has nothing to choose from but NaNs
             spec = trained.spec
             moment = Moment(
                 weights=lane_weights,
-                masks=intact | {name: mask[lane] > 0 for name, mask in group.state.masks.items()},
+                masks=current,
                 compression=spec.compression,
                 step=step,
                 steps=self.steps,
@@ -70,10 +73,12 @@ class Masks:
             if step == 0 and scores is not None and (names := silent(scores)):
                 trained.notes = (*trained.notes, silence(names))
             clock = time.perf_counter()
-            chosen.append(self.method.masks(moment, scores))
+            masks = self.method.masks(moment, scores)
+            if masks is not None:
+                changed, by_lane[-1] = True, current | dict(masks)
             trained.charge(seconds + time.perf_counter() - clock)
         group.since += time.perf_counter() - started
-        return chosen
+        return stack(by_lane) if changed else {}
 
     def scores(self, moment: Moment, seed: int) -> tuple[Tensors | None, float]:
         """The method's scores and the seconds they took; those of an initial network are computed once a seed."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dwfbench.data.dataset import Dataset
 from dwfbench.dwf.parametrization import Parametrization, parts_by_weight
 from dwfbench.methods.contract import Method, Tensors
+from dwfbench.models.prunable import running_statistics
 from dwfbench.sparsity.count import SIZES, count_sizes
 from dwfbench.training.evaluate import evaluate
 from dwfbench.training.group import Group
@@ -36,7 +37,8 @@ def record_epoch(
     everything = {**weights, **group.state.others, **group.state.buffers}
     loss = torch.as_tensor(group.loss_sum / group.steps)
     group.loss_sum, group.steps = 0.0, 0
-    finite = torch.isfinite(loss) & all_finite(everything)
+    moved = weights.keys() | group.state.others.keys() | running_statistics(network)
+    finite = torch.isfinite(loss) & all_finite({name: everything[name] for name in moved if name in everything})
     norms, distances = [], []
     for index in range(len(group.lanes)):
         norms.append(method.norm(lane_tensors(weights, index)))

@@ -103,7 +103,6 @@ def test_another_process_has_the_content(path, monkeypatch):
         ({"state_dict": network().state_dict()}, "no plain state dict.*but has state_dict"),
         ({}, "no plain state dict"),
         ([torch.ones(2)], "no plain state dict"),
-        ({"0.weight": torch.full((4, 6), float("nan"))}, r"infinite or NaN in 0\.weight"),
     ],
 )
 def test_what_is_no_state_dict_is_refused(path, content, said):
@@ -124,12 +123,23 @@ def test_damaged_and_absent_files_are_refused(tmp_path):
     [
         ({"extra.weight": torch.ones(2, 2)}, r"have extra\.weight, which the network does not"),
         ({"0.weight": torch.ones(5, 6)}, r"0\.weight of shape \(5, 6\), but the network's is \(4, 6\)"),
+        ({"0.weight": torch.full((4, 6), float("nan"))}, r"infinite or NaN in 0\.weight"),
+        ({"1.bias": torch.full((4,), float("inf"))}, r"infinite or NaN in 1\.bias"),
     ],
 )
-def test_names_and_shapes_that_do_not_fit_are_refused(path, change, said):
+def test_names_shapes_and_numbers_that_do_not_fit_are_refused(path, change, said):
     known = weights.identity(path(network().state_dict() | change))
     with pytest.raises(UsageError, match=said):
         weights.put_into(network(), known)
+
+
+def test_a_buffer_may_be_infinite(path):
+    def masked():
+        net = network()
+        net.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(4))
+        return net
+
+    assert weights.put_into(masked(), weights.identity(path(masked().state_dict()))) == []
 
 
 def test_a_file_of_biases_is_no_start(path):

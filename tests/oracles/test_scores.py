@@ -229,6 +229,30 @@ def test_synflow_takes_batch_norm_in_absolute_value_and_eval_mode():
     assert scores["2.weight"].item() == pytest.approx((2.0 - 0.5) * gain * 5.0)
 
 
+class Masked(nn.Module):
+    """Attention among three rows of which each sees itself and those before it, by a mask of some form."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.layer = nn.MultiheadAttention(4, 1, batch_first=True)
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        return self.layer(x, x, x, attn_mask=self.mask, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("hidden", [-1e4, -math.inf])
+def test_synflow_takes_no_absolute_value_of_a_mask(hidden):
+    """An attention mask of numbers means what the mask of truth values does."""
+    unseen = torch.ones(3, 3).triu(1) > 0
+    boolean = Masked(unseen)
+    added = Masked(torch.zeros(3, 3).masked_fill(unseen, hidden))
+    added.load_state_dict({**boolean.state_dict(), "mask": added.mask})
+    expected, scores = synflow.scores(boolean, (3, 4)), synflow.scores(added, (3, 4))
+    for name, score in expected.items():
+        torch.testing.assert_close(scores[name], score)
+
+
 def test_synflow_sets_every_bias_of_a_recurrent_layer_to_zero():
     class Recurrent(nn.Module):
         def __init__(self):

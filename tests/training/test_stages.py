@@ -119,6 +119,20 @@ def test_a_score_alone_makes_a_pruner_with_every_distribution(distribution):
         assert counts == layer_counts(SIZES, 5.0, distribution)
 
 
+@dataclass(frozen=True)
+class Sparing(Largest):
+    """A pruner that chooses no masks where nothing is to be pruned."""
+
+    def masks(self, moment, scores):
+        return None if moment.compression == 1 else super().masks(moment, scores)
+
+
+def test_a_lane_without_masks_leaves_those_of_its_neighbours():
+    dense, sparse = (spec("sparing", compression=compression) for compression in (1.0, 4.0))
+    counts = [sum(nonzero(lane.sparse).values()) for lane in train(Sparing(), dense, sparse)]
+    assert counts == [NUMEL, kept(NUMEL, 4.0)]
+
+
 def test_a_method_that_is_no_pruner_prunes_by_its_scores_too():
     @dataclass(frozen=True)
     class Plain(Method):

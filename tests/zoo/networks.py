@@ -523,6 +523,15 @@ def transformer(shape, classes):
 
 
 @trained
+def causal_transformer(shape, classes):
+    """Its buffer, PyTorch's own mask, is infinite."""
+    layer = nn.TransformerEncoderLayer(shape[2], 2, 6, dropout=0.0, batch_first=True)
+    net = Rows(shape, classes, lambda net, x: net.layer(x, src_mask=net.mask), shape[2], layer=layer)
+    net.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(shape[1]))
+    return net
+
+
+@trained
 def lstm(shape, classes):
     layer = nn.LSTM(shape[2], 5, num_layers=2, bidirectional=True, batch_first=True)
     return Rows(shape, classes, lambda net, x: net.layer(x)[0], 10, layer=layer)
