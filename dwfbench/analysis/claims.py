@@ -11,7 +11,7 @@ one of forty cases. Ratios are compared by their logarithms.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,9 @@ COLUMNS = [
     *("claim", "verdict", "dataset", "model", "epochs", "first", "second", "measure", "effect", "low", "high"),
     *("expected", "smallest", "unit", "n", "needed", "reason", "sentence", "source", "ids"),
 ]
+
+
+Side = TypeVar("Side")
 
 
 @dataclass
@@ -122,7 +125,8 @@ def _rows(
     panels = _panels(claim, curves)
     comparable = {key: both for key, both in sorted(panels.items()) if all(both)}
     if not comparable:
-        absent = [_named(side) for index, side in enumerate((claim.first, claim.second)) if not _any(panels, index)]
+        wanted = (claim.first, claim.second)
+        absent = [_named(wanted[index]) for index in (0, 1) if not any(both[index] for both in panels.values())]
         reason = f"no run of {' and of '.join(absent)}" if absent else "no data set, model and budget has runs of both"
         score = shared_score(runs["score"])
         yield _row(claim, (None, None, None), _named(claim.first), _named(claim.second), [], reason, score)
@@ -174,10 +178,6 @@ def _is_meant(settings: Mapping[str, Any], side: Mapping[str, Any]) -> bool:
         for name, value in side.items()
         if name != "method"
     )
-
-
-def _any(panels: Mapping[tuple, tuple[list[Any], list[Any]]], index: int) -> bool:
-    return any(both[index] for both in panels.values())
 
 
 def _named(side: Mapping[str, Any]) -> str:
@@ -235,12 +235,15 @@ def _measure(claim: Claim, score: str, pairs: Sequence[Pair]) -> str:
 # ---------------------------------------------------------------- effects of seeds
 
 
-def _reads(runs: pd.DataFrame, *labels: str) -> Iterator[tuple[int, list[Read]]]:
-    """For every seed that the labels have in common: the seed and their curves."""
-    curves = {(curve.key[2], int(curve.key[3])): curve for curve in read(runs[runs["label"].isin(labels)])}
-    for seed in sorted({seed for _, seed in curves}):
-        if all((label, seed) in curves for label in labels):
-            yield seed, [curves[label, seed] for label in labels]
+def _in_common(sides: Mapping[tuple, Side], first: str, second: str) -> Iterator[tuple[int, Side, Side]]:
+    """For every seed that two labels have in common: the seed, and the side of each of those by (label, seed)."""
+    for label, seed in sorted(sides, key=lambda key: key[1]):
+        if label == first and (second, seed) in sides:
+            yield int(seed), sides[first, seed], sides[second, seed]
+
+
+def _by_seed(runs: pd.DataFrame) -> dict[tuple, pd.DataFrame]:
+    return dict(iter(runs.groupby(["label", "seed"])))
 
 
 def _around(neighbours: Mapping[str, Any]) -> str:
@@ -253,10 +256,10 @@ def _around(neighbours: Mapping[str, Any]) -> str:
 def _of_curves(runs: pd.DataFrame, first: str, second: str, number: Callable[[Read, Pair], float]) -> list[Pair]:
     """The pairs of which the effect is the difference of a number of either curve, which says where it comes from."""
     pairs = []
-    for seed, sides in _reads(runs, first, second):
+    curves = {curve.key[2:]: curve for curve in read(runs[runs["label"].isin([first, second])])}
+    for seed, first_curve, second_curve in _in_common(curves, first, second):
         pair = Pair(seed, np.nan)
-        first_number, second_number = (number(curve, pair) for curve in sides)
-        pair.effect = first_number - second_number
+        pair.effect = number(first_curve, pair) - number(second_curve, pair)
         pairs.append(pair)
     return pairs
 
@@ -294,18 +297,11 @@ def _at_tolerance(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: 
     return _of_curves(runs, first, second, log_ratio)
 
 
-def _by_seed(runs: pd.DataFrame, first: str, second: str) -> Iterator[tuple[int, tuple[pd.DataFrame, pd.DataFrame]]]:
-    """For every seed that the labels have in common: the seed and their runs."""
-    groups = {(label, int(seed)): rows for (label, seed), rows in runs.groupby(["label", "seed"])}
-    for seed in sorted({seed for _, seed in groups}):
-        if (first, seed) in groups and (second, seed) in groups:
-            yield seed, (groups[first, seed], groups[second, seed])
-
-
 def _at_strength(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
     """The mean over the strengths that all seeds have in common, but for networks that are no result."""
     sound = runs[(runs["knob"] == "strength") & runs["unsound"].isna()]
-    merged = {seed: sides[0].merge(sides[1], on="knob_value") for seed, sides in _by_seed(sound, first, second)}
+    by_seed = _in_common(_by_seed(sound), first, second)
+    merged = {seed: first_runs.merge(second_runs, on="knob_value") for seed, first_runs, second_runs in by_seed}
     strengths_by_seed = [set(pairs["knob_value"]) for pairs in merged.values() if len(pairs)]
     strengths = sorted(set.intersection(*strengths_by_seed)) if strengths_by_seed else []
     seeds = "all seeds of " if strengths_by_seed else ""
@@ -322,7 +318,7 @@ def _seconds(claim: Claim, runs: pd.DataFrame, first: str, second: str, records:
     """Only runs of one machine that were trained alike can be compared."""
     runs = runs.assign(alike=[_conditions(records[name]) for name in runs["id"]])
     pairs = []
-    for seed, sides in _by_seed(runs[runs["seconds"] > 0], first, second):
+    for seed, *sides in _in_common(_by_seed(runs[runs["seconds"] > 0]), first, second):
         common = set(sides[0]["alike"]) & set(sides[1]["alike"])
         first_runs, second_runs = (side[side["alike"].isin(common)] for side in sides)
         ratios = [_mean_seconds(first_runs, place) / _mean_seconds(second_runs, place) for place in common]

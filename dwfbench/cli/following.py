@@ -10,7 +10,7 @@ from typing import Any
 
 from dwfbench.base.streams import on_terminal
 
-CHOICES = ("results", "dataset", "model", "method", "tag")
+CHOICES = ("results", "dataset", "model", "method", "threshold", "tag")
 """Flags that say which runs are read, which the next command is to read, too."""
 
 OF_TUNING = ("trials", "lr-range", "widen", "seed", "seeds")

@@ -149,7 +149,7 @@ def claims(format: Format = "table", debug: Debug = False, **flags: Any) -> int:
     for line in cautions.warnings(stored.runs, stored.failures):
         message(line)
     table = stored.claims()
-    answer(tables.render(table, format, verdicts.all_cells, sheet).rstrip("\n"))
+    answer(tables.render(table, format, verdicts.cells, sheet).rstrip("\n"))
     for line in ("", *verdicts.notes(table)):
         beside(format, line)
     return OK

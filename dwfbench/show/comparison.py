@@ -33,12 +33,13 @@ def compare(results: ResultSet, question: Question) -> Comparison:
     results, moved = _along(results, question)
     table = _with_axis(tables.compare(results, question), question)
     shown_runs = results.only(method=question.method).runs
+    lines = _of_runs(results, question)
     best = statistics.best(shown_runs, question.at, question.max_gap)
     score = shared_score(shown_runs["score"])
     return Comparison(
         table,
         tables.compare_caption(question, score),
-        [*moved, *cautions.warnings(results.runs, results.failures), *_of_numbers(table, question, score)],
+        [*moved, *lines, *_of_numbers(table, question, score)],
         verdicts.closing(best),
         best,
         _heading(shown_runs),
@@ -59,7 +60,7 @@ def versus(results: ResultSet, name: str, question: Question) -> Comparison:
     differences = statistics.differences(shown_runs, label, question.at, *question.ends, question.max_gap)
     table = _with_axis(tables.versus(differences, question), question)
     score = shared_score(shown_runs["score"])
-    lines = [*cautions.warnings(runs, results.failures), *cautions.pair_warnings(shown_runs, differences, label)]
+    lines = [*_of_runs(results, question, label), *cautions.pair_warnings(shown_runs, differences, label)]
     caption = tables.versus_caption(label, question, score)
     of_numbers = _of_numbers(table, question, score, label)
     return Comparison(table, caption, [*moved, *lines, *of_numbers], heading=_heading(shown_runs), score=score)
@@ -68,6 +69,17 @@ def versus(results: ResultSet, name: str, question: Question) -> Comparison:
 def _heading(shown_runs: pd.DataFrame) -> str:
     """Data sets, networks, epochs and seeds of some runs, as a sentence."""
     return f"{'; '.join(style.heading(key, runs) for key, runs in shown_runs.groupby(PANEL))}."
+
+
+def _of_runs(results: ResultSet, question: Question, versus: str | None = None) -> list[str]:
+    """Cautions on the runs that a table is made of: of its curves, of dense training and of what it compares with."""
+    chosen = results.only(method=question.method)
+    runs, failures = (
+        frame[frame["id"].isin(own["id"]) | (frame["method"] == "dense") | (frame["label"] == versus)]
+        for frame, own in ((results.runs, chosen.runs), (results.failures, chosen.failures))
+    )
+    astray = cautions.astray(runs, question.max_gap) if question.axis == "compression" else []
+    return [*astray, *cautions.warnings(runs, failures)]
 
 
 def _of_numbers(table: pd.DataFrame, question: Question, score: str, versus: str | None = None) -> list[str]:
@@ -79,7 +91,7 @@ def _of_numbers(table: pd.DataFrame, question: Question, score: str, versus: str
 def _along(results: ResultSet, question: Question) -> tuple[ResultSet, list[str]]:
     """The results along the axis, and what is to be said of it."""
     if question.axis == "compression":
-        return results, cautions.astray(results.runs, question.max_gap)
+        return results, []
     moved = results.along(question.axis)
     lines = [
         f"CR stands for {AXES[question.axis]} here, in the table and in what is said of it (--axis {question.axis})."

@@ -55,7 +55,6 @@ STYLES: dict[str, dict[Any, Any]] = {
         },
     },
 }
-BACKENDS = ("backend", "backend_fallback", "interactive", "toolbar")  # where windows open, of which there are none here
 NO_DATES: dict[str, dict[str, Any]] = {
     ".png": {},
     ".svg": {"metadata": {"Date": None}},
@@ -90,19 +89,11 @@ def write(drawing: Drawing, path: Path, layout: Layout = USUAL) -> None:
 
 
 def settings(look: str) -> dict[Any, Any]:
-    """matplotlib's settings of a style: its defaults, ours, and above all what the user has set."""
-    file = matplotlib.matplotlib_fname()
-    inner = Path(matplotlib.get_data_path(), "matplotlibrc")
-    in_file = (
-        {}
-        if inner.exists() and inner.samefile(file)
-        else matplotlib.rc_params_from_file(file, use_default_template=False)
-    )
-    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in BACKENDS}
-    live = {name: matplotlib.rcParams[name] for name in defaults if matplotlib.rcParams[name] != defaults[name]}
-    return {
-        name: value for name, value in {**defaults, **RC, **STYLES[look], **in_file, **live}.items() if name in defaults
-    }
+    """matplotlib's settings of a style: ours, but for what the user has set, in a file or here."""
+    user = matplotlib.rc_params_from_file(matplotlib.matplotlib_fname(), use_default_template=False)
+    usual = matplotlib.rcParamsDefault
+    ours = RC | STYLES[look]
+    return {name: user.get(name, value) for name, value in ours.items() if matplotlib.rcParams[name] == usual[name]}
 
 
 def without_formulas(text: str) -> str:

@@ -1,7 +1,7 @@
 """Drawings as figures of matplotlib, in the style of the process."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -38,8 +38,6 @@ from dwfbench.show.drawing import (
 NOTE: dict[str, Any] = {"x": 0.01, "ha": "left", "color": "#555555"}
 ON_PANEL: dict[str, Any] = {"frameon": True, "framealpha": 0.8, "edgecolor": "none", "handlelength": 2}
 NAMED = 8  # entries that a scale names
-
-Type = TypeVar("Type", bound=Mark)
 
 
 def figure(drawing: Drawing, fig: Figure | None = None) -> Figure:

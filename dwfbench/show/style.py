@@ -140,22 +140,17 @@ def ratio_axis(label: str, ratios: Sequence[float], most: int) -> Axis:
     return Axis(label, "log", min(ratios) / BEYOND, max(ratios) * BEYOND, most=most)
 
 
-def score_axis(runs: "pd.DataFrame", part: str = "test", **ends: Any) -> Axis:
-    """The axis of what some runs are judged by: "test accuracy (%)"."""
-    return Axis(f"{part} {shared_score(runs['score'])} (%)", **ends)
-
-
 def cr_axis(compressions: Sequence[float], most: int) -> Axis:
     """The axis of compression ratios around some, also around none."""
     return ratio_axis("compression ratio", compressions, most)
 
 
+def score_axis(runs: "pd.DataFrame", part: str = "test", **ends: Any) -> Axis:
+    """The axis of what some runs are judged by: "test accuracy (%)"."""
+    return Axis(f"{part} {shared_score(runs['score'])} (%)", **ends)
+
+
 # ---------------------------------------------------------------- words
-
-
-def knob(run: Any) -> str:
-    """What a run, a row of a frame, was turned by: "strength 0.001"."""
-    return f"{run.knob} {short(run.knob_value, 4)}" if isinstance(run.knob, str) else "-"
 
 
 def heading(panel: Sequence[str], runs: "pd.DataFrame") -> str:

@@ -6,7 +6,6 @@ Colours are CSS colours for light and dark pages in one, so that one drawing ser
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -69,35 +68,35 @@ def chart(panel: Panel, large: bool = False) -> dict[str, Any]:
     dragging moves, a double click resets.
     """
     panel = bounded(panel)
-    marks_by_layer: dict[tuple[int, str], list[Mark]] = {}
-    for mark in panel.marks:
-        marks_by_layer.setdefault((drawing.LAYERS.index(type(mark)), getattr(mark, "axis", "")), []).append(mark)
-    layers = [_layer(marks, panel, large) for _, marks in sorted(marks_by_layer.items())]
+    marks_by_layer: dict[tuple, list[Mark]] = {}
+    for mark in panel.marks:  # a layer's marks are of one type and have the same details
+        layer = (drawing.LAYERS.index(type(mark)), getattr(mark, "axis", ""), *getattr(mark, "details", ()))
+        marks_by_layer.setdefault(layer, []).append(mark)
+    layers: list[dict[str, Any]] = []
+    tables: dict[str, dict[str, list]] = {}
+    for number, axis, *details in sorted(marks_by_layer, key=lambda layer: layer[:2]):
+        marks = marks_by_layer[number, axis, *details]
+        name = f"{type(marks[0]).__name__.lower()}{axis}"
+        name += f"{len(tables)}" * (name in tables)
+        spec, tables[name] = _layer(name, marks, panel, large)
+        layers.append(spec)
     words = f"{panel.y.label} against {panel.x.label}" + (f", {panel.title}" if panel.title else "")
     spec = {
         "width": "container",
         "height": LARGE if large else SMALL,
         "description": words,
         "params": [{"name": "hidden", "value": []}] if large else [],
-        "layer": [layer.spec for layer in layers],
+        "layer": layers,
         "resolve": {"scale": dict.fromkeys(LOOKS, "independent")},
     }
-    return {"spec": spec, "tables": {layer.name: layer.table for layer in layers}}
+    return {"spec": spec, "tables": tables}
 
 
 # ---------------------------------------------------------------- layers
 
 
-@dataclass
-class Layer:
-    """All marks of a kind as one layer of a specification, and its table."""
-
-    name: str
-    spec: dict[str, Any]
-    table: dict[str, list]
-
-
-def _layer(marks: Sequence[Mark], panel: Panel, large: bool) -> Layer:
+def _layer(name: str, marks: Sequence[Mark], panel: Panel, large: bool) -> tuple[dict[str, Any], dict[str, list]]:
+    """Marks of one type and with the same details as a layer of a specification, and the table that it draws."""
     mark_type = type(marks[0])
     looks = list(dict.fromkeys((mark.name, mark.ink) for mark in marks))
     rows = [
@@ -105,7 +104,6 @@ def _layer(marks: Sequence[Mark], panel: Panel, large: bool) -> Layer:
         for number, mark in enumerate(marks)
         for row in _rows(mark, number, panel, large)
     ]
-    name = f"{mark_type.__name__.lower()}{getattr(marks[0], 'axis', '')}"
     encoding = _positions(marks[0], panel, large) | _look(mark_type, [ink for _, ink in looks])
     names = [name for name, _ in looks]
     spec: dict[str, Any] = {"name": name, "data": {"name": name}, "mark": MARKS[mark_type], "encoding": encoding}
@@ -121,9 +119,9 @@ def _layer(marks: Sequence[Mark], panel: Panel, large: bool) -> Layer:
             *spec.get("transform", []),
             {"filter": f"indexof(hidden, {json.dumps(names)}[datum.look]) < 0"},
         ]
-        if mark_type is Points:
+        if name == "points":  # a parameter belongs to one layer
             spec["params"] = [ZOOM]
-    return Layer(name, spec, table(rows))
+    return spec, table(rows)
 
 
 MARKS: dict[type[Mark], dict[str, Any]] = {

@@ -1,7 +1,7 @@
 """What comparisons say: which curve is best where, what is not decided, and the verdicts on claims as a table."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -23,10 +23,11 @@ TITLES = {
     "expected": "Expected",
     "n": "Seeds",
     "needed": "To decide",
+    "sentence": "Sentence",
+    "reason": "Reason",
+    "source": "Source",
 }
-"""Columns of `claims.verdicts` that people see, and their titles."""
-MORE = {"sentence": "Sentence", "reason": "Reason", "source": "Source"}
-"""Those that are long, and shown where they are asked for."""
+"""Columns of `claims.verdicts` that people see, and their titles; the last three are long, see `typeset.LONG`."""
 
 
 def closing(best: pd.DataFrame) -> list[str]:
@@ -86,15 +87,10 @@ def _difference(row: dict[str, Any]) -> str:
 # --- claims ---------------------------------------------------------------------------------------------------
 
 
-def cells(verdicts: pd.DataFrame, titles: Mapping[str, str] = TITLES) -> list[list[str]]:
+def cells(verdicts: pd.DataFrame) -> list[list[str]]:
     """A frame of `claims.verdicts` as rows of short texts, the header first: "+1.89 [+1.60, +2.18] points"."""
     rows = verdicts.astype(object).where(verdicts.notna(), None).to_dict("records")
-    return [list(titles.values()), *[[_cell(row, name) for name in titles] for row in rows]]
-
-
-def all_cells(verdicts: pd.DataFrame) -> list[list[str]]:
-    """The same with the long columns, for `typeset.Sheet` to choose of."""
-    return cells(verdicts, TITLES | MORE)
+    return [list(TITLES.values()), *[[_cell(row, name) for name in TITLES] for row in rows]]
 
 
 def counts(verdicts: pd.DataFrame) -> str:

@@ -48,7 +48,7 @@ from dwfbench.training.networks import Networks, copied, effective, filled, norm
 from dwfbench.training.optimizers import rule_of
 from dwfbench.training.recorder import record_epoch
 from dwfbench.training.room import refuse_too_many
-from dwfbench.training.step import State, make_loss, make_step
+from dwfbench.training.step import State, make_objective, make_step
 
 OnEpoch = Callable[[list[Trained], int], None]
 
@@ -250,8 +250,8 @@ class Trainer:
         stage = self.stages[group.stage]
         variant = (stage.parametrization, stage.penalised)
         if variant not in self.steps:
-            penalised = stage.penalised and self.method.penalty(lane_of(group.state, 0).weights) is not None
-            lane_step = make_step(self.network, self.method, stage, self.spec, penalised, self.data.task.loss)
+            has_penalty = stage.penalised and self.method.penalty(lane_of(group.state, 0).weights) is not None
+            lane_step = make_step(self.network, self.method, stage, self.spec, has_penalty, self.data.task.loss)
             step = over_lanes(lane_step, self.batch)
             self.steps[variant] = compiler.compiled(step, self.device) if self.compile else step
         if self.compile:
@@ -317,8 +317,8 @@ class Trainer:
         if index.dim() == 2:
             inputs, labels = inputs[lane], labels[lane]
         space = self.stages[group.stage].parametrization
-        loss = make_loss(self.network, space, self.spec, self.data.task.loss)
-        return grad(loss, has_aux=True)(*lane_of(group.state, lane)[:3], inputs, labels)[0]
+        objective = make_objective(self.network, space, self.spec, self.data.task.loss)
+        return grad(objective, has_aux=True)(*lane_of(group.state, lane)[:3], inputs, labels)[0]
 
     def finish(self, group: Group, outdated: list[str]) -> list[Trained]:
         """The lanes, the live ones with their state and their sparse weights; the last outdates checkpoints."""

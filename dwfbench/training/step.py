@@ -47,25 +47,25 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 """The mean loss () of a network's outputs (B, outputs) for their targets (B, ...): by default cross-entropy."""
 
 
-def make_loss(
+def make_objective(
     network: nn.Module, parametrization: Parametrization, spec: RunSpec, criterion: Criterion, shrinkage: float = 0.0
 ) -> Callable:
-    """loss(weights, others, buffers, inputs (B, ...), targets (B, ...)) -> objective (), (loss (), new buffers).
+    """objective(weights, others, buffers, inputs (B, ...), targets (B, ...)) -> (), (loss (), new buffers).
 
     The objective, whose gradient is taken, is the loss and ``shrinkage`` / 2 times the sum of the squared weights.
     """
     call = caller(network)
 
-    def loss(weights: Tensors, others: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor):
+    def objective(weights: Tensors, others: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor):
         buffers = {name: value.clone() for name, value in buffers.items()}  # BatchNorm writes into them
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
             plain = weights_of(parametrization, weights)
             outputs = call({**plain, **others, **buffers}, inputs)
-        value = criterion(outputs.float(), targets)
-        objective = value + shrinkage / 2 * total(w.square().sum() for w in plain.values()) if shrinkage else value
-        return objective, (value.detach(), buffers)
+        loss = criterion(outputs.float(), targets)
+        value = loss + shrinkage / 2 * total(w.square().sum() for w in plain.values()) if shrinkage else loss
+        return value, (loss.detach(), buffers)
 
-    return loss
+    return objective
 
 
 def make_step(
@@ -73,26 +73,26 @@ def make_step(
     method: Method,
     stage: Stage,
     spec: RunSpec,
-    penalised: bool,
+    has_penalty: bool,
     criterion: Criterion = cross_entropy,
 ) -> Callable[[State, Tensor, Tensor, Tensor], Tensor]:
     """step(state, inputs (B, ...), targets (B, ...), learning rate ()) -> loss (), which moves the state.
 
-    ``penalised`` says whether the method's ``penalty`` acts in this stage, and is not None.
+    ``has_penalty`` says whether the method's ``penalty`` acts in this stage, and is not None.
     """
-    loss = make_loss(network, stage.parametrization, spec, criterion, method.shrinkage())
-    loss_gradient = grad(loss, argnums=(0, 1), has_aux=True)
+    objective = make_objective(network, stage.parametrization, spec, criterion, method.shrinkage())
+    objective_gradient = grad(objective, argnums=(0, 1), has_aux=True)
     penalty_gradient = grad(method.penalty)
     rule = rule_of(spec)
-    masked = {name: part_names(stage.parametrization, name)[0] for name in prunable(network)}
+    first_parts = {name: part_names(stage.parametrization, name)[0] for name in prunable(network)}
 
     @torch.no_grad()
     def step(state: State, inputs: Tensor, targets: Tensor, rate: Tensor) -> Tensor:
-        (of_weights, of_others), (loss, buffers) = loss_gradient(*state[:3], inputs, targets)
+        (of_weights, of_others), (loss, buffers) = objective_gradient(*state[:3], inputs, targets)
         gradients = {**of_weights, **of_others}
         if spec.clip_norm:
             for name, mask in state.masks.items():  # what is pruned is not trained, and no part of the norm
-                gradients[masked[name]] = gradients[masked[name]] * mask
+                gradients[first_parts[name]] = gradients[first_parts[name]] * mask
             gradients = clipped(gradients, spec.clip_norm)
         decay = decay_of(method, stage, spec, state.strength)
         if decay is not None:
@@ -101,7 +101,7 @@ def make_step(
                     weight.mul_(1 - rate * decay)
                 else:  # a sum would be fused with the matrix product before it, slower
                     gradients[name] = torch.addcmul(gradients[name], weight, decay)
-        if penalised:
+        if has_penalty:
             for name, gradient in penalty_gradient(state.weights).items():
                 gradients[name] = gradients[name] + state.strength * gradient
 
@@ -110,13 +110,14 @@ def make_step(
         for name, value in {**state.weights, **state.others}.items():
             value.sub_(rate * rule.direction(state, name, gradients[name]))
 
-        for value in state.weights.values() if stage.penalised else ():
-            projected = method.project(value, state.strength, rate / rule.damping)
-            if projected is not None:
-                value.copy_(projected)
+        if stage.penalised:
+            for value in state.weights.values():
+                projected = method.project(value, state.strength, rate / rule.damping)
+                if projected is not None:
+                    value.copy_(projected)
         for name, mask in state.masks.items():  # moments too, or a pruned weight would come back
             for part in ("weights", *rule.moments):
-                getattr(state, part)[masked[name]].mul_(mask)
+                getattr(state, part)[first_parts[name]].mul_(mask)
         for name, value in buffers.items():
             state.buffers[name].copy_(value)
         return loss

@@ -43,6 +43,17 @@ def test_a_comparison_with_a_curve_names_the_holes_of_both():
     assert comparison.versus(ResultSet(runs()), "grasp", Question(method=["grasp"])).table.empty
 
 
+def test_cautions_are_on_what_the_table_shows():
+    lost = changed(record(5, 90, seed=7), status="failed", error="gone")
+    results = ResultSet([*runs(), lost])
+    assert "Runs left out: 1 failed." in comparison.compare(results, Question(at=[2, 4])).cautions
+    shown = comparison.compare(results, Question(at=[2, 4], method=["grasp"]))
+    beside = comparison.versus(results, "snip", Question(at=[2, 4], method=["grasp"]))
+    assert not any("snip" in line or "left out" in line for line in shown.cautions)
+    assert any("snip at CR 300" in line for line in beside.cautions)
+    assert "Runs left out: 1 failed." in beside.cautions
+
+
 def test_chance_in_areas_is_among_the_cautions():
     made = comparison.compare(ResultSet(runs()), Question(at=[2, 4], span=(2, 8), method=["grasp"]))
     assert made.cautions[-1] == "mnist/lenet: chance accuracy counts in the area of grasp above CR 4."

@@ -218,10 +218,13 @@ def test_what_the_user_has_set_in_a_matplotlibrc_or_here_is_left(tmp_path, monke
     file = tmp_path / "matplotlibrc"
     file.write_text("font.size: 8.75\naxes.spines.top: True\n")
     monkeypatch.setattr(matplotlib, "matplotlib_fname", lambda: str(file))
-    with matplotlib.rc_context({"font.family": ["DejaVu Serif"]}):
-        found = files.settings("paper")
-    assert (found["font.size"], found["axes.spines.top"], found["font.family"]) == (8.75, True, ["DejaVu Serif"])
-    assert found["axes.titlesize"] == 8
+    with (
+        matplotlib.rc_context({"font.family": ["DejaVu Serif"]}),
+        matplotlib.rc_context(files.settings("paper")),
+    ):
+        found = [matplotlib.rcParams[name] for name in ("font.size", "axes.spines.top", "font.family")]
+        assert found == [8.75, True, ["DejaVu Serif"]]
+        assert matplotlib.rcParams["axes.titlesize"] == 8
     assert files.settings("screen")["font.size"] == 8.75
 
 

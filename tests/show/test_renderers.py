@@ -187,6 +187,18 @@ def test_every_mark_of_a_large_chart_can_be_hidden_and_explained():
     assert spec["layer"][1]["encoding"]["tooltip"] == [{"field": "detail0", "type": "nominal", "title": "run"}]
 
 
+def test_points_of_other_details_are_explained_by_their_own():
+    runs = Points(INK, "one", [1], [3], {"run": ["a"], "seed": ["0"]})
+    published = Points(INK, "two", [2], [4], {"method": ["b"], "source": ["a paper"]})
+    chart = vega.chart(Panel(marks=[runs, published, runs]), large=True)
+    titles = {
+        layer["name"]: [entry["title"] for entry in layer["encoding"]["tooltip"]] for layer in chart["spec"]["layer"]
+    }
+    assert titles == {"points": ["run", "seed"], "points1": ["method", "source"]}
+    assert [len(chart["tables"][name]["rows"]) for name in titles] == [2, 1]
+    assert ["params" in layer for layer in chart["spec"]["layer"]] == [True, False]
+
+
 def test_tables_hold_plain_numbers():
     made = vega.table([{"a": np.float64(1), "b": "x"}, {"a": math.nan, "b": None}, {"a": 123.456789, "b": "y"}])
     assert made == {"columns": ["a", "b"], "rows": [[1, "x"], [None, None], [123.46, "y"]]}

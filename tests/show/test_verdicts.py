@@ -113,14 +113,15 @@ def test_a_verdict_is_a_row_of_short_texts():
         )
     )
     assert header[3:5] == ["Claim", "Verdict"]
-    assert supported == [
+    assert header[11:] == ["To decide", "Sentence", "Reason", "Source"]
+    assert supported[:12] == [
         *("mnist", "lenet", "60", "c", "supported", "a", "b", "accuracy at CR 2"),
         *("+2.10 [+1.85, +2.35] points", "above 0, 0.5 matters", "3", "-"),
     ]
     assert undecided[4] == "undecided"
-    assert undecided[-1] == str(judged(claimed(at=[4])).needed[0])
+    assert undecided[11] == str(judged(claimed(at=[4])).needed[0])
     assert (one[7], one[9]) == ("CR within 10 points of dense", "above 1, 2 matters")
-    assert unknown == [
+    assert unknown[:12] == [
         "-",
         "-",
         "-",
@@ -138,7 +139,7 @@ def test_a_verdict_is_a_row_of_short_texts():
 
 def test_how_many_seeds_would_decide_is_said_where_it_is_known():
     few = [run for run in rivals() if run.spec.seed == 0]
-    assert verdicts.cells(judged(claimed(), runs=few))[1][-1] == "2 or more"
+    assert verdicts.cells(judged(claimed(), runs=few))[1][11] == "2 or more"
     level = [
         run
         for seed, above in enumerate((0.39, 0.49, 0.59))
@@ -147,7 +148,7 @@ def test_how_many_seeds_would_decide_is_said_where_it_is_known():
             record(2, 90, seed=seed, method="b", label="b"),
         )
     ]
-    assert verdicts.cells(judged(claimed(smallest=0.4905), runs=level))[1][-1] == "over 1000"
+    assert verdicts.cells(judged(claimed(smallest=0.4905), runs=level))[1][11] == "over 1000"
 
 
 def test_ratios_and_the_other_expectations_have_their_words():

@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from dwfbench.analysis.axes import AXES, CURVES, across, along
-from dwfbench.base.text import short
+from dwfbench.base.text import knob, short
 from dwfbench.show import looks, style
 from dwfbench.show.drawing import Band, Drawing, Entry, Group, Ink, Legend, Line, Mark, Panel, Points, Rule
 from dwfbench.show.figures import Figure, gap, option
@@ -56,7 +56,7 @@ class Accuracy(Figure):
         inks = looks.inks(frame)
         placed = along(frame, self.axis) if self.axis in CURVES else frame
         means = curves.bands(placed[placed["compression"].notna()], self.max_gap)
-        astray = off_target(frame, self.max_gap)
+        astray = off_target(frame, self.max_gap) if self.axis in CURVES else []
         lined = [key not in astray for key in means[curves.KEYS].itertuples(index=False, name=None)]
         means = means[np.array(lined, dtype=bool)] if self.axis in CURVES else means[:0]
         numbers = published() if self.published and self.axis == "compression" else published()[:0]
@@ -153,7 +153,7 @@ def details(runs: "pd.DataFrame") -> dict[str, list[str]]:
         "run": list(runs["id"]),
         "method": list(runs["label"]),
         "seed": [f"{seed:d}" for seed in runs["seed"]],
-        "knob": [style.knob(run) for run in runs.itertuples()],
+        "knob": [knob(run.knob, run.knob_value) for run in runs.itertuples()],
         "CR": [short(value, 4) for value in runs["compression"]],
         style.score_axis(runs).label: [f"{value:.2f}" for value in runs["accuracy"]],
         "density of layers": list(runs["layers"]),

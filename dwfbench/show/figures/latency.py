@@ -61,7 +61,8 @@ def group(title: str, rows: "pd.DataFrame", batches: list[int], inks: dict[str, 
     low, high = padded(rows["accuracy"])
     y = style.score_axis(rows, low=low, high=high)
     runs = rows[rows["form"] == "compact"].drop_duplicates("id")
-    panels = [Panel(style.cr_axis(runs["compression"], most=6), y, marks(runs, "compression", inks, max_gap))]
+    x = style.cr_axis(runs["compression"], most=6)
+    panels = [Panel(x, y, marks(runs, "compression", inks, max_gap))]
     decided = rows[~undecided(rows)]
     for batch in batches:
         x = Axis(f"speed-up, batch {batch}", "log", most=6)

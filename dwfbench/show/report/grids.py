@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from dwfbench.analysis import curves
-from dwfbench.base.text import short
+from dwfbench.base.text import knob, short
 from dwfbench.runs.record import Record, Study, Tuned
-from dwfbench.show import studies, style, tables, typeset
+from dwfbench.show import studies, tables, typeset
 from dwfbench.show import verdicts as judgements
 
 RISING = ("Seed", "Epochs", "Extra", "Knob", "Seconds", "s/run")
@@ -67,7 +67,8 @@ def amount(value: Any, form: str | None = None) -> tuple[str, object]:
 def verdicts(judged: pd.DataFrame) -> dict:
     """A row a verdict, of a frame of `claims.verdicts`."""
     header, *body = judgements.cells(judged)
-    return grid(header, list(zip(judged["verdict"], body, strict=True)), typeset.WORDS)
+    rows = list(zip(judged["verdict"], body, strict=True))
+    return grid(header, rows, (*typeset.WORDS, *typeset.LONG), hidden=typeset.LONG)
 
 
 def dense(runs: pd.DataFrame) -> list[str]:
@@ -122,7 +123,7 @@ def runs(shown_runs: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[st
             run.model,
             run.label,
             amount(run.seed, "d"),
-            (style.knob(run), run.knob_value),
+            (knob(run.knob, run.knob_value), run.knob_value),
             amount(run.compression),
             amount(run.effective_compression),
             amount(run.accuracy, ".2f"),
@@ -144,8 +145,8 @@ def failures(failed: pd.DataFrame) -> dict | None:
     rows = []
     for run in failed.sort_values([*curves.PANEL, "label", "seed", "knob_value", "id"]).itertuples():
         error = str(run.error) if pd.notna(run.error) else _no_error(run.status)
-        knob = (style.knob(run), run.knob_value)
-        cells = [run.dataset, run.model, run.label, amount(run.seed, "d"), knob, run.status, error, run.id]
+        turned_to = (knob(run.knob, run.knob_value), run.knob_value)
+        cells = [run.dataset, run.model, run.label, amount(run.seed, "d"), turned_to, run.status, error, run.id]
         rows.append((run.method, cells))
     return grid(columns, rows, ("Dataset", "Model", "Method", "Status", "Error", "Id"))
 
