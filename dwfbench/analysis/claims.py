@@ -298,7 +298,8 @@ def _at_tolerance(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: 
 
 
 def _at_strength(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
-    """The mean over the strengths that all seeds have in common, but for networks that are no result."""
+    """The mean over the strengths that all seeds have in common, but for networks that are no result. Several runs of a
+    strength, of which tuning chose other settings for other targets, count as their mean."""
     sound = runs[(runs["knob"] == "strength") & runs["unsound"].isna()]
     by_seed = _in_common(_by_seed(sound), first, second)
     merged = {seed: first_runs.merge(second_runs, on="knob_value") for seed, first_runs, second_runs in by_seed}
@@ -309,8 +310,8 @@ def _at_strength(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: A
     for seed, both in merged.items():
         both = both[both["knob_value"].isin(strengths)]
         lacking = [] if len(both) else [f"no strength that {seeds}both {first} and {second} have"]
-        effect = (both["accuracy_x"] - both["accuracy_y"]).mean()
-        pairs.append(Pair(seed, effect, [*both["id_x"], *both["id_y"]], lacking, strengths))
+        effect = (both["accuracy_x"] - both["accuracy_y"]).groupby(both["knob_value"]).mean().mean()
+        pairs.append(Pair(seed, effect, [*both["id_x"].unique(), *both["id_y"].unique()], lacking, strengths))
     return pairs
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from dwfbench.analysis.frames import KEYS, PANEL
-from dwfbench.analysis.matched import MAX_GAP, SeedCurve, is_at
+from dwfbench.analysis.matched import MAX_GAP, ROUNDING, SeedCurve, is_at
 from dwfbench.base.errors import UsageError
 
 AT = (2, 5, 10, 30, 100, 300)
@@ -209,10 +209,14 @@ def area_range(at: Sequence[float], low: float | None = None, high: float | None
 
 
 def summary(values: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
-    """Mean, 95 % t half width and number of the values that are not NaN: columns `column`, ci95, n."""
+    """Mean, 95 % t half width and number of the values that are not NaN: columns `column`, ci95, n.
+
+    Two values that are equal, which they are by chance on a small test set, have no half width.
+    """
     groups = values.astype({column: float}).groupby(by)[column].agg(["mean", "std", "count"]).reset_index()
     n = groups["count"].astype(float)
-    groups["ci95"] = stdtrit(n - 1, 0.975) * groups["std"] / np.sqrt(n)
+    half = stdtrit(n - 1, 0.975) * groups["std"] / np.sqrt(n)
+    groups["ci95"] = half.mask((n == 2) & (groups["std"] < ROUNDING))
     return groups.rename(columns={"mean": column, "count": "n"})[[*by, column, "ci95", "n"]]
 
 

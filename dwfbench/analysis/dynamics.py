@@ -59,9 +59,12 @@ def histories(records: Mapping[str, Record], runs: pd.DataFrame) -> pd.DataFrame
 def mean_histories(frame: pd.DataFrame) -> pd.DataFrame:
     """`histories` averaged over seeds at each knob value and epoch: dataset, model, label, method, depth, knob,
     knob_value, epoch, val_accuracy (mean), compression, misalignment, norm, final_compression (geometric means),
-    n (seeds).
+    n (seeds). An epoch that half of the seeds or fewer have recorded has no row, or a line would run between different
+    seeds.
     """
     by = [*KEYS, "method", "depth", "knob", "knob_value", "epoch"]
+    at_epoch, in_all = (frame.groupby(keys, dropna=False)["seed"].transform("nunique") for keys in (by, by[:-1]))
+    frame = frame[2 * at_epoch > in_all]
     logarithmic = AVERAGED[1:]
     with np.errstate(divide="ignore"):  # a misalignment of exactly 0 has the geometric mean 0
         logs = frame.assign(**{name: np.log(frame[name].astype(float)) for name in logarithmic})

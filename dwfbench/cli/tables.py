@@ -5,9 +5,11 @@ from collections import Counter
 from dwfbench.base.screen import table, wrapped
 from dwfbench.base.streams import width
 from dwfbench.base.text import ACCURACY, knob, shared_score, short
+from dwfbench.runs.curve import curve_key
 from dwfbench.runs.record import Record, Study
 from dwfbench.show import studies
 
+PANEL = ("dataset", "model", "epochs")
 DECAY = "Decay budget: strength x sum of learning rates / (1 - momentum)."
 
 
@@ -67,7 +69,7 @@ def plan_sentence(curves: list) -> str:
 
 def curve_table(records: list[Record]) -> str:
     """What a run ends with: every run of the curves asked for, failed ones too, in the order of the knob; its status
-    is why it is no result if it ended well and is none.
+    is why it is no result if it ended well and is none. Data set, model and epochs are said where runs differ in them.
     """
     from dwfbench.analysis.soundness import unsound
 
@@ -76,19 +78,37 @@ def curve_table(records: list[Record]) -> str:
     turned = "knob" if len(knobs) != 1 else "target" if knobs == {"compression"} else "strength"
     score = shared_score(record.judged_by for record in records if record.status == "ok")
     test, val = (f"{part} %" if score == ACCURACY else f"{part} {score} %" for part in ("test", "val"))
-    rows = [["id", "method", turned, "seed", "CR", "effective CR", test, val, "s", "status"]]
+    settings = [name for name in PANEL if len({getattr(record.spec, name) for record in records}) > 1]
+    labels = labels_of(records)
+    rows = [["id", "method", turned, "seed", "CR", "effective CR", test, val, "s", "status", *settings]]
 
-    for record in sorted(records, key=lambda record: (record.label, record.spec.seed, record.knob_value or 0)):
+    def place(record: Record) -> tuple:
+        panel = (getattr(record.spec, name) for name in settings)
+        return *panel, labels[record.id], record.spec.seed, record.knob_value or 0
+
+    for record in sorted(records, key=place):
         turned_to = short(record.knob_value, 4)
         rows.append(
-            [record.id, record.label, f"CR {turned_to}" if record.knob == "compression" else turned_to,
+            [record.id, labels[record.id], f"CR {turned_to}" if record.knob == "compression" else turned_to,
              str(record.spec.seed), short(record.compression, 4), short(record.effective_compression, 4),
              percent_of(record.test_accuracy), percent_of(record.val_accuracy), f"{record.seconds:.1f}",
-             reasons.get(record.id, record.status)]
+             reasons.get(record.id, record.status), *(str(getattr(record.spec, name)) for name in settings)]
         )  # fmt: skip
     if all(row[4] == row[5] for row in rows[1:]):  # as a rule: few weights are on no path
         rows = [[*row[:5], *row[6:]] for row in rows]
-    return table(rows, ("id", "method", "knob", "status"), ("method", turned, "seed", "status"), width())
+    return table(rows, ("id", "method", "knob", "status", *PANEL), ("method", turned, "seed", "status"), width())
+
+
+def labels_of(records: list[Record]) -> dict[str, str]:
+    """A label for every run, by its id; where curves of one label differ, it has that in which they do."""
+    labels = {record.id: record.label for record in records}
+    curves = {curve_key(record) for record in records}
+    if len(curves) == len({(record.spec.dataset, record.spec.model, record.label) for record in records}):
+        return labels
+    from dwfbench.analysis.frames import labelled  # which needs pandas
+
+    frame = labelled(records)
+    return labels | dict(zip(frame["id"], frame["label"], strict=True))
 
 
 def export_table(manifest: dict) -> str:

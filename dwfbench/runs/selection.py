@@ -142,9 +142,9 @@ def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
     """The same records, with `compression` and `test_accuracy` as they are when every |w| below `threshold` is cut.
 
     Dense runs stay as they are: they are the reference. A run that loses all its weights gets the status "emptied".
-    Effective compression and multiplications, which nobody counted there, are unknown; what was counted of layers and
-    in the course of training stays. Raises UsageError for a threshold at which the runs were not assessed, naming
-    those at which they were.
+    What nobody counted there is unknown: effective compression, multiplications, the validation part, and whether a
+    network that was connected still is. What was counted of layers and in the course of training stays. Raises
+    UsageError for a threshold at which the runs were not assessed, naming those at which they were.
     """
     recounted = []
     for record in records:
@@ -156,7 +156,8 @@ def counted_at(records: Iterable[Record], threshold: float) -> list[Record]:
             cut = cuts[threshold]
             status = "emptied" if cut.compression is None else "ok"
             changed = {"status": status, "compression": cut.compression, "test_accuracy": cut.test_accuracy}
-            unknown = dict.fromkeys(("effective_compression", "macs_dense", "macs_sparse"))
+            changed |= {"nnz": cut.nnz, "connected": False if record.connected is False else None}
+            unknown = dict.fromkeys(("effective_compression", "macs_dense", "macs_sparse", "val_accuracy"))
             record = msgspec.structs.replace(record, **changed, **unknown)
         recounted.append(record)
     return recounted

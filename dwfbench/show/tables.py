@@ -273,8 +273,8 @@ def _for_machines(table: pd.DataFrame, format: str) -> str:
 
 def marks(table: pd.DataFrame, best: pd.DataFrame | None = None) -> Marks:
     """Which cells of a `compare` or `versus` table are the best of their data set, model and budget, among the sparse
-    methods: bold. Where `best` (of `statistics.best`) says so, those not told apart from the best are italic, and a
-    curve of fewer seeds is not the best.
+    methods: bold. Where `best` (of `statistics.best`) says so, those not told apart from the best are italic. A curve
+    of fewer seeds is not the best, nor is a lead that is none, nor a CR where another's may be any higher.
     """
     best_by_cell = (
         {} if best is None else {(*row[:3], f"CR {row[3]:g}"): row[4:] for row in best[BEST].itertuples(index=False)}
@@ -290,8 +290,11 @@ def marks(table: pd.DataFrame, best: pd.DataFrame | None = None) -> Marks:
                 looks = {label: "bold", **dict.fromkeys(level, "italic")}
                 looks_by_cell |= {(row, name): looks[label] for row, label in rows["Method"].items() if label in looks}
             elif best is None or not name.startswith("CR "):
-                rivals = rows if best is None else _of_most_seeds(rows, name)
-                looks_by_cell |= {(row, name): "bold" for row in rivals.index[rivals[name] == rivals[name].max()]}
+                rivals = _of_most_seeds(rows, name)
+                highest = rivals[name].max()
+                perhaps_above = name.startswith("CR@") and (rows[f"{name} censored"] & (rows[name] < highest)).any()
+                if (best is not None or highest > 0) and not perhaps_above:
+                    looks_by_cell |= {(row, name): "bold" for row in rivals.index[rivals[name] == highest]}
     return looks_by_cell
 
 
@@ -309,7 +312,8 @@ ITALIC = {"table": "~", "markdown": "italic", "latex": "italic"}
 def marks_caption(format: str, compared: bool) -> str:
     """What the marks of a table mean."""
     level = f"; {ITALIC[format]}: not told apart from it (the 95 % interval of the paired difference holds 0)"
-    bold_cells = "the highest of the sparse methods of a budget with the most seeds" if compared else "the highest"
+    bold_cells = "the highest of the sparse methods of a budget" if compared else "the largest lead"
+    bold_cells += " with the most seeds"
     return f"{BOLD[format]}: {bold_cells}{level if compared else ''}."
 
 

@@ -192,6 +192,8 @@ def test_equal_strengths_are_compared():
     asked = claim(quantity="accuracy at strength", at=[], expected="equal")
     row = verdict(runs, asked).iloc[0]
     assert (row.verdict, row.n, row.effect) == (SUPPORTED, 3, pytest.approx(0.21))  # of 0.2, 0.21 and 0.22
+    twice = [changed(run, id=f"{run.id}, of another target") for run in runs if run.spec.strength == 1e-4]
+    assert verdict(runs + twice, asked).iloc[0].effect == pytest.approx(0.21), "a strength counts once"
     alone = [run for run in runs if run.label == "a" or run.spec.strength == 1e-4]
     assert verdict(alone, asked).iloc[0].effect == pytest.approx(0.11)
     apart = [run for run in runs if (run.label == "a") == (run.spec.strength == 5e-4)]

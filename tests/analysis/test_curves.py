@@ -170,6 +170,13 @@ def test_matched_agrees_with_scipys_t_interval():
     assert row.ci95 == pytest.approx((high - low) / 2)
 
 
+def test_two_equal_values_have_no_interval():
+    """As paired differences have none (`statistics.intervals`): they are equal by chance on a small test set."""
+    runs = [run for seed in range(3) for run in curve([(2, 96)], seed=seed)]
+    assert math.isnan(ResultSet(runs[:2]).at([2]).ci95[0])
+    assert ResultSet(runs).at([2]).ci95[0] == 0
+
+
 def test_matched_counts_the_seeds_that_reach_a_ratio():
     frame = ResultSet(curve([(2, 98), (10, 96)]) + curve([(2, 97)], seed=1)).runs
     row = curves.matched(frame, at=[2, 10, 30]).set_index("compression")

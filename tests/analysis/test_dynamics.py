@@ -46,6 +46,13 @@ def sizes(**counts):
 # --- histories
 
 
+def test_a_mean_is_of_most_seeds():
+    """A seed that recorded every epoch does not lead the line where the other one is silent."""
+    often, seldom = steps([10, 40, 20, 60], [2, 2, 2, 2]), steps([20, 80], [2, 2], every=2)
+    means = dynamics.mean_histories(ResultSet([record(often), record(seldom, seed=1)]).history)
+    assert means[["epoch", "val_accuracy", "n"]].to_numpy() == pytest.approx(np.array([[2, 30, 2], [4, 70, 2]]))
+
+
 def test_histories_hold_percent_and_no_infinity():
     table = ResultSet([record(steps([40, 50], [2, None], [1, 0], [9, 8]), compression=4)]).history
     assert table.val_accuracy.to_list() == pytest.approx([40, 50])

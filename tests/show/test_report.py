@@ -43,6 +43,7 @@ def record(method, label, knob, options, seed, cr, epochs=2, layers=("fc1", "fc2
         **{"id": f"{label}-{seed}-{cr:g}", "status": "ok", "label": label, "knob": knob, "spec": spec},
         **{"test_accuracy": accuracy, "val_accuracy": accuracy, "dense_equivalent_accuracy": accuracy + 0.01},
         **{"compression": cr, "effective_compression": cr, "seconds": 12.5, "connected": True},
+        "nnz": len(layers) * int(1000 / cr),
         "layers": [{"name": f"{name}.weight", "numel": 1000, "nnz": int(1000 / cr)} for name in layers],
         "history": [{"epoch": epoch, **step} for epoch in range(1, epochs + 1)],
         "provenance": {
@@ -183,6 +184,15 @@ def test_points_are_the_runs_with_their_units(page):
     assert [run[f"detail{number}"] for number in range(7)] == details
     assert chart["ruley"] == [{"look": 0, "height": 97.95}]
     assert len({row["look"] for row in chart["line"]}) == 3
+
+
+def test_the_layers_of_a_run_are_not_told_at_another_threshold():
+    cut = {"threshold": 1e-2, "nnz": 20, "compression": 100.0, "test_accuracy": 0.5}
+    runs = counted_at([changed(run, thresholds=[cut]) for run in records()], 1e-2)
+    chart = Page(report.render(ResultSet(runs), HERE)).charts()["accuracy-0"]
+    points = [row for name in ("points", "arrows") for row in chart.get(name, [])]
+    assert {row["detail6"] for row in points} == {"-"}
+    assert all(run.connected is None and run.val_accuracy is None for run in runs if run.spec.method != "dense")
 
 
 def test_runs_below_the_axis_are_told():

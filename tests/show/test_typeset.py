@@ -155,9 +155,21 @@ def test_there_is_a_best_of_every_data_set_and_budget():
     assert list(looks.values()).count("bold") >= 3
 
 
-def test_the_best_difference_is_bold():
+def test_the_largest_lead_of_the_most_seeds_is_bold():
     made = comparison.versus(ResultSet(rivals()), "snip", tables.Question(at=(2, 4)))
-    assert marked(made, "CR 2") == {"l1": "bold"}
+    assert marked(made, "CR 2") == {"grasp": "bold"}
+    behind = comparison.versus(ResultSet(rivals()), "grasp", tables.Question(at=(2,)))
+    assert marked(behind, "CR 2") == {}, "l1 leads with one seed of three, and snip does not"
+
+
+def test_no_lower_bound_loses_to_a_number():
+    """The curve of one seed of snip never falls out of the tolerance: how far it would reach nobody knows."""
+    l1 = curve([(2, 99), (4, 98.2), (8, 97)], label="l1", method="l1")
+    made = comparison.compare(
+        ResultSet([*curve([(2, 99), (3, 98.5)]), *l1, dense(99.5)]), tables.Question(at=(2,), tolerances=(0.9, 2))
+    )
+    assert marked(made, "CR@-0.9pt") == {"l1": "bold"}
+    assert marked(made, "CR@-2pt") == {}
 
 
 # --- the commands

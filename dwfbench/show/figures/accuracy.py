@@ -15,7 +15,7 @@ from dwfbench.show.figures import Figure, gap, option
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dwfbench.runs.record import Layer
+    from dwfbench.runs.record import Layer, Record
 
 FEW_LAYERS = 5  # up to these a run's details name every layer
 
@@ -42,7 +42,7 @@ class Accuracy(Figure):
 
     def frame(self, results):
         runs = results.runs.assign(across=across(results, self.axis))
-        runs = runs.assign(layers=[densities(results.records[run].layers) for run in runs["id"]])
+        runs = runs.assign(layers=[layers_of(results.records[run]) for run in runs["id"]])
         finite = runs["across"] < float("inf")
         return runs[finite | (runs["method"] == "dense")] if finite.any() else runs[finite]
 
@@ -158,6 +158,11 @@ def details(runs: "pd.DataFrame") -> dict[str, list[str]]:
         style.score_axis(runs).label: [f"{value:.2f}" for value in runs["accuracy"]],
         "density of layers": list(runs["layers"]),
     }
+
+
+def layers_of(record: "Record") -> str:
+    """The densities of a run's layers; "-" where they were not counted at the threshold at which the run was."""
+    return densities(record.layers) if sum(layer.nnz for layer in record.layers) == record.nnz else "-"
 
 
 def densities(layers: "list[Layer]") -> str:
