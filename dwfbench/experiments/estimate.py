@@ -96,7 +96,8 @@ def sentence(
     start = Start(started, compiler_start(dataset) if compiled else 0.0)
     costs = all_costs(parts, dataset)
     masks = [choosing(part.curve, dataset) for part in parts]
-    low, high = (short(1000 * edge, 2) for edge in (min(costs).step, max(costs, key=lambda cost: cost.step).step))
+    steps = [cost.step for cost in costs]
+    low, high = (short(1000 * edge, 2) for edge in (min(steps), max(steps)))
     step = low if low == high else f"{low} to {high}"
     spent = seconds(parts, costs, masks, start, dataset, engine)
     text = (

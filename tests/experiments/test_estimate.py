@@ -111,6 +111,15 @@ def test_curves_with_the_same_step_are_measured_once(digits, monkeypatch):
     assert measured == ["dwf", "dense"]
 
 
+def test_the_steps_are_told_from_the_fastest_to_the_slowest_whatever_compiles_first(digits, monkeypatch):
+    curves = [part.curve for part in parts(digits, methods=["dense", "l1", "dwf"], epochs=1)]
+    costs = [Costs(3, 0.004, 0, 0), Costs(1, 0.002, 0, 0), Costs(2, 0.001, 0, 0)]
+    monkeypatch.setattr(estimate, "all_costs", lambda *_: costs)
+    monkeypatch.setattr(estimate, "choosing", lambda *_: FREE)
+    said = estimate.sentence(curves, [list(curve.specs) for curve in curves], digits, CPU, 0)
+    assert "(1 to 4 ms a step and run, measured)" in said
+
+
 def test_a_stand_in_has_the_form_of_the_data_and_no_checksum():
     for name, classes, shape, train in (("mnist", 10, (1, 28, 28), 54_000), ("cifar100", 100, (3, 32, 32), 45_000)):
         stand_in = data.stand_in(name)
