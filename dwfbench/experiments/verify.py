@@ -30,10 +30,10 @@ SPREADS = 3
 
 
 class Comparison(NamedTuple):
-    """A stored run and its repetition; accuracies in percent, NaN and 0 for a repetition that did not end well."""
+    """A stored run, the record of its repetition, and how far the two may be apart: see ``allowed``."""
 
     record: Record
-    again: Record  # of the repetition
+    again: Record
     points: float
     ratio: float
 
