@@ -104,18 +104,19 @@ def missed(curve: Curve, store: Store) -> list[str]:
     """Sentences on targets of a curve that a seed has not reached: which seeds, the nearest runs, what to do; one for
     all of which the same is to be said."""
     by_seed = ratios(curve, store)
-    targets_of: dict[tuple[str, str], list[str]] = {}
+    targets_of: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for target in sorted(set(curve.targets)):
-        seeds = [s for s in curve.seeds if not search.reached(known_of(by_seed[s]).values(), target, curve.rule)]
-        if seeds:
-            trained = by_seed[seeds[0]]
-            around = nearest(curve, known_of(trained), target)
-            of = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-            targets_of.setdefault((of, f"{around}; {advice(curve, trained, target)}"), []).append(short(target))
+        seeds_of: dict[str, list[int]] = {}
+        for seed, trained in by_seed.items():
+            if not search.reached(known_of(trained).values(), target, curve.rule):
+                why = f"{nearest(curve, known_of(trained), target)}; {advice(curve, trained, target)}"
+                seeds_of.setdefault(why, []).append(seed)
+        for why, seeds in seeds_of.items():
+            targets_of.setdefault((why, tuple(seeds)), []).append(short(target))
     return [
-        f"{curve.method.label()}: CR {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not reached by {of}: "
-        f"{why}."
-        for (of, why), missing in targets_of.items()
+        f"{curve.method.label()}: CR {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not reached by "
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {why}."
+        for (why, seeds), missing in targets_of.items()
     ]
 
 
@@ -131,7 +132,9 @@ def nearest(curve: Curve, trained: Mapping[float, float], target: float) -> str:
 
 
 def advice(curve: Curve, trained: Mapping[float, float | None], target: float) -> str:
-    """What to do for a target that is not reached."""
+    """What to do for a target that a seed has not reached."""
+    if not trained:
+        return "the first seed found no strengths for it"
     if len(trained) >= curve.max_runs:
         return f"all {curve.max_runs} strengths of --max-runs are spent, give more"
     if None in trained.values():

@@ -217,8 +217,27 @@ def test_a_pruner_of_which_no_network_lives_is_asked_for_nothing_more(digits):
             {(0, 4e-4): 4.0, (0, 6e-4): 7.0, (0, 1e-3): 30.0, (0, 1.02e-3): None, (1, 4e-4): 4.0, (1, 6e-4): 7.0},
             {},
             [
-                "l1: CR 50 is not reached by seeds 0, 1: CR 30 (strength 0.001) below and no run above; stronger runs "
-                "diverge, a lower learning rate may go on."
+                "l1: CR 50 is not reached by seed 0: CR 30 (strength 0.001) below and no run above; stronger runs "
+                "diverge, a lower learning rate may go on.",
+                "l1: CR 50 is not reached by seed 1: CR 7 (strength 0.0006) below and no run above; the curve levels "
+                "off, other settings may go on.",
+            ],
+        ),
+        (
+            {(seed, strength): ratio for seed in (0, 1) for strength, ratio in ((4e-4, 4.0), (6e-4, 7.0))},
+            {},
+            [
+                "l1: CR 50 is not reached by seeds 0, 1: CR 7 (strength 0.0006) below and no run above; the curve "
+                "levels off, other settings may go on."
+            ],
+        ),
+        (
+            {(0, 4e-4): "failed"},
+            {},
+            [
+                "l1: CR 5, 50 are not reached by seed 0: no run below and no run above; runs failed, train them again.",
+                "l1: CR 5, 50 are not reached by seed 1: no run below and no run above; the first seed found no "
+                "strengths for it.",
             ],
         ),
         (
