@@ -277,10 +277,10 @@ def curve(request: Request, dataset: data.Dataset, stored_ratios: Mapping[float,
     else:
         values, first_seeds = knobs.values(method, settings, lowest, scale), seeds
         note = note if settings.get(method.knob or "") is None else None
-    if len(seeds) * max(len(values), max_runs if targets else 0) > knobs.MOST:
+    most_values = max(len(values), max_runs) if targets else len(values)
+    if len(seeds) * most_values > knobs.MOST:
         raise UsageError(
-            f"A curve of {len(seeds)} seeds and {max(len(values), max_runs)} knob values has more than "
-            f"{knobs.MOST:,} runs."
+            f"A curve of {len(seeds)} seeds and {most_values} knob values has more than {knobs.MOST:,} runs."
         )
     specs = [replace(base, seed=seed, **knob) for seed in first_seeds for knob in turned(method, values)]
     unique = tuple({run.id: run for run in specs}.values())

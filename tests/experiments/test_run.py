@@ -215,6 +215,8 @@ def test_an_option_of_one_method_leaves_the_other_alone(digits):
         ({}, {"methods": ["snip"], "strength_range": [1, 2]}, "--strength is not the knob of snip"),
         ({}, {"strength_max": -1.0}, "strength_max must be a positive number"),
         ({"strength_max": "x"}, {}, "strength_max must be a positive number"),
+        ({}, {"seeds": 2000, "points": 7}, "2000 seeds and 7 knob values has more than 10,000 runs"),
+        ({}, {"seeds": 2000, "compression": [5]}, "2000 seeds and 16 knob values has more than 10,000 runs"),
         ({"points": 2.5}, {}, "points must be a whole number"),
         ({"seeds": True}, {}, "seeds must be a whole number"),
         ({"seed": []}, {}, "A list of values is empty"),
