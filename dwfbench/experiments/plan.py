@@ -185,7 +185,8 @@ def check_knobs(methods: Iterable[type[Method]], settings: Mapping[str, Any]) ->
         if settings.get(key) is not None and knob not in knobs:
             names = ", ".join(method.name for method in methods)
             flags = f"--{' and --'.join(sorted(filter(None, knobs)))}" if any(knobs) else "nothing"
-            raise UsageError(f"--{knob} is not the knob of {names}, turned by {flags}; see `dwfbench list methods`.")
+            given = f"--{knob}" if key == knob else f"--{key.replace('_', '-')} is for --{knob}, which"
+            raise UsageError(f"{given} is not the knob of {names}, turned by {flags}; see `dwfbench list methods`.")
 
 
 RANGES = ("strength_range", "strength_max")

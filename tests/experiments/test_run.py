@@ -212,7 +212,9 @@ def test_an_option_of_one_method_leaves_the_other_alone(digits):
     [
         ({}, {"dept": 3}, "did you mean --depth?"),
         ({}, {"methods": ["dwff"]}, "did you mean dwf?"),
-        ({}, {"methods": ["snip"], "strength_range": [1, 2]}, "--strength is not the knob of snip"),
+        ({}, {"methods": ["snip"], "strength": 1}, "--strength is not the knob of snip, turned by --compression;"),
+        ({}, {"methods": ["snip"], "strength_range": [1, 2]}, "--strength-range is for --strength, which is not"),
+        ({}, {"methods": ["snip"], "strength_max": 2}, "--strength-max is for --strength, which is not the knob"),
         ({}, {"strength_max": -1.0}, "strength_max must be a positive number"),
         ({"strength_max": "x"}, {}, "strength_max must be a positive number"),
         ({}, {"seeds": 2000, "points": 7}, "2000 seeds and 7 knob values has more than 10,000 runs"),
