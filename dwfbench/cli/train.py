@@ -146,8 +146,6 @@ def conclude(curves: "list[Curve]", outcome: Mapping[str, str], store: Store) ->
     from dwfbench.analysis import soundness
     from dwfbench.experiments import targets
 
-    for sentence in store.damaged:
-        message(sentence)
     ids = {spec.id for curve in curves for spec in curve.specs}
     records = [record for record in store.load() if record.id in ids]
     unsound = soundness.unsound(records)

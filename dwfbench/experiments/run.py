@@ -72,11 +72,14 @@ def execute(
     What fails (out of memory, a bug in a plug-in) is tried again in smaller groups, then stored as failed, and the
     next run goes on. What another command is training in the same folder is left to it, waited for, and trained here
     only if that command ended without a record; else its outcome is ours. UsageError and KeyboardInterrupt pass
-    through; stored runs stay.
+    through; stored runs stay. Damaged records are told before their runs are trained again.
     ``force`` trains stored runs, too, and all of them from their beginning, whatever checkpoints there are; ``retried``
     are the statuses of stored runs that are trained again without it.
     """
+    told = len(store.damaged)
     waiting = [pending(curve, store, dataset, force, retried) for curve in curves]  # refuses before training
+    for sentence in store.damaged[told:]:
+        progress.note(sentence)
     missing = [[run.id for run in runs] for runs in waiting]
     for curve, run_ids in zip(curves, missing, strict=True):
         progress.curve(curve.method.label(), curve.specs, len(run_ids), curve.specs[0].epochs)

@@ -284,7 +284,9 @@ class Store:
             return ""
 
     def _damaged(self, sentence: str) -> None:
-        self.damaged.append(one_line(sentence))
+        """Lists what is damaged, once however often it is read."""
+        if (line := one_line(sentence)) not in self.damaged:
+            self.damaged.append(line)
 
 
 def put(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -360,6 +360,17 @@ def test_runs_of_other_data_under_the_same_name_are_not_taken_for_these(digits, 
     assert [record.spec.method for record in Store(tmp_path).load()] == ["dense"]  # refused before training
 
 
+def test_a_damaged_record_is_told_once_before_its_run_is_trained_again(digits, tmp_path):
+    (curve,), store, listener = plan(digits, methods="dense", **SHORT), Store(tmp_path), Listener()
+    path = tmp_path / "runs" / curve.specs[0].id / "run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[]")
+    runner.execute([curve], digits, store, CPU, listener)
+    runner.execute([curve], digits, store, CPU, listener)
+    assert listener.notes == [f"{path} is not a record of this run (it is no table); `dwfbench run` trains it again."]
+    assert store.damaged == listener.notes
+
+
 @pytest.mark.parametrize("status", ["ok", "failed", "diverged"])
 def test_what_another_command_made_of_a_run_is_the_outcome_of_one_that_waited(digits, tmp_path, monkeypatch, status):
     curves, store, listener = plan(digits, methods="dense", **SHORT), Store(tmp_path / "both"), Listener()
