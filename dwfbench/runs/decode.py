@@ -13,7 +13,7 @@ from dwfbench.runs.spec import SCHEMA
 Type = TypeVar("Type")
 
 ADDED_OPTIONS: dict[str, dict[str, Any]] = {
-    "dwf": {"group": "none", "finetune_epochs": 0, "finetune_lr": 0.1},
+    "dwf": {"group": "none", "finetune_epochs": 0, "finetune_lr": 0.1, "product_decay": 0.0},
     **{
         name: {"distribution": "global"}
         for name in ("grasp", "imp", "lamp", "magnitude", "powerprop", "snip", "synflow")

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -102,47 +101,12 @@ def load(
             store = Store(source.path)
             sets.append((source.name, labelled, store.load(history, weights, measurement)))
             damaged += store.damaged
-    records, twice = retuned(merged(completed(sets)))
+    records, twice = retuned(merged(sets))
     return records, [*damaged, *twice]
 
 
 Labelled = tuple[str, bool, list[Record]]
 """A result set: its name, whether that was given as a label, and its records."""
-
-
-def completed(sets: Sequence[Labelled]) -> list[Labelled]:
-    """The sets, each record with all options that its method has in any: one that came later is at its default.
-
-    Which value that is a label tells, as it names the options that are not at their defaults. Without this a curve
-    would fall apart where a version whose method has learned something new adds runs to it.
-    """
-    by_method: dict[str, list[Record]] = {}
-    for record in (record for _, _, records in sets for record in records):
-        by_method.setdefault(record.spec.method, []).append(record)
-    defaults = {method: later_options(records) for method, records in by_method.items()}
-
-    def whole(record: Record) -> Record:
-        known = defaults[record.spec.method]
-        if known.keys() <= record.spec.options.keys():
-            return record
-        spec = msgspec.structs.replace(record.spec, options=known | record.spec.options)
-        return msgspec.structs.replace(record, spec=spec)
-
-    return [(name, labelled, [whole(record) for record in records]) for name, labelled, records in sets]
-
-
-def later_options(records: Sequence[Record]) -> dict[str, Any]:
-    """The options that only some of a method's records have, with their defaults, where those are known."""
-    names_of = {frozenset(record.spec.options) for record in records}
-    if len(names_of) < 2:
-        return {}
-    later = frozenset.union(*names_of) - frozenset.intersection(*names_of)
-    return {
-        name: record.spec.options[name]
-        for record in records
-        for name in later & record.spec.options.keys()
-        if name.replace("_", " ") not in record.label
-    }
 
 
 def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:

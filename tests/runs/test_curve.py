@@ -4,7 +4,7 @@ import pytest
 
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.runs.curve import curve_key, curve_label, curve_settings
-from dwfbench.runs.resultsets import completed, merged, retuned
+from dwfbench.runs.resultsets import merged, retuned
 from tests.analysis.test_curves import record
 from tests.records import changed
 
@@ -92,27 +92,3 @@ def test_a_curve_that_was_tuned_twice_with_other_winners_is_several():
     assert sentence == (
         "magnitude was tuned more than once, with other winners at CR 5: its runs are told apart by what was chosen."
     )
-
-
-def test_a_run_of_before_its_method_had_an_option_is_of_the_same_curve():
-    earlier = record(10, 90, label="dwf D=3", method="dwf", options={"depth": 3})
-    later = record(20, 89, label="dwf D=3", method="dwf", options={"depth": 3, "product_decay": 0.0})
-    other = record(
-        20, 88, label="dwf D=3, product decay=0.001", method="dwf", options={"depth": 3, "product_decay": 0.001}
-    )
-    stranger = record(5, 87, label="snip", method="snip", options={"samples": 10})
-    ((_, _, records), (name, labelled, alone)) = completed(
-        [("mine", False, [earlier, other, later]), ("theirs", True, [stranger])]
-    )
-    assert [run.spec.options.get("product_decay") for run in records] == [0.0, 0.001, 0.0]
-    assert curve_key(records[0]) == curve_key(records[2]) != curve_key(records[1])
-    assert (name, labelled, alone) == ("theirs", True, [stranger])
-    assert records[1:] == [other, later]
-
-
-def test_where_no_run_tells_what_an_option_is_by_default_nothing_is_filled_in():
-    earlier = record(10, 90, label="dwf D=3", method="dwf", options={"depth": 3})
-    other = record(
-        20, 88, label="dwf D=3, product decay=0.001", method="dwf", options={"depth": 3, "product_decay": 0.001}
-    )
-    assert completed([("mine", False, [earlier, other])]) == [("mine", False, [earlier, other])]

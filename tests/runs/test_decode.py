@@ -18,7 +18,7 @@ def test_old_records_have_the_defaults_they_were_run_with():
         content = put(content, place, REMOVED)
     read = record_of(content, ID)
     assert (read.spec.lr_drop_factor, read.spec.augment, read.spec.options["group"]) == (10.0, "none", "none")
-    assert read.extra_passes is None
+    assert (read.spec.options["product_decay"], read.extra_passes) == (0.0, None)
     assert read.settings() == record_of(seeds.run_record(), ID).settings()
 
 
