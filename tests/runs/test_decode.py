@@ -67,13 +67,9 @@ def test_what_is_wrong_is_said_in_half_a_sentence(place, value, said):
     assert str(fault.value) == said
 
 
-def test_a_record_as_this_version_writes_it_is_decoded_at_once(monkeypatch):
-    """Which takes a third of the time of the look at its fields."""
-    content = seeds.run_record()
-    careful = record_of(content, ID)
-    monkeypatch.setattr(decode, "record_of", None)
-    for indent in (None, 1):  # a line of an archive, a file
-        assert record_from(json.dumps(content, indent=indent).encode(), ID) == careful
+def test_a_command_line_whose_bytes_are_no_text_is_kept_in_its_record():
+    content = put(seeds.run_record(), ("provenance", "argv"), ["dwfbench", "run", "--dataset", "\udcff.zip"])
+    assert record_from(json.dumps(content).encode(), ID).provenance.argv[-1] == "\udcff.zip"
 
 
 def test_of_any_id_or_of_the_one_asked_for():
