@@ -213,11 +213,7 @@ class Store:
 
     def amend(self, record: Record) -> None:
         """Replace what a stored record says; what lies beside it stays. Raises UsageError where that fails."""
-        path = self._folder(record) / "run.json"
-        try:
-            write_json(path, content_of(record))
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror or error}).") from None
+        write_json(self._folder(record) / "run.json", content_of(record))
 
     def _folder(self, record: Written) -> Path:
         return self.folder / ("runs" if record.status == "ok" else "failed") / record.id
