@@ -20,7 +20,6 @@ from dwfbench.runs import resultsets
 from dwfbench.runs.record import content_of
 from dwfbench.runs.selection import Selection
 from dwfbench.runs.spec import from_given
-from dwfbench.runs.store import uncollected
 from dwfbench.show.typeset import Sheet
 
 At = Annotated[str, typer.Option(help="compression ratios to compare at")]
@@ -41,7 +40,6 @@ app = typer.Typer(**SETTINGS)
     ),
 )
 @guarded
-@uncollected()
 @with_flags(SELECTING | flags_of(Sheet, TEXT))
 def compare(
     at: At = AT,
@@ -128,7 +126,6 @@ def sheet_of(flags: Mapping[str, Any], format: str) -> Sheet:
     epilog=examples("dwfbench claims", "dwfbench claims --results theirs.zip --format markdown"),
 )
 @guarded
-@uncollected()
 @with_flags({name: flag for name, flag in SELECTING.items() if name != "method"} | flags_of(Sheet, TEXT))
 def claims(format: Format = "table", debug: Debug = False, **flags: Any) -> int:
     """Verdicts on claims: supported, contradicted, undecided (and how many seeds would decide) or not run.

@@ -29,7 +29,7 @@ from dwfbench.runs import claims
 from dwfbench.runs.decode import Fault, OtherSchema, id_in, measurement_of, record_from, study_of
 from dwfbench.runs.history import csv_text, with_tables
 from dwfbench.runs.record import HISTORY, RUN_ID, Record, Study
-from dwfbench.runs.store import TUNING, Entry, Store, uncollected
+from dwfbench.runs.store import TUNING, Entry, Store
 
 FORMAT, VERSION = "dwfbench results", 1
 MANIFEST, RECORDS, MEASUREMENTS, STUDIES = "manifest.json", "records.jsonl", "measurements.jsonl", "studies.jsonl"
@@ -161,7 +161,6 @@ class Archive:
         self.path = path
         self.damaged: list[str] = []
 
-    @uncollected()
     def parts(self, runs: bool = True, tables: bool = True, trials: bool = True) -> dict[str, Part]:
         """The parts by label, "" the set itself; without what is not wanted of runs, their tables, and tuning's trials.
 

@@ -9,12 +9,11 @@ command that trains puts it in place. Reading executes nothing
 by name, and never replaced.
 """
 
-import gc
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -51,18 +50,6 @@ class Entry(NamedTuple):
     @property
     def content(self) -> dict[str, Any]:
         return json.loads(self.source)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the garbage collector: it would search thousands of records, which have no cycles, again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Store:
@@ -148,7 +135,6 @@ class Store:
                 "make room or choose another place with --results, then start again: stored runs are kept."
             ) from None
 
-    @uncollected()
     def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> list[Record]:
         """All records, finished ones first, in the order of their ids; a failure is left out once its run is ok.
 
@@ -158,7 +144,6 @@ class Store:
         """
         return [self._with_tables(entry, history, weights, measurement) for entry in self._entries()]
 
-    @uncollected()
     def entries(self) -> dict[str, Entry]:
         """The same with all that is stored of each run, by id."""
         entries = {}
