@@ -10,7 +10,6 @@ import math
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -290,12 +289,7 @@ def underscored(content: Any) -> Any:
 
 def recipes() -> dict[str, Path]:
     """The recipes that come with dwfbench, by name."""
-    folder = resources.files("dwfbench.runs") / "recipes"
-    return {
-        Path(str(item)).stem: Path(str(item))
-        for item in sorted(folder.iterdir(), key=str)
-        if str(item).endswith(".toml")
-    }
+    return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 
 
 def recipe_path(name: str) -> Path:
