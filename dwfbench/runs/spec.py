@@ -9,7 +9,7 @@ import json
 import math
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,7 +102,8 @@ class RunSpec:
     @property
     def identity(self) -> str:
         """Canonical JSON of the schema version and the fields that are not at their defaults."""
-        changed = {item.name: getattr(self, item.name) for item in fields(self) if not _is_default(self, item)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        changed = {name: value for name, value in values.items() if value != getattr(DEFAULTS, name)}
         return json.dumps({"schema": SCHEMA, **changed}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @property
@@ -117,11 +118,6 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "options": dict(self.options)}
-
-
-def _is_default(spec: RunSpec, item) -> bool:
-    default = item.default if item.default is not MISSING else item.default_factory()
-    return getattr(spec, item.name) == default
 
 
 def settle(options: Any, but: Collection[str] = ()) -> None:
@@ -190,6 +186,9 @@ def boolean(value: Any) -> bool:
     if not isinstance(value, str) or value.lower() not in words:
         raise ValueError
     return words[value.lower()]
+
+
+DEFAULTS = RunSpec()
 
 
 def settings() -> dict[str, Any]:
