@@ -27,7 +27,7 @@ from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
 from dwfbench.runs import claims
 from dwfbench.runs.decode import Fault, OtherSchema, id_in, measurement_of, record_from, study_of
-from dwfbench.runs.history import csv_text, with_tables
+from dwfbench.runs.history import csv_text
 from dwfbench.runs.record import HISTORY, RUN_ID, Record, Study
 from dwfbench.runs.store import TUNING, Entry, Store
 
@@ -261,14 +261,8 @@ class Archive:
         loaded = {}
         for label, part in self.parts(tables=history or weights, trials=False).items():
             records = [
-                with_tables(
-                    entry.record,
-                    entry.history if history else None,
-                    entry.weights if weights else None,
-                    measurement_of(entry.measurement) if measurement and entry.measurement else None,
-                    functools.partial(self._damaged_table, entry.record.id),
-                )
-                for entry in part.runs.values()
+                entry.loaded(history, weights, measurement, functools.partial(self._damaged_table, run_id))
+                for run_id, entry in part.runs.items()
             ]
             # As in a folder: finished runs first.
             loaded[label] = sorted(records, key=lambda record: (record.status != "ok", record.id))

@@ -9,10 +9,11 @@ command that trains puts it in place. Reading executes nothing
 by name, and never replaced.
 """
 
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,7 +25,7 @@ from dwfbench.base.errors import UsageError, one_line
 from dwfbench.base.files import json_bytes, write_json
 from dwfbench.runs.decode import Fault, OtherSchema, measurement_of, record_from, study_of
 from dwfbench.runs.history import history_text, weights_text, with_tables
-from dwfbench.runs.record import RUN_ID, Measurement, Record, Study, Written, content_of
+from dwfbench.runs.record import RUN_ID, Record, Study, Written, content_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,16 @@ class Entry(NamedTuple):
     @property
     def content(self) -> dict[str, Any]:
         return json.loads(self.source)
+
+    def loaded(self, history: bool, weights: bool, measurement: bool, damaged: Callable[[str], object]) -> Record:
+        """The record with what is asked for of the rest; ``damaged`` is told the name of a table that is none."""
+        return with_tables(
+            self.record,
+            self.history if history else None,
+            self.weights if weights else None,
+            measurement_of(self.measurement) if measurement and self.measurement is not None else None,
+            damaged,
+        )
 
 
 class Store:
@@ -142,49 +153,33 @@ class Store:
         ``dwfbench measure`` kept. Unreadable records and measurements, and those of another schema, are listed in
         ``damaged``, one sentence each, and skipped.
         """
-        return [self._with_tables(entry, history, weights, measurement) for entry in self._entries()]
+        asked = (history, weights, measurement)
+        return [
+            entry.loaded(*asked, functools.partial(self._damaged_table, self._folder(entry.record)))
+            for entry in self.entries(*asked).values()
+        ]
 
-    def entries(self) -> dict[str, Entry]:
-        """The same with all that is stored of each run, by id."""
-        entries = {}
-        for entry in self._entries():
-            folder = self._folder(entry.record)
-            measured = self._measurement(folder)
-            entries[entry.record.id] = entry._replace(
-                history=self._text(folder / "history.csv"),
-                weights=self._text(folder / "weights.csv"),
-                measurement=None if measured is None else measured[0],
-            )
-        return entries
-
-    def _entries(self) -> Iterator[Entry]:
+    def entries(self, history: bool = True, weights: bool = True, measurement: bool = True) -> dict[str, Entry]:
+        """The same by id, as they are stored."""
         self.damaged = []
-        run_ids = set()
+        entries: dict[str, Entry] = {}
         for place in ("runs", "failed"):
             for run_id in sorted(filter(RUN_ID.fullmatch, _names(self.folder / place))):
-                if run_id in run_ids:
+                if run_id in entries:
                     continue
                 try:
                     entry = self._read(place, run_id)
                 except UsageError as error:
-                    self.damaged.append(str(error))
+                    self._damaged(str(error))
                     continue
                 if entry is not None:
-                    run_ids.add(run_id)
-                    yield entry
-
-    def _with_tables(self, entry: Entry, history: bool, weights: bool, measurement: bool) -> Record:
-        if not (history or weights or measurement):
-            return entry.record
-        folder = self._folder(entry.record)
-        measured = self._measurement(folder) if measurement else None
-        return with_tables(
-            entry.record,
-            self._text(folder / "history.csv") if history else None,
-            self._text(folder / "weights.csv") if weights else None,
-            None if measured is None else measured[1],
-            lambda name: self._damaged(f"{folder / name} is not a readable table; the run counts without it."),
-        )
+                    folder = self._folder(entry.record)
+                    entries[run_id] = entry._replace(
+                        history=self._text(folder / "history.csv") if history else "",
+                        weights=self._text(folder / "weights.csv") if weights else "",
+                        measurement=self._measurement(folder) if measurement else None,
+                    )
+        return entries
 
     def restore(self, entry: Entry) -> None:
         """Write a run as an archive has it."""
@@ -227,14 +222,14 @@ class Store:
     def _study(self, name: str) -> Path:
         return self.folder / "studies" / f"{name}.json"
 
-    def _measurement(self, folder: Path) -> tuple[dict[str, Any], Measurement] | None:
+    def _measurement(self, folder: Path) -> dict[str, Any] | None:
         path = folder / MEASUREMENT
         if not os.path.lexists(path):
             return None
-        measured = read_json(path, measurement_of)
-        if measured is None:
-            self._damaged(f"{path} is not a readable measurement; `dwfbench measure {folder.name}` makes it again.")
-        return measured
+        if (measured := read_json(path, measurement_of)) is not None:
+            return measured[0]
+        self._damaged(f"{path} is not a readable measurement; `dwfbench measure {folder.name}` makes it again.")
+        return None
 
     def _read(self, place: str, run_id: str) -> Entry | None:
         """The record of a run in ``runs`` or ``failed``. Raises UsageError for one of another schema."""
@@ -263,6 +258,9 @@ class Store:
             cause = error.strerror if isinstance(error, OSError) else "it is no text"
             self._damaged(f"{path} is not a readable table ({cause}); the run counts without it.")
             return ""
+
+    def _damaged_table(self, folder: Path, name: str) -> None:
+        self._damaged(f"{folder / name} is not a readable table; the run counts without it.")
 
     def _damaged(self, sentence: str) -> None:
         """Lists what is damaged, once however often it is read."""

@@ -26,7 +26,7 @@ from dwfbench.data.readers.base import DataError
 from dwfbench.deploy.sparsefile import load_sparse
 from dwfbench.experiments import plan, tune, verify
 from dwfbench.experiments import stored as restore
-from dwfbench.runs import packing, resultsets, spec
+from dwfbench.runs import decode, packing, resultsets, spec
 from dwfbench.runs.record import Record
 from dwfbench.runs.selection import counted_at
 from dwfbench.runs.store import Store
@@ -281,7 +281,7 @@ def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
     if one is not None:
         assert one.winner.values is not None
     measured = store._measurement(place / "runs" / ID)
-    measurement = None if measured is None else measured[1]
+    measurement = None if measured is None else decode.measurement_of(measured)
     assert len(found) + (measurement is not None) + len(store.damaged) + len(trials.damaged) == 2
     for said in store.damaged:
         sentence(said)
