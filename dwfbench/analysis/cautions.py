@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dwfbench.analysis.curves import dense_reference
 from dwfbench.analysis.frames import KEYS, PANEL
 from dwfbench.analysis.matched import MAX_GAP, near
 from dwfbench.base.text import ACCURACY, judged_by, short
@@ -215,7 +216,7 @@ def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
         yield Caution(panel, "no dense run, so the CR at a tolerance is unknown: run the method dense.")
     elif missing_epochs := set(rows["epochs"]) - set(dense["epochs"]):
         yield Caution(panel, f"no dense run of {_listed(missing_epochs)} epochs; dense runs of other budgets stand in.")
-    if dense.groupby(["epochs", dense["set"].fillna("")])["curve"].nunique().gt(1).any():
+    if (dense_reference(rows, rows)["dense_settings"] > 1).any():
         yield Caution(panel, "several dense settings share a budget; their mean is the reference.")
 
 

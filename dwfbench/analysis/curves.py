@@ -102,7 +102,7 @@ def at_tolerance(
     """
     reference_rows = frame if dense is None else dense
     frame = frame[frame["method"] != "dense"]
-    curves = dense_reference(frame, reference_rows).set_index(KEYS)
+    curves = dense_reference(frame, reference_rows).set_index(KEYS)[["dense", "dense_ci95"]]
     references = curves["dense"].to_dict()
     rows = []
     for curve in read(frame):
@@ -236,18 +236,20 @@ def number_or_none(value: float) -> float | None:
 
 
 def dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
-    """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95.
+    """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95, dense_settings (of how many
+    dense curves it is the mean).
 
-    The dense runs are the curve's own, if it is a dense one; else those of its result set, where sets are told apart,
-    and of its number of epochs; else those of any set and its epochs; else any.
+    The dense runs are the curve's own, if it is a dense one; else those of the result set that has it, of several, and
+    of its number of epochs; else those of any set and its epochs; else any.
     """
-    curves = frame[[*KEYS, "epochs", "set"]].drop_duplicates(KEYS).fillna({"set": ""})
-    runs = dense[dense["method"] == "dense"].fillna({"set": ""})
-    references = curves[KEYS].assign(dense=np.nan, dense_ci95=np.nan)
-    for by in (KEYS, [*PANEL, "epochs", "set"], [*PANEL, "epochs"], PANEL):
+    curves = frame[[*KEYS, "epochs", "source"]].drop_duplicates(KEYS).fillna({"source": ""})
+    runs = dense[dense["method"] == "dense"].fillna({"source": ""})
+    references = curves[KEYS].assign(dense=np.nan, dense_ci95=np.nan, dense_settings=0)
+    for by in (KEYS, [*PANEL, "epochs", "source"], [*PANEL, "epochs"], PANEL):
         per_seed = runs.groupby([*by, "seed"], as_index=False)["accuracy"].mean()
-        alike = curves.merge(summary(per_seed, by, "accuracy"), on=by, how="left")
+        settings = runs.groupby(by)["label"].nunique().rename("settings").reset_index()
+        alike = curves.merge(summary(per_seed, by, "accuracy").merge(settings, on=by), on=by, how="left")
         missing = references["dense"].isna().to_numpy()
-        values = alike[["accuracy", "ci95"]].to_numpy(float)
-        references.loc[missing, ["dense", "dense_ci95"]] = values[missing]
+        values = alike[["accuracy", "ci95", "settings"]].to_numpy(float)
+        references.loc[missing, ["dense", "dense_ci95", "dense_settings"]] = values[missing]
     return references

@@ -259,7 +259,8 @@ def verify(
     """Train some of the stored runs again, from their records alone, and compare; nothing stored is touched.
 
     Agreement is a test accuracy within 1 point and a compression within 10 %, or within three times the range of the
-    same setting's seeds where that is wider. On the same machine and versions the numbers should be equal.
+    same setting's other seeds where that is wider, 10 points and a factor of 2 at most. On the same machine and
+    versions the numbers should be equal.
     """
     selection = selected({"results": results})
     records = records_of(selection)

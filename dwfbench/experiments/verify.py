@@ -26,7 +26,10 @@ RATIO = 1.1
 """Factor in compression that it may make."""
 
 SPREADS = 3
-"""Where seeds of one setting differ more than that, so may a repetition: by this many times their range."""
+"""Where other seeds of the setting differ more than that, so may a repetition: by this many times their range."""
+
+MOST_POINTS, MOST_RATIO = 10.0, 2.0
+"""What is further off agrees with nothing."""
 
 
 class Comparison(NamedTuple):
@@ -94,16 +97,22 @@ def sample(records: Iterable[Record], count: int, seed: int) -> list[Record]:
 
 
 def allowed(record: Record, records: Sequence[Record]) -> tuple[float, float]:
-    """How far a repetition may be away: points of accuracy and factor of compression, see POINTS, RATIO, SPREADS."""
+    """How far a repetition may be away: points of accuracy and factor of compression, see POINTS, RATIO, SPREADS.
+
+    The seed of the record itself says nothing of the spread, or the record would decide how it is judged.
+    """
 
     def setting(run: Record) -> dict[str, Any]:
         return {name: value for name, value in run.settings().items() if name != "seed"}
 
-    alike = [run for run in tested(records) if setting(run) == setting(record)]
-    accuracies = [100 * accuracy(run) for run in alike]
-    ratios = [compression(run) for run in alike]
+    others = [run for run in tested(records) if run.spec.seed != record.spec.seed and setting(run) == setting(record)]
+    if not others:
+        return POINTS, RATIO
+    accuracies = [100 * accuracy(run) for run in others]
+    ratios = [compression(run) for run in others]
     points = max(POINTS, SPREADS * (max(accuracies) - min(accuracies)))
-    return points, max(RATIO, (max(ratios) / min(ratios)) ** SPREADS)
+    ratio = max(RATIO, (max(ratios) / min(ratios)) ** SPREADS)
+    return min(points, MOST_POINTS), min(ratio, MOST_RATIO)
 
 
 def verify(

@@ -60,8 +60,14 @@ class Part:
 # ---------------------------------------------------------------- folders
 
 
+def folders(folder: Path) -> dict[str, Path]:
+    """The parts of a results folder, by label: "" the folder itself, and those that were kept apart."""
+    apart = sorted(place for place in (folder / SETS).glob("*") if place.is_dir() and LABEL.fullmatch(place.name))
+    return {"": folder, **{place.name: place for place in apart}}
+
+
 def folder_part(folder: Path) -> tuple[Part, list[str]]:
-    """All that a results folder holds, and a sentence for everything in it that cannot be read."""
+    """All that a part of a results folder holds, and a sentence for everything in it that cannot be read."""
     store, trials = Store(folder), Store(folder / TUNING)
     studies = {study.id: content for content, study in trials.studies()}
     damaged = trials.damaged  # which the next call empties

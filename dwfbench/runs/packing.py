@@ -12,6 +12,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.escape import spreadsheet
 from dwfbench.runs import archive
 from dwfbench.runs.archive import Archive, Part
+from dwfbench.runs.curve import curve_key
 from dwfbench.runs.history import csv_text
 from dwfbench.runs.resultsets import Source, agree, better, differing
 from dwfbench.runs.store import TUNING, Entry, Store
@@ -66,8 +67,10 @@ def parts_of(source: Source) -> tuple[dict[str, Part], list[str]]:
     if source.is_archive:
         packed = Archive(source.path)
         return packed.parts(), packed.damaged
-    part, damaged = archive.folder_part(source.path)
-    return {"": part}, damaged
+    read = {label: archive.folder_part(folder) for label, folder in archive.folders(source.path).items()}
+    return {label: part for label, (part, _) in read.items()}, [
+        line for _, damaged in read.values() for line in damaged
+    ]
 
 
 def _add(into: Part, part: Part) -> Part | None:
@@ -83,27 +86,37 @@ def _add(into: Part, part: Part) -> Part | None:
 
 
 def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Adds runs to others; those that are there with another result are given back."""
-    apart = {}
+    """Adds runs to others; the curves of which a run is there with another result are given back whole, as runs of
+    two sources make no curve."""
+    torn = {curve_key(entries[run_id].record) for run_id in _contradicted(into, entries)}
+    apart = {run_id: entry for run_id, entry in entries.items() if curve_key(entry.record) in torn}
     for run_id, entry in entries.items():
         old = into.get(run_id)
-        if old is not None and not agree(old.record, entry.record):
-            apart[run_id] = entry
-        elif old is None or better(old.record, entry.record) is entry.record:
+        if run_id not in apart and (old is None or better(old.record, entry.record) is entry.record):
             into[run_id] = entry
     return apart
+
+
+def _contradicted(runs: Mapping[str, Entry], others: Mapping[str, Entry]) -> list[str]:
+    """The ids of the runs that have another result elsewhere, or are of another curve, as they were tuned."""
+    pairs = ((run_id, runs[run_id].record, others[run_id].record) for run_id in sorted(runs.keys() & others.keys()))
+    return [run_id for run_id, one, other in pairs if not agree(one, other) or curve_key(one) != curve_key(other)]
 
 
 def _disagreement(part: Part, apart: Part, source: Source) -> str:
     """Which runs of a source are in a part with another result, the first one with its numbers."""
     for runs, apart_runs in ((part.runs, apart.runs), (part.trials, apart.trials)):
-        if apart_runs:
-            run_id = min(apart_runs)
-            record, apart_record = runs[run_id].record, apart_runs[run_id].record
+        if ids := _contradicted(runs, apart_runs):
+            record, apart_record = runs[ids[0]].record, apart_runs[ids[0]].record
+            tail = f" (and {len(ids) - 1} more)" if len(ids) > 1 else ""
+            run = f"The run {ids[0]}{tail} of {source.path}"
+            if agree(record, apart_record):
+                return (
+                    f"{run} is of another curve than the same run elsewhere: a study chose its settings in one of them"
+                )
             names = differing(record, apart_record)[:2] or ["status"]
             numbers = ", ".join(f"{name} {getattr(record, name)} and {getattr(apart_record, name)}" for name in names)
-            tail = f" (and {len(apart_runs) - 1} more)" if len(apart_runs) > 1 else ""
-            return f"The run {run_id}{tail} of {source.path} has another result than the same run elsewhere ({numbers})"
+            return f"{run} has another result than the same run elsewhere ({numbers})"
     if not apart.studies:
         return f"The claims of {source.path} are not those of the others"
     return f"The tuning study {min(apart.studies)} of {source.path} has other trials than the same study elsewhere"

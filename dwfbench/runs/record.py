@@ -277,10 +277,12 @@ class Measurement(Struct, frozen=True, kw_only=True):
 class Record(Written, frozen=True, kw_only=True):
     """A record as it was read, with what was asked for of the files beside it: None where nothing was asked for.
 
-    ``set`` is the name of the result set that tells the run's curve apart from another set's.
+    Of several result sets that are read as one, ``set`` is the name of the one that tells the run's curve apart from
+    another set's, and ``source`` that of the only one which has the curve.
     """
 
     set: str | None = None
+    source: str | None = None
     history: list[HistoryRow] | None = None
     weights: list[Sizes] | None = None
     measurement: Measurement | None = None

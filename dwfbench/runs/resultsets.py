@@ -7,6 +7,7 @@ comparison shows both curves, told apart by their sets' labels, and ``packing`` 
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,9 +99,11 @@ def load(
             sets += [(label or source.name, labelled or bool(label), records) for label, records in parts.items()]
             damaged += packed.damaged
         else:
-            store = Store(source.path)
-            sets.append((source.name, labelled, store.load(history, weights, measurement)))
-            damaged += store.damaged
+            for label, folder in archive.folders(source.path).items():
+                store = Store(folder)
+                records = store.load(history, weights, measurement)
+                sets.append((label or source.name, labelled or bool(label), records))
+                damaged += store.damaged
     records, twice = retuned(merged(sets))
     return records, [*damaged, *twice]
 
@@ -110,14 +113,24 @@ Labelled = tuple[str, bool, list[Record]]
 
 
 def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:
-    """The tuning studies of all sources, each once, and a sentence for every one that is damaged."""
+    """The tuning studies of all sources, each once, and a sentence for every one that is damaged or has other trials
+    than the one of its id that comes first."""
     by_id: dict[str, Study] = {}
     damaged: list[str] = []
     for source in named:
-        store = Archive(source.path) if source.is_archive else Store(source.path / TUNING)
-        for _, study in store.studies():
-            by_id.setdefault(study.id, study)
-        damaged += store.damaged
+        stores: list[Archive | Store] = (
+            [Archive(source.path)]
+            if source.is_archive
+            else [Store(folder / TUNING) for folder in archive.folders(source.path).values()]
+        )
+        for store in stores:
+            for _, study in store.studies():
+                if by_id.setdefault(study.id, study).trials != study.trials:
+                    damaged.append(
+                        f"The tuning study {study.id} of {source.path} has other trials than the same study elsewhere, "
+                        "which is shown."
+                    )
+            damaged += store.damaged
     return list(by_id.values()), damaged
 
 
@@ -128,7 +141,7 @@ def claims(named: Sequence[Source]) -> list[Claim]:
         if source.is_archive:
             texts = [part.claims for part in Archive(source.path).parts(runs=False, trials=False).values()]
         else:
-            texts = [claims_file.read(source.path)]
+            texts = [claims_file.read(folder) for folder in archive.folders(source.path).values()]
         for claim in (claim for text in texts for claim in claims_file.claims_of(text, source.path)):
             by_name.setdefault(claim.name, claim)
     return list(by_name.values())
@@ -143,7 +156,7 @@ def merged(sets: Sequence[Labelled]) -> list[Record]:
     The sets of a curve whose runs all lie in another set with the same results are left out: they count once. If
     several are left, and were given labels, disagree about a run or were tuned with another outcome, their curves are
     told apart: their records get the set's name as their ``set``, and ``@name`` behind their ids. Otherwise their runs
-    are one curve's.
+    are one curve's. A run that is of two curves, as one set tuned what the other was given, has ``@name`` in both.
     """
     filled = [entry for entry in sets if entry[2]]
     if len(filled) < 2:
@@ -153,18 +166,29 @@ def merged(sets: Sequence[Labelled]) -> list[Record]:
         for record in records:
             curves.setdefault(curve_key(record), {}).setdefault(number, {})[record.id] = record
     names = _distinct([name for name, _, _ in filled])
-    together: list[Record] = []
+    together: list[tuple[str, Record]] = []
     for of_set in curves.values():
         unique = _without_repeated(of_set)
         labelled = sum(filled[number][1] for number in unique)
         if len(unique) > 1 and (labelled or _disagree(unique.values()) or len(set(map(_choices, unique.values()))) > 1):
-            together += [told_apart(run, names[number]) for number, runs in unique.items() for run in runs.values()]
+            together += [
+                (names[number], told_apart(run, names[number]))
+                for number, runs in unique.items()
+                for run in runs.values()
+            ]
         else:
             union: dict[str, Record] = {}
             for runs in unique.values():
                 union |= {run_id: better(union.get(run_id), run) for run_id, run in runs.items()}
-            together += union.values()
-    return sorted(together, key=lambda record: (record.status != "ok", record.id))
+            name = names[min(unique)]
+            source = name if len(unique) == 1 else None
+            together += [(name, msgspec.structs.replace(run, source=source)) for run in union.values()]
+    times = Counter(record.id for _, record in together)
+    records = [
+        record if times[record.id] == 1 else msgspec.structs.replace(record, id=f"{record.id}@{name}")
+        for name, record in together
+    ]
+    return sorted(records, key=lambda record: (record.status != "ok", record.id))
 
 
 def retuned(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
@@ -201,7 +225,7 @@ def _target(record: Record, tuned: Tuned) -> float | None:
 
 def told_apart(record: Record, name: str) -> Record:
     """The record as one of a set of that name; what it was is not changed."""
-    return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name)
+    return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name, source=name)
 
 
 def _without_repeated(of_set: Mapping[int, Mapping[str, Record]]) -> dict[int, Mapping[str, Record]]:
@@ -243,8 +267,11 @@ def differing(record: Record, other: Record) -> list[str]:
 
 
 def better(record: Record | None, other: Record) -> Record:
-    """Of two records that agree the first; one that failed only where there is no other."""
-    return other if record is None or (record.status == "failed" != other.status) else record
+    """Of two records that agree the first; the other where only that one did not fail, or only that one was tested."""
+    if record is None:
+        return other
+    worth, other_worth = ((run.status != "failed", run.test_accuracy is not None) for run in (record, other))
+    return other if other_worth > worth else record
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -103,8 +103,8 @@ def compare(results: ResultSet, question: Question = USUAL) -> pd.DataFrame:
     )
     if not (table["Extra"] > 0).any():
         table = table.drop(columns="Extra")
-    table = table.join(curves.dense_reference(shown_runs, everything).set_index(KEYS))
-    table = table.rename(columns={"dense": "Dense", "dense_ci95": "Dense ci95"})
+    references = curves.dense_reference(shown_runs, everything).set_index(KEYS)
+    table = table.assign(**{"Dense": references["dense"], "Dense ci95": references["dense_ci95"]})
     heights = curves.matched(shown_runs, question.at, question.max_gap)
     _add(table, heights, "compression", {f"CR {cr:g}": cr for cr in question.at}, ["accuracy", "ci95", "n", "seeds"])
     for relative in READINGS[question.reading]:

@@ -35,7 +35,7 @@ def test_what_is_chosen_keeps_the_labels_that_it_has_among_all():
     results = ResultSet([*records(), *others, record("other", label, *knob, 9, 2.0, status="failed")])
     chosen = results.only(method=[name], model=["lenet"])
     assert set(chosen.runs["label"]) == {
-        "dwf D=2 (method=dwf, group=none, finetune_epochs=0, finetune_lr=0.1)",
+        "dwf D=2 (method=dwf, group=none, finetune_epochs=0, finetune_lr=0.1, product_decay=0.0)",
         "dwf D=3",
     }
     assert set(chosen.records) == set(chosen.runs["id"])

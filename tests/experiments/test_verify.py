@@ -75,17 +75,17 @@ def test_the_sample_is_of_good_runs_and_depends_on_its_seed():
     assert len(verify.sample(runs, 1000, 0)) == 30
 
 
-def test_what_is_allowed_grows_with_the_spread_of_seeds():
-    runs = [
-        record(0.9, 10, 0),
-        record(0.902, 10.1, 1),
-        record(0.5, 100, 0, strength=1),
-        record(0.6, 121, 1, strength=1),
-    ]
-    assert verify.allowed(runs[0], runs) == (1.0, 1.1)
-    points, ratio = verify.allowed(runs[2], runs)
-    assert points == pytest.approx(30)
-    assert ratio == pytest.approx(1.21**3)
+def test_what_is_allowed_grows_with_the_spread_of_the_other_seeds():
+    def setting(strength, *numbers):
+        return [record(*pair, seed, strength=strength) for seed, pair in enumerate(numbers)]
+
+    near, far = setting(1, (0.9, 10), (0.902, 10.1)), setting(2, (0.7, 100), (0.51, 100), (0.53, 110))
+    wild, lie = setting(3, (0.7, 100), (0.5, 100), (0.6, 400)), setting(4, (0.9, 10), (0.1, 500))
+    runs = [*near, *far, *wild, *lie]
+    assert verify.allowed(near[0], runs) == (1.0, 1.1)
+    assert verify.allowed(far[0], runs) == pytest.approx((6, 1.1**3))
+    assert verify.allowed(wild[0], runs) == (10.0, 2.0)
+    assert [verify.allowed(run, runs) for run in lie] == [(1.0, 1.1)] * 2, "an invented number allows itself nothing"
 
 
 @pytest.mark.parametrize(

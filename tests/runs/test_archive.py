@@ -180,23 +180,80 @@ def test_a_failure_gives_way_to_a_result_and_a_divergence_does_not(tmp_path):
 
 
 def test_a_set_has_the_dense_reference_of_its_own(tmp_path):
-    from dwfbench.analysis import curves
+    from dwfbench.analysis import cautions, curves
 
     def dense(accuracy):
         spec = RunSpec(method="dense")
         return changed(record(accuracy=accuracy), id=spec.id, label="dense", knob=None, spec=spec.to_dict())
 
-    first = fill(tmp_path / "first", record(0, accuracy=0.85), dense(0.9))
+    def synflow():
+        spec = RunSpec(method="synflow", compression=4.0)
+        return changed(record(), id=spec.id, label="synflow", knob="compression", spec=spec.to_dict())
+
+    first = fill(tmp_path / "first", record(0, accuracy=0.85), dense(0.9), synflow())
     second = fill(tmp_path / "second", record(0, accuracy=0.75), dense(0.8))
     frame = ResultSet(load(f"a={first}", f"b={second}")).runs
     references = curves.dense_reference(frame[frame["method"] != "dense"], frame)
     assert dict(zip(references["label"], references["dense"], strict=True)) == {
         "dwf D=3 (set=a)": pytest.approx(90.0),
         "dwf D=3 (set=b)": pytest.approx(80.0),
+        "synflow": pytest.approx(90.0),  # which the first set has alone
     }
+    assert not any("several dense settings" in line for line in cautions.warnings(frame))
+    assert any("several dense settings" in line for line in cautions.warnings(frame.assign(source=None)))
+
+
+def tuned_run(run):
+    return changed(run, provenance={"tuned": {"study": "5eed5eed5eed", "trials": 3, "values": {"lr": run.spec.lr}}})
+
+
+def test_a_run_that_one_set_tuned_and_another_was_given_is_of_both_curves(tmp_path):
+    given = fill(tmp_path / "given", record(0), record(1))
+    tuned = fill(tmp_path / "tuned", tuned_run(record(1)), tuned_run(record(2)))
+    for order in ([given, tuned], [tuned, given]):
+        frame = ResultSet(load(*order)).runs
+        assert frame.groupby("label")["seed"].agg(list).map(sorted).to_list() == [[0, 1], [1, 2]]
+        assert frame["id"].is_unique
+    with pytest.raises(UsageError, match=rf"{record(1).id} of .* is of another curve.*a study chose its settings"):
+        packing.pack(sources([given, tuned]), tmp_path / "set.zip")
+    packing.pack(sources([given, tuned]), tmp_path / "set.zip", keep_both=True)
+    frame = ResultSet(load(tmp_path / "set.zip")).runs
+    assert frame.groupby("label")["seed"].agg(list).map(sorted).to_list() == [[0, 1], [1, 2]]
+
+
+def test_a_tested_run_goes_before_one_that_never_was(tmp_path):
+    untested, tested = fill(tmp_path / "a", record(0, accuracy=None)), fill(tmp_path / "b", record(0))
+    for order in ([untested, tested], [tested, untested]):
+        assert [run.test_accuracy for run in load(*order)] == [0.9]
+        packing.pack(sources(order), tmp_path / "set.zip")
+        assert [run.test_accuracy for run in load(tmp_path / "set.zip")] == [0.9]
+        (tmp_path / "set.zip").unlink()
+        (tmp_path / "set.csv").unlink()
+
+
+def test_studies_that_disagree_are_named(tmp_path):
+    for name, value in (("a", 0.875), ("b", 0.5)):
+        Store(tmp_path / name / "tuning").write_study("5eed5eed5eed", study("0" * 12, value))
+    found, (sentence,) = resultsets.studies(sources([tmp_path / "a", tmp_path / "b"]))
+    assert [one.trials[0].value for one in found] == [0.875]
+    assert "b has other trials than the same study elsewhere" in sentence
 
 
 # ---------------------------------------------------------------- merging by pack
+
+
+def test_runs_of_two_sources_make_no_curve(tmp_path):
+    """They disagree about one run: each keeps its curve whole, in the archive and in the folder made of it."""
+    first = fill(tmp_path / "first", record(0, strength=1e-3), record(0, strength=2e-3))
+    second = fill(tmp_path / "second", *(record(0, strength=s, accuracy=0.8) for s in (2e-3, 3e-3)))
+    by_sources = ResultSet(load(first, f"theirs={second}")).runs.groupby("label")["knob_value"].agg(list)
+    packing.pack(sources([first, f"theirs={second}"]), tmp_path / "set.zip", keep_both=True)
+    packing.unpack(Source(tmp_path / "set.zip"), tmp_path / "again")
+    for place in (tmp_path / "set.zip", tmp_path / "again"):
+        curves = ResultSet(load(place)).runs.groupby("label")["knob_value"].agg(list)
+        assert curves.map(sorted).to_list() == by_sources.map(sorted).to_list() == [[1e-3, 2e-3], [2e-3, 3e-3]]
+    packing.pack(sources([tmp_path / "again"]), tmp_path / "twice.zip")
+    assert len(load(tmp_path / "twice.zip")) == len(load(tmp_path / "set.zip")) == 4
 
 
 def test_packing_merges(tmp_path):
