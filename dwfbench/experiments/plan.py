@@ -94,11 +94,6 @@ class Request:
     meant: Mapping[str, Any] | None = None
 
 
-def plan(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any], dataset: data.Dataset) -> list[Curve]:
-    """The curves that settings ask for; arguments and errors as in ``requests``."""
-    return [curve(request, dataset) for request in requests(layers, flags)]
-
-
 def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> list[Request]:
     """What settings ask for.
 

@@ -9,13 +9,13 @@ from dwfbench.data import dataset as data
 from dwfbench.execution.worker import Engine
 from dwfbench.experiments import estimate, run
 from dwfbench.experiments.estimate import Costs, Masks, Start
-from dwfbench.experiments.plan import plan
+from dwfbench.experiments.plan import curve, requests
 
 CPU = Engine(device=torch.device("cpu"), threads=1, lanes=1, compile=False)
 
 
 def parts(dataset, engine=CPU, **flags):
-    curves = plan([], {"batch_size": 128, **flags}, dataset)
+    curves = [curve(request, dataset) for request in requests([], {"batch_size": 128, **flags})]
     runs = [list(curve.specs) for curve in curves]
     divided = [run.divide(curve, specs, dataset, engine) for curve, specs in zip(curves, runs, strict=True)]
     return [estimate.Part(*part) for part in zip(curves, runs, divided, strict=True)]

@@ -34,7 +34,7 @@ SHORT = {"epochs": 2, "batch_size": 128}
 
 
 def plan(dataset, *layers, **flags):
-    return planning.plan(list(layers), flags, dataset)
+    return [planning.curve(request, dataset) for request in planning.requests(list(layers), flags)]
 
 
 def knobs(curve):

@@ -58,7 +58,7 @@ def plan(name):
     flags = {} if "methods" in content else {"methods": EVERY_METHOD, "depth": ["2", "3", "4"]}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(models, "build", thin)
-        return planning.plan([content], flags, blank(content))
+        return [planning.curve(request, blank(content)) for request in planning.requests([content], flags)]
 
 
 # ---------------------------------------------------------------- all recipes

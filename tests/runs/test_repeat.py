@@ -40,7 +40,8 @@ def ids(command):
     context = parser("run").make_context("run", words)
     said = options.spoken(context.params, context.args)
     recipe = spec.base_recipe(None, said["model"], said["dataset"])
-    return [one.id for curve in plan.plan([recipe], said, data(said["dataset"])) for one in curve.specs]
+    curves = [plan.curve(request, data(said["dataset"])) for request in plan.requests([recipe], said)]
+    return [one.id for curve in curves for one in curve.specs]
 
 
 @pytest.mark.parametrize("archive", ARCHIVES)

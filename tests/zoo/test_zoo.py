@@ -57,7 +57,7 @@ def data():
 def test_a_network_that_cannot_be_trained_right_is_refused_when_a_command_is_planned(network, data):
     flags = {"methods": ["dwf", "snip"], "model": named(network), "epochs": 2, "batch_size": 16, "compression": [2.0]}
     with pytest.raises(UsageError, match=REFUSED[network][1]) as caught:
-        plan.plan([], flags, data)
+        [plan.curve(request, data) for request in plan.requests([], flags)]
     assert "\n" not in str(caught.value)
 
 
@@ -98,7 +98,8 @@ def results(methods, network, data, lanes=1, **flags):
     if not any(create(name, {}).knob == "strength" for name, _ in bound):
         settings["strength"] = None
     worker = Worker(data, Engine(torch.device("cpu"), 1, save_model=True))
-    for curve in plan.plan([], {**settings, "methods": bound}, data):
+    for request in plan.requests([], {**settings, "methods": bound}):
+        curve = plan.curve(request, data)
         yield from worker.train(Task(curve.method, curve.specs, lanes, False), Silent())
 
 
