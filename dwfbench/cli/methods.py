@@ -29,7 +29,7 @@ def entry(text: str) -> tuple[str, dict[str, Any]]:
 def converted(name: str, key: str, values: list[str]) -> Any:
     """The values of a key, as its flag would give them."""
     if key in spec.settings():
-        return spec.coerce(spec.settings()[key], ",".join(values))
+        return spec.stated(spec.settings()[key], ",".join(values))
     if key in spec.CURVE_KEYS:
         parsed = numbers(",".join(values), f"method {name}[{key}=...]")
         return parsed[0] if len(parsed) == 1 else parsed

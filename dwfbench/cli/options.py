@@ -184,10 +184,10 @@ def read(flags: Mapping[str, Any], words: list[str], save_model: bool = False, d
     model = plan.general([*layers, top], "model", None)
     dataset_name = plan.general([*layers, top], "dataset", None)
     layers = [spec.base_recipe(flags["recipe"], model, dataset_name), *layers]
-    everything = [{"model": spec.RunSpec.model, "dataset": spec.RunSpec.dataset}, *layers, top]
+    everything = [spec.DEFAULTS.to_dict(), *layers, top]
     models.check(plan.general(everything, "model", None))
     name = plan.general(everything, "dataset", None)
-    cut = {key: plan.general(everything, key, getattr(spec.RunSpec, key)) for key in spec.DATA_KEYS}
+    cut = {key: spec.coerce(spec.settings()[key], plan.general(everything, key, None)) for key in spec.DATA_KEYS}
     requests = plan.requests(layers, top)  # before the data: what is misspelt is told at once
     dataset = None
     if dry:
@@ -226,7 +226,7 @@ def value(item: Any, text: str) -> Any:
         raise UsageError(
             f"--{flag} takes one value, not {text!r}; to compare several, give each method its own: --method {hint!r}."
         )
-    return spec.coerce(item, text)
+    return spec.stated(item, text)
 
 
 def gives(flags: Mapping[str, Any], name: str) -> bool:

@@ -108,7 +108,7 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
     entries = [(registry.load(name), bound) for name, bound in ((n, {}) if isinstance(n, str) else n for n in named)]
     layers = [{**layer, "method": own_tables(layer)} for layer in layers]
     check_options({method.name: method for method, _ in entries}, layers, flags)
-    by_setting: dict[tuple[Method, str], Request] = {}  # a value that is listed twice is one curve
+    by_setting: dict[str, Request] = {}  # what is listed twice is one curve
     for method, bound in entries:
         check_bound(method, bound)
         uppermost = {key: value for key, value in flags.items() if value is not None} | dict(bound)
@@ -119,9 +119,8 @@ def requests(layers: Sequence[Mapping[str, Any]], flags: Mapping[str, Any]) -> l
         for values in itertools.product(*swept.values()):
             chosen = registry.create(method.name, dict(zip(swept, values, strict=True)))
             settings, meant = settings_of(chosen, layers, flags, bound)
-            setting = repr([settings.get(key) for key in spec.settings()])
             made = Request(chosen, settings, meant)
-            request = by_setting.setdefault((chosen, setting), made)
+            request = by_setting.setdefault(bare_spec(chosen, settings).id, made)
             if request is not made and any(request.settings.get(key) != settings.get(key) for key in spec.CURVE_KEYS):
                 raise UsageError(f"{chosen.label()} is asked for twice, with other runs; ask once, with all of them.")
     return list(by_setting.values())

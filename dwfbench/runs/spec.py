@@ -178,6 +178,12 @@ def coerce(item, value: Any) -> Any:
     return value
 
 
+def stated(item, value: Any) -> Any:
+    """The same as layers of settings hold it: "none" stays a text, for what is None there nobody has said."""
+    checked = coerce(item, value)
+    return "none" if checked is None else checked
+
+
 def boolean(value: Any) -> bool:
     """A text, of which "no" is false, or what is true or false already. Raises ValueError for other words."""
     if isinstance(value, bool):
@@ -233,7 +239,7 @@ def read_toml(path: Path, allowed: Collection[str] | None = ()) -> dict[str, Any
         if key not in known_keys:
             raise UsageError(f"{path}: unknown key {key!r}{nearest(key, known_keys)}")
         if key in settings():
-            content[key] = coerce(settings()[key], content[key])
+            content[key] = stated(settings()[key], content[key])
     methods = content.get("methods", [])
     if not isinstance(methods, (str, list)) or not all(isinstance(name, str) for name in methods):
         raise UsageError(f"{path}: methods must be a list of names.")

@@ -6,11 +6,13 @@ import re
 import pytest
 
 from dwfbench.base.errors import UsageError
+from dwfbench.cli import options
 from dwfbench.cli.methods import methods
 from dwfbench.cli.options import leftover
 from dwfbench.data import dataset as data
 from dwfbench.experiments import plan
 from dwfbench.methods import registry
+from dwfbench.runs import spec
 
 SHORT = {"epochs": 2, "strength": [1e-4, 1e-3]}
 
@@ -125,3 +127,41 @@ def test_a_rules_values_are_read_as_the_options_are(digits, depth, counts):
 def test_what_is_no_number_in_a_config_is_named(digits, setting, said):
     with pytest.raises(UsageError, match=said):
         [plan.curve(one, digits) for one in requests("dwf", layers=[{"epochs": 2, **setting}])]
+
+
+# ---------------------------------------------------------------- none
+
+
+UNSAID = {name: default for name, (_, default) in options.flags().items()}
+
+
+def none_in(config, name):
+    """What a config file says, and then a flag and brackets, that take a setting back."""
+    config.write_text(f'{name.replace("_", "-")} = "none"')
+    yield [spec.read_toml(config)], {"methods": "l1"}
+    yield [], options.spoken({**UNSAID, "method": "l1", name: "none"}, [])
+    if name not in spec.DATA_KEYS:
+        yield [], options.spoken({**UNSAID, "method": f"l1[{name}=none]"}, [])
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr_drops", "1"), ("image_size", 4), ("init", "trained.pt")])
+def test_none_takes_back_what_a_recipe_says(tmp_path, name, value):
+    recipe = {"epochs": 2, name: value}
+    for layers, flags in none_in(tmp_path / "config.toml", name):
+        (request,) = plan.requests([recipe, *layers], flags)
+        assert getattr(plan.bare_spec(request.method, request.settings), name) is None
+
+
+def test_the_images_are_cut_as_the_record_says(tmp_path, monkeypatch):
+    recipe, config = tmp_path / "recipe.toml", tmp_path / "config.toml"
+    recipe.write_text("image-size = 4")
+    config.write_text('image-size = "none"')
+    monkeypatch.setattr(spec, "recipes", lambda: {"lenet-300-100-digits": recipe})
+    for given, side in (({}, 4), ({"config": config}, None), ({"image_size": "none"}, None), ({"image_size": "5"}, 5)):
+        work = options.read({**UNSAID, "device": "cpu", "threads": 1, **given}, [])
+        assert work.dataset.input_shape == (1, side or 8, side or 8)
+        assert plan.bare_spec(work.requests[0].method, work.requests[0].settings).image_size == side
+
+
+def test_a_method_with_what_it_has_by_default_is_one_curve():
+    assert chosen("l1[lr=0.1,lr_drops=none],l1") == [("l1", 0.1)]
