@@ -28,6 +28,7 @@ from dwfbench.training import assess, loop
 from dwfbench.training import compile as compiler
 from dwfbench.training.checkpoint import Checkpoints, Folder, Place, stop
 from dwfbench.training.group import Trained
+from dwfbench.training.lanes import laneless
 
 GRACE = 60.0
 """Seconds that processes asked to stop have for the end of a step and a checkpoint."""
@@ -210,7 +211,7 @@ class Worker:
     def trainer(self, task: Task, compile: bool, listener: Listener) -> loop.Trainer:
         """The curve's trainer; that of the curve before is dropped."""
         engine = self.engine
-        shared = replace(task.specs[0], seed=0, strength=None, compression=None, lr=RunSpec.lr)
+        shared = laneless(task.specs[0])
         key = (shared.id, compile)
         if key not in self.trainers:
             self.trainers.clear()
@@ -235,8 +236,9 @@ class Worker:
     def result(self, trained: Trained, task: Task, results, state, compiled: bool, started: str) -> Result:
         spec = trained.spec
         steps = spec.epochs * loop.steps_in_epoch(len(self.dataset.train), spec.batch_size)
+        plugged_in = plugins.versions({"method": spec.method, "model": spec.model, "data set": spec.dataset})
         provenance = Provenance(
-            **{**self.provenance, "versions": self.provenance["versions"] | self.plugin_versions(spec)},
+            **{**self.provenance, "versions": self.provenance["versions"] | plugged_in},
             lanes=trained.lanes,
             precision=spec.precision,
             compiled=compiled,
@@ -257,10 +259,6 @@ class Worker:
         if state is not None and self.engine.save_model:
             weights = {name: value.cpu() for name, value in state.items()}
         return Result(record, trained.history, weights, trained.outdated)
-
-    def plugin_versions(self, spec: RunSpec) -> dict[str, str]:
-        """The packages that a run's method, model and data set come from, other than dwfbench: with versions."""
-        return plugins.versions({"method": spec.method, "model": spec.model, "data set": spec.dataset})
 
 
 def failures(task: Task, dataset: data.Dataset, engine: Engine, error: str) -> list[Result]:

@@ -24,7 +24,7 @@ from dwfbench.runs.store import Store
 from dwfbench.sparsity.count import macs
 from dwfbench.training import loop
 from dwfbench.training.checkpoint import Folder, stop
-from dwfbench.training.lanes import chunks, knobless
+from dwfbench.training.lanes import chunks, knobless, laneless
 
 COMPILE_STEPS = 5_000
 """Steps of a curve from which compiling pays: it costs about ten seconds and saves two milliseconds or more a step."""
@@ -157,7 +157,7 @@ def joined(curves: list[Curve]) -> list[Curve]:
     """The curves, those that differ in their learning rate alone as one: a group of lanes may have several rates."""
     by_setting: dict[str, Curve] = {}
     for curve in curves:
-        setting = replace(knobless(curve.specs[0]), seed=0, lr=RunSpec.lr).id
+        setting = laneless(curve.specs[0]).id
         if earlier := by_setting.get(setting):
             curve = replace(earlier, specs=(*earlier.specs, *curve.specs))
         by_setting[setting] = curve

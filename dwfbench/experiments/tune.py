@@ -166,7 +166,7 @@ def winners(trials: Sequence[Trial], dataset: Dataset, seeds: int) -> list[int |
     best over all targets at which they have scores; a distance counts in standard errors, up to ``FAR``, which a target
     without a score is away for a trial with runs that diverged: its settings are at the edge of stability.
     """
-    chance = guessed(dataset)
+    chance = dataset.task.guess(dataset.val.labels) or 0.0
     tops = [max((score for score in scores if score is not None), default=0.0) for scores in by_target(trials)]
     errors = [standard_error(top, dataset, seeds) for top in tops]
 
@@ -282,11 +282,6 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
         best=best(ordered),
         provenance=provenance,
     )
-
-
-def guessed(dataset: Dataset) -> float:
-    """What guessing is worth on the validation part."""
-    return dataset.task.guess(dataset.val.labels) or 0.0
 
 
 def trial(values: Mapping[str, Any], curve: Curve, judged: Sequence[float], store: Store) -> Trial:

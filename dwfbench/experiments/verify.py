@@ -15,6 +15,7 @@ from dwfbench.execution.worker import Engine
 from dwfbench.experiments import run
 from dwfbench.experiments.plan import Curve
 from dwfbench.methods import registry
+from dwfbench.runs import repeat
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import DATA_KEYS, RunSpec
 from dwfbench.runs.store import Store
@@ -66,8 +67,7 @@ def spec_of(record: Record) -> RunSpec:
 
     Raises UsageError when it does not give the record's id: the record was edited, or a default has changed.
     """
-    if unknown := sorted(record.spec.others):
-        raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
+    repeat.refuse_unknown(record)
     method = registry.create(record.spec.method, record.spec.options)
     spec = RunSpec(**{**record.spec.to_dict(), "options": method.changed()})
     if spec.id != run_id(record):

@@ -66,7 +66,7 @@ def plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def history_text(history: list[dict]) -> str:
     """history.csv of the rows that training gives."""
-    rows = [[row.get(name) for name in HISTORY] for row in history]
+    rows = [plain(row).values() for row in history]
     # Nine digits are a float32's, and tell the CR of one zero among a hundred million weights.
     return csv_text([HISTORY, *([f"{v:.9g}" if isinstance(v, float) else v for v in row] for row in rows)])
 

@@ -7,7 +7,7 @@ with a default may be absent, as in files of earlier versions; fields that are n
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -43,7 +43,7 @@ Scalar = None | bool | Annotated[int, Meta(ge=-WHOLE, le=WHOLE)] | Number | Text
 
 Status = Literal["ok", "diverged", "failed"]
 Knob = Literal["strength", "compression"]
-STATUSES = ("ok", "diverged", "failed")
+STATUSES = get_args(Status)
 
 
 # ---------------------------------------------------------------- runs

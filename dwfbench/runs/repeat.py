@@ -6,18 +6,17 @@ from typing import Any
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.record import SETTINGS, Record
 
-OWN = {"method": ".py:", "model": ".py:", "dataset": "", "init": ""}
-"""Settings that may be called ``NAME@<checksum>``, and what stands before NAME in the path of a file or folder."""
+OWN = {"method": "path/to/file.py:", "model": "path/to/file.py:", "dataset": "path/to/", "init": "path/to/"}
+"""Settings that may be called ``NAME@<checksum>``, and what stands before NAME in a command."""
 
 
 def command(record: Record, *words_after: str) -> str:
     """The command, quoted for a shell, with ``words_after`` at its end.
 
     What came from a file or folder of one's own has ``path/to/`` before its name, for the record does not know it.
-    Raises UsageError for a record with settings that this version does not know.
+    Raises UsageError as ``refuse_unknown``.
     """
-    if unknown := sorted(record.spec.others):
-        raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
+    refuse_unknown(record)
     words = ["dwfbench", "run", "--method", own_path("method", record.spec.method)]
     for name, value in record.spec.options.items():
         words += flag(name, value)
@@ -26,6 +25,12 @@ def command(record: Record, *words_after: str) -> str:
         if name not in ("method", "options", "strength", "compression"):
             words += flag(name, own_path(name, getattr(record.spec, name)))
     return shlex.join([*words, *words_after])
+
+
+def refuse_unknown(record: Record) -> None:
+    """UsageError for a record with settings that this version does not know, which cannot be trained again."""
+    if unknown := sorted(record.spec.others):
+        raise UsageError(f"The run {record.id} has settings that this version does not know: {', '.join(unknown)}.")
 
 
 def lines(text: str, columns: int | None) -> str:
@@ -51,7 +56,5 @@ def flag(name: str, value: Any) -> list[str]:
 
 def own_path(setting: str, value: Any) -> Any:
     """``NAME@<checksum>`` as a path that has this name, if it is one; else the value."""
-    if setting not in OWN or not isinstance(value, str) or "@" not in value:
-        return value
-    name = value.partition("@")[0]
-    return f"path/to/file{OWN[setting]}{name}" if OWN[setting] else f"path/to/{name}"
+    is_own = setting in OWN and isinstance(value, str) and "@" in value
+    return OWN[setting] + value.partition("@")[0] if is_own else value

@@ -131,6 +131,11 @@ def knobless(spec: RunSpec) -> RunSpec:
     return replace(spec, strength=None, compression=None)
 
 
+def laneless(spec: RunSpec) -> RunSpec:
+    """What the lanes of a group have in common, which may differ in their seeds and learning rates, too."""
+    return replace(knobless(spec), seed=0, lr=RunSpec.lr)
+
+
 def families(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
     """The runs, those that differ in their knob alone together."""
     members: dict[str, list[RunSpec]] = {}
