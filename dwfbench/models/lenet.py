@@ -37,62 +37,49 @@ class LeNet5(nn.Module):
     so inputs with such a side are padded by 2 in both convolutions. Raises UsageError for a side below 8.
     """
 
+    name = "lenet-5"
+    filters: tuple[int, ...] = (20, 50)
+    hidden: tuple[int, ...] = (500,)
+    padded: tuple[int, ...] = (28, 28)
+    """For each convolution, the side of an image below which it pads."""
+
     def __init__(self, input_shape: tuple[int, int, int], classes: int):
         super().__init__()
         channels, height, width = input_shape
-        if min(height, width) < 8:
-            raise UsageError(f"lenet-5 needs images of at least 8x8 pixels, not {height}x{width}; use lenet-300-100")
-        padding = 2 if min(height, width) < 28 else 0
-
-        def pooled(side: int) -> int:
-            return (side + 2 * padding - 4) // 2
-
-        features = 50 * pooled(pooled(height)) * pooled(pooled(width))
-        self.conv1 = nn.Conv2d(channels, 20, 5, padding=padding)
-        self.conv2 = nn.Conv2d(20, 50, 5, padding=padding)
-        self.fc1 = nn.Linear(features, 500)
-        self.fc2 = nn.Linear(500, classes)
+        side = min(height, width)
+        if side < 8:
+            raise UsageError(
+                f"{self.name} needs images of at least 8x8 pixels, not {height}x{width}; use lenet-300-100"
+            )
+        for number, (filters, padded) in enumerate(zip(self.filters, self.padded, strict=True), 1):
+            padding = 2 if side < padded else 0
+            self.add_module(f"conv{number}", nn.Conv2d(channels, filters, 5, padding=padding))
+            channels = filters
+            height, width = ((pixels + 2 * padding - 4) // 2 for pixels in (height, width))
+        features = channels * height * width
+        for number, units in enumerate((*self.hidden, classes), 1):
+            self.add_module(f"fc{number}", nn.Linear(features, units))
+            features = units
         init_kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # as ReLU, then pooling, for a quarter of the work
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = F.relu(self.fc1(x.flatten(1)))
-        return self.fc2(x)
+        for number in range(1, len(self.filters) + 1):
+            x = F.relu(F.max_pool2d(getattr(self, f"conv{number}")(x), 2))  # pooled first, a quarter of the work
+        x = x.flatten(1)
+        for number in range(1, len(self.hidden) + 1):
+            x = F.relu(getattr(self, f"fc{number}")(x))
+        return getattr(self, f"fc{len(self.hidden) + 1}")(x)
 
 
-class LeNet5Of1998(nn.Module):
+class LeNet5Of1998(LeNet5):
     """The shape of LeCun et al. 1998: convolutions of 6 and 16 filters of 5x5, then 120 and 84 hidden units.
 
     61,470 weights for 1x28x28 and 10 classes, a seventh of what ``LeNet5`` has. Of the original are the sizes, and that
     images of 28 pixels are padded to 32; ReLU, max-pooling by 2 and a plain last layer are today's, and the second
-    convolution sees all six maps. Maps images (N, C, H, W) of the `input_shape` (C, H, W) to logits (N, classes). A
-    side below 28 is padded by 2 in the second convolution, too. Raises UsageError for a side below 8.
+    convolution sees all six maps. A side below 28 is padded by 2 in the second convolution, too.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int):
-        super().__init__()
-        channels, height, width = input_shape
-        if min(height, width) < 8:
-            raise UsageError(
-                f"lenet-5-1998 needs images of at least 8x8 pixels, not {height}x{width}; use lenet-300-100"
-            )
-        padding1, padding2 = (2 if min(height, width) < side else 0 for side in (32, 28))
-
-        def pooled(side: int, padding: int) -> int:
-            return (side + 2 * padding - 4) // 2
-
-        self.conv1 = nn.Conv2d(channels, 6, 5, padding=padding1)
-        self.conv2 = nn.Conv2d(6, 16, 5, padding=padding2)
-        positions = pooled(pooled(height, padding1), padding2) * pooled(pooled(width, padding1), padding2)
-        self.fc1 = nn.Linear(16 * positions, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, classes)
-        init_kaiming(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = F.relu(self.fc1(x.flatten(1)))
-        x = F.relu(self.fc2(x))
-        return self.fc3(x)
+    name = "lenet-5-1998"
+    filters = (6, 16)
+    hidden = (120, 84)
+    padded = (32, 28)
