@@ -43,8 +43,7 @@ class SparseLinear(nn.Module):
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # PyTorch calls its sparse matrices a beta
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # PyTorch calls its sparse matrices a beta
             self.register_buffer("weight", layer.weight.detach().to_sparse_csr())
         self.bias = layer.bias
 

@@ -12,6 +12,7 @@ Values keep their type (float32, bfloat16, ...); -0 becomes 0. Reading executes 
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dwfbench.base.errors import UsageError
+from dwfbench.base.errors import UsageError, first_line
 from dwfbench.base.files import opened
 
 PARTS = ("values", "indices", "indptr", "shape")
@@ -47,12 +48,12 @@ def sparse_bytes(state: Mapping[str, Tensor]) -> bytes:
 
 def csr(tensor: Tensor) -> dict[str, Tensor]:
     """The four parts of a tensor."""
-    matrix = tensor.reshape(len(tensor), -1)
-    nonzero = matrix != 0
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # PyTorch calls its sparse matrices a beta
+        matrix = tensor.reshape(len(tensor), -1).to_sparse_csr()
     return {
-        "values": matrix[nonzero],
-        "indices": nonzero.nonzero()[:, 1].int(),
-        "indptr": torch.nn.functional.pad(nonzero.sum(1).cumsum(0), (1, 0)).int(),
+        "values": matrix.values(),
+        "indices": matrix.col_indices().int(),
+        "indptr": matrix.crow_indices().int(),
         "shape": torch.tensor(tensor.shape),
     }
 
@@ -100,17 +101,13 @@ def restored(tensors: dict[str, Tensor], max_bytes: int) -> dict[str, Tensor]:
 
 def dense(name: str, shape: list[int], parts: dict[str, Tensor]) -> Tensor:
     """The tensor of four parts. Raises ValueError where they are not those of a matrix."""
-    height, width = shape[0], math.prod(shape[1:])
     values, columns, rows = parts["values"], parts["indices"], parts["indptr"]
     if not (columns.dtype == rows.dtype == torch.int32 and columns.shape == values.shape == (values.numel(),)):
         raise ValueError(f"the indices of {name} are not one int32 for each of its values")
-    if rows.shape != (height + 1,) or rows[0] != 0 or rows[-1] != len(values) or (rows.diff() < 0).any():
-        raise ValueError(f"the indptr of {name} does not rise from 0 to its number of values")
-    if ((columns < 0) | (columns >= width)).any():
-        raise ValueError(f"the indices of {name} are not all between 0 and {width - 1}")
-    places = torch.arange(height).repeat_interleave(rows.diff()) * width + columns
-    if (places.diff() <= 0).any():
-        raise ValueError(f"the indices of {name} do not rise within each row")
-    tensor = values.new_zeros(height * width)
-    tensor[places] = values
-    return tensor.view(shape)
+    size = shape[0], math.prod(shape[1:])
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # as above
+            matrix = torch.sparse_csr_tensor(rows, columns, values, size, check_invariants=True)
+        return matrix.to_dense().view(shape)
+    except RuntimeError as error:
+        raise ValueError(f"the parts of {name} make no CSR matrix ({first_line(error)})") from None
