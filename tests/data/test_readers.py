@@ -5,6 +5,7 @@ import functools
 import gzip
 import http.server
 import io
+import itertools
 import lzma
 import os
 import pickle
@@ -13,7 +14,6 @@ import tarfile
 import threading
 import warnings
 import zipfile
-import zlib
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import md5
 
@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import DataError, identity, load
-from dwfbench.data.readers import base, cache, decoding, exif, tar, tiny_imagenet, tree, xz
+from dwfbench.data.readers import base, cache, decoding, exif, tiny_imagenet, tree
 from dwfbench.data.readers.tree import Folder, open_tree
 
 
@@ -433,32 +433,27 @@ def test_of_two_files_of_one_name_the_last_counts(tmp_path):
     assert load(str(tmp_path / "x.tar")).checksum == load(str(write_zip(tmp_path / "pets.zip", pets()))).checksum
 
 
-@pytest.mark.parametrize(
-    ("kind", "complaint"),
-    [
-        (tarfile.SYMTYPE, "it is a link, which is never followed: pack it with --dereference"),
-        (tarfile.LNKTYPE, "it is a link, which is never followed: pack it with --hard-dereference"),
-        (tarfile.CHRTYPE, "it is a device or a pipe"),
-        (tarfile.FIFOTYPE, "it is a device or a pipe"),
-        (b"M", "it is no file"),
-    ],
-)
-def test_an_image_in_a_tar_must_be_a_file(tmp_path, kind, complaint):
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, b"S"])
+def test_an_image_in_a_tar_must_be_a_file(tmp_path, kind):
+    complaint = "it is a link, a device or a sparse file: pack it with --dereference"
     for target in ("train/cat/1.png", "/etc/passwd"):
         path = write_tar(tmp_path / "x.tar", {**pets(), "a": special("train/cat/a.png", kind, target)})
-        with pytest.raises(DataError, match=rf"train/cat/a.png in .*x.tar cannot be unpacked \({complaint}\)"):
+        with pytest.raises(DataError, match=rf"train/cat/a.png in .*x.tar cannot be unpacked \({complaint}"):
             load(str(path))
 
 
-def test_sparse_files_and_long_headers_are_refused(tmp_path):
-    for entry, complaint in (
-        (special("a.png", b"S"), "a.png is stored as a sparse file: pack it without --sparse"),
-        (special("a.png", tarfile.REGTYPE, **{"GNU.sparse.major": "1"}), "a.png is stored as a sparse file"),
-        (special("a.png", tarfile.REGTYPE, comment="x" * (1 << 20)), "has more than 1,048,576 bytes"),
-        (special("a.png", tarfile.REGTYPE, size="-512"), "b'-512' is no size"),
-    ):
-        with pytest.raises(DataError, match=rf"x.tar is not an intact .tar archive \(.*{complaint}"):
-            load(str(write_tar(tmp_path / "x.tar", {**pets(), "a": entry})))
+def test_a_sparse_file_as_pax_describes_it_is_refused(tmp_path):
+    sparse = special("train/cat/a.png", tarfile.REGTYPE, **{"GNU.sparse.size": "9", "GNU.sparse.map": "0,9"})
+    with pytest.raises(DataError, match="without --sparse"):
+        load(str(write_tar(tmp_path / "x.tar", {**pets(), "a": sparse})))
+
+
+@pytest.mark.parametrize("size", ["-512", "-1024", "-10000"])
+def test_a_size_below_0_ends(tmp_path, size):
+    """Some Pythons' tarfile goes back by it, and reads the same headers for ever (CVE-2025-8194)."""
+    path = write_tar(tmp_path / "x.tar", {**pets(), "a": special("a.png", tarfile.REGTYPE, size=size)})
+    with pytest.raises(DataError, match=r"x.tar is not an intact .tar archive"):
+        load(str(path))
 
 
 def test_sizes_without_room_in_their_field(tmp_path):
@@ -467,7 +462,6 @@ def test_sizes_without_room_in_their_field(tmp_path):
     pax = special("train/cat/a.png", tarfile.REGTYPE, size=str(len(content))).tobuf(tarfile.PAX_FORMAT)
     gnu = bytearray(special("train/cat/b.png", tarfile.REGTYPE).tobuf(tarfile.GNU_FORMAT))
     gnu[124:136] = b"\x80" + len(content).to_bytes(11, "big")
-    gnu[345:357] = b"14000000000\0"  # when it was last read, in the place of ustar's beginning of the name
     gnu[148:156] = b" " * 8
     gnu[148:156] = b"%06o\0 " % sum(gnu)
     block = content.ljust(512, b"\0")
@@ -494,7 +488,8 @@ def test_a_cut_between_two_entries_is_seen_which_tarfile_does_not_see(tmp_path):
     with tarfile.open(path) as archive:
         cut = archive.getmembers()[5].offset
     damaged = whole[:cut] + b"x" + whole[cut + 1 :]
-    for content, complaint in ((whole[:cut], "it ends too early"), (damaged, f"the header at byte {cut:,} is damaged")):
+    complaint = "a header is damaged, or it ends too early"
+    for content in (whole[:cut], damaged):
         for pack in (bytes, gzip.compress, bz2.compress, lzma.compress):
             path.write_bytes(pack(content))
             with tarfile.open(path) as archive:
@@ -522,8 +517,8 @@ def test_a_tar_of_another_ending(tmp_path):
     (tmp_path / "text.tgz").write_bytes(b"text" * 1000)
     (tmp_path / "tar.zip").write_bytes(tar_bytes(pets()))
     for name, complaint in (
-        ("zip.tar", "header"),
-        ("text.tgz", "header at byte 0 is damaged"),
+        ("zip.tar", "invalid header|bad checksum"),
+        ("text.tgz", "invalid header|bad checksum"),
         ("tar.zip", "zip file"),
     ):
         with pytest.raises(DataError, match=f"{name} is not an intact .* archive .*{complaint}"):
@@ -533,8 +528,7 @@ def test_a_tar_of_another_ending(tmp_path):
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 def test_parts_that_were_compressed_alone(tmp_path, pack):
     content = tar_bytes(pets())
-    zeros = bytes(4) if pack is lzma.compress else b""  # which xz allows between them
-    (tmp_path / "x.tar").write_bytes(pack(content[:3000]) + zeros + pack(content[3000:]) + zeros)
+    (tmp_path / "x.tar").write_bytes(pack(content[:3000]) + pack(content[3000:]))
     assert load(str(tmp_path / "x.tar")).checksum == load(str(write_zip(tmp_path / "x.zip", pets()))).checksum
 
 
@@ -545,57 +539,22 @@ def test_bombs_in_a_tar_are_unpacked_only_to_their_bounds(tmp_path, monkeypatch,
     monkeypatch.setattr(tree, "MAX_ENTRY_BYTES", 10_000)
     with pytest.raises(DataError, match=r"bomb.png in .* unpacks to more than 10,000 bytes"):
         load(str(image))
-    monkeypatch.setattr(tar, "FREE_BYTES", 1_000_000)
-    monkeypatch.setattr(tar, "MAX_RATIO", 2)
-    for files in ({**pets(), "README": bytes(10_000_000)}, {"README": bytes(10_000_000), **pets()}):
-        path = write_tar(tmp_path / f"x{ending}", files)
-        if ending == ".tar":
-            assert len(load(str(path)).test) == 4
-        else:
-            with pytest.raises(DataError, match=r"not an intact .*it would unpack to more than 1,000,000 bytes"):
-                load(str(path))
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-def test_a_bomb_behind_the_end_of_a_tar(tmp_path, monkeypatch, pack):
-    monkeypatch.setattr(tar, "FREE_BYTES", 1_000_000)
-    monkeypatch.setattr(tar, "MAX_RATIO", 2)
-    for size in (500_000, 2_000_000):
-        (tmp_path / "x.tar").write_bytes(pack(tar_bytes(pets()) + bytes(size)))
-        if size < 1_000_000:
-            assert len(load(str(tmp_path / "x.tar")).test) == 4
-        else:
-            with pytest.raises(DataError, match="more than 1,000,000 bytes"):
-                load(str(tmp_path / "x.tar"))
-
-
-def test_an_xz_that_asks_for_gigabytes_is_refused(tmp_path):
-    content = bytearray(lzma.compress(tar_bytes(pets())))
-    end = 12 + 4 * content[12]  # of the first block's header before its CRC: sizes, flags, and then the filter
-    assert content[14:16] == b"\x21\1"  # LZMA2, whose one byte is the size of the window
-    content[16] = 40  # 4 GiB
-    content[end : end + 4] = zlib.crc32(content[12:end]).to_bytes(4, "little")
-    (tmp_path / "x.tar.xz").write_bytes(content)
-    assert lzma.decompress(content) == tar_bytes(pets())
-    with pytest.raises(DataError, match=r"x.tar.xz is not an intact .* \(Memory usage limit exceeded"):
-        load(str(tmp_path / "x.tar.xz"))
 
 
 def test_a_compressed_tar_is_unpacked_once_for_its_names_its_identity_and_its_images(tmp_path, monkeypatch):
-    rewound, original = [], xz.Xz._rewind
+    """To go back is to unpack it from its start."""
+    places, original = [], lzma.LZMAFile.seek
 
-    def rewind(self):
-        rewound.append(self)
-        original(self)
+    def seek(self, offset, whence=os.SEEK_SET):
+        places.append(offset)
+        return original(self, offset, whence)
 
-    monkeypatch.setattr(xz.Xz, "_rewind", rewind)
-    monkeypatch.setattr(xz, "READ_BYTES", 512)
-    monkeypatch.setattr(tar, "READ_BYTES", 512)
+    monkeypatch.setattr(lzma.LZMAFile, "seek", seek)
     monkeypatch.setattr(decoding, "CHUNK", 3)
     path = write_tar(tmp_path / "x.tar.xz", pets())
     for unpacked in (3, 5):  # the second time the images come from the cache
         load(str(path))
-        assert len(rewound) == unpacked
+        assert 1 + sum(after < before for before, after in itertools.pairwise(places)) == unpacked
 
 
 # --- decoding -----------------------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+import tarfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from dwfbench.base import files
-from dwfbench.data.readers import exif, tar
+from dwfbench.base.errors import first_line
+from dwfbench.data.readers import exif
 from dwfbench.data.readers.base import DataError
 
 # torchvision's ImageFolder takes the same, but for .jfif
@@ -31,6 +34,7 @@ PARTS = {
 }
 """What people call the parts of a data set, in small letters."""
 MAX_ENTRY_BYTES = 1 << 26  # of one file, unpacked; far above any image of a data set
+READ_BYTES = 1 << 16
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 Entry = TypeVar("Entry")
@@ -181,7 +185,7 @@ class Archive(Tree, Generic[Entry]):
             self.entries = _tidy(self._entries())
         except Exception as error:  # BadZipFile, OSError, NotImplementedError, ValueError, struct.error...
             raise DataError(
-                f"{path} is not an intact {self.ending} archive ({error}); copy or pack it again"
+                f"{path} is not an intact {self.ending} archive ({first_line(error)}); copy or pack it again"
             ) from error
 
     @abstractmethod
@@ -264,21 +268,39 @@ class Zip(Archive[zipfile.ZipInfo]):
             return file.read(MAX_ENTRY_BYTES + 1)
 
 
-class Tar(Archive[tar.Entry]):
+PACKINGS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
+"""Modules, without some of which a Python may be built, by what a file begins with that they unpack."""
+
+
+class Tar(Archive[tarfile.TarInfo]):
     ending = ".tar"
 
-    def _entries(self) -> Iterable[tuple[str, tar.Entry]]:
-        self.stream = tar.Stream(self.file)
-        return tar.entries(self.stream)
+    def _entries(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
+        module = next((name for magic, name in PACKINGS.items() if self.file.peek(6).startswith(magic)), None)
+        self.stream = import_module(module).open(self.file) if module else self.file
+        archive = tarfile.TarFile(fileobj=self.stream, encoding="utf-8")
+        for member in archive:
+            if member.size < 0 or archive.offset <= member.offset:  # older Pythons would read it again for ever
+                raise ValueError("a header gives a size below 0")
+            yield f"{member.name.rstrip('/')}/" if member.isdir() else member.name, member
+        # tarfile takes a damaged header, and a file that was cut off between two entries, for the end of the archive:
+        # the rest of a data set would be missing without a word.
+        self.stream.seek(archive.offset)
+        if self.stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ValueError("a header is damaged, or it ends too early")
+        while self.stream.read(READ_BYTES):  # a checksum comes at the end
+            pass
 
-    def _content(self, entry: tar.Entry) -> bytes:
-        if entry.fault:
-            raise ValueError(entry.fault)
-        return self.stream.read(entry.offset, min(entry.size, MAX_ENTRY_BYTES + 1))
+    def _content(self, entry: tarfile.TarInfo) -> bytes:
+        if not entry.isreg() or entry.issparse():
+            advice = "pack it with --dereference and --hard-dereference, and without --sparse"
+            raise ValueError(f"it is a link, a device or a sparse file: {advice}")
+        self.stream.seek(entry.offset_data)
+        return self.stream.read(min(entry.size, MAX_ENTRY_BYTES + 1))
 
     def reading_order(self, names: list[str]) -> list[int]:
         """That of the archive: a compressed one can only be unpacked from its start."""
-        return sorted(range(len(names)), key=lambda place: self.entries[names[place]].offset)
+        return sorted(range(len(names)), key=lambda place: self.entries[names[place]].offset_data)
 
 
 def open_tree(path: Path) -> Tree:
