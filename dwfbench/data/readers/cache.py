@@ -16,7 +16,7 @@ from dwfbench.base.errors import first_line
 from dwfbench.base.files import sweep, temporary
 from dwfbench.base.streams import message
 
-VERSION = 2  # of the way images are decoded and resized: another one has other pixels
+VERSION = 3  # of the way images are decoded and resized: another one has other pixels
 WORTH_SECONDS = 0.5  # what is decoded faster than this is not worth a file
 
 

@@ -5,6 +5,7 @@ two threads were slower than one (decoding alone of 20,000 CIFAR-10 JPEG files, 
 1.3 s by two, 0.65 s by two processes).
 """
 
+import contextlib
 import io
 import itertools
 import math
@@ -22,13 +23,15 @@ import numpy as np
 
 from dwfbench.base import memory
 from dwfbench.base.machine import cores, deaf_to_interrupts, follow_parent
-from dwfbench.data.readers import exif
 from dwfbench.data.readers.base import DataError, counted
-from dwfbench.data.readers.tree import FORMATS, Tree
+from dwfbench.data.readers.tree import Tree
 
 CHUNK = 64  # images a task
 ALONE_SECONDS = 1.0  # what is done by then needs no processes, whose start takes about as long
 MAX_PIXELS = 1 << 22  # of an image that is not resized: a chunk of 2048 x 2048 takes 0.8 GB, twice while it is joined
+
+# Those of tree.SUFFIXES, and GIF under a wrong name. Pillow's others are never tried: EPS runs a program.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
 Chunk = list[tuple[str, bytes]]
 
@@ -71,11 +74,11 @@ def decode_chunk(chunk: Chunk, side: int | None) -> np.ndarray:
 
 
 def _decoded(path: str, content: bytes, side: int | None, like: tuple[str, tuple[int, int]] | None):
-    """A Pillow image in mode L or RGB, resized to a `side` or as large as the image `like` (path, size).
+    """A Pillow image in mode L or RGB, as its camera was held, resized to a `side` or as large as `like` (path, size).
 
-    Pixels are decoded after the header has told that their number is right.
+    Pixels are decoded after the header has told that they are not too many.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
@@ -85,10 +88,12 @@ def _decoded(path: str, content: bytes, side: int | None, like: tuple[str, tuple
             if side is None and image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
                 raise DataError(f"{path} has {size}; give --image-size")
-            turn = exif.orientation(image)
+            image.load()
+            with contextlib.suppress(Exception):  # damaged notes of a camera are no reason to refuse its picture
+                ImageOps.exif_transpose(image, in_place=True)
             if like is not None:
-                _same_size(*like, path, image.size[::-1] if turn > 4 else image.size)
-            image = exif.upright(_opaque(path, image), turn)
+                _same_size(*like, path, image.size)
+            image = _opaque(path, image)
         if side is not None and image.size != (side, side):
             image = image.resize((side, side), Image.Resampling.BILINEAR)
     except DataError:

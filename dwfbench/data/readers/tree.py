@@ -12,13 +12,10 @@ from typing import Generic, TypeVar
 
 from dwfbench.base import files
 from dwfbench.base.errors import first_line
-from dwfbench.data.readers import exif
 from dwfbench.data.readers.base import DataError
 
 # torchvision's ImageFolder takes the same, but for .jfif
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# Those of the suffixes, and GIF under a wrong name. Pillow's others are never tried: EPS runs a program.
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".svg", ".jp2", ".tga", ".psd", ".exr", ".jxl")
 """Pictures of other formats."""
 SIDE = {
@@ -73,15 +70,11 @@ class Tree(ABC):
         """How to call a file or folder in a message."""
 
     def digest(self, names: Iterable[str]) -> str:
-        """SHA-256 of the names and content of these files, in hex, whatever they are kept in.
-
-        Of a picture that is turned when it is read, this is part of its content.
-        """
+        """SHA-256 of the names and content of these files, in hex, whatever they are kept in."""
         listed = list(names)
         sums = [b""] * len(listed)
         for place in self.reading_order(listed):
-            content = self.read(listed[place])
-            sums[place] = hashlib.sha256(content).digest() + b"turned" * exif.turned(content, FORMATS)
+            sums[place] = hashlib.sha256(self.read(listed[place])).digest()
         digest = hashlib.sha256()
         for name, checksum in zip(listed, sums, strict=True):
             digest.update(os.fsencode(name) + b"\0" + checksum)
