@@ -1,11 +1,11 @@
 """A look at the first step of an optimiser that trains factors: a warning where its weight decay is decoupled.
 
-``factorize`` and ``param_groups`` remember the factors. A hook of PyTorch's, called before the step of every optimiser,
-looks at the first one that has any of them, and goes when all have been seen or are gone.
+``factorize`` and ``param_groups`` mark the factors. A hook of PyTorch's, called before the step of every optimiser,
+looks at the first one that has any of them.
 """
 
+import functools
 import warnings
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,40 +19,34 @@ DECOUPLED = (
 IDLE = "is given factors without weight decay, so that nothing becomes sparse"
 ADVICE = "train factors with torch.optim.SGD or Adam on dwfbench.param_groups(model, strength)"
 
-_watched: dict[int, weakref.ref] = {}
-"""Factors that no optimiser has trained yet, by id."""
-
-_hook: Any = None
+MARK = "dwfbench_untrained"
+"""The attribute of a factor that no optimiser has trained yet."""
 
 
 def watch(factors: Iterable[Tensor]) -> None:
     """Have the first step of the optimiser that trains them looked at."""
-    global _hook
-    _watched.update({id(factor): weakref.ref(factor) for factor in factors})
-    if _hook is None:
-        _hook = register_optimizer_step_pre_hook(look)
+    hook()
+    for factor in factors:
+        setattr(factor, MARK, True)
+
+
+@functools.cache
+def hook() -> None:
+    """Have ``look`` called before the step of every optimiser from now on."""
+    register_optimizer_step_pre_hook(look)
 
 
 def look(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     """Warn once of the factors that this optimiser trains, if it decouples their decay."""
-    global _hook
-    groups = [(group, factors) for group in optimizer.param_groups if (factors := watched(group["params"]))]
-    for _, factors in groups:
-        for factor in factors:
-            del _watched[id(factor)]
-    if any(decoupled(optimizer, group) for group, _ in groups):
-        warning = DECOUPLED if any(group["weight_decay"] for group, _ in groups) else IDLE
+    groups = []
+    for group in optimizer.param_groups:
+        if marked := [parameter for parameter in group["params"] if hasattr(parameter, MARK)]:
+            groups.append(group)
+        for factor in marked:
+            delattr(factor, MARK)
+    if any(decoupled(optimizer, group) for group in groups):
+        warning = DECOUPLED if any(group["weight_decay"] for group in groups) else IDLE
         warnings.warn(f"{type(optimizer).__name__} {warning}; {ADVICE}.", stacklevel=3)
-    for number in [number for number, factor in _watched.items() if factor() is None]:
-        del _watched[number]
-    if not _watched and _hook is not None:
-        _hook.remove()
-        _hook = None
-
-
-def watched(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Those of the parameters that are factors on watch."""
-    return [tensor for tensor in parameters if (ref := _watched.get(id(tensor))) is not None and ref() is tensor]
 
 
 def decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """The warning at the first step of an optimiser that decouples the decay of factors."""
 
 import copy
-import gc
+import pickle
 import warnings
 
 import pytest
@@ -10,12 +10,6 @@ from torch import nn
 
 import dwfbench
 from dwfbench.dwf import watch
-
-
-@pytest.fixture(autouse=True)
-def nothing_watched():
-    """Tests before may have left factors that nothing trained."""
-    watch._watched.clear()
 
 
 def factorized():
@@ -79,13 +73,18 @@ def test_a_copy_is_told_of_too():
     assert len(said(model, torch.optim.AdamW(dwfbench.param_groups(model, 1e-2)))) == 1
 
 
-def test_the_hook_goes_with_the_last_factor():
-    model, forgotten = factorized(), factorized()
-    assert watch._hook is not None
+def test_a_marked_factor_is_copied_and_kept_as_any_other(tmp_path):
+    model = factorized()
+    factors = list(model.parameters())
+    assert pickle.loads(pickle.dumps(factors[0])).equal(factors[0])
+    torch.save({"factors": factors, "state": model.state_dict()}, tmp_path / "x")
+    read = torch.load(tmp_path / "x", weights_only=True)
+    assert all(map(torch.equal, read["factors"], factors))
+    assert read["state"].keys() == copy.deepcopy(model).state_dict().keys()
+
+
+def test_no_mark_is_left_on_what_was_trained():
+    model = factorized()
+    assert sum(hasattr(factor, watch.MARK) for factor in model.parameters()) == 3
     step(model, torch.optim.SGD(dwfbench.param_groups(model, 1e-2), lr=0.1))
-    assert watch._hook is not None
-    del forgotten
-    gc.collect()
-    other = nn.Linear(6, 4)
-    step(other, torch.optim.SGD(other.parameters(), lr=0.1))
-    assert (watch._hook, watch._watched) == (None, {})
+    assert not any(hasattr(factor, watch.MARK) for factor in model.parameters())
