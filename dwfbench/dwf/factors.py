@@ -13,7 +13,7 @@ Throughout, ``factors`` is one tensor of shape (D, *shape of w), row d of which 
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -38,15 +38,6 @@ def product(factors: Tensor | Iterable[Tensor]) -> Tensor:
 def total(parts: Iterable[Tensor]) -> Tensor:
     """The sum of at least one tensor; Python's own may be the number 0."""
     return functools.reduce(torch.add, parts)
-
-
-def balanced_factors(weight: Tensor, depth: int) -> Tensor:
-    """Factors of equal magnitude |w|^(1/D) whose product is ``weight``; the first carries the sign.
-
-    They minimise sum_d ||w_d||^2 among all factorisations of ``weight``. Shape (D, *weight.shape).
-    """
-    magnitude = weight.abs().pow(1.0 / depth)
-    return torch.stack([magnitude.copysign(weight), *[magnitude] * (depth - 1)])
 
 
 def truncation(sigma: float, depth: int, min_abs: float) -> tuple[float, float, float]:
@@ -157,37 +148,6 @@ def redrawn_if_zero(weight: Tensor, generator: torch.Generator | None) -> Tensor
     if bool(weight.any()):
         return weight
     return (torch.randn(weight.shape, generator=generator) * deviation(weight)).to(weight)
-
-
-def initial_factors(
-    name: str,
-    weight: Tensor,
-    depth: int,
-    min_abs: float,
-    generator: torch.Generator | None,
-    rescale: bool = False,
-) -> Tensor:
-    """Fresh factors for a freshly initialised weight, on its device: ``draw_factors`` with its ``deviation``."""
-    sigma = finite_deviation(name, weight)
-    eps = capped_min_abs(min_abs, sigma)
-    factors = draw_factors(tuple(weight.shape), sigma, depth, min_abs=eps, generator=generator)
-    if rescale:
-        factors *= (sigma / product_std(sigma, depth, eps)) ** (1 / depth)
-    return factors.to(weight.device, weight.dtype)
-
-
-def misalignment_of(factors: Tensor | Sequence[Tensor]) -> Tensor:
-    """(1/D) sum_d ||w_d||^2 - ||w||_{2/D}^{2/D} >= 0 of one weight (section 4.2): zero iff balanced. Scalar.
-
-    In float64, in which one factor at a time is held.
-    """
-    squares, weight = (fill(factors[0], dtype=torch.float64) for fill in (torch.zeros_like, torch.ones_like))
-    for factor in factors:
-        wide = factor.double()
-        squares += wide * wide
-        weight *= wide
-    excess = squares / len(factors) - weight.abs_().pow_(2 / len(factors))
-    return excess.sum().clamp_min(0).float()
 
 
 def decay_budget(strength: float, rate_sum: float, momentum: float) -> float:

@@ -61,47 +61,6 @@ def by_group(weight: Tensor, sizes: Sequence[int]) -> Tensor:
     return blocks.permute(0, *inner, *outer).reshape(prod(sizes), -1)
 
 
-def group_norms(weight: Tensor, sizes: Sequence[int]) -> Tensor:
-    """||w_g||_2 of every group, in the ``gate_shape`` ``sizes``."""
-    return by_group(weight, sizes).square().sum(1).sqrt().reshape(tuple(sizes))
-
-
-def group_norm(weight: Tensor, sizes: Sequence[int], depth: int) -> Tensor:
-    """sum_g ||w_g||_2^(2/D), which the decay of the factors penalises: scalar."""
-    return by_group(weight, sizes).square().sum(1).pow(1 / depth).sum()
-
-
-def open_gates(weight: Tensor, depth: int, sizes: Sequence[int]) -> list[Tensor]:
-    """The weight itself and D - 1 gates of 1: the network starts as its ordinary initialiser left it.
-
-    Near balance where that gives groups a norm of about 1 (PyTorch's default for Linear and Conv: 0.58 per output).
-    """
-    return [weight.clone(), *(weight.new_ones(tuple(sizes)) for _ in range(depth - 1))]
-
-
-def balanced_gates(weight: Tensor, depth: int, sizes: Sequence[int]) -> list[Tensor]:
-    """Gates of ||w_g||^(1/D) and a primary tensor of that norm, whose product is ``weight``; zero groups stay zero.
-
-    They minimise ||omega||^2 + sum_d ||gamma_d||^2 among all factorisations of ``weight``.
-    """
-    gate = group_norms(weight, sizes).pow(1 / depth)
-    divisor = torch.where(gate > 0, gate.pow(depth - 1), 1)
-    return [weight / spread(divisor, weight.shape[0]), *(gate.clone() for _ in range(depth - 1))]
-
-
-def gate_misalignment(factors: Sequence[Tensor]) -> Tensor:
-    """(1/D) (||omega||^2 + sum_d ||gamma_d||^2) - sum_g ||w_g||_2^(2/D) >= 0: zero iff balanced. Scalar.
-
-    In float64.
-    """
-    depth = len(factors)
-    primary, *gates = (factor.double() for factor in factors)
-    squares = by_group(primary, gates[0].shape).square().sum(1).reshape(gates[0].shape)
-    parts = [squares, *(gate.square() for gate in gates)]
-    excess = sum(parts) / depth - functools.reduce(torch.mul, parts).pow(1 / depth)
-    return excess.sum().clamp_min(0).float()
-
-
 def budget_to_close(weights: Iterable[tuple[Tensor, Sequence[int]]]) -> float:
     """The decay budget after which half of the weights, each with its ``gate_shape``, lie in groups that are zero.
 

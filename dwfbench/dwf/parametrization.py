@@ -57,7 +57,8 @@ PLAIN = Parametrization()
 class Product(Parametrization):
     """The product of ``depth`` factors of the weight's shape: Deep Weight Factorization (see ``factors``).
 
-    ``min_abs`` and ``rescale`` as in ``factors.initial_factors``.
+    ``min_abs`` is the eps of Algorithm 1, at most a quarter of sigma; ``rescale`` gives what it draws the standard
+    deviation sigma, rather than that of ``factors.product_std``.
     """
 
     depth: int
@@ -69,18 +70,37 @@ class Product(Parametrization):
         return self.depth
 
     def draw(self, name: str, weight: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
-        """Algorithm 1. Raises UsageError for a constant weight and a ``min_abs`` that leaves no value."""
-        return factors.initial_factors(name, weight, self.depth, self.min_abs, generator, self.rescale).unbind(0)
+        """Algorithm 1, with sigma the weight's ``deviation``, on the weight's device.
+
+        Raises UsageError for a weight that is not finite, and for a ``min_abs`` that leaves no value.
+        """
+        sigma = factors.finite_deviation(name, weight)
+        eps = factors.capped_min_abs(self.min_abs, sigma)
+        drawn = factors.draw_factors(tuple(weight.shape), sigma, self.depth, min_abs=eps, generator=generator)
+        if self.rescale:
+            drawn *= (sigma / factors.product_std(sigma, self.depth, eps)) ** (1 / self.depth)
+        return drawn.to(weight.device, weight.dtype).unbind(0)
 
     def keep(self, weight: Tensor) -> Sequence[Tensor]:
-        """Balanced factors."""
-        return factors.balanced_factors(weight, self.depth).unbind(0)
+        """Balanced factors, of equal magnitude |w|^(1/D), the first with the sign: no others have less L2 decay."""
+        magnitude = weight.abs().pow(1 / self.depth)
+        return torch.stack([magnitude.copysign(weight), *[magnitude] * (self.depth - 1)]).unbind(0)
 
     def weight(self, *parts: Tensor) -> Tensor:
         return factors.product(parts)
 
     def misalignment(self, parts: Sequence[Tensor]) -> Tensor:
-        return factors.misalignment_of(parts)
+        """(1/D) sum_d ||w_d||^2 - ||w||_{2/D}^{2/D} >= 0 (section 4.2): zero iff balanced.
+
+        In float64, in which one factor at a time is held.
+        """
+        squares, weight = (fill(parts[0], dtype=torch.float64) for fill in (torch.zeros_like, torch.ones_like))
+        for factor in parts:
+            wide = factor.double()
+            squares += wide * wide
+            weight *= wide
+        excess = squares / self.depth - weight.abs_().pow_(2 / self.depth)
+        return excess.sum().clamp_min(0).float()
 
     def norm(self, weight: Tensor) -> Tensor:
         """||w||_{2/D}^{2/D}, which is what (1/D) sum_d ||w_d||^2 comes to in balance: a scalar."""
@@ -107,22 +127,36 @@ class Gated(Parametrization):
         return self.gate_shape or gates.gate_shape(weight.shape, gates.GROUPS.index(self.group) - 1)
 
     def draw(self, name: str, weight: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
-        """The weight itself and gates of 1; nothing is drawn."""
-        return gates.open_gates(weight, self.depth, self.sizes(weight))
+        """The weight itself and gates of 1; nothing is drawn: the network starts as its ordinary initialiser left it.
+
+        Near balance where that gives groups a norm of about 1 (PyTorch's default for Linear and Conv: 0.58 per output).
+        """
+        return [weight.clone(), *(weight.new_ones(self.sizes(weight)) for _ in range(self.depth - 1))]
 
     def keep(self, weight: Tensor) -> Sequence[Tensor]:
-        """Balanced gates."""
-        return gates.balanced_gates(weight, self.depth, self.sizes(weight))
+        """Balanced gates, ||w_g||^(1/D), and a primary tensor of that norm: no others have less L2 decay.
+
+        Groups of zeros stay zero.
+        """
+        sizes = self.sizes(weight)
+        gate = gates.by_group(weight, sizes).square().sum(1).sqrt().reshape(sizes).pow(1 / self.depth)
+        divisor = torch.where(gate > 0, gate.pow(self.depth - 1), 1)
+        return [weight / gates.spread(divisor, weight.shape[0]), *(gate.clone() for _ in range(self.depth - 1))]
 
     def weight(self, *parts: Tensor) -> Tensor:
         return gates.gated(parts)
 
     def misalignment(self, parts: Sequence[Tensor]) -> Tensor:
-        return gates.gate_misalignment(parts)
+        """(1/D) (||omega||^2 + sum_d ||gamma_d||^2) - sum_g ||w_g||_2^(2/D) >= 0: zero iff balanced. In float64."""
+        primary, *scalars = (part.double() for part in parts)
+        sizes = scalars[0].shape
+        squares = [gates.by_group(primary, sizes).square().sum(1).reshape(sizes), *(gate.square() for gate in scalars)]
+        excess = factors.total(squares) / self.depth - factors.product(squares).pow(1 / self.depth)
+        return excess.sum().clamp_min(0).float()
 
     def norm(self, weight: Tensor) -> Tensor:
         """sum_g ||w_g||_2^(2/D), which is what the decay of the parts comes to in balance: a scalar."""
-        return gates.group_norm(weight, self.sizes(weight), self.depth)
+        return gates.by_group(weight, self.sizes(weight)).square().sum(1).pow(1 / self.depth).sum()
 
 
 # ---------------------------------------------------------------- the weights of a network, by name

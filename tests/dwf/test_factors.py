@@ -19,15 +19,14 @@ from dwfbench.base.errors import UsageError
 from dwfbench.dwf import parametrization
 from dwfbench.dwf.factors import (
     FLOAT32_EPSILON,
-    balanced_factors,
     budget_to_reach_zero,
     capped_min_abs,
     draw_factors,
     median_size,
-    misalignment_of,
     product,
     product_std,
 )
+from dwfbench.dwf.parametrization import Product
 from dwfbench.methods.dwf import Dwf
 
 
@@ -274,15 +273,15 @@ def test_product_and_its_gradient_by_hand():
 
 def test_balanced_factors_by_hand():
     weight = torch.tensor([-8.0, 27.0, 0.0])
-    factors = balanced_factors(weight, 3)
+    factors = torch.stack(Product(3).keep(weight))
     expected = torch.tensor([[-2.0, 3.0, 0.0], [2.0, 3.0, 0.0], [2.0, 3.0, 0.0]])
     torch.testing.assert_close(factors, expected)
 
 
 def test_misalignment_by_hand():
     # (1 + 1 + 64) / 3 = 22 and |1 * 1 * 8|^(2/3) = 4; (4 + 1) / 2 = 2.5 and |2| = 2.
-    assert misalignment_of(torch.tensor([[1.0], [-1.0], [8.0]])).item() == pytest.approx(18)
-    assert misalignment_of(torch.tensor([[2.0, 3.0], [-1.0, 3.0]])).item() == pytest.approx(0.5)
+    assert Product(3).misalignment(torch.tensor([[1.0], [-1.0], [8.0]])).item() == pytest.approx(18)
+    assert Product(2).misalignment(torch.tensor([[2.0, 3.0], [-1.0, 3.0]])).item() == pytest.approx(0.5)
 
 
 def test_misalignment_of_a_model_adds_its_layers_up():
@@ -301,10 +300,11 @@ tensors = st.integers(2, 5).flatmap(
 
 @given(tensors)
 def test_misalignment_is_positive_unless_the_factors_are_balanced(factors):
-    distance = misalignment_of(factors).item()
+    space = Product(len(factors))
+    distance = space.misalignment(factors).item()
     assert distance >= 0
     assert (distance < 1e-6) == torch.equal(factors.abs().amin(0), factors.abs().amax(0))
-    assert misalignment_of(balanced_factors(product(factors.double()), len(factors))).item() < 1e-6
+    assert space.misalignment(space.keep(product(factors.double()))).item() < 1e-6
 
 
 # ---------------------------------------------------------------- the module-level API

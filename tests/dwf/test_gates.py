@@ -12,17 +12,8 @@ import dwfbench
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import FLOAT32_EPSILON, budget_to_reach_zero
-from dwfbench.dwf.gates import (
-    balanced_gates,
-    budget_to_close,
-    by_group,
-    gate_misalignment,
-    gate_shape,
-    gated,
-    group_norm,
-    group_norms,
-    open_gates,
-)
+from dwfbench.dwf.gates import budget_to_close, by_group, gate_shape, gated
+from dwfbench.dwf.parametrization import Gated
 from dwfbench.methods.dwf import Dwf
 from dwfbench.runs.spec import RunSpec
 from tests.records import typed
@@ -113,12 +104,12 @@ def test_a_row_of_an_embedding_is_a_token():
 
 def test_norms_and_misalignment_by_hand():
     weight = torch.tensor([[3.0, 4.0], [0.0, 8.0]])
-    assert group_norms(weight, (2, 1)).tolist() == [[5], [8]]
-    assert group_norm(weight, (2, 1), 2).item() == pytest.approx(13)
-    assert group_norm(weight, (2, 1), 3).item() == pytest.approx(5 ** (2 / 3) + 4)
+    assert Gated(2, "channel").keep(weight)[1].square().flatten().tolist() == pytest.approx([5, 8])
+    assert Gated(2, "channel").norm(weight).item() == pytest.approx(13)
+    assert Gated(3, "channel").norm(weight).item() == pytest.approx(5 ** (2 / 3) + 4)
     # ||omega_g||^2 = 25 and 1, gates 1 and 2: (25 + 1) / 2 - 5 = 8, (1 + 4) / 2 - 2 = 0.5.
     primary, gate = torch.tensor([[3.0, 4.0], [0.0, -1.0]]), torch.tensor([[1.0], [2.0]])
-    assert gate_misalignment([primary, gate]).item() == pytest.approx(8.5)
+    assert Gated(2, "channel").misalignment([primary, gate]).item() == pytest.approx(8.5)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
@@ -133,9 +124,10 @@ def test_the_least_decay_of_a_group_is_d_times_its_norm_to_the_power_two_over_d(
 
     least = optimize.minimize(decay, [0.3 * (d + 1) for d in range(depth - 1)], tol=1e-12).fun
     assert least == pytest.approx(depth * norm ** (2 / depth), rel=1e-8)
-    factors = balanced_gates(group[None], depth, (1, 1))
+    space = Gated(depth, "channel")
+    factors = space.keep(group[None])
     assert sum(factor.square().sum().item() for factor in factors) == pytest.approx(least, rel=1e-5)
-    assert depth * group_norm(group[None], (1, 1), depth).item() == pytest.approx(least, rel=1e-5)
+    assert depth * space.norm(group[None]).item() == pytest.approx(least, rel=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "side", "blocks"), [((6, 4), 0, 1), ((6, 4), 1, 1), ((6, 2, 3, 3), 1, 2)])
@@ -143,20 +135,20 @@ def test_the_least_decay_of_a_group_is_d_times_its_norm_to_the_power_two_over_d(
 def test_balanced_gates_give_the_weight_back_and_only_they_are_aligned(shape, side, blocks, depth):
     weight = torch.randn(shape, generator=seeded())
     weight[0] = 0
-    sizes = gate_shape(shape, side, blocks)
-    factors = balanced_gates(weight, depth, sizes)
+    space = Gated(depth, ("channel", "row")[side], gate_shape(shape, side, blocks))
+    factors = space.keep(weight)
     torch.testing.assert_close(gated(factors), weight)
     assert (gated(factors)[0] == 0).all()
-    assert gate_misalignment(factors).item() == pytest.approx(0, abs=1e-5)
+    assert space.misalignment(factors).item() == pytest.approx(0, abs=1e-5)
     factors[0], factors[1] = factors[0] * 2, factors[1] / 2
     torch.testing.assert_close(gated(factors), weight)
-    assert gate_misalignment(factors).item() > 0.1
+    assert space.misalignment(factors).item() > 0.1
 
 
 def test_a_group_of_one_weight_is_plain_dwf():
     """L_{2/D} of a column: as many groups as weights."""
     weight = torch.randn(7, 1, generator=seeded())
-    assert group_norm(weight, (7, 1), 3).item() == pytest.approx(weight.abs().pow(2 / 3).sum().item())
+    assert Gated(3, "channel").norm(weight).item() == pytest.approx(weight.abs().pow(2 / 3).sum().item())
     assert Dwf(depth=3, group="channel").norm({"w": weight}).item() == pytest.approx(
         Dwf(depth=3).norm({"w": weight}).item()
     )
@@ -344,7 +336,7 @@ def test_the_method_refuses_options_and_layers_that_do_not_fit(digits, monkeypat
 
 def test_open_gates_leave_the_weight_alone():
     weight = torch.randn(3, 2)
-    primary, *gates = open_gates(weight, 3, (3, 1))
+    primary, *gates = Gated(3, "channel").draw("w", weight, None)
     assert torch.equal(primary, weight)
     assert primary is not weight
     assert [gate.tolist() for gate in gates] == [[[1]] * 3] * 2
