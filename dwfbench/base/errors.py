@@ -1,11 +1,28 @@
 """The one exception that means "the user can fix this": the command line prints it and exits with 2; errors as text."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UsageError(ValueError):
     """Bad input: one sentence saying what is wrong and what to do about it."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+@contextlib.contextmanager
+def refused(sentence: str) -> Iterator[None]:
+    """Every exception from within but UsageError becomes one: the sentence, with the reason in brackets.
+
+    For whatever a network's code does, in float32 and with other modules in it. A decorator too.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{sentence} ({reason(error)}).") from error
 
 
 def reason(error: BaseException) -> str:

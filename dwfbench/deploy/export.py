@@ -32,7 +32,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.export import Dim
 
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.errors import UsageError, refused
 from dwfbench.base.files import remove, replace, temporary, write_json
 from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.card import card
@@ -55,6 +55,7 @@ BATCH = ({0: Dim("batch")},)
 Forward = Callable[[Tensor], Tensor]
 
 
+@refused("This network cannot be exported")
 def export(
     network: nn.Module,
     inputs: Tensor,
@@ -81,32 +82,7 @@ def export(
         raise UsageError(f"{folder} exists already and is not an empty folder; choose another one.")
     if not len(inputs):
         raise UsageError("There is no sample on which the files could be checked.")
-    try:
-        return write(network, inputs.cpu(), folder, forms, None if labels is None else labels.cpu(), facts or {}, task)
-    except UsageError:
-        raise
-    except Exception as error:  # of whatever a network's code does, in float32 and with other modules in it
-        raise UsageError(f"This network cannot be exported ({reason(error)}).") from error
-
-
-def check_forms(forms: Sequence[str]) -> None:
-    """UsageError for a form that there is not, or whose packages are missing."""
-    if unknown := [form for form in forms if form not in FORMS]:
-        raise UsageError(f"There is no form {unknown[0]!r}; choose from {', '.join(FORMS)}.")
-    if "onnx" in forms:
-        require_onnx()
-
-
-def write(
-    network: nn.Module,
-    inputs: Tensor,
-    folder: Path,
-    forms: Sequence[str],
-    labels: Tensor | None,
-    facts: Mapping[str, Any],
-    task: Task,
-) -> dict[str, Any]:
-    """What ``export`` does once its arguments are known to be right."""
+    inputs, labels = inputs.cpu(), None if labels is None else labels.cpu()
     network = plain(network)
     names = list(prunable(network))
     network.requires_grad_(False)
@@ -115,7 +91,7 @@ def write(
         checked, smaller = write_forms(network, torch.zeros(2, *inputs.shape[1:]), place, forms)
         checks, accuracy = compare(network, checked, inputs, labels, task)
         manifest = {
-            **facts,
+            **(facts or {}),
             "forms": [form for form in FORMS if form in forms],
             "input_shape": list(inputs.shape[1:]),
             **sizes(network, smaller, inputs.shape[1:], names),
@@ -130,6 +106,14 @@ def write(
         replace(place / "load.py", Path(__file__).with_name("load.py").read_bytes())
         replace(place / "README.md", card(manifest).encode())
     return manifest
+
+
+def check_forms(forms: Sequence[str]) -> None:
+    """UsageError for a form that there is not, or whose packages are missing."""
+    if unknown := [form for form in forms if form not in FORMS]:
+        raise UsageError(f"There is no form {unknown[0]!r}; choose from {', '.join(FORMS)}.")
+    if "onnx" in forms:
+        require_onnx()
 
 
 def require_onnx() -> None:
@@ -201,12 +185,10 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
 
 
+@refused("PyTorch cannot export this network")
 def program_of(network: nn.Module, sample: Tensor) -> torch.export.ExportedProgram:
     """The network as ``torch.export`` sees it, for any number of samples."""
-    try:
-        return torch.export.export(network, (sample,), dynamic_shapes=BATCH)
-    except Exception as error:  # of whatever a network's code does that cannot be exported
-        raise UsageError(f"PyTorch cannot export this network ({reason(error)}).") from error
+    return torch.export.export(network, (sample,), dynamic_shapes=BATCH)
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:
@@ -217,7 +199,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with refused("This network cannot be written as ONNX"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter's own parts
             torch.onnx.export(
                 program,
@@ -229,8 +211,6 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # an operation that ONNX does not have
-        raise UsageError(f"This network cannot be written as ONNX ({reason(error)}).") from error
     finally:
         quiet.setLevel(level)
     options = onnxruntime.SessionOptions()

@@ -22,7 +22,7 @@ import torch
 from scipy.special import bdtr
 from torch import Tensor, nn
 
-from dwfbench.base.errors import UsageError, reason
+from dwfbench.base.errors import UsageError, refused
 from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.compact import compact, plain
 from dwfbench.deploy.export import Forward, compare, compressed, dense_bytes, tensors_of
@@ -70,6 +70,7 @@ def with_sparse_layers(network: nn.Module) -> nn.Module:
     return changed
 
 
+@refused("This network cannot be measured")
 def measure(
     network: nn.Module,
     inputs: Tensor,
@@ -95,18 +96,6 @@ def measure(
     """
     if min(batches, default=0) < 1 or rounds < 1:
         raise UsageError("Batch sizes and rounds must be at least 1.")
-    try:
-        return measured(network, inputs, labels, batches, rounds, task)
-    except UsageError:
-        raise
-    except Exception as error:  # of whatever a network's code does, in float32 and with other modules in it
-        raise UsageError(f"This network cannot be measured ({reason(error)}).") from error
-
-
-def measured(
-    network: nn.Module, inputs: Tensor, labels: Tensor | None, batches: Sequence[int], rounds: int, task: Task
-) -> dict[str, Any]:
-    """What ``measure`` does once its arguments are known to be right."""
     network, shape = plain(network).requires_grad_(False), inputs.shape[1:]
     networks = {"dense": network, "sparse": with_sparse_layers(network)}
     contents = {"dense": dense_bytes(network), "sparse": sparse_bytes(tensors_of(network))}
