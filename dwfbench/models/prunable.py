@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.nn.utils.parametrize import is_parametrized
 
 from dwfbench.base.errors import UsageError
 from dwfbench.base.text import first_few
@@ -157,35 +156,17 @@ def present(place: Place) -> bool:
     """True. Raises UsageError if the weight is no parameter, or one without values."""
     parameter = place.parameter
     if parameter is None:
-        removal = removal_of(place)
-        advice = f"call {removal}(layer, {place.attribute!r}) first" if removal else "make it a parameter of its layer"
         raise UsageError(
             f"The weight {place.name} is computed already (factors, weight_norm, spectral_norm, a pruning mask), so it "
-            f"can be neither pruned nor factorized; {advice}."
+            "can be neither pruned nor factorized; make it a parameter of its layer again, by the one that fits of "
+            "torch.nn.utils' parametrize.remove_parametrizations, remove_weight_norm, remove_spectral_norm and "
+            f"prune.remove, called with (layer, {place.attribute!r})."
         )
     if is_lazy(parameter) or parameter.is_meta:
         raise UsageError(
             f"The weight {place.name} has no values yet (a lazy layer, the meta device); initialise it first."
         )
     return True
-
-
-REMOVALS = {
-    "WeightNorm": "torch.nn.utils.remove_weight_norm",
-    "SpectralNorm": "torch.nn.utils.remove_spectral_norm",
-    "BasePruningMethod": "torch.nn.utils.prune.remove",
-}
-"""What undoes the computation of a weight by a hook, by the hook's class."""
-
-
-def removal_of(place: Place) -> str | None:
-    """The function that makes a parameter of a weight that its layer computes; None if it is none of PyTorch's."""
-    if is_parametrized(place.module, place.attribute):
-        return "torch.nn.utils.parametrize.remove_parametrizations"
-    for hook in place.module._forward_pre_hooks.values():
-        if place.attribute in (getattr(hook, "name", None), getattr(hook, "_tensor_name", None)):
-            return next((REMOVALS[base.__name__] for base in type(hook).__mro__ if base.__name__ in REMOVALS), None)
-    return None
 
 
 def left_out(model: nn.Module) -> str | None:
