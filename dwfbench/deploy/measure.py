@@ -172,7 +172,7 @@ def summary(batch: int, seconds_of: Mapping[str, Sequence[float]]) -> list[dict[
     for form, values in seconds_of.items():
         ratios = [dense / sparse for dense, sparse in zip(seconds_of["dense"], values, strict=True)]
         low, high = interval(ratios)
-        first, third = quartiles(values)
+        first, third = np.percentile(values, (25, 75)).tolist()
         row = {
             **{"batch": batch, "form": form, "median": statistics.median(values), "iqr": third - first},
             **{"outliers": outliers(values), "speedup": statistics.median(ratios), "low": low, "high": high},
@@ -181,17 +181,9 @@ def summary(batch: int, seconds_of: Mapping[str, Sequence[float]]) -> list[dict[
     return rows
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The first and the third, interpolated; of one value that value."""
-    if len(values) < 2:
-        return values[0], values[0]
-    first, _, third = statistics.quantiles(values, method="inclusive")
-    return first, third
-
-
 def outliers(values: Sequence[float]) -> int:
     """How many lie more than one and a half interquartile ranges outside the quartiles (Tukey 1977)."""
-    first, third = quartiles(values)
+    first, third = np.percentile(values, (25, 75))
     fence = 1.5 * (third - first)
     return sum(not first - fence <= value <= third + fence for value in values)
 
