@@ -24,52 +24,41 @@ def card(manifest: Mapping[str, Any]) -> str:
     """The text of README.md. ``manifest`` is the export's, with what is known of the run, if anything is."""
     name = f"{manifest.get('model', 'network')}-{manifest.get('dataset', 'data')}".replace("@", "-")
     label = manifest.get("label", "a sparse network")
-    head = "\n".join(["---", *front(manifest, name), "---"])
+    head = f"---\n{json.dumps(front(manifest, name), indent=2)}\n---"  # YAML takes JSON
     used = USE.format(**(IMAGES if of_images(manifest) else SAMPLES)) + note(manifest)
     return f"{head}\n\n# {name}: {label}\n\n{outcome(manifest)}\n\n{FILES}\n{files(manifest)}\n\n{used}"
 
 
-def front(manifest: Mapping[str, Any], name: str) -> list[str]:
-    """The YAML, whose values are JSON."""
-    method, dataset = manifest.get("method"), manifest.get("dataset", "unknown")
-    task = "image-classification" if of_images(manifest) and manifest["score"] == ACCURACY else "other"
-    lines = [f"library_name: {text('pytorch')}", f"pipeline_tag: {text(task)}", "tags:"]
-    lines += [f"- {text(tag)}" for tag in ("sparsity", "pruning", "dwfbench", *([method] if method else []))]
-    results = metrics(manifest)
-    if not results:
-        return lines
-    lines += ["model-index:", f"- name: {text(name)}", "  results:", "  - task:"]
-    lines += [f"      type: {text(task)}", f"      name: {text(task.replace('-', ' ').title())}"]
-    lines += [
-        "    dataset:",
-        f"      type: {text(dataset)}",
-        f"      name: {text(dataset)}",
-        f"      split: {text('test')}",
+def front(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The head of the card, which the Hub reads."""
+    method, dataset, score = manifest.get("method"), manifest.get("dataset", "unknown"), manifest["score"]
+    task = "image-classification" if of_images(manifest) and score == ACCURACY else "other"
+    said = {
+        "library_name": "pytorch",
+        "pipeline_tag": task,
+        "tags": ["sparsity", "pruning", "dwfbench", *([method] if method else [])],
+    }
+    measured = [
+        {"type": score, "name": f"Test {score}", "value": manifest.get("test_accuracy")},
+        {
+            "type": "compression_ratio",
+            "name": "Compression ratio (weights / weights that are not zero)",
+            "value": manifest.get("compression"),
+        },
     ]
-    lines += ["    metrics:"]
-    for metric, title, value in results:
-        lines += [f"    - type: {text(metric)}", f"      name: {text(title)}", f"      value: {json.dumps(value)}"]
-    return lines
-
-
-def metrics(manifest: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """(type, name, value) of what was measured: accuracies and scores are fractions."""
-    score = manifest["score"]
-    rows = [
-        (score, f"Test {score}", manifest.get("test_accuracy")),
-        ("compression_ratio", "Compression ratio (weights / weights that are not zero)", manifest.get("compression")),
-    ]
-    return [(metric, title, value) for metric, title, value in rows if value is not None]
+    if metrics := [metric for metric in measured if metric["value"] is not None]:
+        result = {
+            "task": {"type": task, "name": task.replace("-", " ").title()},
+            "dataset": {"type": dataset, "name": dataset, "split": "test"},
+            "metrics": metrics,
+        }
+        said["model-index"] = [{"name": name, "results": [result]}]
+    return said
 
 
 def of_images(manifest: Mapping[str, Any]) -> bool:
     """Whether the network is known to take images: what is none is not normalised."""
     return "normalization" in manifest
-
-
-def text(value: str) -> str:
-    """A text in YAML, which takes JSON's."""
-    return json.dumps(value)
 
 
 def outcome(manifest: Mapping[str, Any]) -> str:
