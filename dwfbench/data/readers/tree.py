@@ -234,18 +234,12 @@ def _tidy(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
     return tidy
 
 
-DOS = 0  # who packed a .zip: a program of MS-DOS or Windows, in whose names a backslash is a slash
-
-
 class Zip(Archive[zipfile.ZipInfo]):
     ending = ".zip"
 
     def _entries(self) -> Iterable[tuple[str, zipfile.ZipInfo]]:
         self.archive = zipfile.ZipFile(self.file)
-        infos = self.archive.infolist()
-        return [
-            (info.filename.replace("\\", "/") if info.create_system == DOS else info.filename, info) for info in infos
-        ]
+        return [(info.filename, info) for info in self.archive.infolist()]
 
     def __exit__(self, *exception) -> None:
         self.archive.close()
