@@ -14,11 +14,14 @@ from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.models.functional import caller
-from dwfbench.models.prunable import is_bias, prunable, running_statistics
+from dwfbench.models.prunable import is_bias, prunable
 from dwfbench.sparsity.count import WEIGHTED, evaluating
 from dwfbench.sparsity.masks import informed_masks, silent, top_k_masks
 
 CASTS = frozenset("float half bfloat16 double to type type_as".split())  # noqa: SIM905
+
+HIDING = -1e3
+"""A number of a buffer that hides in attention what it is added to."""
 
 
 class _Wide(TorchFunctionMode):
@@ -47,8 +50,9 @@ def scores(
     """abs(w * dR/dw) by parameter name, in float64, for the model with `masks` (by name) applied.
 
     Tanaka et al. 2020, section 5: R is the sum of the outputs for an input of ones of shape `input_shape`
-    (one sample, no batch axis), in eval mode, with every weight, normalisation parameter and statistic in
-    absolute value and every bias zero. Where R leaves the range of float64, each layer's output is rescaled
+    (one sample, no batch axis), in eval mode, with every weight, normalisation parameter, statistic and other
+    buffer in absolute value and every bias zero; only a mask of attention, whose large negative numbers hide
+    what is not to be seen, keeps its sign. Where R leaves the range of float64, each layer's output is rescaled
     by a positive constant: in a network without shortcuts that multiplies all scores by one common factor;
     across shortcuts it changes the balance between paths, which is why it is the last resort.
     """
@@ -61,10 +65,9 @@ def scores(
         name: torch.zeros_like(p, dtype=torch.float64) if is_bias(name) else p.detach().abs().double()
         for name, p in model.named_parameters()
     }
-    statistics = running_statistics(model)  # of other buffers, such as an attention mask, the sign has a meaning
     for name, buffer in model.named_buffers():
         value = buffer.double() if buffer.is_floating_point() else buffer.clone()
-        state[name] = value.abs() if name in statistics else value
+        state[name] = value.abs() if buffer.is_floating_point() and not (value <= HIDING).any() else value
     device, call = next(model.parameters()).device, caller(model)
     for rescaling in (nullcontext(), _Rescaled()):
         with torch.enable_grad(), evaluating(model), _Wide(), rescaling:

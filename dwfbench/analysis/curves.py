@@ -237,19 +237,22 @@ def number_or_none(value: float) -> float | None:
 
 def dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
     """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95, dense_settings (of how many
-    dense curves it is the mean).
+    dense curves of its budget it is the mean).
 
-    The dense runs are the curve's own, if it is a dense one; else those of the result set that has it, of several, and
-    of its number of epochs; else those of any set and its epochs; else any.
+    The dense runs are the curve's own, if it is a dense one; else those of the result sets that have it, of several,
+    and of its number of epochs; else those of any set and its epochs; else any.
     """
-    curves = frame[[*KEYS, "epochs", "source"]].drop_duplicates(KEYS).fillna({"source": ""})
-    runs = dense[dense["method"] == "dense"].fillna({"source": ""})
-    references = curves[KEYS].assign(dense=np.nan, dense_ci95=np.nan, dense_settings=0)
-    for by in (KEYS, [*PANEL, "epochs", "source"], [*PANEL, "epochs"], PANEL):
-        per_seed = runs.groupby([*by, "seed"], as_index=False)["accuracy"].mean()
-        settings = runs.groupby(by)["label"].nunique().rename("settings").reset_index()
-        alike = curves.merge(summary(per_seed, by, "accuracy").merge(settings, on=by), on=by, how="left")
-        missing = references["dense"].isna().to_numpy()
-        values = alike[["accuracy", "ci95", "settings"]].to_numpy(float)
-        references.loc[missing, ["dense", "dense_ci95", "dense_settings"]] = values[missing]
-    return references
+    runs = dense[dense["method"] == "dense"]
+    rows = []
+    for key, curve in frame.groupby(KEYS, sort=False):
+        epochs, sources = curve["epochs"].iloc[0], set(curve["sources"].iloc[0])
+        of_panel = runs[(runs[PANEL] == list(key[:2])).all(axis=1)]
+        of_budget = of_panel[of_panel["epochs"] == epochs]
+        own = of_panel[of_panel["label"] == key[2]]
+        beside = of_budget[np.array([bool(sources & set(names)) for names in of_budget["sources"]], dtype=bool)]
+        reference = next((choice for choice in (own, beside, of_budget) if len(choice)), of_panel)
+        per_seed = reference.groupby([*PANEL, "seed"], as_index=False)["accuracy"].mean()
+        mean = summary(per_seed, PANEL, "accuracy")
+        settings = 0 if reference is of_panel else reference["label"].nunique()
+        rows.append((*key, *(mean[["accuracy", "ci95"]].iloc[0] if len(mean) else (np.nan, np.nan)), settings))
+    return pd.DataFrame(rows, columns=[*KEYS, "dense", "dense_ci95", "dense_settings"])

@@ -73,7 +73,7 @@ COLUMNS = {
     "device": _field("provenance.device_name"),
     "extra_passes": _field("extra_passes", float),
     "set": _field("set"),
-    "source": _field("source"),
+    "sources": _field("sources"),
     "chance": Column(lambda record: _percent(soundness.chance(record)), float),
     "unsound": Column(None),
     "numel": Column(lambda record: record.numel or math.inf, float),

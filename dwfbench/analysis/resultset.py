@@ -59,8 +59,8 @@ class ResultSet:
         val_accuracy (percent); effective_compression (CR of live paths); seconds; macs (sparse / dense, 0 to 1);
         connected; data_checksum; torch (its version) and device, on which the last digits depend; extra_passes
         (over a batch, beside the epochs; NaN in records of earlier versions); set (name of the result set that tells
-        the run's curve apart from another one's, else None); source (that of the only one which has the curve, of
-        several that are read); chance (accuracy of guessing, percent); unsound (why a run
+        the run's curve apart from another one's, else None); sources (of several sets that are read, the
+        names of those that have the curve); chance (accuracy of guessing, percent); unsound (why a run
         that ended well is no result, see `soundness`; else None); numel (its prunable weights, infinite where the
         record does not say); precision, batch_size, val_fraction, augment, image_size (None for the data set's);
         score (what the accuracies are: "accuracy", or the name of the data set's own score).

@@ -103,7 +103,8 @@ def labels_of(records: list[Record]) -> dict[str, str]:
     """A label for every run, by its id; where curves of one label differ, it has that in which they do."""
     labels = {record.id: record.label for record in records}
     curves = {curve_key(record) for record in records}
-    if len(curves) == len({(record.spec.dataset, record.spec.model, record.label) for record in records}):
+    panels = ([getattr(record.spec, name) for name in PANEL] for record in records)
+    if len(curves) == len({(*panel, record.label) for panel, record in zip(panels, records, strict=True)}):
         return labels
     from dwfbench.analysis.frames import labelled  # which needs pandas
 

@@ -107,7 +107,8 @@ def dense(name: str, shape: list[int], parts: dict[str, Tensor]) -> Tensor:
     size = shape[0], math.prod(shape[1:])
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # as above
-            matrix = torch.sparse_csr_tensor(rows, columns, values, size, check_invariants=True)
-        return matrix.to_dense().view(shape)
+            wide = values.float() if values.element_size() == 1 else values  # PyTorch adds up no numbers of a byte
+            matrix = torch.sparse_csr_tensor(rows, columns, wide, size, check_invariants=True)
+        return matrix.to_dense().to(values.dtype).view(shape)
     except RuntimeError as error:
         raise ValueError(f"the parts of {name} make no CSR matrix ({first_line(error)})") from None

@@ -51,7 +51,8 @@ def find(results: Path, run: str) -> Stored:
         )
     else:
         run_ids = [path.parent.name for path in (results / "runs").glob("*/run.json")]
-        folder = results / "runs" / whole_id(run, run_ids, results, "finished run")
+        run_id = run.partition("@")[0]  # what follows tells runs of several sets apart
+        folder = results / "runs" / whole_id(run_id, run_ids, results, "finished run")
     store = Store(folder.parent.parent)
     record = store.read(folder.name)
     if record is None or not (folder / "run.json").is_file():

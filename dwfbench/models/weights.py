@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dwfbench.base import files, plugins
 from dwfbench.base.errors import UsageError, reason
+from dwfbench.models.prunable import running_statistics
 
 MOST = 1 << 37
 """Bytes of a file of weights: what is larger is none."""
@@ -72,7 +73,7 @@ def put_into(network: nn.Module, name: str) -> list[str]:
     finite, and where no weight matrix is in the file.
     """
     state, network_state = tensors(name), network.state_dict()
-    parameters = dict(network.named_parameters(remove_duplicate=False))
+    finite = dict(network.named_parameters(remove_duplicate=False)).keys() | running_statistics(network)
     if foreign := sorted(state.keys() - network_state.keys()):
         raise UsageError(f"The weights {name} have {foreign[0]}, which the network does not.")
     for key, value in sorted(state.items()):  # safetensors gives them in any order
@@ -81,7 +82,7 @@ def put_into(network: nn.Module, name: str) -> list[str]:
                 f"The weights {name} have {key} of shape {tuple(value.shape)}, but the network's is "
                 f"{tuple(network_state[key].shape)}; leave it out of the file to have it drawn."
             )
-        if key in parameters and not value.isfinite().all():  # of buffers, a mask of attention is infinite
+        if key in finite and not value.isfinite().all():  # of other buffers, a mask of attention is infinite
             raise UsageError(f"The weights {name} are infinite or NaN in {key}.")
     if all(value.dim() < 2 for value in state.values()):
         raise UsageError(f"The weights {name} have no weight of more than one dimension, so there is nothing to prune.")

@@ -12,7 +12,7 @@ from dwfbench.base.errors import UsageError
 from dwfbench.base.escape import spreadsheet
 from dwfbench.runs import archive
 from dwfbench.runs.archive import Archive, Part
-from dwfbench.runs.curve import curve_key
+from dwfbench.runs.curve import chosen, curve_key
 from dwfbench.runs.history import csv_text
 from dwfbench.runs.resultsets import Source, agree, better, differing
 from dwfbench.runs.store import TUNING, Entry, Store
@@ -87,7 +87,10 @@ def _add(into: Part, part: Part) -> Part | None:
 
 def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """Adds runs to others; the curves of which a run is there with another result are given back whole, as runs of
-    two sources make no curve."""
+    two sources make no curve. Of a curve that was given by hand and then tuned, the tuned runs stay."""
+    into |= {run_id: entries[run_id] for run_id in _adopted(into, entries)}
+    adopted = _adopted(entries, into)
+    entries = {run_id: entry for run_id, entry in entries.items() if run_id not in adopted}
     torn = {curve_key(entries[run_id].record) for run_id in _contradicted(into, entries)}
     apart = {run_id: entry for run_id, entry in entries.items() if curve_key(entry.record) in torn}
     for run_id, entry in entries.items():
@@ -100,7 +103,29 @@ def _merge(into: dict[str, Entry], entries: Mapping[str, Entry]) -> dict[str, En
 def _contradicted(runs: Mapping[str, Entry], others: Mapping[str, Entry]) -> list[str]:
     """The ids of the runs that have another result elsewhere, or are of another curve, as they were tuned."""
     pairs = ((run_id, runs[run_id].record, others[run_id].record) for run_id in sorted(runs.keys() & others.keys()))
-    return [run_id for run_id, one, other in pairs if not agree(one, other) or curve_key(one) != curve_key(other)]
+    return [
+        run_id
+        for run_id, one, other in pairs
+        if not agree(one, other) or (one.status == other.status and curve_key(one) != curve_key(other))
+    ]
+
+
+def _adopted(runs: Mapping[str, Entry], others: Mapping[str, Entry]) -> set[str]:
+    """The ids of the runs of curves given by hand all of whose runs are among the others with the same result, their
+    settings chosen by a study, as `run --tuned` adopts stored runs."""
+    by_curve: dict[str, list[str]] = {}
+    for run_id, entry in runs.items():
+        if not chosen(entry.record):
+            by_curve.setdefault(curve_key(entry.record), []).append(run_id)
+
+    def is_tuned(run_id: str) -> bool:
+        return (
+            run_id in others
+            and bool(chosen(others[run_id].record))
+            and agree(runs[run_id].record, others[run_id].record)
+        )
+
+    return {run_id for run_ids in by_curve.values() if all(map(is_tuned, run_ids)) for run_id in run_ids}
 
 
 def _disagreement(part: Part, apart: Part, source: Source) -> str:

@@ -278,11 +278,11 @@ class Record(Written, frozen=True, kw_only=True):
     """A record as it was read, with what was asked for of the files beside it: None where nothing was asked for.
 
     Of several result sets that are read as one, ``set`` is the name of the one that tells the run's curve apart from
-    another set's, and ``source`` that of the only one which has the curve.
+    another set's, and ``sources`` those of all that have the curve.
     """
 
     set: str | None = None
-    source: str | None = None
+    sources: tuple[str, ...] = ()
     history: list[HistoryRow] | None = None
     weights: list[Sizes] | None = None
     measurement: Measurement | None = None

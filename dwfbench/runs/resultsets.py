@@ -4,6 +4,7 @@ The same run in two sets counts once. Where two sets disagree about a run, nothi
 comparison shows both curves, told apart by their sets' labels, and ``packing`` refuses.
 """
 
+import itertools
 import math
 import os
 import re
@@ -171,18 +172,21 @@ def merged(sets: Sequence[Labelled]) -> list[Record]:
         unique = _without_repeated(of_set)
         labelled = sum(filled[number][1] for number in unique)
         if len(unique) > 1 and (labelled or _disagree(unique.values()) or len(set(map(_choices, unique.values()))) > 1):
-            together += [
-                (names[number], told_apart(run, names[number]))
-                for number, runs in unique.items()
-                for run in runs.values()
-            ]
+            for number, runs in unique.items():
+                repeats = [other for other in of_set.keys() - unique.keys() if _covers(runs, of_set[other])]
+                sources = tuple(names[other] for other in (number, *sorted(repeats)))
+                apart = (told_apart(run, names[number]) for run in runs.values())
+                together += [(names[number], msgspec.structs.replace(run, sources=sources)) for run in apart]
         else:
-            union: dict[str, Record] = {}
-            for runs in unique.values():
-                union |= {run_id: better(union.get(run_id), run) for run_id, run in runs.items()}
-            name = names[min(unique)]
-            source = name if len(unique) == 1 else None
-            together += [(name, msgspec.structs.replace(run, source=source)) for run in union.values()]
+            union: dict[str, tuple[str, Record]] = {}
+            for number, runs in unique.items():
+                for run_id, run in runs.items():
+                    if run_id not in union or better(union[run_id][1], run) is run:
+                        union[run_id] = names[number], run
+            sources = tuple(names[number] for number in of_set)
+            together += [(name, msgspec.structs.replace(run, sources=sources)) for name, run in union.values()]
+    ended_well = {record.id for _, record in together if record.status == "ok"}
+    together = [(name, run) for name, run in together if run.status != "failed" or run.id not in ended_well]
     times = Counter(record.id for _, record in together)
     records = [
         record if times[record.id] == 1 else msgspec.structs.replace(record, id=f"{record.id}@{name}")
@@ -225,22 +229,22 @@ def _target(record: Record, tuned: Tuned) -> float | None:
 
 def told_apart(record: Record, name: str) -> Record:
     """The record as one of a set of that name; what it was is not changed."""
-    return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name, source=name)
+    return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name)
 
 
 def _without_repeated(of_set: Mapping[int, Mapping[str, Record]]) -> dict[int, Mapping[str, Record]]:
     """The sets of a curve but those whose runs another one has, too; of equal ones the first stays."""
     sets_kept: dict[int, Mapping[str, Record]] = {}
     for number, runs in sorted(of_set.items(), key=lambda item: -len(item[1])):
-        if not any(all(_adds_nothing(run, runs_kept) for run in runs.values()) for runs_kept in sets_kept.values()):
+        if not any(_covers(runs_kept, runs) for runs_kept in sets_kept.values()):
             sets_kept[number] = runs
     return dict(sorted(sets_kept.items()))
 
 
-def _adds_nothing(run: Record, records: Mapping[str, Record]) -> bool:
-    """Whether there is a record of this run among others that has the same result."""
-    twin = records.get(run.id)
-    return twin is not None and agree(run, twin) and better(twin, run) is twin
+def _covers(runs: Mapping[str, Record], others: Mapping[str, Record]) -> bool:
+    """Whether all the other runs are among these with the same result."""
+    twins = [(run, runs.get(run_id)) for run_id, run in others.items()]
+    return all(twin is not None and agree(run, twin) and better(twin, run) is twin for run, twin in twins)
 
 
 def _disagree(sets: Iterable[Mapping[str, Record]]) -> bool:
@@ -275,8 +279,11 @@ def better(record: Record | None, other: Record) -> Record:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that occur twice."""
-    return [
-        name if names.count(name) == 1 else f"{name}-{names[: place + 1].count(name)}"
-        for place, name in enumerate(names)
-    ]
+    """The names, with a number behind those that occur twice that makes no other one of them."""
+    taken = {name for name in names if names.count(name) == 1}
+    distinct = []
+    for name in names:
+        numbered = (f"{name}-{number}" for number in itertools.count(1))
+        distinct.append(name if name in taken else next(new for new in numbered if new not in taken))
+        taken.add(distinct[-1])
+    return distinct

@@ -486,6 +486,16 @@ def test_a_cut_between_two_entries_is_seen_which_tarfile_does_not_see(tmp_path):
                 load(str(path))
 
 
+def test_what_a_header_says_of_sizes_is_not_believed(tmp_path):
+    """A long name of 100 MB, as a small compressed file may have, would be read into memory whole."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 100_000_000
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)))
+    with pytest.raises(DataError, match="a header gives a size of 100,"):
+        load(str(path))
+
+
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz"])
 def test_flipped_bits_in_a_compressed_tar_are_seen(tmp_path, ending):
     path = write_tar(tmp_path / f"x{ending}", pets())

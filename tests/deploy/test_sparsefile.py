@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy.sparsefile import load_sparse, sparse_bytes
 
+TYPES = ("float32", "bfloat16", "float16", "float64", "float8_e4m3fn", "int8", "int32", "complex64")
+
 
 def single(shape, places):
     """Zeros of a shape, but for 1, 2, 3, ... at the flat places."""
@@ -54,7 +56,7 @@ def test_scipy_makes_the_matrix_of_the_parts(tmp_path):
 @given(
     shape=st.lists(st.integers(0, 40), min_size=0, max_size=3),
     density=st.sampled_from([0, 0.01, 0.2, 1]),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int32, torch.complex64]),
+    dtype=st.sampled_from([getattr(torch, name) for name in TYPES]),
     seed=st.integers(0, 99),
 )
 def test_what_is_saved_comes_back(tmp_path_factory, shape, density, dtype, seed):

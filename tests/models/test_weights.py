@@ -125,6 +125,7 @@ def test_damaged_and_absent_files_are_refused(tmp_path):
         ({"0.weight": torch.ones(5, 6)}, r"0\.weight of shape \(5, 6\), but the network's is \(4, 6\)"),
         ({"0.weight": torch.full((4, 6), float("nan"))}, r"infinite or NaN in 0\.weight"),
         ({"1.bias": torch.full((4,), float("inf"))}, r"infinite or NaN in 1\.bias"),
+        ({"1.running_var": torch.full((4,), float("nan"))}, r"infinite or NaN in 1\.running_var"),
     ],
 )
 def test_names_shapes_and_numbers_that_do_not_fit_are_refused(path, change, said):

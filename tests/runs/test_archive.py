@@ -192,15 +192,17 @@ def test_a_set_has_the_dense_reference_of_its_own(tmp_path):
 
     first = fill(tmp_path / "first", record(0, accuracy=0.85), dense(0.9), synflow())
     second = fill(tmp_path / "second", record(0, accuracy=0.75), dense(0.8))
-    frame = ResultSet(load(f"a={first}", f"b={second}")).runs
+    third = fill(tmp_path / "third", dense(0.9), record(1, strength=5e-3))
+    frame = ResultSet(load(f"a={first}", f"b={second}", f"c={third}")).runs
     references = curves.dense_reference(frame[frame["method"] != "dense"], frame)
     assert dict(zip(references["label"], references["dense"], strict=True)) == {
         "dwf D=3 (set=a)": pytest.approx(90.0),
         "dwf D=3 (set=b)": pytest.approx(80.0),
+        "dwf D=3 (set=c)": pytest.approx(90.0),  # whose dense run is the first set's, too
         "synflow": pytest.approx(90.0),  # which the first set has alone
     }
     assert not any("several dense settings" in line for line in cautions.warnings(frame))
-    assert any("several dense settings" in line for line in cautions.warnings(frame.assign(source=None)))
+    assert any("several dense settings" in line for line in cautions.warnings(frame.assign(sources=[()] * len(frame))))
 
 
 def tuned_run(run):
@@ -210,6 +212,8 @@ def tuned_run(run):
 def test_a_run_that_one_set_tuned_and_another_was_given_is_of_both_curves(tmp_path):
     given = fill(tmp_path / "given", record(0), record(1))
     tuned = fill(tmp_path / "tuned", tuned_run(record(1)), tuned_run(record(2)))
+    merged = load(fill(tmp_path / "both", record(0), tuned_run(record(2))), fill(tmp_path / "by hand", record(2)))
+    assert len(ResultSet(merged).runs) == len(merged) == 3
     for order in ([given, tuned], [tuned, given]):
         frame = ResultSet(load(*order)).runs
         assert frame.groupby("label")["seed"].agg(list).map(sorted).to_list() == [[0, 1], [1, 2]]
@@ -219,6 +223,27 @@ def test_a_run_that_one_set_tuned_and_another_was_given_is_of_both_curves(tmp_pa
     packing.pack(sources([given, tuned]), tmp_path / "set.zip", keep_both=True)
     frame = ResultSet(load(tmp_path / "set.zip")).runs
     assert frame.groupby("label")["seed"].agg(list).map(sorted).to_list() == [[0, 1], [1, 2]]
+
+
+def test_a_folder_whose_runs_were_adopted_is_packed_over_its_archive(tmp_path):
+    before, live = (
+        fill(tmp_path / "before", record(0)),
+        fill(tmp_path / "live", tuned_run(record(0)), record(2, accuracy=0.5)),
+    )
+    for order in ([before, live], [live, before]):
+        parts, _ = packing.pack(sources(order), tmp_path / "set.zip")
+        assert list(parts) == [""]
+        assert load(tmp_path / "set.zip")[0].provenance.tuned is not None
+        (tmp_path / "set.zip").unlink()
+        (tmp_path / "set.csv").unlink()
+    failed = fill(tmp_path / "failed", record(0, status="failed"))
+    assert [run.status for run in load(failed, fill(tmp_path / "ok", tuned_run(record(0))))] == ["ok"]
+    packing.pack(sources([failed, tmp_path / "ok"]), tmp_path / "set.zip")
+    assert [run.status for run in load(tmp_path / "set.zip")] == ["ok"]
+
+
+def test_names_of_sets_are_all_different():
+    assert resultsets._distinct(["a", "a", "a-2", "b"]) == ["a-1", "a-3", "a-2", "b"]
 
 
 def test_a_tested_run_goes_before_one_that_never_was(tmp_path):

@@ -19,7 +19,7 @@ from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.store import Store
 from dwfbench.training import checkpoint, loop
 from dwfbench.training.checkpoint import Checkpoints, Folder, stop
-from tests.conftest import wait_for, wait_for_checkpoint
+from tests.conftest import wait_for
 from tests.forked import Forked
 from tests.records import plain
 from tests.training.test_loop import NORM, NORM8, spec, tiny_data
@@ -348,9 +348,18 @@ def test_an_interrupted_command_keeps_its_runs_and_is_resumed_where_it_was(
 ):
     begin = Forked if jobs == 1 else start
     process = begin(*LONG, "--threads", jobs, "--jobs", jobs, "--results", tmp_path, "--checkpoint-minutes", "0.002")
+    of_first = set()
+
+    def first_is_stored():
+        of_first.update(tmp_path.glob("checkpoints/*.safetensors"))
+        return any(tmp_path.glob("runs/[0-9a-f]*/run.json"))
+
+    def second_has_checkpoint():
+        return any(path not in of_first for path in tmp_path.glob("checkpoints/*.safetensors"))
+
     if jobs == 1:  # the second run is next
-        assert wait_for(lambda: list(tmp_path.glob("runs/[0-9a-f]*/run.json")), process), process.communicate()
-    wait_for_checkpoint(process, tmp_path, 300)
+        assert wait_for(first_is_stored, process), process.communicate()
+    assert wait_for(second_has_checkpoint, process, 300), process.communicate()
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from dwfbench.base import files
 from dwfbench.base.errors import first_line
@@ -259,13 +259,25 @@ PACKINGS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
 """Modules, without some of which a Python may be built, by what a file begins with that they unpack."""
 
 
+class _Bounded:
+    """A stream of which no more is read at once than an entry may have: what a header says of sizes is not believed."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream, self.seek, self.tell = stream, stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_ENTRY_BYTES + tarfile.BLOCKSIZE:
+            raise ValueError(f"a header gives a size of {size:,} bytes")
+        return self.stream.read(size)
+
+
 class Tar(Archive[tarfile.TarInfo]):
     ending = ".tar"
 
     def _entries(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
         module = next((name for magic, name in PACKINGS.items() if self.file.peek(6).startswith(magic)), None)
-        self.stream = import_module(module).open(self.file) if module else self.file
-        archive = tarfile.TarFile(fileobj=self.stream, encoding="utf-8")
+        self.stream = _Bounded(import_module(module).open(self.file) if module else self.file)
+        archive = tarfile.TarFile(fileobj=cast(Any, self.stream), encoding="utf-8")
         for member in archive:
             if member.size < 0 or archive.offset <= member.offset:  # older Pythons would read it again for ever
                 raise ValueError("a header gives a size below 0")
