@@ -266,7 +266,7 @@ class _Bounded:
         self.stream, self.seek, self.tell = stream, stream.seek, stream.tell
 
     def read(self, size: int) -> bytes:
-        if size > MAX_ENTRY_BYTES + tarfile.BLOCKSIZE:
+        if size > max(MAX_ENTRY_BYTES, READ_BYTES) + tarfile.BLOCKSIZE:
             raise ValueError(f"a header gives a size of {size:,} bytes")
         return self.stream.read(size)
 
