@@ -9,7 +9,8 @@ from dwfbench.runs.curve import curve_key
 from dwfbench.runs.record import Record, Study
 from dwfbench.show import studies
 
-PANEL = ("dataset", "model", "epochs")
+WHERE = ("dataset", "model", "epochs")
+"""Settings by which runs of one label are told apart before all others."""
 DECAY = "Decay budget: strength x sum of learning rates / (1 - momentum)."
 
 
@@ -78,7 +79,7 @@ def curve_table(records: list[Record]) -> str:
     turned = "knob" if len(knobs) != 1 else "target" if knobs == {"compression"} else "strength"
     score = shared_score(record.judged_by for record in records if record.status == "ok")
     test, val = (f"{part} %" if score == ACCURACY else f"{part} {score} %" for part in ("test", "val"))
-    settings = [name for name in PANEL if len({getattr(record.spec, name) for record in records}) > 1]
+    settings = [name for name in WHERE if len({getattr(record.spec, name) for record in records}) > 1]
     labels = labels_of(records)
     rows = [["id", "method", turned, "seed", "CR", "effective CR", test, val, "s", "status", *settings]]
 
@@ -96,14 +97,14 @@ def curve_table(records: list[Record]) -> str:
         )  # fmt: skip
     if all(row[4] == row[5] for row in rows[1:]):  # as a rule: few weights are on no path
         rows = [[*row[:5], *row[6:]] for row in rows]
-    return table(rows, ("id", "method", "knob", "status", *PANEL), ("method", turned, "seed", "status"), width())
+    return table(rows, ("id", "method", "knob", "status", *WHERE), ("method", turned, "seed", "status"), width())
 
 
 def labels_of(records: list[Record]) -> dict[str, str]:
     """A label for every run, by its id; where curves of one label differ, it has that in which they do."""
     labels = {record.id: record.label for record in records}
     curves = {curve_key(record) for record in records}
-    panels = ([getattr(record.spec, name) for name in PANEL] for record in records)
+    panels = ([getattr(record.spec, name) for name in WHERE] for record in records)
     if len(curves) == len({(*panel, record.label) for panel, record in zip(panels, records, strict=True)}):
         return labels
     from dwfbench.analysis.frames import labelled  # which needs pandas

@@ -175,8 +175,7 @@ def merged(sets: Sequence[Labelled]) -> list[Record]:
             for number, runs in unique.items():
                 repeats = [other for other in of_set.keys() - unique.keys() if _covers(runs, of_set[other])]
                 sources = tuple(names[other] for other in (number, *sorted(repeats)))
-                apart = (told_apart(run, names[number]) for run in runs.values())
-                together += [(names[number], msgspec.structs.replace(run, sources=sources)) for run in apart]
+                together += [(names[number], told_apart(run, names[number], sources)) for run in runs.values()]
         else:
             union: dict[str, tuple[str, Record]] = {}
             for number, runs in unique.items():
@@ -227,9 +226,9 @@ def _target(record: Record, tuned: Tuned) -> float | None:
     return min(tuned.targets, key=lambda target: abs(math.log(target / ratio)), default=None)
 
 
-def told_apart(record: Record, name: str) -> Record:
-    """The record as one of a set of that name; what it was is not changed."""
-    return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name)
+def told_apart(record: Record, name: str, sources: tuple[str, ...] = ()) -> Record:
+    """The record as one of a set of that name, whose curve these sets have; what it was is not changed."""
+    return msgspec.structs.replace(record, id=f"{record.id}@{name}", set=name, sources=sources)
 
 
 def _without_repeated(of_set: Mapping[int, Mapping[str, Record]]) -> dict[int, Mapping[str, Record]]:
