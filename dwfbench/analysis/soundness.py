@@ -51,12 +51,17 @@ def _ended(record: Record) -> bool:
     return record.status == "ok" and record.compression is not None
 
 
-def _reason(record: Record, moving: bool) -> str | None:
+def is_guessing(record: Record) -> bool:
+    """Whether a run ended no better than chance, on the test data if it has seen them."""
     accuracy = record.val_accuracy if record.test_accuracy is None else record.test_accuracy
     guessed = chance(record)
+    return accuracy is not None and guessed is not None and guesses(accuracy, guessed)
+
+
+def _reason(record: Record, moving: bool) -> str | None:
     if record.connected is False:
         return CUT_OFF
-    if accuracy is not None and guessed is not None and guesses(accuracy, guessed):
+    if is_guessing(record):
         return GUESSING
     return STUCK if _stuck(record, moving) else None
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from dwfbench.analysis.soundness import is_guessing
 from dwfbench.base.text import short
 from dwfbench.data import dataset as data
 from dwfbench.execution.listener import Progress
@@ -19,6 +20,8 @@ from dwfbench.experiments.run import RETRIED, execute
 from dwfbench.experiments.search import known_of
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
+
+LIFELESS = "all are no better than chance, also where hardly compressed, a lower learning rate may do"
 
 Ratios = dict[float, float | None]
 """Compression ratio by the knob, of one seed: infinite for a network that died, None where nothing is known.
@@ -60,13 +63,13 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
         return ()
     by_seed = ratios(curve, store)
     first_seed, *other_seeds = curve.seeds
-    if values := proposals(curve, by_seed[first_seed], curve.guess):
+    if values := proposals(curve, first_seed, by_seed[first_seed], curve.guess, store):
         return curve.at(values, first_seed)
     added: list[RunSpec] = []
     guess = search.fitted(curve.guess, known_of(by_seed[first_seed]))
     for seed in other_seeds:
         values = (
-            proposals(curve, by_seed[seed], guess)
+            proposals(curve, seed, by_seed[seed], guess, store)
             if by_seed[seed]
             else search.needed(known_of(by_seed[first_seed]), curve.targets, curve.rule.numel)
         )
@@ -74,17 +77,31 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
     return tuple(added)
 
 
-def proposals(curve: Curve, trained: Ratios, guess: search.Guess) -> list[float]:
+def proposals(curve: Curve, seed: int, trained: Ratios, guess: search.Guess, store: Store) -> list[float]:
     """Values of the knob to train next, of a seed.
 
     A pruner can be asked for more than 1, and not for more than leaves a weight. If none of its networks lives, what it
     was asked for is not the reason.
     """
+    if is_lifeless(curve, seed, store):
+        return []
     values = search.further(trained, curve.targets, curve.max_runs, guess, curve.rule)
     if curve.method.knob != "compression":
         return values
     lives = any(ratio < math.inf for ratio in known_of(trained).values())
     return [value for value in values if lives and 1 < value < curve.rule.numel]
+
+
+def is_lifeless(curve: Curve, seed: int, store: Store) -> bool:
+    """Whether all networks of a seed, two at least, diverged or are no better than chance, and of the latter there is
+    one that is less compressed than any target asks for: its settings are the reason, and no other knob helps."""
+    records = [store.read(spec.id) for spec in curve.specs if spec.seed == seed]
+    dead = [
+        record.compression or math.inf
+        for record in records
+        if record and record.status != "failed" and (record.compression is None or is_guessing(record))
+    ]
+    return len(dead) == len(records) > 1 and min(dead) < min(curve.targets)
 
 
 def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:
@@ -109,7 +126,8 @@ def missed(curve: Curve, store: Store) -> list[str]:
         seeds_of: dict[str, list[int]] = {}
         for seed, trained in by_seed.items():
             if not search.reached(known_of(trained).values(), target, curve.rule):
-                why = f"{nearest(curve, known_of(trained), target)}; {advice(curve, trained, target)}"
+                advised = LIFELESS if is_lifeless(curve, seed, store) else advice(curve, trained, target)
+                why = f"{nearest(curve, known_of(trained), target)}; {advised}"
                 seeds_of.setdefault(why, []).append(seed)
         for why, seeds in seeds_of.items():
             targets_of.setdefault((why, tuple(seeds)), []).append(short(target))

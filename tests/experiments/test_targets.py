@@ -143,14 +143,20 @@ class Ledger:
         return self.runs.get(run_id)
 
 
-def with_runs(curve, runs):
+def with_runs(curve, runs, accuracy=0.9):
     """The curve with these runs, and a store of them; a compression of None is a network that died."""
     specs = {key: curve.at([key[1]], key[0])[0] for key in runs}
     records = {}
     for key, ratio in runs.items():
         status = "failed" if ratio == "failed" else "diverged" if ratio is None else "ok"
-        found = SimpleNamespace(status=status, compression=ratio if status == "ok" else None)
-        records[specs[key].id] = found
+        records[specs[key].id] = SimpleNamespace(
+            status=status,
+            compression=ratio if status == "ok" else None,
+            score=None,
+            chance=0.1,
+            val_accuracy=accuracy if status == "ok" else None,
+            test_accuracy=None,
+        )
     return replace(curve, specs=tuple(specs.values())), Ledger(records)
 
 
@@ -200,6 +206,21 @@ def test_a_pruner_is_never_asked_for_one_or_less(digits):
 def test_a_pruner_of_which_no_network_lives_is_asked_for_nothing_more(digits):
     grown, store = with_runs(pruner(digits, [2, 10]), {(0, 2): None, (0, 10): None})
     assert targets.further(grown, store) == ()
+
+
+def test_settings_at_which_no_network_learns_are_not_searched_further(digits):
+    """As depth 2 of DWF at twice the best learning rate: dead at CR 1.6, too, so that no other strength lives."""
+    curve = searched(digits, seeds=1)
+    dead = {(0, 1e-4): 1.6, (0, 1e-3): 61470.0}
+    assert targets.further(*with_runs(curve, dead)) != ()  # as long as they are better than chance
+    assert targets.further(*with_runs(curve, dead, accuracy=0.1)) == ()
+    assert targets.missed(*with_runs(curve, dead, accuracy=0.1)) == [
+        "l1: CR 5, 50 are not reached by seed 0: CR 1.6 (strength 0.0001) below and CR 61470 (strength 0.001) above; "
+        "all are no better than chance, also where hardly compressed, a lower learning rate may do."
+    ]
+    for few in ({(0, 1e-4): 1.6}, {(0, 1e-4): 60.0, (0, 1e-3): 61470.0}, {(0, 1e-4): 1.6, (0, 1e-3): "failed"}):
+        grown, store = with_runs(curve, few, accuracy=0.1)
+        assert not targets.is_lifeless(grown, 0, store), few
 
 
 @pytest.mark.parametrize(
