@@ -18,6 +18,7 @@ from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
 from dwfbench.experiments.run import RETRIED, execute
 from dwfbench.experiments.search import known_of
+from dwfbench.runs.record import Record
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
 
@@ -96,12 +97,13 @@ def is_lifeless(curve: Curve, seed: int, store: Store) -> bool:
     """Whether all networks of a seed, two at least, diverged or are no better than chance, and of the latter there is
     one that is less compressed than any target asks for: its settings are the reason, and no other knob helps."""
     records = [store.read(spec.id) for spec in curve.specs if spec.seed == seed]
-    dead = [
-        record.compression or math.inf
-        for record in records
-        if record and record.status != "failed" and (record.compression is None or is_guessing(record))
-    ]
-    return len(dead) == len(records) > 1 and min(dead) < min(curve.targets)
+    dead = [record for record in records if record and (record.status == "diverged" or is_guessing(record))]
+    return len(dead) == len(records) > 1 and any(is_dead_below(record, min(curve.targets)) for record in dead)
+
+
+def is_dead_below(record: Record, target: float) -> bool:
+    """Whether a network is no better than chance although its compression ratio is below a target."""
+    return record.compression is not None and record.compression < target and is_guessing(record)
 
 
 def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:

@@ -293,12 +293,13 @@ def trial(values: Mapping[str, Any], curve: Curve, judged: Sequence[float], stor
             by_seed[record.spec.seed].append((record.compression, record.val_accuracy))
     knob = curve.method.knob
     scores = [mean(height(points, target, curve.rule, knob) for points in by_seed.values()) for target in judged]
+    lowest = min(judged, default=0.0)
     return Trial(
         values=dict(values),
         value=mean(score for score in scores if score is not None),
         scores=scores,
         runs=[record.id for record in records],
-        bad=sum(record.status != "ok" for record in records),
+        bad=sum(record.status != "ok" or targets.is_dead_below(record, lowest) for record in records),
     )
 
 

@@ -307,7 +307,7 @@ class Record(Written, frozen=True, kw_only=True):
 
 class Trial(Struct, frozen=True, kw_only=True):
     """Settings that were tried: their score at each target of the study and the mean of these (None for none), their
-    runs, and how many of these ended badly."""
+    runs, and how many of these diverged, failed, or are no better than chance though compressed less than is judged."""
 
     values: dict[Text, Scalar]
     value: Number | None = None

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dwfbench.base.errors import UsageError
-from dwfbench.experiments import targets
+from dwfbench.experiments import targets, tune
 from dwfbench.runs.store import Store
 from tests.experiments.test_run import CPU, SHORT, Listener, knobs, plan
 from tests.words import once
@@ -150,6 +150,8 @@ def with_runs(curve, runs, accuracy=0.9):
     for key, ratio in runs.items():
         status = "failed" if ratio == "failed" else "diverged" if ratio is None else "ok"
         records[specs[key].id] = SimpleNamespace(
+            id=specs[key].id,
+            spec=specs[key],
             status=status,
             compression=ratio if status == "ok" else None,
             score=None,
@@ -221,6 +223,13 @@ def test_settings_at_which_no_network_learns_are_not_searched_further(digits):
     for few in ({(0, 1e-4): 1.6}, {(0, 1e-4): 60.0, (0, 1e-3): 61470.0}, {(0, 1e-4): 1.6, (0, 1e-3): "failed"}):
         grown, store = with_runs(curve, few, accuracy=0.1)
         assert not targets.is_lifeless(grown, 0, store), few
+
+
+@pytest.mark.parametrize(("accuracy", "bad"), [(0.9, 1), (0.1, 2)])
+def test_a_trial_counts_runs_that_are_dead_though_hardly_compressed(digits, accuracy, bad):
+    """One that is dead far beyond the targets says nothing of the trial's settings; one that diverged does."""
+    curve, store = with_runs(searched(digits), {(0, 1e-4): 1.6, (0, 1e-3): 61470.0, (0, 2e-3): None}, accuracy)
+    assert tune.trial({"lr": 0.64}, curve, [5, 50], store).bad == bad
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def world(monkeypatch, digits, tmp_path):
                     value = accuracy(spec.lr, ratio)
                     records[spec.id] = SimpleNamespace(
                         id=spec.id, spec=spec, status="ok" if value else "diverged", val_accuracy=value,
-                        compression=ratio if value else None,
+                        test_accuracy=None, score=None, chance=0.1, compression=ratio if value else None,
                     )  # fmt: skip
                 grown.append(replace(curve, specs=specs))
             return grown, {}
