@@ -47,6 +47,15 @@ def opened(path: Path | str) -> Opened:
     return Opened(unbuffered(path))
 
 
+def place(path: Path | str) -> tuple[int, int] | None:
+    """What a file or folder is called on its disk, whichever links lead to it; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def lockable(path: Path) -> FileIO:
     """A file of ours, which is made if there is none, to hold locks. Raises OSError, for a link, too."""
     return unbuffered(path, OURS)

@@ -3,6 +3,7 @@
 import json
 import textwrap
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -50,8 +51,8 @@ def list_(
     as_json = one_of(format, "format", ("table", "json")) == "json" or as_json
     listings = {
         "methods": list_methods,
-        "models": list_models,
-        "datasets": list_datasets,
+        "models": lambda: import_module("dwfbench.models").describe(),
+        "datasets": lambda: import_module("dwfbench.data.readers").describe(),
         "recipes": list_recipes,
         "figures": list_figures,
     }
@@ -104,18 +105,6 @@ def list_methods() -> list[dict]:
             }
         )
     return rows
-
-
-def list_models() -> list[dict]:
-    from dwfbench import models
-
-    return models.describe()
-
-
-def list_datasets() -> list[dict]:
-    from dwfbench.data import dataset as data
-
-    return data.describe()
 
 
 def list_recipes() -> list[dict]:

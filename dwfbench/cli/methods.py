@@ -6,7 +6,7 @@ brackets stand options of the method and what a table ``[method.NAME]`` of a con
 
 from typing import Any
 
-from dwfbench.cli.values import names, numbers
+from dwfbench.cli.values import numbers
 from dwfbench.runs import brackets, spec
 
 
@@ -17,7 +17,7 @@ def methods(text: str | None) -> list[tuple[str, dict[str, Any]]] | None:
     """
     if text is None:
         return None
-    return [entry(part) for part in brackets.split(text)] or [(name, {}) for name in names(text)]
+    return [entry(part) for part in brackets.split(text)]
 
 
 def entry(text: str) -> tuple[str, dict[str, Any]]:

@@ -58,7 +58,7 @@ def selected(flags: Mapping[str, Any]) -> Selection:
     texts = {name: flags.get(name) for name in ("dataset", "model", "tag")}
     listed = {name: names(text) for name, text in texts.items() if text is not None}
     if (text := flags.get("method")) is not None:
-        listed["method"] = brackets.split(text) or names(text)
+        listed["method"] = brackets.split(text)
     return Selection(tuple(flags["results"]), threshold=flags.get("threshold"), **listed)
 
 

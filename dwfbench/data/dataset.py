@@ -9,7 +9,6 @@ What is not of images (`readers.Tensors`) is kept as float32 and taken as it is;
 its targets by that of labels.
 """
 
-import functools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
-from dwfbench.base.streams import message
 from dwfbench.base.text import nearest
 from dwfbench.data import readers
 from dwfbench.data.readers import DataError, Places, Source, Tensors, describe
@@ -177,18 +176,12 @@ def load(
     return Dataset(title, train, val, test, *_moments(train.images), outputs, source.checksum)
 
 
-@functools.cache
-def _say_once(sentence: str) -> None:
-    """Say something once in this process."""
-    message(sentence)
-
-
 def _tell_shared(title: str, source: Source) -> None:
     """Say how many of the test images are among those to train on, pixel for pixel."""
     trained = {hash(image.tobytes()) for image in source.train_images}
     count = sum(hash(image.tobytes()) in trained for image in source.test_images)
     if count:
-        _say_once(
+        plugins.tell(
             f"{count:,} of the {len(source.test_images):,} test images of {title} are training images, too: what is "
             "measured on them says nothing of others."
         )
@@ -199,7 +192,7 @@ def _tell_lost_class(title: str, labels: Tensor, left: Tensor) -> None:
     for lost in sorted(set(labels.unique().tolist()) - set(left.unique().tolist())):
         count = int((labels == lost).sum())
         images = "its only training image is" if count == 1 else f"all of its {count} training images are"
-        _say_once(
+        plugins.tell(
             f"Nothing of class {lost} of {title} is trained on, as {images} kept for validation; lower --val-fraction "
             "or give another --split-seed."
         )

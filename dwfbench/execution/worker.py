@@ -308,8 +308,5 @@ def keep_memory() -> None:
         pass
 
 
-# ---------------------------------------------------------------- small things
-
-
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

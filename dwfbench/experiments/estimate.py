@@ -1,8 +1,9 @@
 """How long a command will take: a few steps of every curve are trained as they will be, the rest is arithmetic.
 
 Counted are the start of the command and of its worker processes; in each process the compiler's start and, for every
-curve, its compiled steps, as they are once the disk has them; scores and masks; steps; rows of the history; the
-assessment of each run. Not counted: reading or downloading the data, writing records, waiting for others.
+curve, its compiled steps, as they are once the disk has them; steps, and as many more as a method says that its scores
+and masks need passes; rows of the history; the assessment of each run. Not counted: reading or downloading the data,
+choosing masks by scores, writing records, waiting for others.
 """
 
 import time
@@ -24,15 +25,11 @@ from dwfbench.runs.spec import RunSpec
 from dwfbench.training import assess, loop
 from dwfbench.training import compile as compiler
 from dwfbench.training.evaluate import evaluate
-from dwfbench.training.group import Network
-from dwfbench.training.networks import copied
 
 STEPS = 50
 """Steps that are measured; fewer where they would take longer than PATIENCE."""
 PATIENCE = 2.0
 """Seconds for the measured steps of a curve."""
-LONG = 10.0
-"""Seconds beyond which masks are not chosen for the measurement, but taken to need so many passes over a batch."""
 EVALUATED = 250
 """Images on which a row of the history and the assessment are measured; their time grows with the number of images."""
 TESTS = 4
@@ -59,21 +56,6 @@ class Costs(NamedTuple):
     end: float
 
 
-class Masks(NamedTuple):
-    """Seconds of scores, once a seed, and of masks, once a run; and how many different steps a curve has with them."""
-
-    scores: float
-    masks: float
-    steps: int
-
-
-class Start(NamedTuple):
-    """Seconds until a process can train, and until its compiler can compile."""
-
-    process: float
-    compiler: float
-
-
 def sentence(
     curves: list[Curve], pending: list[list[RunSpec]], dataset: Dataset, engine: Engine, started: float
 ) -> str:
@@ -93,21 +75,20 @@ def sentence(
     if engine.cluster is not None:
         return f"{count} run{'s' * (count > 1)} to train, in {sum(len(part.tasks) for part in parts)} groups."
     compiled = any(task.compile for part in parts for task in part.tasks)
-    start = Start(started, compiler_start(dataset) if compiled else 0.0)
+    compiler_seconds = compiler_start(dataset) if compiled else 0.0
     costs = all_costs(parts, dataset)
-    masks = [choosing(part.curve, dataset) for part in parts]
     steps = [cost.step for cost in costs]
     low, high = (short(1000 * edge, 2) for edge in (min(steps), max(steps)))
     step = low if low == high else f"{low} to {high}"
-    spent = seconds(parts, costs, masks, start, dataset, engine)
+    spent = seconds(parts, costs, started, compiler_seconds, dataset, engine)
     text = (
         f"{count} run{'s' * (count > 1)} to train, {duration(spent)} on this device as busy as it is now ({step} ms a "
         "step and run, measured)."
     )
     alone = [replace(part.tasks[0], specs=part.tasks[0].specs[:1]) for part in parts]
     further = [
-        trained(part.curve, task, cost, mask, dataset, engine)
-        for part, task, cost, mask in zip(parts, alone, costs, masks, strict=True)
+        trained(part.curve, task, cost, dataset, engine)
+        for part, task, cost in zip(parts, alone, costs, strict=True)
         if part.curve.targets
     ]
     return f"{text} Each run that a search adds takes {duration(max(further))}." if further else text
@@ -180,37 +161,6 @@ def measure(curve: Curve, task: Task, dataset: Dataset) -> Costs:
     return Costs(first_step - step if task.compile else 0.0, step / len(specs), (row + validation) / len(specs), end)
 
 
-def choosing(curve: Curve, dataset: Dataset) -> Masks:
-    """What a method's scores and masks take, from moments of a training that does not take place."""
-    spec = curve.specs[0]
-    trainer = loop.Trainer(spec, curve.method, dataset)
-    group = trainer.start([spec], "estimate")
-    group.origins = {epoch: Network(*group.state[:3]).map(copied) for epoch in trainer.origins}
-    in_epoch = loop.steps_in_epoch(len(dataset.train), spec.batch_size)
-    index, view = torch.arange(spec.batch_size, device=trainer.device), trainer.augmentations(group, 1)[0]
-    starts = {epoch * in_epoch for epoch in range(len(trainer.epochs)) if trainer.begins_stage(epoch)}
-    moments = sorted(starts | trainer.mask_steps)
-    steps = set()
-
-    def turned(number: int) -> float:
-        clock = Clock(dataset)
-        group.epoch = number // in_epoch
-        trainer.turn(group, number, number in starts, index, view)
-        stage = trainer.stages[group.stage]
-        steps.add((stage.parametrization, stage.penalised, bool(group.state.masks)))
-        return clock.seconds()
-
-    for _ in range(2):  # the first one takes longer
-        clock = Clock(dataset)
-        trainer.gradients(group, 0, index, view)
-    passes = curve.method.extra_passes(len(trainer.epochs) * in_epoch) * clock.seconds()
-    if passes > LONG:
-        return Masks(0.0, passes, 1 + (len(moments) > 1))
-    scored, rescored = turned(0), turned(0)
-    later = turned(moments[-1]) * (len(moments) - 1) if len(moments) > 1 else 0.0
-    return Masks(max(scored - rescored, 0.0), rescored + later, len(steps))
-
-
 class Clock:
     """The time since it was made, in which a device has finished its work."""
 
@@ -234,37 +184,35 @@ def share(split: Split) -> float:
 
 
 def seconds(
-    parts: list[Part], costs: list[Costs], masks: list[Masks], start: Start, dataset: Dataset, engine: Engine
+    parts: list[Part], costs: list[Costs], started: float, compiler_seconds: float, dataset: Dataset, engine: Engine
 ) -> float:
     """Of the whole command: of the process that has most to do, after the start of the first one.
 
-    Processes take tasks as they become free. Epochs that the runs of a seed share count once; the steps of a curve are
-    compiled, and scores of a seed are computed, in every process that trains it.
+    Processes take tasks as they become free. Epochs that the runs of a seed share count once; the compiler is started
+    in every process that needs it, and the steps of a curve, those of its later stages once, in all that train it.
     """
-    tasks = [(part, cost, mask, task) for part, cost, mask in zip(parts, costs, masks, strict=True)
-             for task in part.tasks]  # fmt: skip
+    tasks = [(part, cost, task) for part, cost in zip(parts, costs, strict=True) for task in part.tasks]
     processes = min(engine.jobs, len(tasks))
-    spent = [start.process if processes > 1 else 0.0] * processes
-    done: list[set] = [set() for _ in range(processes)]  # what each process has compiled and scored
-    for part, cost, mask, task in tasks:
-        process = spent.index(min(spent))
-        curve = part.curve.specs[0].id
-        once: dict[tuple, float] = {("compiler",): start.compiler if task.compile else 0.0}
-        once |= {("steps", curve): cost.compiling * mask.steps}
-        once |= {("scores", curve, run.seed): mask.scores for run in task.specs}
+    spent = [started if processes > 1 else 0.0] * processes
+    done: list[set] = [set() for _ in range(processes)]  # what each process has compiled
+    for part, cost, task in tasks:
+        process, spec = spent.index(min(spent)), part.curve.specs[0]
+        variants = min(2, len(part.curve.method.stages(spec.epochs)))
+        once = {"": compiler_seconds if task.compile else 0.0, spec.id: cost.compiling * variants}
         spent[process] += sum(cost for item, cost in once.items() if item not in done[process])
         done[process] |= once.keys()
-        spent[process] += trained(part.curve, task, cost, mask, dataset, engine)
-    return start.process + max(spent)
+        spent[process] += trained(part.curve, task, cost, dataset, engine)
+    return started + max(spent)
 
 
-def trained(curve: Curve, task: Task, cost: Costs, mask: Masks, dataset: Dataset, engine: Engine) -> float:
+def trained(curve: Curve, task: Task, cost: Costs, dataset: Dataset, engine: Engine) -> float:
     """Seconds of the runs of a task, without what its process does once."""
     spec, runs = curve.specs[0], task.specs
     shared = shared_epochs(curve.method.stages(spec.epochs))
     epochs = shared * len({run.seed for run in runs}) + (spec.epochs - shared) * len(runs)
     steps = loop.steps_in_epoch(len(dataset.train), spec.batch_size)
-    return epochs * (steps * cost.step + cost.row / engine.eval_every) + len(runs) * (mask.masks + cost.end)
+    masks = curve.method.extra_passes(spec.epochs * steps) * cost.step
+    return epochs * (steps * cost.step + cost.row / engine.eval_every) + len(runs) * (masks + cost.end)
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,6 @@ the bounds below.
 """
 
 import csv
-import functools
 import hashlib
 import io
 import itertools
@@ -28,12 +27,14 @@ from dwfbench.base.errors import UsageError, one_line
 from dwfbench.runs import claims
 from dwfbench.runs.decode import Fault, OtherSchema, id_in, measurement_of, record_from, study_of
 from dwfbench.runs.history import csv_text
-from dwfbench.runs.record import HISTORY, RUN_ID, Record, Study
+from dwfbench.runs.record import HISTORY, RUN_ID, Record
 from dwfbench.runs.store import TUNING, Entry, Store
 
 FORMAT, VERSION = "dwfbench results", 1
 MANIFEST, RECORDS, MEASUREMENTS, STUDIES = "manifest.json", "records.jsonl", "measurements.jsonl", "studies.jsonl"
-TABLES = ("history.csv", "weights.csv")
+BESIDE = ("history", "weights", "measurement")
+WHOLE = ("runs", "trials", "studies", "claims", *BESIDE)
+"""What may be wanted of a result set; the last three are of its runs and trials."""
 SETS = "sets"
 LABEL = re.compile(r"\w[\w.+-]{0,39}")
 MOST_MEMBERS = 1000
@@ -57,6 +58,19 @@ class Part:
     claims: str = ""
 
 
+def read(path: Path, wanted: Collection[str] = WHOLE) -> tuple[dict[str, Part], list[str]]:
+    """What is wanted of the parts of a results folder or an archive, by label, and a sentence for all that is damaged.
+
+    Raises UsageError for a file that is no archive, or a damaged one.
+    """
+    if not path.is_dir():
+        packed = Archive(path)
+        return packed.parts(wanted), packed.damaged
+    by_label = {label: folder_part(folder, wanted) for label, folder in folders(path).items()}
+    parts = {label: part for label, (part, _) in by_label.items()}
+    return parts, [sentence for _, damaged in by_label.values() for sentence in damaged]
+
+
 # ---------------------------------------------------------------- folders
 
 
@@ -66,13 +80,19 @@ def folders(folder: Path) -> dict[str, Path]:
     return {"": folder, **{place.name: place for place in apart}}
 
 
-def folder_part(folder: Path) -> tuple[Part, list[str]]:
-    """All that a part of a results folder holds, and a sentence for everything in it that cannot be read."""
-    store, trials = Store(folder), Store(folder / TUNING)
-    studies = {study.id: content for content, study in trials.studies()}
-    damaged = trials.damaged  # which the next call empties
-    part = Part(store.entries(), trials.entries(), studies, claims.read(folder))
-    return part, [*store.damaged, *damaged, *trials.damaged]
+def folder_part(folder: Path, wanted: Collection[str] = WHOLE) -> tuple[Part, list[str]]:
+    """What a part of a results folder holds, and a sentence for everything in it that cannot be read."""
+    store, trials, beside = Store(folder), Store(folder / TUNING), [name in wanted for name in BESIDE]
+    part = Part()
+    if "runs" in wanted:
+        part.runs = store.entries(*beside)
+    if "trials" in wanted:
+        part.trials = trials.entries(*beside)
+    if "studies" in wanted:
+        part.studies = {study.id: content for content, study in trials.studies()}
+    if "claims" in wanted:
+        part.claims = claims.read(folder)
+    return part, [*store.damaged, *trials.damaged]
 
 
 def write_folder(part: Part, folder: Path) -> None:
@@ -167,8 +187,8 @@ class Archive:
         self.path = path
         self.damaged: list[str] = []
 
-    def parts(self, runs: bool = True, tables: bool = True, trials: bool = True) -> dict[str, Part]:
-        """The parts by label, "" the set itself; without what is not wanted of runs, their tables, and tuning's trials.
+    def parts(self, wanted: Collection[str] = WHOLE) -> dict[str, Part]:
+        """What is wanted of the parts, by label, "" the set itself.
 
         Records that are none are left out, and a sentence for each is in ``damaged``.
         """
@@ -176,7 +196,7 @@ class Archive:
         try:
             with files.opened(self.path) as file, zipfile.ZipFile(file) as archive:
                 reader = _Reader(archive, self._manifest(archive))
-                return {label: self._part(reader, label, runs, tables, trials) for label in reader.labels()}
+                return {label: self._part(reader, label, wanted) for label in reader.labels()}
         except DAMAGE as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise UsageError(one_line(f"{self.path} is no archive of results, or is damaged ({why}).")) from None
@@ -202,14 +222,14 @@ class Archive:
             raise ValueError(f"its member {absent[0]} is missing")
         return sums
 
-    def _part(self, reader: "_Reader", label: str, runs: bool, tables: bool, trials: bool) -> Part:
+    def _part(self, reader: "_Reader", label: str, wanted: Collection[str]) -> Part:
         prefix = f"{SETS}/{label}/" if label else ""
         part = Part()
-        if runs:
-            part.runs = self._runs(reader, prefix, tables)
-        if trials:
-            part.trials = self._runs(reader, f"{prefix}{TUNING}/", tables)
-        for content in reader.contents(f"{prefix}{STUDIES}"):
+        if "runs" in wanted:
+            part.runs = self._runs(reader, prefix, wanted)
+        if "trials" in wanted:
+            part.trials = self._runs(reader, f"{prefix}{TUNING}/", wanted)
+        for content in reader.contents(f"{prefix}{STUDIES}") if "studies" in wanted else ():
             try:
                 study = study_of(content)
                 if not RUN_ID.fullmatch(study.id):
@@ -221,7 +241,7 @@ class Archive:
         part.claims = b"".join(reader.lines(f"{prefix}{claims.FILE}", claims.MOST)).decode(errors="replace")
         return part
 
-    def _runs(self, reader: "_Reader", prefix: str, tables: bool) -> dict[str, Entry]:
+    def _runs(self, reader: "_Reader", prefix: str, wanted: Collection[str]) -> dict[str, Entry]:
         by_id: dict[str, tuple[Record, bytes]] = {}
         for line in reader.lines(f"{prefix}{RECORDS}", files.MOST_JSON):
             try:
@@ -235,10 +255,14 @@ class Archive:
                     self._damaged(why.sentence(place))
                 else:
                     self._damaged(f"{place} is not a record of a run ({why}); it is left out.")
-        measured = self._measurements(reader, prefix, by_id)
-        histories, sizes = (reader.table(f"{prefix}{name}") if tables else {} for name in TABLES)
+        tables = {name: reader.table(f"{prefix}{name}.csv") for name in BESIDE[:2] if name in wanted}
+        beside: dict[str, dict[str, Any]] = {**tables, "measurement": self._measurements(reader, prefix, by_id)}
         return {
-            run_id: Entry(*pair, histories.get(run_id, ""), sizes.get(run_id, ""), measured.get(run_id))
+            run_id: Entry(
+                *pair,
+                **{name: values[run_id] for name, values in beside.items() if run_id in values},
+                place=f"{self.path}/{prefix}{run_id}",
+            )
             for run_id, pair in by_id.items()
         }
 
@@ -258,26 +282,6 @@ class Archive:
 
     def _damaged(self, sentence: str) -> None:
         self.damaged.append(one_line(sentence))
-
-    def _damaged_table(self, run_id: str, name: str) -> None:
-        self._damaged(f"The {name} of the run {run_id} in {self.path} is not readable; the run counts without it.")
-
-    def load(self, history: bool = False, weights: bool = False, measurement: bool = False) -> dict[str, list[Record]]:
-        """The records of every part, by its label, each as ``Store.load`` gives those of a folder."""
-        loaded = {}
-        for label, part in self.parts(tables=history or weights, trials=False).items():
-            records = [
-                entry.loaded(history, weights, measurement, functools.partial(self._damaged_table, run_id))
-                for run_id, entry in part.runs.items()
-            ]
-            # As in a folder: finished runs first.
-            loaded[label] = sorted(records, key=lambda record: (record.status != "ok", record.id))
-        return loaded
-
-    def studies(self) -> list[tuple[dict[str, Any], Study]]:
-        """The tuning studies in the order of their ids, each with the JSON that it was read from."""
-        parts = self.parts(runs=False, trials=False).values()
-        return [(part.studies[name], study_of(part.studies[name])) for part in parts for name in sorted(part.studies)]
 
 
 @dataclass

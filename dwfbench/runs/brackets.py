@@ -9,10 +9,12 @@ OUTSIDE = re.compile(r",(?![^\[\]]*\])")
 
 
 def split(text: str) -> list[str]:
-    """The methods of a list in one text. Raises UsageError for a bracket without its other."""
+    """The methods of a list in one text. Raises UsageError for a bracket without its other, and where there is none."""
     if text.count("[") != text.count("]"):
         raise UsageError(f"--method has a bracket that is not closed, or not opened, in {text!r}.")
-    return [part.strip() for part in OUTSIDE.split(text) if part.strip()]
+    if not (parts := [part.strip() for part in OUTSIDE.split(text) if part.strip()]):
+        raise UsageError("An empty list of names was given.")
+    return parts
 
 
 def parse(text: str) -> tuple[str, dict[str, list[str]]]:

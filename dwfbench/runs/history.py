@@ -9,35 +9,16 @@ from typing import Any
 
 import msgspec
 
-from dwfbench.runs.record import HISTORY, LARGEST, HistoryRow, Measurement, Record, Sizes
+from dwfbench.runs.record import HISTORY, LARGEST, HistoryRow, Sizes
 
 MOST_CELLS = 1 << 22
 """Of a table: what they become in memory is far larger than their text. 100,000 epochs of 40 bins have as many."""
 
 
-def with_tables(
-    record: Record,
-    history: str | None,
-    weights: str | None,
-    measurement: Measurement | None = None,
-    damaged: Callable[[str], object] = lambda name: None,
-) -> Record:
-    """A record with the rows of its tables, given as CSV texts, and with its measurement.
-
-    A damaged table has no rows, and ``damaged`` is told its name: the record counts without it. None leaves a table
-    out.
-    """
-    return msgspec.structs.replace(
-        record,
-        history=None if history is None else _read("history.csv", history, _history, damaged),
-        weights=None if weights is None else _read("weights.csv", weights, _weights, damaged),
-        measurement=measurement,
-    )
-
-
-def _read(name: str, text: str, rows_of: Callable[[str], list], damaged: Callable[[str], object]) -> list:
+def rows_of(name: str, text: str, damaged: Callable[[str], object]) -> list:
+    """The rows of a table by its name; none of a damaged one, whose name ``damaged`` is told."""
     try:
-        return rows_of(text)
+        return _history(text) if name == "history.csv" else _weights(text)
     except (ValueError, TypeError, KeyError, csv.Error):  # msgspec's are ValueErrors
         damaged(name)
         return []

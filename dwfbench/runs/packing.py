@@ -11,7 +11,7 @@ from dwfbench.base import files
 from dwfbench.base.errors import UsageError
 from dwfbench.base.escape import spreadsheet
 from dwfbench.runs import archive
-from dwfbench.runs.archive import Archive, Part
+from dwfbench.runs.archive import Part
 from dwfbench.runs.curve import chosen, curve_key
 from dwfbench.runs.history import csv_text
 from dwfbench.runs.resultsets import Source, agree, better, differing
@@ -39,7 +39,7 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
     parts: dict[str, Part] = {"": Part()}
     damaged: list[str] = []
     for source in named:
-        from_source, sentences = parts_of(source)
+        from_source, sentences = archive.read(source.path)
         damaged += sentences
         if sentences and target.resolve() == source.path.resolve():
             raise UsageError(f"{target} would lose what cannot be read in it; choose another name. {sentences[0]}")
@@ -60,17 +60,6 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
     archive.write(parts, target)
     files.write(table, rows.encode())
     return parts, damaged
-
-
-def parts_of(source: Source) -> tuple[dict[str, Part], list[str]]:
-    """All that a source holds, and a sentence for everything that is damaged."""
-    if source.is_archive:
-        packed = Archive(source.path)
-        return packed.parts(), packed.damaged
-    read = {label: archive.folder_part(folder) for label, folder in archive.folders(source.path).items()}
-    return {label: part for label, (part, _) in read.items()}, [
-        line for _, damaged in read.values() for line in damaged
-    ]
 
 
 def _add(into: Part, part: Part) -> Part | None:
@@ -153,7 +142,7 @@ def unpack(source: Source, folder: Path) -> tuple[dict[str, Part], list[str]]:
     What the folder has stays. Raises UsageError, before anything is written, if a run there has another result or is a
     record that only another version can read.
     """
-    parts, damaged = parts_of(source)
+    parts, damaged = archive.read(source.path)
     places = {folder / archive.SETS / label if label else folder: part for label, part in parts.items()}
     missing: dict[Path, Part] = {}
     for place, part in places.items():

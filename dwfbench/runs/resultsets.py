@@ -18,11 +18,10 @@ import msgspec
 from dwfbench.base.errors import UsageError
 from dwfbench.runs import archive
 from dwfbench.runs import claims as claims_file
-from dwfbench.runs.archive import Archive
 from dwfbench.runs.claims import Claim
 from dwfbench.runs.curve import chosen, curve_key, curve_label
+from dwfbench.runs.decode import study_of
 from dwfbench.runs.record import Record, Study, Tuned
-from dwfbench.runs.store import TUNING, Store
 
 OUTCOME = (
     *("test_accuracy", "test_loss", "val_accuracy", "dense_equivalent_accuracy"),
@@ -90,21 +89,16 @@ def load(
 
     The flags are those of ``Store.load``. Raises UsageError for an archive that cannot be read.
     """
+    asked = (history, weights, measurement)
+    wanted = ["runs", *itertools.compress(archive.BESIDE, asked)]
     sets: list[Labelled] = []
     damaged: list[str] = []
     for source in named:
-        labelled = source.label is not None
-        if source.is_archive:
-            packed = Archive(source.path)
-            parts = packed.load(history, weights, measurement)
-            sets += [(label or source.name, labelled or bool(label), records) for label, records in parts.items()]
-            damaged += packed.damaged
-        else:
-            for label, folder in archive.folders(source.path).items():
-                store = Store(folder)
-                records = store.load(history, weights, measurement)
-                sets.append((label or source.name, labelled or bool(label), records))
-                damaged += store.damaged
+        parts, sentences = archive.read(source.path, wanted)
+        damaged += sentences
+        for label, part in parts.items():
+            records = [entry.loaded(*asked, damaged.append) for entry in part.runs.values()]
+            sets.append((label or source.name, bool(source.label or label), ordered(records)))
     records, twice = retuned(merged(sets))
     return records, [*damaged, *twice]
 
@@ -119,19 +113,14 @@ def studies(named: Sequence[Source]) -> tuple[list[Study], list[str]]:
     by_id: dict[str, Study] = {}
     damaged: list[str] = []
     for source in named:
-        stores: list[Archive | Store] = (
-            [Archive(source.path)]
-            if source.is_archive
-            else [Store(folder / TUNING) for folder in archive.folders(source.path).values()]
-        )
-        for store in stores:
-            for _, study in store.studies():
-                if by_id.setdefault(study.id, study).trials != study.trials:
-                    damaged.append(
-                        f"The tuning study {study.id} of {source.path} has other trials than the same study elsewhere, "
-                        "which is shown."
-                    )
-            damaged += store.damaged
+        parts, sentences = archive.read(source.path, ["studies"])
+        for study in (study_of(part.studies[name]) for part in parts.values() for name in sorted(part.studies)):
+            if by_id.setdefault(study.id, study).trials != study.trials:
+                damaged.append(
+                    f"The tuning study {study.id} of {source.path} has other trials than the same study elsewhere, "
+                    "which is shown."
+                )
+        damaged += sentences
     return list(by_id.values()), damaged
 
 
@@ -139,11 +128,8 @@ def claims(named: Sequence[Source]) -> list[Claim]:
     """The claims of all sources, of several of one name the first. Raises UsageError for a file that holds none."""
     by_name: dict[str, Claim] = {}
     for source in named:
-        if source.is_archive:
-            texts = [part.claims for part in Archive(source.path).parts(runs=False, trials=False).values()]
-        else:
-            texts = [claims_file.read(folder) for folder in archive.folders(source.path).values()]
-        for claim in (claim for text in texts for claim in claims_file.claims_of(text, source.path)):
+        parts, _ = archive.read(source.path, ["claims"])
+        for claim in (claim for part in parts.values() for claim in claims_file.claims_of(part.claims, source.path)):
             by_name.setdefault(claim.name, claim)
     return list(by_name.values())
 
@@ -191,6 +177,11 @@ def merged(sets: Sequence[Labelled]) -> list[Record]:
         record if times[record.id] == 1 else msgspec.structs.replace(record, id=f"{record.id}@{name}")
         for name, record in together
     ]
+    return ordered(records)
+
+
+def ordered(records: Iterable[Record]) -> list[Record]:
+    """The records, finished runs first, in the order of their ids."""
     return sorted(records, key=lambda record: (record.status != "ok", record.id))
 
 
@@ -269,10 +260,8 @@ def differing(record: Record, other: Record) -> list[str]:
     return [name for name, a, b in pairs if a is not None and b is not None and a != b]
 
 
-def better(record: Record | None, other: Record) -> Record:
+def better(record: Record, other: Record) -> Record:
     """Of two records that agree the first; the other where only that one did not fail, or only that one was tested."""
-    if record is None:
-        return other
     worth, other_worth = ((run.status != "failed", run.test_accuracy is not None) for run in (record, other))
     return other if other_worth > worth else record
 

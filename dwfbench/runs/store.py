@@ -9,7 +9,6 @@ command that trains puts it in place. Reading executes nothing
 by name, and never replaced.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from dwfbench.base import files
 from dwfbench.base.errors import UsageError, one_line
 from dwfbench.base.files import json_bytes, write_json
 from dwfbench.runs.decode import Fault, OtherSchema, measurement_of, record_from, study_of
-from dwfbench.runs.history import history_text, weights_text, with_tables
+from dwfbench.runs.history import history_text, rows_of, weights_text
 from dwfbench.runs.record import RUN_ID, Record, Study, Written, content_of
 
 if TYPE_CHECKING:
@@ -40,26 +39,31 @@ Type = TypeVar("Type")
 
 class Entry(NamedTuple):
     """A run with all that is stored of it: its record and the JSON that this was read from, which may say more to
-    another version; the texts of its tables, empty for none; the JSON of its measurement."""
+    another version; the texts of its tables, empty for none; the JSON of its measurement; what messages call its
+    place."""
 
     record: Record
     source: bytes
     history: str = ""
     weights: str = ""
     measurement: dict[str, Any] | None = None
+    place: str = ""
 
     @property
     def content(self) -> dict[str, Any]:
         return json.loads(self.source)
 
     def loaded(self, history: bool, weights: bool, measurement: bool, damaged: Callable[[str], object]) -> Record:
-        """The record with what is asked for of the rest; ``damaged`` is told the name of a table that is none."""
-        return with_tables(
+        """The record with what is asked for of the rest; ``damaged`` is told of a table that is none, in a sentence."""
+
+        def tell(name: str) -> None:
+            damaged(one_line(f"{self.place}/{name} is not a readable table; the run counts without it."))
+
+        return structs.replace(
             self.record,
-            self.history if history else None,
-            self.weights if weights else None,
-            measurement_of(self.measurement) if measurement and self.measurement is not None else None,
-            damaged,
+            history=rows_of("history.csv", self.history, tell) if history else None,
+            weights=rows_of("weights.csv", self.weights, tell) if weights else None,
+            measurement=measurement_of(self.measurement) if measurement and self.measurement is not None else None,
         )
 
 
@@ -89,7 +93,7 @@ class Store:
                 f"The results folder {self.folder} cannot be written ({error.strerror or error}); "
                 "choose another one with --results."
             ) from None
-        self.prepared = _place(self.folder / "runs")
+        self.prepared = files.place(self.folder / "runs")
         self.recover()
 
     def recover(self) -> None:
@@ -122,7 +126,7 @@ class Store:
 
         Raises UsageError where that is not possible, also where what was prepared has been moved away or unmounted.
         """
-        if self.prepared is not None and self.prepared != _place(self.folder / "runs"):
+        if self.prepared is not None and self.prepared != files.place(self.folder / "runs"):
             raise UsageError(
                 f"The run {record.id} cannot be stored: {self.folder / 'runs'} is no longer the folder that it was when"
                 " training began; bring it back, then start again: what it holds is kept."
@@ -154,10 +158,7 @@ class Store:
         ``damaged``, one sentence each, and skipped.
         """
         asked = (history, weights, measurement)
-        return [
-            entry.loaded(*asked, functools.partial(self._damaged_table, self._folder(entry.record)))
-            for entry in self.entries(*asked).values()
-        ]
+        return [entry.loaded(*asked, self._damaged) for entry in self.entries(*asked).values()]
 
     def entries(self, history: bool = True, weights: bool = True, measurement: bool = True) -> dict[str, Entry]:
         """The same by id, as they are stored."""
@@ -236,7 +237,7 @@ class Store:
         path = f"{self.folder}/{place}/{run_id}/run.json"
         try:
             source = files.content(path, files.MOST_JSON)
-            return Entry(record_from(source, run_id), source)
+            return Entry(record_from(source, run_id), source, place=f"{self.folder}/{place}/{run_id}")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OtherSchema as other:
@@ -258,9 +259,6 @@ class Store:
             cause = error.strerror if isinstance(error, OSError) else "it is no text"
             self._damaged(f"{path} is not a readable table ({cause}); the run counts without it.")
             return ""
-
-    def _damaged_table(self, folder: Path, name: str) -> None:
-        self._damaged(f"{folder / name} is not a readable table; the run counts without it.")
 
     def _damaged(self, sentence: str) -> None:
         """Lists what is damaged, once however often it is read."""
@@ -299,15 +297,6 @@ def read_json(path: Path, parse: Callable[[Any], Type]) -> tuple[dict[str, Any],
         return content, parse(content)
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _place(folder: Path) -> tuple[int, int] | None:
-    """What a folder is called on its disk; None where there is none."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _names(folder: Path) -> list[str]:

@@ -179,7 +179,7 @@ class Trainer:
         return Group(key(specs), lanes, state, orders, views, origins, trunk.stage, trunk.epoch)
 
     def keep(self, group: Group) -> None:
-        """Put a group as it stands into a checkpoint, where ``kept`` finds it."""
+        """Put a group as it stands into a checkpoint, where ``from_checkpoint`` finds it."""
         if self.checkpoints is not None:
             tensors, facts = group.pack()
             self.checkpoints.save(group.key, tensors, Facts(identity=self.identity(group.specs), group=facts))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dwfbench.base import memory
+from dwfbench.base import memory, plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.data import dataset as data
 from dwfbench.data.dataset import DataError, Dataset, Split, load
@@ -463,7 +463,7 @@ def test_a_class_of_which_nothing_is_left_to_train_on_is_told_of(capsys):
 
 
 def test_test_images_that_are_training_images_are_told_of_once(tmp_path, capsys):
-    data._say_once.cache_clear()
+    plugins._told.clear()
     root = write_folder(tmp_path / "pets")
     for number, path in enumerate(sorted((root / "test").rglob("*.png"))):
         write_image(path, 200 + number)

@@ -8,7 +8,7 @@ import torch
 from dwfbench.data import dataset as data
 from dwfbench.execution.worker import Engine
 from dwfbench.experiments import estimate, run
-from dwfbench.experiments.estimate import Costs, Masks, Start
+from dwfbench.experiments.estimate import Costs
 from dwfbench.experiments.plan import curve, requests
 
 CPU = Engine(device=torch.device("cpu"), threads=1, lanes=1, compile=False)
@@ -21,14 +21,10 @@ def parts(dataset, engine=CPU, **flags):
     return [estimate.Part(*part) for part in zip(curves, runs, divided, strict=True)]
 
 
-AT_ONCE = Start(process=0, compiler=0)
-FREE = Masks(scores=0, masks=0, steps=1)
-
-
 def test_the_time_is_that_of_steps_rows_and_tests(digits):
     made = parts(digits, methods=["dwf"], epochs=3, strength=[1e-4, 1e-3], seed=[0, 1])
     steps = len(digits.train) // 128
-    spent = estimate.seconds(made, [Costs(10, 0.5, 0.25, 2)], [FREE], AT_ONCE, digits, CPU)
+    spent = estimate.seconds(made, [Costs(10, 0.5, 0.25, 2)], 0, 0, digits, CPU)
     assert spent == 10 + 4 * (3 * (steps * 0.5 + 0.25) + 2)
 
 
@@ -40,18 +36,16 @@ def test_processes_begin_together_and_each_compiles_what_it_trains(digits):
     )
     steps = len(digits.train) // 128
     once = 3 + 1 + 2 * 10  # the second process, its compiler, the steps with and without masks
-    spent = estimate.seconds(made, [Costs(10, 1, 0, 0)], [Masks(0, 5, 2)], Start(3, 1), digits, engine)
-    assert spent == 3 + once + steps * (6 + 3 * 4) + 3 * 5
-    twice = estimate.seconds([*made, *made], [Costs(10, 1, 0, 0)] * 2, [FREE] * 2, Start(3, 1), digits, engine)
-    assert twice == 3 + 3 + 1 + 10 + 2 * steps * (6 + 3 * 4), "of the same curve, whose steps it knows"
+    spent = estimate.seconds(made, [Costs(10, 1, 0, 0)], 3, 1, digits, engine)
+    assert spent == 3 + once + steps * (6 + 3 * 4)
+    twice = estimate.seconds([*made, *made], [Costs(10, 1, 0, 0)] * 2, 3, 1, digits, engine)
+    assert twice == 3 + once + 2 * steps * (6 + 3 * 4), "of the same curve, whose steps it knows"
 
 
-def test_scores_are_computed_once_a_seed_in_every_process(digits):
-    made = parts(digits, methods=["snip"], compression=[2, 4, 8], seed=[0, 1], epochs=1)
-    cost, mask = Costs(0, 0, 0, 0), Masks(scores=7, masks=0.5, steps=1)
-    assert estimate.seconds(made, [cost], [mask], AT_ONCE, digits, CPU) == 2 * 7 + 6 * 0.5
-    engine = Engine(device=torch.device("cpu"), threads=2, lanes=1, compile=False, jobs=2)
-    assert estimate.seconds(made, [cost], [mask], AT_ONCE, digits, engine) == 2 * 7 + 3 * 0.5
+def test_passes_for_scores_count_as_steps(digits):
+    made = parts(digits, methods=["synflow"], compression=[2, 4, 8], epochs=1)
+    steps = len(digits.train) // 128
+    assert estimate.seconds(made, [Costs(0, 0.5, 0, 0)], 0, 0, digits, CPU) == 3 * (steps + 100) * 0.5
 
 
 @pytest.mark.parametrize(
@@ -77,32 +71,6 @@ def test_a_measurement_bears_rates_that_diverge_and_single_epochs_and_steps(digi
     assert min(costs.step, costs.row, costs.end) > 0
 
 
-@pytest.mark.parametrize(
-    ("flags", "steps"),
-    [
-        ({"methods": ["dense"]}, 1),
-        ({"methods": ["dwf"]}, 1),
-        ({"methods": ["dwf"], "finetune_epochs": 1}, 2),
-        ({"methods": ["magnitude"], "compression": 2}, 2),
-        ({"methods": ["imp"], "compression": 2, "rounds": 2, "rewind_to": 1}, 2),
-        ({"methods": ["gmp"], "compression": 2}, 1),
-        ({"methods": ["synflow"], "compression": 2}, 1),
-    ],
-)
-def test_masks_are_chosen_once_and_their_steps_are_counted(digits, flags, steps):
-    (part,) = parts(digits, epochs=4, **flags)
-    masks = estimate.choosing(part.curve, digits)
-    assert masks.steps == steps
-    assert masks.scores >= 0 < masks.masks
-
-
-def test_masks_that_would_take_long_are_not_chosen(digits, monkeypatch):
-    (part,) = parts(digits, methods=["synflow"], compression=2, epochs=2)
-    monkeypatch.setattr(type(part.curve.method), "masks", lambda *_: pytest.fail("scored"))
-    monkeypatch.setattr(estimate, "LONG", 0)
-    assert estimate.choosing(part.curve, digits).masks > 0
-
-
 def test_curves_with_the_same_step_are_measured_once(digits, monkeypatch):
     measured = []
     monkeypatch.setattr(estimate, "measure", lambda curve, *_: measured.append(curve.method.name) or Costs(0, 1, 1, 1))
@@ -115,7 +83,6 @@ def test_the_steps_are_told_from_the_fastest_to_the_slowest_whatever_compiles_fi
     curves = [part.curve for part in parts(digits, methods=["dense", "l1", "dwf"], epochs=1)]
     costs = [Costs(3, 0.004, 0, 0), Costs(1, 0.002, 0, 0), Costs(2, 0.001, 0, 0)]
     monkeypatch.setattr(estimate, "all_costs", lambda *_: costs)
-    monkeypatch.setattr(estimate, "choosing", lambda *_: FREE)
     said = estimate.sentence(curves, [list(curve.specs) for curve in curves], digits, CPU, 0)
     assert "(1 to 4 ms a step and run, measured)" in said
 
@@ -136,7 +103,6 @@ def test_a_dry_run_needs_no_data_and_shows_the_plan_first(call, monkeypatch, tmp
 
     monkeypatch.setattr(data, "load", load)
     monkeypatch.setattr(estimate, "measure", lambda *_: Costs(0, 0.1, 0, 0))
-    monkeypatch.setattr(estimate, "choosing", lambda *_: FREE)
     words = "run --dataset kmnist --method dwf --epochs 1 --batch-size 54000 --lr 0.1 --strength 1e-3,2e-3 --dry-run"
     shown = call(*words.split(), "--results", tmp_path / "none", "--threads", "1")
     assert (shown.exit_code, list(tmp_path.iterdir())) == (0, [])

@@ -120,7 +120,7 @@ def test_a_history_with_a_negative_number_is_named_and_left_out(tmp_path, call, 
     packed = call("pack", place, "-o", tmp_path / "packed.zip")
     assert packed.exit_code == 0, packed.stderr
     again = call("plot", "dynamics", "--results", tmp_path / "packed.zip", "-o", tmp_path / "b.svg")
-    assert (again.exit_code, again.stderr.count("not readable")) == (0, 1)
+    assert (again.exit_code, again.stderr.count("not a readable table")) == (0, 1)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 

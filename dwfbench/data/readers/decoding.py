@@ -135,7 +135,8 @@ def _joined(arrays: Iterable[np.ndarray], groups: list[list[int]], firsts: list[
     images: np.ndarray | None = None
     for rows, path, array in zip(groups, firsts, counted(arrays, "decoding images", count), strict=True):
         if images is None:
-            images = _empty(count, array.shape[1:])
+            enough_memory(count, array.shape[1:])
+            images = np.empty((count, *array.shape[1:]), dtype=np.uint8)
         _same_size(firsts[0], images.shape[:1:-1], path, array.shape[:1:-1])
         if array.shape[1] > images.shape[1]:
             enough_memory(count, array.shape[1:])
@@ -154,11 +155,6 @@ def enough_memory(count: int, shape: Sequence[int]) -> None:
     if why := memory.lacking(COPIES * count * math.prod(shape)):
         size = "x".join(map(str, shape))
         raise DataError(f"{count:,} images of {size} need {why}; give a smaller --image-size")
-
-
-def _empty(count: int, shape: tuple[int, ...]) -> np.ndarray:
-    enough_memory(count, shape)
-    return np.empty((count, *shape), dtype=np.uint8)
 
 
 def _in_parallel(work, chunks: Iterator[Chunk]) -> Iterator[np.ndarray]:

@@ -109,10 +109,10 @@ class Folder(Tree):
         return _folders(self.path)
 
     def names(self, top: str) -> Iterable[str]:
-        entered = {str(self.path / top): {_place(self.path / top)}}  # each folder with those it lies in
+        entered = {str(self.path / top): {files.place(self.path / top)}}  # each folder with those it lies in
         for folder, inner, file_names in os.walk(self.path / top, followlinks=True):
             above = entered.pop(folder)
-            places = {name: _place(os.path.join(folder, name)) for name in inner}
+            places = {name: files.place(os.path.join(folder, name)) for name in inner}
             inner[:] = [name for name in inner if places[name] not in above and not is_side(name)]
             entered |= {os.path.join(folder, name): above | {places[name]} for name in inner}
             base = Path(folder).relative_to(self.path).as_posix()
@@ -152,15 +152,6 @@ def _around(names: Iterable[str]) -> str | None:
     paths = [name.split("/") for name in names]
     tops = {path[0] for path in paths if is_train(*path[1:2])}
     return tops.pop() if len(tops) == 1 and not any(is_train(path[0]) for path in paths) else None
-
-
-def _place(path: Path | str) -> tuple[int, int] | None:
-    """What a folder is called on its disk, whichever links lead to it."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 class Archive(Tree, Generic[Entry]):
