@@ -31,6 +31,9 @@ EDGE = 1.05
 STEP = (1.1, 3.0)
 """Least and largest factor by which the search goes on beyond the trained strengths."""
 
+LUCK = 2
+"""As many runs that died beyond all that live, or before any lived, are no bad luck."""
+
 LEVEL = 1.05
 """A curve that rises by less than this factor over the largest step has levelled off."""
 
@@ -102,6 +105,8 @@ def further(
     where ``max_runs`` does not suffice for all, the widest gaps in compression come first.
     """
     ratios = known_of(trained)
+    if len(ratios) == LUCK < max_runs and set(ratios.values()) == {math.inf}:  # stronger ones may live all the same
+        return [float(f"{STEP[1] * max(ratios):.3g}")]
     points, position = curve(ratios, guess), scale(guess)
     spans: dict[tuple[Point | None, Point | None], list[float]] = {}
     for target in sorted(set(targets)):
@@ -110,7 +115,8 @@ def further(
     proposals = []
     for (low, high), inside in spans.items():
         aims = plan(run_at(low), run_at(high), inside, math.log(rule.gap))
-        proposals.append((width(low, high), proposal(points, low, high, aims, position)))
+        aim = proposal(points, low, high, aims, position)
+        proposals.append((width(low, high), aim if aim is None else past_deaths(aim, low, high, ratios)))
     chosen: list[float] = []
     for _, log_strength in sorted(proposals, key=lambda pair: pair[0], reverse=True):
         taken_strengths = [*trained, *chosen]
@@ -140,6 +146,8 @@ def curve(ratios: Mapping[float, float], guess: Guess) -> list[Point]:
     points = sorted(Point(math.log(strength), math.log(ratio)) for strength, ratio in ratios.items())
     alive = [point for point in points if point.ratio < math.inf]
     dead = [point for point in points if point.ratio == math.inf and (not alive or point > alive[-1])]
+    if alive and len(dead) < LUCK and dead and is_close(alive[-1], dead[0]):
+        dead = []  # what is beyond nobody has tried
     runs = alive + dead[:1]
     if len(alive) >= 2 or not guess:
         return runs
@@ -236,6 +244,21 @@ def proposal(
     aim, start, stop = map(position, (aims[(len(aims) - 1) // 2], low.ratio, high.ratio))
     margin = min(max(MARGIN, 1.1 * closest(high) / room), 0.5)
     return low.strength + room * min(max((aim - start) / (stop - start), margin), 1 - margin)
+
+
+def past_deaths(aim: float, low: Point | None, high: Point | None, ratios: Mapping[float, float]) -> float | None:
+    """The log strength, or another one where a run died there by bad luck: between two runs the middle of the widest
+    room that is left, beyond the last one a little further; None to give up."""
+    start, stop = low.strength if low else -math.inf, high.strength if high else math.inf
+    places = sorted(math.log(strength) for strength, ratio in ratios.items() if ratio == math.inf)
+    dead = [place for place in places if start < place < stop]
+    if all(abs(aim - place) >= math.log(CLOSEST) for place in dead):
+        return aim
+    if low is None or high is None:
+        further_on = dead[0] - math.log(STEP[0]) if low is None else dead[-1] + math.log(STEP[0])
+        return further_on if len(dead) < LUCK else None
+    left, right = max(itertools.pairwise([start, *dead, stop]), key=lambda room: room[1] - room[0])
+    return (left + right) / 2 if right - left > 2.2 * math.log(CLOSEST) else None
 
 
 def crawls(points: list[Point], low: Point, high: Point) -> bool:

@@ -329,6 +329,27 @@ def test_a_network_that_died_below_living_ones_was_bad_luck():
     assert 1e-3 < again < 4e-3
 
 
+@pytest.mark.parametrize("targets", [[3], [20], [200], [3, 20, 200]])
+def test_a_death_by_bad_luck_ends_no_search(targets):
+    """The run that comes first, second, ... dies, wherever its strength lies; the search goes on beside it."""
+    curve = rising(1e-4, 1e-2)
+    for place in range(6):
+        trained = {}
+
+        def compression(strength, trained=trained, place=place):
+            trained[strength] = math.inf if len(trained) == place else curve(strength)
+            return trained[strength]
+
+        assert left(search(compression, targets, max_runs=16), targets) == []
+
+
+def test_deaths_on_the_way_to_a_target_are_no_bad_luck_for_ever():
+    """Below a strength all networks die, as without enough decay."""
+    known = search(lambda strength: rising(1e-4, 1e-2)(strength) if strength > 2e-4 else math.inf, [3, 100])
+    assert left(known, [3, 100]) == [3]
+    assert len(known) <= 10
+
+
 def test_where_all_networks_die_the_search_goes_down():
     known = search(lambda strength: rising(1e-5, 1e-4)(strength) if strength < 1e-4 else math.inf, [5, 20])
     assert left(known, [5, 20]) == []
