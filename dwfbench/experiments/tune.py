@@ -69,8 +69,7 @@ def short(request: Request, points: int | None = None) -> Request:
     of them; without, it searches for its targets.
     """
     settings = request.settings
-    listed = knobs.as_list(settings["compression"]) if settings.get("compression") is not None else TARGETS
-    listed = sorted(set(listed))
+    listed = sorted(set(knobs.as_list(TARGETS if settings.get("compression") is None else settings["compression"])))
     bare = {name: value for name, value in settings.items() if name not in ("strength", "points")}
     bare |= {} if points is None else {"points": points}
     count = len(knobs.seeds_of(settings))
@@ -193,11 +192,12 @@ def by_target(trials: Sequence[Trial]) -> list[tuple[float | None, ...]]:
 
 
 def standard_error(score: float, dataset: Dataset, seeds: int) -> float:
-    """Of an accuracy, the mean over so many seeds, by the number of validation images; 0 for other scores."""
+    """Of an accuracy, the mean over so many seeds, by the number of validation images, and more than one of these, also
+    where all are right; 0 for other scores."""
     if dataset.task.score is not None:
         return 0.0
-    share = min(max(score, 0.0), 1.0)
-    return math.sqrt(share * (1 - share) / (len(dataset.val) * seeds))
+    share, count = min(max(score, 0.0), 1.0), len(dataset.val) * seeds
+    return max(math.sqrt(share * (1 - share) / count), 1.5 / count)
 
 
 def best(trials: Sequence[Trial]) -> int:
@@ -264,8 +264,9 @@ def tune(
 
 
 def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: Budget, provenance: Origin) -> Study:
-    """A study as it is stored, its trials in the order of their settings."""
+    """A study as it is stored, its trials in the order of their rates; of equal ones the first that was tried wins."""
     ordered = sorted(trials, key=rate_of)
+    places: dict[int | None, int] = {number: ordered.index(trial) for number, trial in enumerate(trials)}
     terms = terms_of(request, budget)
     listed = ", ".join(f"{target:g}" for target in terms["targets"])
     return Study(
@@ -278,8 +279,8 @@ def study(request: Request, trials: Sequence[Trial], dataset: Dataset, budget: B
         targets=terms["targets"],
         budget=terms,
         trials=ordered,
-        winners=winners(ordered, dataset, len(terms["seeds"])),
-        best=best(ordered),
+        winners=[places.get(winner) for winner in winners(trials, dataset, len(terms["seeds"]))],
+        best=places[best(trials)],
         provenance=provenance,
     )
 
@@ -323,7 +324,7 @@ def remarks(studies: Sequence[Study], rates: int) -> list[str]:
     """What is to be said of studies that were given so many trials: of their winners, rates and seeds."""
     notes = []
     for study in studies:
-        tried = sorted({rate for trial in study.trials if isinstance(rate := trial.values["lr"], float)})
+        tried = sorted(set(map(rate_of, study.trials)))
         first_rates = [rate for rate in tried if study.budget["rates"][0] <= rate <= study.budget["rates"][1]]
         names = ", ".join(name for name in study.trials[0].values if name != "lr")
         combinations = {tuple(value for name, value in trial.values.items() if name != "lr") for trial in study.trials}

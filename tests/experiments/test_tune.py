@@ -199,6 +199,20 @@ def test_a_rate_at_which_runs_diverge_elsewhere_loses_to_a_level_trial(world):
     assert found.winners == [0, 0]
 
 
+def test_one_image_of_all_is_no_difference(world, digits):
+    """All validation images right, and all but one: at CR 4 the rate 0.02 is not above 0.04."""
+    one = 1 - 1 / len(digits.val)
+    high = {4: {0.02: 1.0, 0.04: one, 0.08: 0.8, 0.16: 0.5}, 16: {0.02: 0.8, 0.04: 0.9, 0.08: 0.8, 0.16: 0.5}}
+    assert world(lambda lr, ratio: high[ratio][lr], widen=0).winners == [1, 1]
+
+
+def test_a_rate_that_is_added_and_no_better_wins_nothing(world):
+    found = world(lambda lr, ratio: 0.9 if lr < 0.03 else 0.6)
+    assert rates(found) == [0.01, 0.02, 0.04, 0.08, 0.16]
+    assert (found.winners, found.best) == ([1, 1], 1)
+    assert not any("learning rate, 0.01, won" in sentence for sentence in tune.remarks([found], 4))
+
+
 def test_scores_that_are_no_accuracies_have_no_such_error():
     scored = SimpleNamespace(task=SimpleNamespace(score=lambda outputs, targets: 0.5), val=range(100))
     assert tune.standard_error(0.9, scored, 1) == 0
@@ -217,7 +231,7 @@ def test_a_trial_that_is_not_bracketed_has_no_score_however_high_its_curve(world
     """Runs at CR 3, 5, 10 and 30: around 4 they are near enough, around 16 they are not."""
     found = world(lambda lr, ratio: 0.99, method="l1", strength=[3e-4, 5e-4, 1e-3, 3e-3])
     assert [trial.scores for trial in found.trials] == [[pytest.approx(0.99), None]] * len(found.trials)
-    assert found.winners == [0, None]
+    assert (rates(found)[:2], found.winners) == ([0.01, 0.02], [1, None])
     assert "l1: no trial is bracketed at CR 16, so that no settings won there." in tune.remarks([found], 4)
 
 
