@@ -126,13 +126,15 @@ def planned(work: options.Work, tuned: bool) -> "list[Curve]":
 
 def show_plan(curves: "list[Curve]", store: Store, work: options.Work, force: bool, clock: float) -> int:
     """Print the runs that would be trained, and the time that they take; ``clock`` is when the command began."""
-    from dwfbench.experiments import estimate
+    from dwfbench.experiments import estimate, targets
     from dwfbench.experiments import run as runner
 
+    if not force:
+        curves = [targets.resumed(curve, store, work.dataset) for curve in curves]
     todo = [runner.pending(curve, store, work.dataset, force) for curve in curves]
     answer(plan_table(curves, store, force))
-    for curve in curves:
-        if curve.targets:
+    for curve, runs in zip(curves, todo, strict=True):
+        if curve.targets and runs:
             answer(f"{curve.method.label()} is searched: up to {curve.max_runs} strengths of each seed follow.")
     started = time.perf_counter() - clock
     if any(todo) and work.engine.cluster is None:

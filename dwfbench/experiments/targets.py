@@ -16,7 +16,7 @@ from dwfbench.execution.listener import Progress
 from dwfbench.execution.worker import Engine
 from dwfbench.experiments import search
 from dwfbench.experiments.plan import Curve
-from dwfbench.experiments.run import RETRIED, execute
+from dwfbench.experiments.run import RETRIED, execute, pending
 from dwfbench.experiments.search import known_of
 from dwfbench.runs.record import Record
 from dwfbench.runs.spec import RunSpec
@@ -56,6 +56,13 @@ def execute_to_targets(
                 grown[number] = replace(curve, specs=(*curve.specs, *added))
                 todo.append(replace(curve, specs=added))
     return grown, outcome
+
+
+def resumed(curve: Curve, store: Store, dataset: data.Dataset) -> Curve:
+    """The curve with the runs to which its search has led so far, the first of them that are missing included."""
+    while not pending(curve, store, dataset, force=False) and (added := further(curve, store)):
+        curve = replace(curve, specs=(*curve.specs, *added))
+    return curve
 
 
 def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
@@ -159,9 +166,11 @@ def advice(curve: Curve, trained: Mapping[float, float | None], target: float) -
         return f"all {curve.max_runs} strengths of --max-runs are spent, give more"
     if None in trained.values():
         return "runs failed, train them again"
-    below, above = search.neighbours(known_of(trained).values(), target, curve.rule.numel)
+    known = known_of(trained)
+    below, above = search.neighbours(known.values(), target, curve.rule.numel)
     if below is not None and above is not None:
         return "the curve jumps there, a larger --max-gap accepts that"
-    if math.inf in trained.values():
-        return "stronger runs diverge, a lower learning rate may go on"
+    if known[max(known) if above is None else min(known)] == math.inf:
+        side = "stronger" if above is None else "weaker"
+        return f"{side} runs diverge, a lower learning rate may go on"
     return "the curve levels off, other settings may go on"

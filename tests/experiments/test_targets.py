@@ -262,6 +262,14 @@ def test_a_trial_counts_runs_that_are_dead_though_hardly_compressed(digits, accu
             ],
         ),
         (
+            {(0, 4e-4): None, (0, 4.4e-4): None, (0, 6e-4): 7.0, (0, 1e-3): 12.0, (0, 2e-3): 40.0, (0, 3e-3): 70.0},
+            {"seeds": 1},
+            [
+                "l1: CR 5 is not reached by seed 0: no run below and CR 7 (strength 0.0006) above; weaker runs "
+                "diverge, a lower learning rate may go on."
+            ],
+        ),
+        (
             {(0, 4e-4): "failed"},
             {},
             [
@@ -320,6 +328,19 @@ def test_targets_that_are_not_reached_are_said_and_fail(call, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) <= 9
 
 
+def test_a_search_is_planned_from_where_it_is(digits, monkeypatch):
+    """A dry run of what was interrupted."""
+    monkeypatch.setattr(targets, "pending", lambda curve, store, *_, **__: [
+        spec for spec in curve.specs if store.read(spec.id) is None
+    ])  # fmt: skip
+    curve, store = with_runs(searched(digits, seeds=1), {(0, 4e-4): 4.0})
+    grown = targets.resumed(curve, store, digits)
+    assert grown.specs == (*curve.specs, *targets.further(curve, store))
+    assert len(grown.specs) > 1
+    reached, store = with_runs(curve, {(0, 4e-4): 4.0, (0, 6e-4): 7.0, (0, 1e-3): 40.0, (0, 1.2e-3): 70.0})
+    assert targets.resumed(reached, store, digits) == reached
+
+
 def test_a_dry_run_tells_a_search(call, tmp_path):
     shown = call("run", *WORDS, *ALONE, "--compression", "5,50", "--dry-run", "--results", tmp_path)
     assert shown.exit_code == 0
@@ -342,6 +363,8 @@ def test_the_range_of_a_recipe_is_scaled_in_a_line(call, tmp_path):
         (("--max-gap", "inf"), "max_gap must be a factor above 1"),
         (("--max-runs", "0"), "max_runs must be a whole number from 1"),
         (("--compression", "1"), "Target compression ratios must be above 1"),
+        (("--points", "4"), "Give either --points (how many) or --compression (which ones)"),
+        (("--strength", "1e-3"), "--strength lists the runs, which --compression would choose"),
     ],
 )
 def test_searches_without_sense_are_refused(call, tmp_path, words, said):
