@@ -13,7 +13,7 @@ from dwfbench.base.streams import on_terminal
 CHOICES = ("results", "dataset", "model", "method", "threshold", "tag")
 """Flags that say which runs are read, which the next command is to read, too."""
 
-OF_TUNING = ("trials", "lr-range", "widen", "seed", "seeds")
+OF_TUNING = ("trials", "lr-range", "widen", "seed", "seeds", "points")
 SWITCHES_OF_TUNING = ("force", "debug")
 """Flags of `tune` that `run --tuned` has none of, or that mean something else there."""
 

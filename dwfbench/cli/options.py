@@ -213,10 +213,7 @@ def spoken(flags: Mapping[str, Any], words: list[str]) -> dict[str, Any]:
         **{name: value(item, flags[name]) for name, item in spec.settings().items() if flags[name] is not None},
         **own_options(words),
     }
-    settings = {key: value for key, value in settings.items() if value is not None}
-    if "seed" in settings and "seeds" in settings:
-        raise UsageError("Give either --seed (which ones) or --seeds (how many), not both.")
-    return settings
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def value(item: Any, text: str) -> Any:

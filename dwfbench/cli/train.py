@@ -78,6 +78,8 @@ def run(
     clock = time.perf_counter()
     if tuned and options.gives(flags, "lr"):
         raise UsageError("Give either --lr or --tuned, which chooses it.")
+    if flags["points"] is not None and flags["compression"] is not None:
+        raise UsageError("Give either --points (how many) or --compression (which ones), not both.")
     work = options.read(flags, context.args, save_model, dry_run)
     tags = tuple(names(tag)) if tag is not None else ()
     for flag, texts in (("--tag", tags), ("--note", (note,) if note is not None else ())):

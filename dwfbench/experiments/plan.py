@@ -172,6 +172,9 @@ def check_options(methods: Mapping[str, type[Method]], layers: Iterable[Mapping]
 def check_knobs(methods: Iterable[type[Method]], settings: Mapping[str, Any]) -> None:
     """UsageError for values of a knob that none of the methods has."""
     knobs = {method.knob for method in methods}
+    given_other = next((key for key in ("compression", "points") if settings.get(key) is not None), None)
+    if settings.get("strength") is not None and given_other and "compression" not in knobs and "strength" in knobs:
+        raise UsageError(f"--strength lists the runs, which --{given_other} would choose; give one of the two.")
     if "strength" in knobs:
         knobs.add("compression")  # as targets
     for key in ("strength", "strength_range", "strength_max", "compression", "compression_range"):
@@ -231,7 +234,9 @@ DISPLACES = {
 
 
 def over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Two layers merged; the upper wins, also over what it displaces."""
+    """Two layers merged; the upper wins, also over what it displaces. UsageError where that says both of its own."""
+    if upper.get("seed") is not None and upper.get("seeds") is not None:
+        raise UsageError("Give either seed (which ones) or seeds (how many), not both.")
     displaced = {lower_key for key in upper for lower_key in DISPLACES.get(key, ())}
     return {key: value for key, value in lower.items() if key not in displaced} | dict(upper)
 

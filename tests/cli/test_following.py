@@ -48,9 +48,9 @@ def test_what_follows_is_a_line_that_reads_the_same_runs(screen, capsys, name, g
 
 
 def test_what_follows_tuning_repeats_its_settings_without_what_is_of_the_trials(monkeypatch):
-    words = "--method dwf --lr-range 0.1,1 --depth 2 --trials=3 --seeds 2 --force --epochs 5 --results r --widen 0"
+    words = "--method dwf --lr-range 0.1,1 --widen 0 --depth 2 --trials=3 --seeds 2 --points 8 --force --results r"
     monkeypatch.setattr(sys, "argv", ["dwfbench", "tune", *words.split()])
-    expected = "dwfbench run --tuned --method dwf --depth 2 --epochs 5 --results r"
+    expected = "dwfbench run --tuned --method dwf --depth 2 --results r"
     assert shlex.join(following.after_tune({})) == expected
     context = command("run").make_context("run", expected.split()[2:])
     assert options.leftover(context.args) == {"depth": ["2"]}

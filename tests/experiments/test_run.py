@@ -212,6 +212,9 @@ def test_an_option_of_one_method_leaves_the_other_alone(digits):
     [
         ({}, {"dept": 3}, "did you mean --depth?"),
         ({}, {"methods": ["dwff"]}, "did you mean dwf?"),
+        ({}, {"methods": ["l1"], "strength": 1, "points": 3}, "--strength lists the runs, which --points would choose"),
+        ({"seed": [3], "seeds": 2}, {}, "Give either seed (which ones) or seeds (how many)"),
+        ({"method": {"dwf": {"seed": [3], "seeds": 2}}}, {}, "Give either seed (which ones) or seeds (how many)"),
         ({}, {"methods": ["snip"], "strength": 1}, "--strength is not the knob of snip, turned by --compression;"),
         ({}, {"methods": ["snip"], "strength_range": [1, 2]}, "--strength-range is for --strength, which is not"),
         ({}, {"methods": ["snip"], "strength_max": 2}, "--strength-max is for --strength, which is not the knob"),
