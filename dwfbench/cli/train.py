@@ -99,6 +99,11 @@ def run(
     watchers = loggers.loggers([] if log_to is None else names(log_to), work.results / "logs")
     with Reporter(work.dataset.task.name) as reporter, loggers.Logged(reporter, watchers) as logged, work.stopping():
         curves, outcome = targets.execute_to_targets(curves, work.dataset, store, work.engine, logged, force)
+    stored = sum(spec.id not in outcome for curve in curves for spec in curve.specs)
+    if stored and (save_model or tags or note is not None):
+        message(
+            f"{stored} of the runs were stored already: --save-model, --tag and --note change them with --force only."
+        )
     if tuned:
         from dwfbench.experiments import tuned as winners
 

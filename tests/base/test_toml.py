@@ -25,6 +25,10 @@ def test_deep_nesting_is_half_a_sentence(text):
         toml.parsed(text)
 
 
+def test_what_an_editor_of_windows_writes_is_read():
+    assert toml.parsed("\ufeffepochs = 3\r\nlr = 0.1\r\n") == {"epochs": 3, "lr": 0.1}
+
+
 def test_lists_of_numbers_and_texts_with_dots_are_read():
     text = f"strength = [{', '.join(['0.125'] * 2000)}]\nlr-drops = '1,2,3'\ndataset = '/a.b/c.d/e.zip'\n"
     assert len(toml.parsed(text)["strength"]) == 2000

@@ -135,6 +135,10 @@ def test_stored_runs_are_not_trained_again(trained, run, snapshot):
     assert " % at CR" not in again.stderr
     assert again.stdout == trained[2]
     assert snapshot(trained[0]) == before
+    assert "--force" not in again.stderr
+    tagged = run(trained[0], "--method", "dense", "--tag", "draft")
+    assert "1 of the runs were stored already: --save-model, --tag and --note change them with" in tagged.stderr
+    assert snapshot(trained[0]) == before
 
 
 @pytest.mark.slow
