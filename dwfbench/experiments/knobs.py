@@ -16,7 +16,7 @@ MAX_RUNS = 16
 MOST = 10_000
 """Runs of a curve, and whatever else is counted."""
 
-(SEED,) = (item for item in fields(RunSpec) if item.name == "seed")
+FIELDS = {item.name: item for item in fields(RunSpec)}
 
 COMPRESSION_RANGE = (2.0, 300.0)
 DECAY = {1.3: -0.17, 1.6: -0.07, 2: 0, 5: 0.13, 10: 0.24, 20: 0.38, 30: 0.5, 50: 0.67, 100: 1, 300: 1.96, 1000: 4.8}
@@ -33,7 +33,7 @@ def values(method: Method, settings: Mapping[str, Any], lowest: float | None, sc
     if method.knob is None:
         return [None]
     if settings.get(method.knob) is not None:
-        return as_list(settings[method.knob])
+        return listed(settings, method.knob)
     low, high = ends(method, settings, lowest, scale)
     return log_spaced(low, high, whole_number(settings, "points", POINTS))
 
@@ -102,7 +102,7 @@ def log_spaced(low: float, high: float, count: int) -> list[float]:
 def seeds_of(settings: Mapping[str, Any]) -> list[int]:
     """The listed seeds, or so many counted from 0, each once. UsageError for one that no run could have."""
     if settings.get("seed") is not None:
-        return list(dict.fromkeys(coerce(SEED, seed) for seed in as_list(settings["seed"])))
+        return list(dict.fromkeys(listed(settings, "seed")))
     return list(range(whole_number(settings, "seeds", 1)))
 
 
@@ -120,6 +120,11 @@ def whole_number(settings: Mapping[str, Any], name: str, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
         raise UsageError(f"{name} must be a whole number from 1 to {MOST:,}, not {value!r}.")
     return value
+
+
+def listed(settings: Mapping[str, Any], name: str) -> list:
+    """The values that are given for a field of runs, each as a run has it. UsageError for one that none could have."""
+    return [coerce(FIELDS[name], value) for value in as_list(settings[name])]
 
 
 def as_list(value: Any) -> list:

@@ -84,6 +84,7 @@ def execute(
     for curve, run_ids in zip(curves, missing, strict=True):
         progress.curve(curve.method.label(), curve.specs, len(run_ids), curve.specs[0].epochs)
     earlier_records = {run_id: store.read(run_id) for run_ids in missing for run_id in run_ids}
+    specs = [spec for curve in curves for spec in curve.specs]
     outcome: dict[str, str] = {}
     with Claims(store.folder) as claims:
         claimed_ids = claims.take(earlier_records)
@@ -93,7 +94,6 @@ def execute(
             sentence = f"Another command is training {len(busy_runs)} of these runs in {store.folder}"
             progress.note(f"{sentence}; they are left to it, and waited for at the end.")
         if force and engine.checkpoints is not None:
-            specs = [spec for curve in curves for spec in curve.specs]
             Folder(engine.checkpoints).forget(identities([spec for spec in specs if spec.id in claimed_ids]))
         while True:
             for result in results(tasks(curves, claimed_ids, dataset, engine), dataset, engine, progress):
@@ -111,9 +111,10 @@ def execute(
             if (status := store.status(run_id)) is not None:
                 outcome[run_id] = status
     if engine.checkpoints:  # a command that is killed between a record and its checkpoint leaves that
-        runs = [spec for curve in curves for spec in curve.specs]
-        failed = [spec for spec in runs if outcome.get(spec.id) == "failed"]  # one that timed out goes on the next time
-        Folder(engine.checkpoints).sweep(identities(runs) - identities(failed))
+        failed = [
+            spec for spec in specs if outcome.get(spec.id) == "failed"
+        ]  # e.g. timed out: it goes on the next time
+        Folder(engine.checkpoints).sweep(identities(specs) - identities(failed))
     return outcome
 
 

@@ -69,7 +69,7 @@ def short(request: Request, points: int | None = None) -> Request:
     of them; without, it searches for its targets.
     """
     settings = request.settings
-    listed = sorted(set(knobs.as_list(TARGETS if settings.get("compression") is None else settings["compression"])))
+    listed = sorted(set(TARGETS if settings.get("compression") is None else knobs.listed(settings, "compression")))
     bare = {name: value for name, value in settings.items() if name not in ("strength", "points")}
     bare |= {} if points is None else {"points": points}
     count = len(knobs.seeds_of(settings))

@@ -479,11 +479,11 @@ def test_an_unexpected_failure_is_one_sentence_and_a_traceback_with_debug(call, 
     def fail():
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(info, "list_models", fail)
-    result = call("list", "models")
+    monkeypatch.setattr(info, "list_recipes", fail)
+    result = call("list", "recipes")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: RuntimeError: broken")
-    debugged = call("list", "models", "--debug")
+    debugged = call("list", "recipes", "--debug")
     assert debugged.exit_code == 1
     assert "Traceback" in debugged.stderr
 

@@ -95,6 +95,16 @@ def test_a_study_is_named_by_what_it_does_not_choose(digits):
     assert len({name(), name(epochs=3), name(finetune_epochs="1"), name(methods="snip")}) == 4
 
 
+@pytest.mark.parametrize("ratio", [0, -3, "five"])
+def test_ratios_that_no_run_could_have_are_refused_before_a_winner_is_looked_for(ratio):
+    (request,) = plan.requests([], SHORT | {"methods": "snip", "compression": [5, ratio]})
+    for chosen in (tune.short, tuned.compressions):
+        with pytest.raises(UsageError, match="compression must be"):
+            chosen(request)
+    (request,) = plan.requests([{"compression": ["5", "40"]}], SHORT | {"methods": "snip"})
+    assert tuned.compressions(request) == tune.short(request).settings["compression"] == [5, 40]
+
+
 @pytest.mark.parametrize("terms", [{"trials": 0}, {"rates": (0.1, 0.1)}, {"rates": (0.0, 1.0)}, {"widen": -1}])
 def test_budgets_without_sense_are_refused(terms):
     with pytest.raises(UsageError):
