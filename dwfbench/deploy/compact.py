@@ -65,7 +65,8 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     the network but for rounding (ROUNDING, on random inputs). A Linear layer that reads the pixels themselves takes
     only those that it has weights for (``Selected``). At least one channel of every layer stays, also where all are
     dead; so do dead channels whose constant cannot be folded, which a padded convolution reads at its border as 0, and
-    channels of grouped and transposed convolutions and of normalisations over channels (LayerNorm, GroupNorm).
+    channels of tied weights, of grouped and transposed convolutions and of normalisations over channels (LayerNorm,
+    GroupNorm).
     Raises UsageError for a network that torch-pruning cannot trace.
     """
     smaller = plain(network).requires_grad_(True)  # the graph is traced through gradients
@@ -84,7 +85,7 @@ def compact(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
         with torch.no_grad():
             selected = copy.deepcopy(smaller)
             select_pixels(selected, inputs)
-            if agrees(selected, inputs, expected):
+            if agrees(selected, inputs, expected) and parameters_in(selected) == parameters_in(smaller):
                 smaller = selected
     except Exception as error:  # of a graph that torch-pruning does not understand
         raise UsageError(f"The dead channels of this network cannot be traced ({error}).") from error
@@ -97,6 +98,11 @@ def agrees(network: nn.Module, inputs: Tensor, expected: Tensor) -> bool:
         return close(network(inputs.clone()), expected)
     except RuntimeError:
         return False
+
+
+def parameters_in(network: nn.Module) -> int:
+    """How many parameters there are: more than before where one that was tied is now several."""
+    return len(list(network.parameters()))
 
 
 def writes_into_parts(outputs: Tensor) -> bool:
@@ -142,8 +148,8 @@ def plain(network: nn.Module) -> nn.Module:
 def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, kept_groups: set[str]) -> tuple[nn.Module, bool]:
     """The network without what is dead in it now, and whether another look may find more.
 
-    A group of channels whose removal would change the outputs on ``inputs`` from those ``expected`` goes to
-    ``kept_groups``, by the name of its first layer, and is left alone.
+    A group of channels whose removal would change the outputs on ``inputs`` from those ``expected``, or part tied
+    weights, goes to ``kept_groups``, by the name of its first layer, and is left alone.
     """
     names = {module: name for name, module in network.named_modules()}
     graph = torch_pruning.DependencyGraph().build_dependency(network, inputs[:2].clone())
@@ -160,8 +166,9 @@ def remove_dead(network: nn.Module, inputs: Tensor, expected: Tensor, kept_group
                 for channel, constants in dead.items():
                     for member, values in zip(consumers, constants, strict=True):
                         fold(member.layer, member.indices[channel], values)
+                folded_parameters = parameters_in(network)
                 graph.get_pruning_group(root.dep.target.module, root.dep.handler, sorted(dead)).prune()
-                unchanged = close(network(inputs.clone()), expected)
+                unchanged = parameters_in(network) == folded_parameters and close(network(inputs.clone()), expected)
         except (RuntimeError, ValueError, IndexError):  # layers no longer fit each other
             unchanged = False
         if not unchanged:

@@ -265,18 +265,18 @@ def passed(forward: Forward, inputs: Tensor) -> Tensor:
 def sizes(
     network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int], names: Sequence[str]
 ) -> dict[str, Any]:
-    """Prunable weights, of these ``names``, as a record's layers; parameters and MACs of the network and of its compact
-    form, if there is one."""
-    dense, sparse = count.macs(network, input_shape)
+    """Prunable weights, of these ``names``, as a record's layers, and their MACs; parameters of the network and of its
+    compact form, if there is one."""
     weights = {name: network.get_parameter(name) for name in names}
+    dense, sparse = count.macs(network, input_shape, weights)
     everything = sum(parameter.numel() for parameter in network.parameters())
     zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights.values())
     layers: list[dict[str, Any]] = [{"name": name, "shape": list(weight.shape)} for name, weight in weights.items()]
     macs, parameters = {"dense": dense, "sparse": sparse}, {"dense": everything, "nonzero": everything - zeros}
     if smaller is not None:
-        compact_parameters = dict(smaller.named_parameters(remove_duplicate=False))
-        layers = [{**layer, "compact_shape": list(compact_parameters[layer["name"]].shape)} for layer in layers]
-        macs["compact"] = count.macs(smaller, input_shape)[0]
+        compact_weights = {name: smaller.get_parameter(name) for name in names}
+        layers = [{**layer, "compact_shape": list(compact_weights[layer["name"]].shape)} for layer in layers]
+        macs["compact"] = count.macs(smaller, input_shape, compact_weights)[0]
         parameters["compact"] = sum(parameter.numel() for parameter in smaller.parameters())
     return {"layers": layers, "macs": macs, "parameters": parameters}
 

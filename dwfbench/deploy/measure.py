@@ -81,8 +81,8 @@ def measure(
 ) -> dict[str, Any]:
     """Sizes, accuracy and latency of the forms of a network, on the device of its ``inputs`` (N, ...), float32.
 
-    - ``forms``: for each form ``bytes`` of its safetensors file, ``bytes_zlib``, ``macs`` (the multiplications that it
-      makes: those with zeros too, but in sparse layers), ``test_accuracy`` on ``inputs`` (a fraction, of another
+    - ``forms``: for each form ``bytes`` of its safetensors file, ``bytes_zlib``, ``macs`` (its multiplications by
+      prunable weights, by zeros too, but in sparse layers), ``test_accuracy`` on ``inputs`` (a fraction, of another
       ``task`` its score; None without ``labels``), and for all but dense ``max_abs_difference`` from it and the
       ``tolerance`` for that
     - ``latency``: for each batch size and form the ``median`` and ``iqr`` (interquartile range) of the seconds a pass
@@ -96,14 +96,17 @@ def measure(
     """
     if min(batches, default=0) < 1 or rounds < 1:
         raise UsageError("Batch sizes and rounds must be at least 1.")
-    network, shape = plain(network).requires_grad_(False), inputs.shape[1:]
+    network, shape = plain(network), inputs.shape[1:]
+    weights = prunable(network)
+    network.requires_grad_(False)
     networks = {"dense": network, "sparse": with_sparse_layers(network)}
     contents = {"dense": dense_bytes(network), "sparse": sparse_bytes(tensors_of(network))}
-    macs = {"dense": count.macs(network, shape)[0], "sparse": macs_with_sparse_layers(network, shape)}
+    macs = {"dense": count.macs(network, shape, weights)[0], "sparse": sparse_macs(network, shape, weights)}
     left_out = None
     try:
         networks["compact"] = smaller = compact(network, shape)
-        contents["compact"], macs["compact"] = dense_bytes(smaller), count.macs(smaller, shape)[0]
+        contents["compact"] = dense_bytes(smaller)
+        macs["compact"] = count.macs(smaller, shape, {name: smaller.get_parameter(name) for name in weights})[0]
     except UsageError as error:
         left_out = str(error)
     networks = {form: module.to(inputs.device) for form, module in networks.items()}
@@ -124,10 +127,9 @@ def measure(
     return found | ({"left_out": left_out} if left_out else {})
 
 
-def macs_with_sparse_layers(network: nn.Module, input_shape: Sequence[int]) -> int:
+def sparse_macs(network: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor]) -> int:
     """MACs where the Linear layers skip zeros and nothing else does."""
     skipping = {f"{name}.weight".lstrip(".") for name, layer in network.named_modules() if type(layer) is nn.Linear}
-    weights = prunable(network)
     counted = {name: weight if name in skipping else torch.ones_like(weight) for name, weight in weights.items()}
     return count.macs(network, input_shape, counted)[1]
 

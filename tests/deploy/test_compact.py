@@ -239,3 +239,33 @@ class Untraceable(nn.Linear):
 def test_a_network_whose_graph_cannot_be_traced_is_refused():
     with pytest.raises(UsageError, match=r"cannot be traced \(not with gradients\)"):
         compact(Untraceable(4, 2), (1, 2, 2))
+
+
+class Tied(nn.Module):
+    """Three layers of one weight, or one layer of two names; a hidden unit of each is not read."""
+
+    def __init__(self, count):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(count)])
+        self.last, self.alias = nn.Linear(6, 2), self.layers[0]
+        for layer in self.layers:
+            layer.weight = self.alias.weight
+        self.alias.weight.data[2] = 0
+        self.alias.weight.data[:, [2, 4]] = 0
+        self.last.weight.data[:, 1] = 0
+
+    def forward(self, images):
+        hidden = self.alias(images.flatten(1)).relu()
+        for layer in self.layers[1:]:
+            hidden = layer(hidden).relu()
+        return self.last(hidden)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_one_parameter_stays_one(count):
+    network = Tied(count)
+    smaller = compact(network, (1, 2, 3))
+    assert len(list(smaller.parameters())) == len(list(network.parameters()))
+    assert all(layer.weight is smaller.alias.weight for layer in smaller.layers)
+    assert same(network, smaller, (1, 2, 3))

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy, interpolate
 import dwfbench
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy import export
+from dwfbench.deploy.measure import measure
 from dwfbench.deploy.sparsefile import load_sparse
 from dwfbench.experiments import estimate
 from dwfbench.experiments import stored as restore
@@ -89,6 +90,17 @@ def test_the_manifest_is_true(exported, samples):
         assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
         assert file["bytes_zlib"] == len(zlib.compress(content, 6))
     assert [path.name for path in folder.parent.iterdir()] == ["net"]
+
+
+def test_multiplications_are_those_of_the_report_where_a_layer_is_frozen(tmp_path, samples):
+    network = small_net()
+    network[1].requires_grad_(False)
+    report = dwfbench.sparsity_report(network, (1, 2, 2))
+    manifest = export.export(network, samples, tmp_path / "net", ["dense", "compact"])
+    counted = {"dense": report["macs_dense"], "sparse": report["macs_sparse"]}
+    assert manifest["macs"] == counted | {"compact": 4} == {"dense": 6, "sparse": 4, "compact": 4}
+    forms = measure(network, samples, batches=(1,), rounds=1)["forms"]
+    assert {form: values["macs"] for form, values in forms.items()} == manifest["macs"]
 
 
 def test_no_sample_gets_into_a_file(tmp_path):
