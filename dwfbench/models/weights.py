@@ -70,10 +70,11 @@ def put_into(network: nn.Module, name: str) -> list[str]:
     """Load the weights of an identity into a network; the names of parameters that the file lacks and that stay.
 
     Raises UsageError for a tensor that the network does not have or has in another shape, for parameters that are not
-    finite, and where no weight matrix is in the file.
+    finite, for two values of a tied one, and where no weight matrix is in the file.
     """
     state, network_state = tensors(name), network.state_dict()
-    finite = dict(network.named_parameters(remove_duplicate=False)).keys() | running_statistics(network)
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    finite = parameters.keys() | running_statistics(network)
     if foreign := sorted(state.keys() - network_state.keys()):
         raise UsageError(f"The weights {name} have {foreign[0]}, which the network does not.")
     for key, value in sorted(state.items()):  # safetensors gives them in any order
@@ -86,5 +87,9 @@ def put_into(network: nn.Module, name: str) -> list[str]:
             raise UsageError(f"The weights {name} are infinite or NaN in {key}.")
     if all(value.dim() < 2 for value in state.values()):
         raise UsageError(f"The weights {name} have no weight of more than one dimension, so there is nothing to prune.")
+    loaded: dict[int, str] = {}  # the first name in the file of each parameter, of which it may have some or all
+    for key in sorted(state.keys() & parameters.keys()):
+        if not torch.equal(state[key], state[first_key := loaded.setdefault(id(parameters[key]), key)]):
+            raise UsageError(f"The weights {name} have two values of what is one parameter, {first_key} and {key}.")
     network.load_state_dict(state, strict=False)
-    return [key for key, _ in network.named_parameters() if key not in state]
+    return [key for key, parameter in network.named_parameters() if id(parameter) not in loaded]

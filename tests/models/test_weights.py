@@ -84,6 +84,25 @@ def test_what_a_file_lacks_stays_and_is_named(path):
     assert torch.equal(fresh[2].weight, before)
 
 
+def tied():
+    layers = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    layers[2].weight = layers[0].weight
+    return layers
+
+
+def test_any_name_of_a_tied_parameter_gives_it(path):
+    """``safetensors.torch.save_model`` writes one of its names, not always the first."""
+    state = tied().state_dict()
+    value = state.pop("0.weight")
+    network = tied()
+    assert weights.put_into(network, weights.identity(path(state))) == []
+    assert torch.equal(network[0].weight, value)
+    state["0.weight"] = value + 1
+    with pytest.raises(UsageError, match=r"two values of what is one parameter, 0\.weight and 2\.weight"):
+        weights.put_into(network, weights.identity(path(state)))
+    assert torch.equal(network[0].weight, value)
+
+
 def test_another_process_has_the_content(path, monkeypatch):
     known = weights.identity(path(network().state_dict()))
     (file,) = plugins.files()
