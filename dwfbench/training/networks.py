@@ -27,29 +27,32 @@ class Networks:
         self.spec, self.method, self.data = spec, method, data
         self.device = data.train.images.device
 
-    def build(self, seed: int, anew: bool = False) -> nn.Module:
-        """The initial network of a seed: with the trained weights that the run starts from, unless drawn ``anew``."""
+    def build(self, seed: int) -> nn.Module:
+        """The initial network of a seed, with the trained weights that the run starts from."""
+        return self.begun(seed)[0]
+
+    def begun(self, seed: int, anew: bool = False) -> tuple[nn.Module, list[str]]:
+        """The same, and the names of the parameters that no file gave; of all, where the network is drawn ``anew``."""
         network = models.build_for(self.spec, self.data, seed)
+        drawn = [name for name, _ in network.named_parameters()]
         if self.spec.init is not None and not anew:
-            trained.put_into(network, self.spec.init)
-        return network.to(self.device)
+            drawn = trained.put_into(network, self.spec.init)
+        return network.to(self.device), drawn
 
     def initial(self, seeds: Iterable[int], parametrization: Parametrization, anew: bool = False) -> Network:
         """The initial networks of the lanes' seeds, stacked. Trained weights are kept: factors are balanced."""
-        drawn = anew or self.spec.init is None
         weights, others, buffers = [], [], []
         for seed in seeds:
-            network = self.build(seed, anew)
-            dense = {name: weight.detach() for name, weight in prunable(network).items()}
-            if drawn:
-                parts = spaces.draw(parametrization, dense, self.randomness(seed))
-                for name, row in padding_rows(network).items():  # no loss trains it, so it stays what it is
-                    kept = spaces.keep(parametrization, {name: dense[name]})
-                    for part in (part for part in kept if kept[part].shape == dense[name].shape):
+            network, drawn = self.begun(seed, anew)
+            dense, rows = {name: weight.detach() for name, weight in prunable(network).items()}, padding_rows(network)
+            fresh = {name: weight for name, weight in dense.items() if name in drawn}
+            kept = spaces.keep(parametrization, {k: w for k, w in dense.items() if k not in fresh or k in rows})
+            parts = kept | spaces.draw(parametrization, fresh, self.randomness(seed))
+            for name, row in rows.items():  # no loss trains it, so it stays what it is
+                for part in spaces.part_names(parametrization, name):
+                    if parts[part].shape == dense[name].shape:
                         parts[part][row] = kept[part][row]
-                weights.append(parts)
-            else:
-                weights.append(spaces.keep(parametrization, dense))
+            weights.append({part: parts[part] for name in dense for part in spaces.part_names(parametrization, name)})
             unprunable = {name: value for name, value in network.named_parameters() if name not in dense}
             frozen = {name: value.detach() for name, value in unprunable.items() if not value.requires_grad}
             others.append({name: value.detach() for name, value in unprunable.items() if name not in frozen})

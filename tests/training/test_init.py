@@ -7,6 +7,7 @@ from torch import nn
 
 from dwfbench import models
 from dwfbench.base.errors import UsageError
+from dwfbench.dwf.parametrization import parts_by_weight
 from dwfbench.methods.registry import create
 from dwfbench.models import weights
 from dwfbench.runs.spec import RunSpec
@@ -55,6 +56,33 @@ def test_factors_are_balanced(trained):
     (lane,) = train(spec("dwf", model=NORM, init=trained[0], lr=1e-30, epochs=1, strength=1e-9))
     (drawn,) = train(spec("dwf", model=NORM, lr=1e-30, epochs=1, strength=1e-9))
     assert lane.history[0]["misalignment"] < 1e-5 < 1e-2 < drawn.history[0]["misalignment"]
+
+
+@pytest.mark.parametrize("method", ["dwf", "spred", "powerprop", "str"])
+def test_a_zero_classifier_that_the_file_lacks_is_drawn_as_without_a_file(method, tmp_path):
+    """It would never move from zero, nor balanced factors change their signs."""
+
+    def built(init=None):
+        one = spec(method, model="tests.zoo.networks:zero_classifier", init=init)
+        made = create(method, {})
+        space = made.stages(1)[0].parametrization
+        networks = Networks(one, made, tiny_data())
+        return networks.build(0), networks.initial([0], space).weights, space
+
+    network, drawn, space = built()
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith("head")}
+    assert not network.head.weight.any()
+    save_file(state, tmp_path / "backbone.safetensors")
+    _, begun, _ = built(weights.identity(str(tmp_path / "backbone.safetensors")))
+    assert list(begun) == list(drawn)
+    for name, value in effective(space, begun).items():
+        assert any(part.any() for part in parts_by_weight(space, begun)[name] if part.shape == value.shape)
+        if name in state:
+            torch.testing.assert_close(value[0], state[name])
+    misaligned = {name: space.misalignment(parts) for name, parts in parts_by_weight(space, begun).items()}
+    if method == "dwf":
+        assert misaligned.pop("head.weight") > 1e-2
+        assert max(misaligned.values()) < 1e-5
 
 
 def test_running_statistics_come_along(trained):
