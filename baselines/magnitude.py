@@ -39,10 +39,9 @@ class Magnitude(Pruner):
     finetune_lr: float = option(1.0, "peak of fine-tuning's own cosine, as a multiple of lr", low=0, open=True)
 
     def label(self) -> str:
-        short = {"at": "at init", "finetune_epochs": "one-shot"}
-        changed = self.changed()
-        if len(changed) == 1 and changed.items() <= {"at": "init", "finetune_epochs": 0}.items():
-            return f"{self.name} ({short[next(iter(changed))]})"
+        for words, options in (("at init", {"at": "init"}), ("one-shot", {"finetune_epochs": 0})):
+            if self.changed() == options:
+                return f"{self.name} ({words})"
         return super().label()
 
     def check(self, spec, data) -> None:

@@ -262,17 +262,13 @@ def dead_constants(
         if id(member.layer) not in layer_inputs:
             return None
         values = layer_inputs[id(member.layer)]
-        of_index = values.movedim(axis_of(member.layer, values), 0)[member.indices[channel]].flatten(1)
+        channels_first = values.movedim(-1 if isinstance(member.layer, nn.Linear) else 1, 0)
+        of_index = channels_first[member.indices[channel]].flatten(1)
         constant = of_index[:, 0]
         if (of_index - constant[:, None]).abs().max() > 1e-6 or (constant.any() and zero_padded(member.layer)):
             return None
         constants.append(constant)
     return constants
-
-
-def axis_of(layer: nn.Module, values: Tensor) -> int:
-    """The axis of channels in what a layer reads: the last of a Linear layer, the one after the batch of a Conv."""
-    return values.dim() - 1 if isinstance(layer, nn.Linear) else 1
 
 
 def zero_padded(layer: nn.Module) -> bool:

@@ -84,7 +84,7 @@ def export(
         raise UsageError("There is no sample on which the files could be checked.")
     inputs, labels = inputs.cpu(), None if labels is None else labels.cpu()
     network = plain(network)
-    names = list(prunable(network))
+    weights = prunable(network)
     network.requires_grad_(False)
     with new_folder(folder) as place:
         # Zeros, because torch.export keeps its sample in the file.
@@ -94,7 +94,7 @@ def export(
             **(facts or {}),
             "forms": [form for form in FORMS if form in forms],
             "input_shape": list(inputs.shape[1:]),
-            **sizes(network, smaller, inputs.shape[1:], names),
+            **sizes(network, smaller, inputs.shape[1:], weights),
             "samples": len(inputs),
             "score": task.name,
             "test_accuracy": accuracy,
@@ -263,18 +263,17 @@ def passed(forward: Forward, inputs: Tensor) -> Tensor:
 
 
 def sizes(
-    network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int], names: Sequence[str]
+    network: nn.Module, smaller: nn.Module | None, input_shape: Sequence[int], weights: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """Prunable weights, of these ``names``, as a record's layers, and their MACs; parameters of the network and of its
-    compact form, if there is one."""
-    weights = {name: network.get_parameter(name) for name in names}
+    """The prunable ``weights`` as a record's layers, and their MACs; parameters of the network and of its compact form,
+    if there is one."""
     dense, sparse = count.macs(network, input_shape, weights)
     everything = sum(parameter.numel() for parameter in network.parameters())
     zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights.values())
     layers: list[dict[str, Any]] = [{"name": name, "shape": list(weight.shape)} for name, weight in weights.items()]
     macs, parameters = {"dense": dense, "sparse": sparse}, {"dense": everything, "nonzero": everything - zeros}
     if smaller is not None:
-        compact_weights = {name: smaller.get_parameter(name) for name in names}
+        compact_weights = {name: smaller.get_parameter(name) for name in weights}
         layers = [{**layer, "compact_shape": list(compact_weights[layer["name"]].shape)} for layer in layers]
         macs["compact"] = count.macs(smaller, input_shape, compact_weights)[0]
         parameters["compact"] = sum(parameter.numel() for parameter in smaller.parameters())

@@ -47,11 +47,6 @@ def computed(module: nn.Module) -> list[str]:
     ]
 
 
-def is_computed(model: nn.Module) -> bool:
-    """Whether any module computes a tensor from its parameters."""
-    return any(computed(module) for module in model.modules())
-
-
 def remove_computation(module: nn.Module, attribute: str) -> None:
     """Let a tensor be what is computed for it now."""
     if parametrize.is_parametrized(module, attribute):

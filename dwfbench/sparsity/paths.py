@@ -175,6 +175,8 @@ def outputs_of(value: Any) -> list[Tensor]:
     return [tensor for item in items for tensor in outputs_of(item)]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # whatever the caller has switched off
 def live(
     model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor] | None = None
 ) -> tuple[bool, dict[str, Tensor]]:
@@ -186,14 +188,7 @@ def live(
     only by its bias is dead. Normalisation and activation functions pass paths on. UsageError for a network with a
     function through which paths are not followed.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        return _live(model, input_shape, prunable(model) if weights is None else weights)
-
-
-def _live(
-    model: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor]
-) -> tuple[bool, dict[str, Tensor]]:
-    """``live`` where gradients are computed, whatever the caller has switched off."""
+    weights = prunable(model) if weights is None else weights
     device = next(iter(weights.values()), torch.zeros(())).device
     flow = torch.ones(1, *input_shape, device=device, requires_grad=True)
     follow, call = _Flow(), caller(model)

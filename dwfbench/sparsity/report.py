@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from dwfbench.base.errors import UsageError, reason
-from dwfbench.dwf.plain import is_computed, plain
+from dwfbench.dwf.plain import computed, plain
 from dwfbench.models.prunable import left_out, prunable
 from dwfbench.sparsity.count import compression_ratio, count, macs
 from dwfbench.sparsity.paths import path_report
@@ -24,7 +24,7 @@ def sparsity_report(
     a sentence each, and what it holds beside the prunable weights (`left_out`). Factors are reported as if they were
     collapsed now, and other weights that a layer computes (weight_norm, masks) by what they are in eval mode.
     """
-    if is_computed(model):
+    if any(map(computed, model.modules())):
         model = plain(model)
     weights = prunable(model) if weights is None else weights
     layers = count(weights)

@@ -44,7 +44,7 @@ from dwfbench.training.lanes import (
     tensors_of,
 )
 from dwfbench.training.masks import Masks
-from dwfbench.training.networks import Networks, copied, effective, filled, normalise_in_float32, reparametrized, zeros
+from dwfbench.training.networks import Networks, copied, effective, filled, normalise_in_float32, reparametrized
 from dwfbench.training.optimizers import rule_of
 from dwfbench.training.recorder import record_epoch
 from dwfbench.training.room import refuse_too_many
@@ -155,8 +155,9 @@ class Trainer:
 
     def still(self, weights: Tensors, others: Tensors) -> dict[str, Any]:
         """The optimiser's moments before the first step."""
-        used = rule_of(self.spec).moments
-        return {moment: zeros({**weights, **others}) if moment in used else {} for moment in ("velocity", "squares")}
+        used, trained = rule_of(self.spec).moments, {**weights, **others}
+        zeros = {moment: {name: torch.zeros_like(value) for name, value in trained.items()} for moment in used}
+        return {"velocity": {}, "squares": {}, **zeros}
 
     def strengths(self, specs: list[RunSpec]) -> Tensor:
         return torch.tensor([spec.strength or 0.0 for spec in specs], device=self.device)

@@ -118,8 +118,3 @@ def normalise_in_float32(network: nn.Module) -> nn.Module:
             module.register_forward_pre_hook(widened)
             module.register_forward_hook(narrowed)
     return network
-
-
-def zeros(tensors: Tensors) -> Tensors:
-    """As many zeros."""
-    return {name: torch.zeros_like(value) for name, value in tensors.items()}
