@@ -74,7 +74,7 @@ def short(request: Request, points: int | None = None) -> Request:
     bare |= {} if points is None else {"points": points}
     count = len(knobs.seeds_of(settings))
     seeds = settings["seed"] if settings.get("seed") is not None else [FIRST_SEED + index for index in range(count)]
-    max_runs = settings.get("max_runs") or RUNS_PER_TARGET * len(listed)
+    max_runs = knobs.whole_number(settings, "max_runs", RUNS_PER_TARGET * len(listed))
     return replace(request, settings={**bare, "compression": listed, "max_runs": max_runs, "seed": seeds})
 
 

@@ -358,6 +358,11 @@ def test_without_a_validation_part_nothing_can_be_tuned(digits, tmp_path):
         study(request, data.load("digits", val_fraction=0.0), tmp_path)
 
 
+def test_a_search_without_runs_is_refused():
+    with pytest.raises(UsageError, match="max_runs must be a whole number from 1"):
+        requests(methods="l1", max_runs=0)
+
+
 def test_a_trial_whose_runs_all_died_has_no_score(digits, tmp_path):
     (request,) = requests(methods="dense")
     found = study(request, digits, tmp_path, tune.Budget(trials=2, rates=(0.05, 1e6), widen=0))
