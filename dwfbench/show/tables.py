@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -112,9 +113,8 @@ def compare(results: ResultSet, question: Question = USUAL) -> pd.DataFrame:
         crossings = curves.at_tolerance(shown_runs, question.tolerances, relative, everything, question.max_gap)
         _add(table, crossings, "tolerance", names, ["compression", "censored", "n", "seeds"])
     sparse = shown_runs[shown_runs["method"] != "dense"]
-    areas = curves.area(sparse, *question.ends, question.max_gap).set_index(KEYS)
-    for column in ("area", "ci95", "n", "low", "high", "seeds"):
-        table["Area" if column == "area" else f"Area {column}"] = areas[column]
+    areas = curves.area(sparse, *question.ends, question.max_gap).assign(quantity="area")
+    _add(table, areas, "quantity", {"Area": "area"}, ["area", "ci95", "n", "low", "high", "seeds"])
     table["s/run"] = shown_runs.groupby(KEYS)["seconds"].mean()
     return _sorted(table.reset_index(), question.sort).rename(columns=TITLES)
 
@@ -266,7 +266,8 @@ def chosen_columns(table: pd.DataFrame, sheet: Sheet) -> pd.DataFrame:
 def _for_machines(table: pd.DataFrame, format: str) -> str:
     if format == "csv":
         lists = [name for name in table if name.endswith(" seeds") or name == "ids"]
-        return csv(table.assign(**{name: table[name].map(_json, na_action="ignore") for name in lists}))
+        as_json = partial(json.dumps, ensure_ascii=False)
+        return csv(table.assign(**{name: table[name].map(as_json, na_action="ignore") for name in lists}))
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
@@ -274,34 +275,40 @@ def _for_machines(table: pd.DataFrame, format: str) -> str:
 def marks(table: pd.DataFrame, best: pd.DataFrame | None = None) -> Marks:
     """Which cells of a `compare` or `versus` table are the best of their data set, model and budget, among the sparse
     methods: bold. Where `best` (of `statistics.best`) says so, those not told apart from the best are italic. A curve
-    of fewer seeds is not the best, nor is a lead that is none, nor a CR where another's may be any higher.
+    of fewer seeds is not the best, nor is a lead that is none.
     """
     best_by_cell = (
         {} if best is None else {(*row[:3], f"CR {row[3]:g}"): row[4:] for row in best[BEST].itertuples(index=False)}
     )
     looks_by_cell: dict[tuple[int, str], str] = {}
-    by = [name for name in ("Dataset", "Model", "Epochs") if name in table]
-    for key, rows in table.reset_index(drop=True).groupby(by):
-        for name in (name for name in rows if name.startswith(("CR ", "CR@")) or name == "Area"):
-            if name.endswith(BESIDE) or rows[name].isna().all():
-                continue
+    names = [name for name in table if name.startswith(("CR ", "CR@", "Area")) and not name.endswith(BESIDE)]
+    for key, rows in table.reset_index(drop=True).groupby([name for name in (*LEFT[:2], "Epochs") if name in table]):
+        for name in names:
             if (*key, name) in best_by_cell:
                 label, level = best_by_cell[(*key, name)]
                 looks = {label: "bold", **dict.fromkeys(level, "italic")}
                 looks_by_cell |= {(row, name): looks[label] for row, label in rows["Method"].items() if label in looks}
-            elif best is None or not name.startswith("CR "):
-                rivals = _of_most_seeds(rows, name)
-                highest = rivals[name].max()
-                perhaps_above = name.startswith("CR@") and (rows[f"{name} censored"] & (rows[name] < highest)).any()
-                if (best is not None or highest > 0) and not perhaps_above:
-                    looks_by_cell |= {(row, name): "bold" for row in rivals.index[rivals[name] == highest]}
+            else:
+                firsts = [row for row in _firsts(rows, name) if best is not None or rows[name][row] > 0]
+                looks_by_cell |= {(row, name): "bold" for row in firsts}
     return looks_by_cell
 
 
-def _of_most_seeds(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Those whose number in a column is of as many seeds as any other's there."""
+def _firsts(rows: pd.DataFrame, column: str) -> list[int]:
+    """Those with the highest number of as many seeds as any other's, unless another's CR within a tolerance may be
+    higher, as it is a lower bound or lies in a hole."""
     seeds = rows[f"{column} n"].where(rows[column].notna())
-    return rows[seeds == seeds.max()]
+    numbers = rows.loc[seeds == seeds.max(), column]
+    firsts = numbers.index[numbers == (highest := numbers.max())]
+    if not column.startswith("CR@"):
+        return list(firsts)
+    hidden = rows[f"{column} seeds"].map(lambda entries: _in_hole_above(highest, entries), na_action="ignore")
+    higher = set(rows.index[rows[f"{column} censored"].eq(True) | hidden.eq(True)])
+    return [row for row in firsts if higher <= {row}]
+
+
+def _in_hole_above(value: float, entries: list[dict[str, Any]]) -> bool:
+    return any(seed["compression"] is None and seed["below"] and seed["above"] > value for seed in entries)
 
 
 BEST = ["dataset", "model", "epochs", "compression", "label", "level"]
@@ -311,20 +318,16 @@ ITALIC = {"table": "~", "markdown": "italic", "latex": "italic"}
 
 def marks_caption(format: str, compared: bool) -> str:
     """What the marks of a table mean."""
-    level = f"; {ITALIC[format]}: not told apart from it (the 95 % interval of the paired difference holds 0)"
-    bold_cells = "the highest of the sparse methods of a budget" if compared else "the largest lead"
-    bold_cells += " with the most seeds"
-    return f"{BOLD[format]}: {bold_cells}{level if compared else ''}."
+    if not compared:
+        return f"{BOLD[format]}: the largest lead with the most seeds."
+    level = f"{ITALIC[format]}: not told apart from it (the 95 % interval of the paired difference holds 0)"
+    return f"{BOLD[format]}: the highest of the sparse methods of a budget with the most seeds; {level}."
 
 
 def csv(table: pd.DataFrame) -> str:
     """A table of numbers and texts as CSV, in which no text is a formula."""
     texts = {name: table[name].map(escape.spreadsheet) for name in table.select_dtypes(exclude="number")}
     return table.assign(**texts).to_csv(index=False, lineterminator="\n")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _cell(row: dict, name: str, signed: bool) -> str:

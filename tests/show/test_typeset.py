@@ -172,6 +172,28 @@ def test_no_lower_bound_loses_to_a_number():
     assert marked(made, "CR@-2pt") == {}
 
 
+def test_a_lower_bound_beats_a_number_that_is_equal_and_two_bounds_beat_no_other():
+    """Grasp falls below 97.5 at CR 4 exactly, where snip's last run is still within."""
+    grasp = curve([(2, 99), (4, 97.5), (8, 90)], label="grasp", method="grasp")
+    runs = [*curve([(2, 99), (4, 98)]), *grasp, dense(99.5)]
+    made = comparison.compare(ResultSet(runs), tables.Question(at=(2,), tolerances=(2,)))
+    assert made.table.set_index("Method")["CR@-2pt"][["snip", "grasp"]].to_list() == pytest.approx([4, 4])
+    assert marked(made, "CR@-2pt") == {"snip": "bold"}
+    more = [*runs, *curve([(2, 99), (4, 98)], label="l1", method="l1")]
+    bounds = comparison.compare(ResultSet(more), tables.Question(at=(2,), tolerances=(2,)))
+    assert marked(bounds, "CR@-2pt") == {}
+
+
+def test_no_number_beats_one_that_lies_in_a_hole():
+    """Of l1 nobody knows where between CR 10 and 30 it falls out of the tolerance."""
+    l1 = curve([(2, 99), (10, 98.5), (30, 90)], label="l1", method="l1")
+    runs = [*curve([(2, 99), (4, 97)]), *l1, dense(99.5)]
+    made = comparison.compare(ResultSet(runs), tables.Question(at=(2,), tolerances=(1.5, 12)))
+    assert marked(made, "CR@-1.5pt") == {}
+    wide = comparison.compare(ResultSet(runs), tables.Question(at=(2,), tolerances=(1.5,), max_gap=3))
+    assert marked(wide, "CR@-1.5pt") == {"l1": "bold"}
+
+
 # --- the commands
 
 
