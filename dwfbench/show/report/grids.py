@@ -15,8 +15,7 @@ import pandas as pd
 from dwfbench.analysis import curves
 from dwfbench.base.text import knob, short
 from dwfbench.runs.record import Record, Study, Tuned
-from dwfbench.show import studies, tables, typeset
-from dwfbench.show import verdicts as judgements
+from dwfbench.show import studies, tables
 
 RISING = ("Seed", "Epochs", "Extra", "Knob", "Seconds", "s/run")
 """Columns of numbers of which low ones are better, or come first."""
@@ -62,13 +61,6 @@ def amount(value: Any, form: str | None = None) -> tuple[str, object]:
     if value is None or pd.isna(value):
         return "-", None
     return (short(value, 4) if form is None else format(value, form)), value
-
-
-def verdicts(judged: pd.DataFrame) -> dict:
-    """A row a verdict, of a frame of `claims.verdicts`."""
-    header, *body = judgements.cells(judged)
-    rows = list(zip(judged["verdict"], body, strict=True))
-    return grid(header, rows, (*typeset.WORDS, *typeset.LONG), hidden=typeset.LONG)
 
 
 def dense(runs: pd.DataFrame) -> list[str]:
