@@ -1,7 +1,7 @@
 """One-line cautions on what a comparison of runs can bear."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -103,9 +103,27 @@ SeedsByCurve = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 
 def holes(seeds_by_curve: SeedsByCurve) -> list[str]:
     """Of numbers that are not given, as the runs next to them lie too far apart: a line for curves with equal holes."""
+    return _between_runs(seeds_by_curve, _holes, "no run of {} between CR ", "no run between CR ")
+
+
+def mixtures(seeds_by_curve: SeedsByCurve) -> list[str]:
+    """Of numbers that are read between runs for which tuning, as it does for every target, chose different settings: a
+    line for curves with equal ones."""
+    words = "read between runs for which tuning chose different settings: CR "
+    return _between_runs(seeds_by_curve, _mixed, f"numbers of {{}} are {words}", words)
+
+
+def _between_runs(
+    seeds_by_curve: SeedsByCurve,
+    places: Callable[[dict[str, Any]], list[tuple[float, float]]],
+    sentence: str,
+    words: str,
+) -> list[str]:
+    """A line for curves with the same pairs of CRs, which stand behind the sentence, with the curves in its {}, and
+    behind the words on each curve."""
     labels: dict[tuple[str, str], list[str]] = {}
     for (panel, label), seeds in seeds_by_curve.items():
-        around = {(low, high, entry["seed"]) for entry in seeds for low, high in _holes(entry)}
+        around = {(low, high, entry["seed"]) for entry in seeds for low, high in places(entry)}
         by_seeds: dict[str, list[list[Hole]]] = {}
         for alike in _alike(sorted(around)):
             by_seeds.setdefault(_seeds(seed for *_, seed in alike), []).append(alike)
@@ -113,9 +131,7 @@ def holes(seeds_by_curve: SeedsByCurve) -> list[str]:
             gaps = "; ".join(f"{_between(groups)} ({seeds_text})" for seeds_text, groups in by_seeds.items())
             labels.setdefault((panel, gaps), []).append(label)
     return [
-        Caution(
-            panel, f"no run of {', '.join(names)} between CR {gaps}.", dict.fromkeys(names, f"no run between CR {gaps}")
-        )
+        Caution(panel, f"{sentence.format(', '.join(names))}{gaps}.", dict.fromkeys(names, f"{words}{gaps}"))
         for (panel, gaps), names in labels.items()
     ]
 
@@ -167,8 +183,18 @@ def _holes(entry: dict[str, Any]) -> list[tuple[float, float]]:
     """Of a number of a seed: that of an area has its holes listed, another one is between its neighbours or is none."""
     if "holes" in entry:
         return [(low, high) for low, high in entry["holes"]]
-    value = entry.get("accuracy", entry.get("compression"))
-    return [(entry["below"], entry["above"])] if value is None and entry["below"] and entry["above"] else []
+    return [(entry["below"], entry["above"])] if _value(entry) is None and entry["below"] and entry["above"] else []
+
+
+def _mixed(entry: dict[str, Any]) -> list[tuple[float, float]]:
+    """Between which runs a number of a seed is read, if these were trained at different choices of a study."""
+    several = _value(entry) is not None and len(entry["tuned"]) > 1
+    return [(entry["below"], entry["above"])] if several else []
+
+
+def _value(entry: dict[str, Any]) -> float | None:
+    """The accuracy of a seed at a CR, or its CR within a tolerance."""
+    return entry.get("accuracy", entry.get("compression"))
 
 
 def chances(seeds_by_curve: SeedsByCurve, low: float, high: float, score: str = ACCURACY) -> list[str]:

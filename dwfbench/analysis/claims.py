@@ -39,7 +39,7 @@ Side = TypeVar("Side")
 
 @dataclass
 class Pair:
-    """The effect of one seed, NaN if its runs do not say it; their ids, what is lacking, and its strengths."""
+    """The effect of one seed, NaN if its runs do not say it; their ids, what is lacking or mixed, and its strengths."""
 
     seed: int
     effect: float
@@ -61,8 +61,8 @@ def verdicts(records: Mapping[str, Record], runs: pd.DataFrame, claims: Iterable
     Columns: claim (its name), verdict (supported, contradicted, undecided, not run), dataset, model, epochs, first and
     second (labels), measure (what is compared), effect with low and high (the ends of its interval; points or, of
     ratios, times), expected, smallest, unit, n (pairs of seeds), needed (seeds that would decide, if mean and spread
-    stayed; missing where none do or more than 1000), reason (why it was not run, or of fewer seeds), sentence, source,
-    ids (of the runs behind the effect).
+    stayed; missing where none do or more than 1000), reason (why it was not run, or of fewer seeds, or what it
+    mixes), sentence, source, ids (of the runs behind the effect).
     """
     representatives = runs.drop_duplicates(["dataset", "model", "label"])
     curves = [(run, curve_settings(records[run.id])) for run in representatives.itertuples()]
@@ -246,13 +246,6 @@ def _by_seed(runs: pd.DataFrame) -> dict[tuple, pd.DataFrame]:
     return dict(iter(runs.groupby(["label", "seed"])))
 
 
-def _around(neighbours: Mapping[str, Any]) -> str:
-    """Where a run is lacking: between two that are too far apart, or beyond the first or last one."""
-    if neighbours["below"] and neighbours["above"]:
-        return f"between CR {short(neighbours['below'])} and {short(neighbours['above'])}"
-    return f"above CR {short(neighbours['below'])}" if neighbours["below"] else f"below CR {short(neighbours['above'])}"
-
-
 def _of_curves(runs: pd.DataFrame, first: str, second: str, number: Callable[[Read, Pair], float]) -> list[Pair]:
     """The pairs of which the effect is the difference of a number of either curve, which says where it comes from."""
     pairs = []
@@ -264,15 +257,23 @@ def _of_curves(runs: pd.DataFrame, first: str, second: str, number: Callable[[Re
     return pairs
 
 
+def _known(curve: Read, value: float, below: int, above: int, pair: Pair) -> float:
+    """A value that is read between two points of a curve; its pair is told what it comes from, or why there is none."""
+    label, neighbours = curve.key[2], curve.neighbours(below, above)
+    pair.ids += neighbours["ids"]
+    low, high = (short(neighbours[side]) for side in ("below", "above"))
+    if np.isnan(value):
+        place = f"above CR {low}" if above < 0 else f"below CR {high}" if below < 0 else f"between CR {low} and {high}"
+        pair.lacking.append(f"no run of {label} {place}")
+    elif len(choices := neighbours["tuned"]) > 1:
+        pair.lacking.append(f"{label} is read between runs for which tuning chose {' and '.join(choices)}")
+    return float(value)
+
+
 def _at_compression(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: Any) -> list[Pair]:
     def accuracy(curve: Read, pair: Pair) -> float:
-        reading = curve.points.at(claim.at)
-        for height, below, above in zip(*reading, strict=True):
-            neighbours = curve.neighbours(below, above)
-            pair.ids += neighbours["ids"]
-            if np.isnan(height):
-                pair.lacking.append(f"no run of {curve.key[2]} {_around(neighbours)}")
-        return float(reading.height.mean())
+        readings = zip(*curve.points.at(claim.at), strict=True)
+        return float(np.mean([_known(curve, *reading, pair) for reading in readings]))
 
     return _of_curves(runs, first, second, accuracy)
 
@@ -284,15 +285,10 @@ def _at_tolerance(claim: Claim, runs: pd.DataFrame, first: str, second: str, _: 
     def log_ratio(curve: Read, pair: Pair) -> float:
         label = curve.key[2]
         ratio, censored, below, above = curve.points.last_within(dense[label] - (claim.tolerance or 0))
-        neighbours = curve.neighbours(below, above)
-        pair.ids += neighbours["ids"]
-        if censored:
-            pair.lacking.append(f"{label} never leaves the tolerance")
-        elif np.isnan(dense[label]):
-            pair.lacking.append(f"no dense run beside {label}")
-        elif np.isnan(ratio):
-            pair.lacking.append(f"no run of {label} {_around(neighbours)}")
-        return np.nan if censored else float(np.log(ratio))
+        if censored or np.isnan(dense[label]):
+            pair.lacking.append(f"{label} never leaves the tolerance" if censored else f"no dense run beside {label}")
+            return np.nan
+        return float(np.log(_known(curve, ratio, below, above, pair)))
 
     return _of_curves(runs, first, second, log_ratio)
 

@@ -5,8 +5,9 @@ numel / nnz >= 1. A *curve* is all runs that agree in every field of their spec 
 what a tuning study chose. Curves are read per seed by the rule of `matched`: between runs at most a factor of `max_gap`
 apart, never beyond them; only then are seeds averaged. Every frame names a curve by the three columns `dataset`,
 `model`, `label`, and says in a column `seeds` what its numbers are made of: a list with a dictionary for every seed,
-with the CRs of the neighbouring runs (`below`, `above`: the same for a run at that CR, None for no run on that side)
-and their `ids`. Empty input gives empty frames with the same columns.
+with the CRs of the neighbouring runs (`below`, `above`: the same for a run at that CR, None for no run on that side),
+their `ids`, and what studies chose for them (`tuned`, each choice once). Empty input gives empty frames with the same
+columns.
 """
 
 import math
@@ -26,32 +27,38 @@ TOLERANCES = (1, 5, 10)
 
 
 class Read(NamedTuple):
-    """The curve of a seed: dataset, model, label, seed; its points, and for each the ids of the runs there."""
+    """The curve of a seed: dataset, model, label, seed; its points, for each the ids of the runs there, and by these
+    what a study chose."""
 
     key: tuple
     points: SeedCurve
     ids: list[list[str]]
+    tuned: dict[str, str | None]
 
     def neighbours(self, below: int, above: int) -> dict[str, Any]:
-        """The CRs and ids of two points of the curve, -1 none."""
+        """The CRs, ids and choices of studies of two points of the curve, -1 none."""
         indices = [index for index in ((below, above) if below != above else (below,)) if index >= 0]
+        ids = [name for index in indices for name in self.ids[index]]
         return {
             "below": math.exp(self.points.log_cr[below]) if below >= 0 else None,
             "above": math.exp(self.points.log_cr[above]) if above >= 0 else None,
-            "ids": [name for index in indices for name in self.ids[index]],
+            "ids": ids,
+            "tuned": sorted({choice for name in ids if (choice := self.tuned[name])}),
         }
 
 
 def read(frame: pd.DataFrame) -> Iterator[Read]:
     """The curve of every seed in `frame`, by data set, model, label and seed."""
     by = [*KEYS, "seed"]
-    columns = [frame[name].to_numpy() for name in ("compression", "accuracy", "id", "numel")]
+    columns = [frame[name].to_numpy() for name in ("compression", "accuracy", "id", "numel", "tuned")]
     for key, rows in frame.groupby(by).indices.items():
-        ratios, accuracies, ids, weights = (column[rows] for column in columns)
+        ratios, accuracies, ids, weights, tuned = (column[rows] for column in columns)
         at: dict[float, list[str]] = {}
         for ratio, name in sorted(zip(ratios.tolist(), ids, strict=True)):
             at.setdefault(ratio, []).append(name)
-        yield Read(key, SeedCurve.of(ratios, accuracies, weights.max()), list(at.values()))
+        yield Read(
+            key, SeedCurve.of(ratios, accuracies, weights.max()), list(at.values()), dict(zip(ids, tuned, strict=True))
+        )
 
 
 def interpolate(
@@ -76,7 +83,7 @@ def matched(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_
 
     Columns: dataset, model, label, compression, accuracy (percent, mean over the seeds whose runs say it), ci95 (half
     width of the t-interval; NaN below 2 seeds), n (number of those seeds; 0 leaves accuracy NaN), seeds (`seed`,
-    `accuracy`, `below`, `above`, `ids`).
+    `accuracy`, `below`, `above`, `ids`, `tuned`).
     """
     by, values = [*KEYS, "compression"], interpolate(frame, at, max_gap)
     return summary(values, by, "accuracy").assign(seeds=by_seed(values, by, "accuracy"))
@@ -98,7 +105,7 @@ def at_tolerance(
     Columns: dataset, model, label, tolerance, compression (geometric mean over seeds of the crossing; NaN without a
     reference, if no run is within, and if the curve falls below between runs too far apart), censored (some seed never
     leaves the tolerance: its largest measured CR was taken, and the mean is a lower bound), n (seeds with a
-    value), seeds (`seed`, `compression`, `censored`, `below`, `above`, `ids`), dense, dense_ci95.
+    value), seeds (`seed`, `compression`, `censored`, `below`, `above`, `ids`, `tuned`), dense, dense_ci95.
     """
     reference_rows = frame if dense is None else dense
     frame = frame[frame["method"] != "dense"]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dwfbench.analysis import soundness
-from dwfbench.runs.curve import curve_key, curve_label, curve_settings
+from dwfbench.runs.curve import chosen, curve_key, curve_label, curve_settings
 from dwfbench.runs.record import Record
 
 PANEL = ["dataset", "model"]
@@ -41,6 +41,10 @@ def _depth(record: Record) -> float | None:
 
 def _macs(record: Record) -> float | None:
     return min((record.macs_sparse or 0) / record.macs_dense, 1) if record.macs_dense else None
+
+
+def _tuned(record: Record) -> str | None:
+    return ", ".join(f"{name}={value}" for name, value in sorted(chosen(record).items())) or None
 
 
 def _percent(fraction: float | None) -> float | None:
@@ -79,6 +83,7 @@ COLUMNS = {
     "numel": Column(lambda record: record.numel or math.inf, float),
     **{name: _field(f"spec.{name}") for name in ("precision", "batch_size", "val_fraction", "augment", "image_size")},
     "score": _field("judged_by"),
+    "tuned": Column(_tuned),
 }
 """Every column of the runs, in their order; the type None is that of its values."""
 

@@ -63,7 +63,8 @@ class ResultSet:
         names of those that have the curve); chance (accuracy of guessing, percent); unsound (why a run
         that ended well is no result, see `soundness`; else None); numel (its prunable weights, infinite where the
         record does not say); precision, batch_size, val_fraction, augment, image_size (None for the data set's);
-        score (what the accuracies are: "accuracy", or the name of the data set's own score).
+        score (what the accuracies are: "accuracy", or the name of the data set's own score); tuned (what a study
+        chose for the run, along a curve not the same: "lr=0.16", else None).
         """
         runs = self._labelled
         return runs.loc[runs["usable"], frames.FRAME].reset_index(drop=True)

@@ -84,8 +84,9 @@ def _of_runs(results: ResultSet, question: Question, versus: str | None = None) 
 
 def _of_numbers(table: pd.DataFrame, question: Question, score: str, versus: str | None = None) -> list[str]:
     """Cautions on what a table's numbers are made of."""
-    holes = cautions.holes(tables.made_of(table, versus=versus))
-    return [*holes, *cautions.chances(tables.made_of(table, "Area", versus), *question.ends, score)]
+    numbers = tables.made_of(table, versus=versus)
+    of_neighbours = [*cautions.holes(numbers), *cautions.mixtures(numbers)]
+    return [*of_neighbours, *cautions.chances(tables.made_of(table, "Area", versus), *question.ends, score)]
 
 
 def _along(results: ResultSet, question: Question) -> tuple[ResultSet, list[str]]:

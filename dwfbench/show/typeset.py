@@ -22,6 +22,8 @@ WORDS = (*PANEL, "Method", "Axis", "Claim", "Verdict", "First", "Second", "Measu
 """Columns that are flush left, as numbers are flush right."""
 SETTINGS = (*PANEL, "Runs", "Seeds", "Epochs", "Extra", "Dense")
 """Columns that a screen shows once, above the table, where all rows have the same."""
+SAME = {"n": "seeds", "needed": "to decide"}
+"""Columns of verdicts on claims that files for machines call otherwise."""
 LONG = ("Sentence", "Reason", "Source")
 """Columns that are there for those who ask for them."""
 
@@ -53,12 +55,12 @@ class Sheet:
         """The places of the columns asked for, whatever the case of their names; of "Area CR 2-300" Area is enough."""
         if self.columns is None:
             return [index for index, name in enumerate(header) if name not in LONG]
-        indices = {short_name(name).lower(): index for index, name in enumerate(header)}
+        indices = {_key(name): index for index, name in enumerate(header)}
         titles = [name.strip() for name in self.columns.split(",")]
         for name in titles:
-            if name.lower() not in indices:
+            if _key(name) not in indices:
                 raise UsageError(no_such("column", name, [short_name(title) for title in header]))
-        return [indices[name.lower()] for name in titles]
+        return [indices[_key(name)] for name in titles]
 
 
 PLAIN = Sheet()
@@ -67,6 +69,12 @@ PLAIN = Sheet()
 def short_name(header: str) -> str:
     """The name of a column: that of an area without its range."""
     return re.sub(r"^Area CR .*", "Area", header)
+
+
+def _key(name: str) -> str:
+    """What the names of a column have in common."""
+    name = short_name(name).lower()
+    return SAME.get(name, name)
 
 
 def text(

@@ -153,4 +153,4 @@ def _needed(row: dict[str, Any]) -> str:
         return "-"
     if row["needed"] is not None:
         return str(row["needed"])
-    return "2 or more" if row["n"] < 2 else f"over {MOST_SEEDS}"
+    return f"{row['n'] + 1} or more" if row["low"] is None else f"over {MOST_SEEDS}"

@@ -78,3 +78,24 @@ def test_a_curve_whose_runs_end_far_from_what_was_asked_is_named():
     made = comparison.compare(ResultSet(runs), tables.Question(at=(60,)))
     assert "mnist/lenet: runs of snip end far from the CR asked for; what lies between them is chance." in made.cautions
     assert not cautions.astray(ResultSet(runs).runs, 12)
+
+
+def test_numbers_between_runs_that_tuning_gave_different_settings_are_named():
+    """For CR 2 and 4 a study chose one rate, for CR 8 another."""
+    tuned = [
+        changed(run, provenance={"tuned": {"study": "s", "values": {"lr": 0.1 if run.compression < 8 else 0.4}}})
+        for seed in range(3)
+        for run in curve([(2, 98), (4, 97), (8, 90)], seed=seed)
+    ]
+    results = ResultSet([*tuned, *curve([(2, 90), (4, 80)], label="grasp", method="grasp"), dense(99)])
+    of_snip = "read between runs for which tuning chose different settings: CR 4 and 8 (seeds 0, 1, 2)"
+    for at, tolerances, lines in (((3, 4, 8), (1,), []), ((3, 6), (), [of_snip]), ((3,), (5,), [of_snip])):
+        made = comparison.compare(results, tables.Question(at=at, tolerances=tolerances))
+        assert [
+            line for line in by_curve(made.cautions)[1].get(("mnist/lenet", "snip"), []) if "tuning" in line
+        ] == lines
+        assert [str(line) for line in made.cautions if "tuning" in line] == [
+            f"mnist/lenet: numbers of snip are {line}." for line in lines
+        ]
+    against = comparison.versus(results, "snip", tables.Question(at=(3,)))
+    assert not any("tuning" in line for line in against.cautions)

@@ -151,6 +151,31 @@ def test_how_many_seeds_would_decide_is_said_where_it_is_known():
     assert verdicts.cells(judged(claimed(smallest=0.4905), runs=level))[1][11] == "over 1000"
 
 
+def test_two_seeds_with_one_difference_may_be_decided_by_a_third():
+    """They say nothing of the spread, so that nobody knows it to be more than 1000."""
+    alike = [
+        record(2, height, seed=seed, method=label, label=label)
+        for seed in (0, 1)
+        for label, height in (("a", 92), ("b", 90))
+    ]
+    row = verdicts.cells(judged(claimed(), runs=alike))[1]
+    assert (row[4], row[10], row[11]) == ("undecided", "2", "3 or more")
+
+
+def test_a_verdict_on_runs_of_other_settings_says_so():
+    """A study chose another rate of a for the targets 2 and 4, between which it is read at 3."""
+    runs = [
+        changed(run, provenance={"tuned": {"study": "s", "values": {"lr": run.compression / 10}}})
+        if run.label == "a" else run
+        for run in rivals()
+    ]  # fmt: skip
+    table = judged(claimed(at=[2]), claimed(name="d", at=[3]), runs=runs)
+    assert table.reason.to_list() == [
+        "",
+        "a is read between runs for which tuning chose lr=0.2 and lr=0.4 (seeds 0, 1, 2)",
+    ]
+
+
 def test_ratios_and_the_other_expectations_have_their_words():
     runs = [changed(run, seconds=3.0 if run.label == "a" else 2.0) for run in rivals()]
     asked = claimed(quantity="seconds", at=[], expected="at most", smallest=1.25)
@@ -194,6 +219,14 @@ def test_the_command_prints_every_claim_in_every_format(folder, call, format):
     if format == "csv":
         rows = list(csv.DictReader(io.StringIO(result.stdout)))
         assert [len(json.loads(row["ids"])) for row in rows if row["claim"] == "mine"] == [6]
+
+
+@pytest.mark.parametrize(("format", "header"), [("markdown", "Claim | Seeds | To decide"), ("csv", "claim,n,needed")])
+@pytest.mark.parametrize("columns", ["Claim,Seeds,To decide", "claim,n,needed"])
+def test_a_column_has_its_name_of_the_other_formats_in_each(folder, call, format, header, columns):
+    result = call("claims", "--results", folder, "--format", format, "--columns", columns)
+    assert result.exit_code == 0
+    assert header in " ".join(result.stdout.splitlines()[0].split())
 
 
 def test_claims_of_an_archive_and_of_nothing(folder, call, tmp_path):
