@@ -1,8 +1,8 @@
 """One-line cautions on what a comparison of runs can bear."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from statistics import mean
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -101,40 +101,27 @@ SeedsByCurve = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 """What numbers are made of, by panel ("mnist/lenet") and label: dictionaries as in the columns `seeds` of `curves`."""
 
 
-def holes(seeds_by_curve: SeedsByCurve) -> list[str]:
-    """Of numbers that are not given, as the runs next to them lie too far apart: a line for curves with equal holes."""
-    return _between_runs(seeds_by_curve, _holes, "no run of {} between CR ", "no run between CR ")
+def of_neighbours(seeds_by_curve: SeedsByCurve) -> list[str]:
+    """Of numbers that are not given, as the runs next to them lie too far apart, and of those that are read between
+    runs for which tuning, as it may for every target, chose different settings: a line for curves with the same CRs."""
+    lines: list[str] = []
+    for places, words in (_holes, "no run{} between CR {}"), (_mixed, MIXED):
+        labels: dict[tuple[str, str], list[str]] = {}
+        for (panel, label), seeds in seeds_by_curve.items():
+            around = {(low, high, entry["seed"]) for entry in seeds for low, high in places(entry)}
+            by_seeds: dict[str, list[list[Hole]]] = {}
+            for alike in _alike(sorted(around)):
+                by_seeds.setdefault(_seeds(seed for *_, seed in alike), []).append(alike)
+            if by_seeds:
+                gaps = "; ".join(f"{_between(groups)} ({seeds_text})" for seeds_text, groups in by_seeds.items())
+                labels.setdefault((panel, gaps), []).append(label)
+        for (panel, gaps), names in labels.items():
+            sentence = words.format(f" of {', '.join(names)}", gaps) + "."
+            lines.append(Caution(panel, sentence, dict.fromkeys(names, words.format("", gaps))))
+    return lines
 
 
-def mixtures(seeds_by_curve: SeedsByCurve) -> list[str]:
-    """Of numbers that are read between runs for which tuning, as it does for every target, chose different settings: a
-    line for curves with equal ones."""
-    words = "read between runs for which tuning chose different settings: CR "
-    return _between_runs(seeds_by_curve, _mixed, f"numbers of {{}} are {words}", words)
-
-
-def _between_runs(
-    seeds_by_curve: SeedsByCurve,
-    places: Callable[[dict[str, Any]], list[tuple[float, float]]],
-    sentence: str,
-    words: str,
-) -> list[str]:
-    """A line for curves with the same pairs of CRs, which stand behind the sentence, with the curves in its {}, and
-    behind the words on each curve."""
-    labels: dict[tuple[str, str], list[str]] = {}
-    for (panel, label), seeds in seeds_by_curve.items():
-        around = {(low, high, entry["seed"]) for entry in seeds for low, high in places(entry)}
-        by_seeds: dict[str, list[list[Hole]]] = {}
-        for alike in _alike(sorted(around)):
-            by_seeds.setdefault(_seeds(seed for *_, seed in alike), []).append(alike)
-        if by_seeds:
-            gaps = "; ".join(f"{_between(groups)} ({seeds_text})" for seeds_text, groups in by_seeds.items())
-            labels.setdefault((panel, gaps), []).append(label)
-    return [
-        Caution(panel, f"{sentence.format(', '.join(names))}{gaps}.", dict.fromkeys(names, f"{words}{gaps}"))
-        for (panel, gaps), names in labels.items()
-    ]
-
+MIXED = "numbers{} are read between runs for which tuning chose different settings: CR {}"
 
 CONDITIONS = {
     **{"torch": "versions of torch", "device": "devices", "precision": "precisions", "batch_size": "batch sizes"},
@@ -153,16 +140,12 @@ Hole = tuple[float, float, int]
 def _alike(around: Sequence[Hole]) -> list[list[Hole]]:
     groups: list[list[Hole]] = []
     for hole in around:  # by rising CR
-        fitting = (
-            group
-            for group in groups
-            if all(hole[end] <= ALIKE * group[0][end] <= ALIKE**2 * hole[end] for end in (0, 1))
-        )
-        group = next(fitting, None)
-        if group is None:
-            groups.append([hole])
+        for group in groups:
+            if all(hole[end] <= ALIKE * group[0][end] <= ALIKE**2 * hole[end] for end in (0, 1)):
+                group.append(hole)
+                break
         else:
-            group.append(hole)
+            groups.append([hole])
     return groups
 
 
@@ -171,30 +154,22 @@ def _between(groups: Sequence[Sequence[Hole]]) -> str:
     their middle."""
     pairs = [[[hole[end] for hole in alike] for end in (0, 1)] for alike in groups]
     if all(len({short(ratio) for ratio in ratios}) == 1 for pair in pairs for ratios in pair):
-        return ", ".join(" and ".join(short(ratios[0]) for ratios in pair) for pair in pairs)
-    return "about " + ", ".join(" and ".join(short(_middle(ratios), 2) for ratios in pair) for pair in pairs)
-
-
-def _middle(ratios: Sequence[float]) -> float:
-    return math.exp(mean(map(math.log, ratios)))
+        return ", ".join(" and ".join(dict.fromkeys(short(ratios[0]) for ratios in pair)) for pair in pairs)
+    return "about " + ", ".join(" and ".join(short(geometric_mean(ratios), 2) for ratios in pair) for pair in pairs)
 
 
 def _holes(entry: dict[str, Any]) -> list[tuple[float, float]]:
     """Of a number of a seed: that of an area has its holes listed, another one is between its neighbours or is none."""
     if "holes" in entry:
         return [(low, high) for low, high in entry["holes"]]
-    return [(entry["below"], entry["above"])] if _value(entry) is None and entry["below"] and entry["above"] else []
+    none = entry.get("accuracy", entry.get("compression")) is None
+    return [(entry["below"], entry["above"])] if none and entry["below"] and entry["above"] else []
 
 
 def _mixed(entry: dict[str, Any]) -> list[tuple[float, float]]:
     """Between which runs a number of a seed is read, if these were trained at different choices of a study."""
-    several = _value(entry) is not None and len(entry["tuned"]) > 1
-    return [(entry["below"], entry["above"])] if several else []
-
-
-def _value(entry: dict[str, Any]) -> float | None:
-    """The accuracy of a seed at a CR, or its CR within a tolerance."""
-    return entry.get("accuracy", entry.get("compression"))
+    given = entry.get("accuracy", entry.get("compression")) is not None
+    return [(entry["below"], entry["above"])] if given and "tuned" in entry else []
 
 
 def chances(seeds_by_curve: SeedsByCurve, low: float, high: float, score: str = ACCURACY) -> list[str]:
@@ -234,21 +209,16 @@ def _panel_warnings(panel: str, rows: pd.DataFrame) -> Iterator[str]:
         yield Caution(panel, f"the runs saw {versions} different versions of the data (checksums differ).")
     for name, noun in CONDITIONS.items():
         values = rows[name].fillna("the data's own") if name == "image_size" else rows[name].replace(math.inf, None)
-        if len(different := sorted(values.dropna().unique(), key=_in_order)) > 1:
+        if len(different := sorted(values.dropna().unique(), key=lambda value: (isinstance(value, str), value))) > 1:
             listed = ", ".join(value if isinstance(value, str) else f"{value:,g}" for value in different)
             yield Caution(panel, f"runs of different {noun} are compared: {listed}.")
     dense = rows[rows["method"] == "dense"]
     if dense.empty:
         yield Caution(panel, "no dense run, so the CR at a tolerance is unknown: run the method dense.")
     elif missing_epochs := set(rows["epochs"]) - set(dense["epochs"]):
-        yield Caution(panel, f"no dense run of {_listed(missing_epochs)} epochs; dense runs of other budgets stand in.")
+        yield Caution(panel, f"no dense run of {_listed(missing_epochs)} epochs; those of the nearest number stand in.")
     if (dense_reference(rows, rows)["dense_settings"] > 1).any():
         yield Caution(panel, "several dense settings share a budget; their mean is the reference.")
-
-
-def _in_order(value: Any) -> tuple[bool, Any]:
-    """Numbers by size, then words."""
-    return isinstance(value, str), value
 
 
 def _ratios(runs: pd.DataFrame) -> str:

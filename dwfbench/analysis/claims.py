@@ -265,7 +265,7 @@ def _known(curve: Read, value: float, below: int, above: int, pair: Pair) -> flo
     if np.isnan(value):
         place = f"above CR {low}" if above < 0 else f"below CR {high}" if below < 0 else f"between CR {low} and {high}"
         pair.lacking.append(f"no run of {label} {place}")
-    elif len(choices := neighbours["tuned"]) > 1:
+    elif choices := neighbours.get("tuned"):
         pair.lacking.append(f"{label} is read between runs for which tuning chose {' and '.join(choices)}")
     return float(value)
 

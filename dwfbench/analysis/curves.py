@@ -6,8 +6,8 @@ what a tuning study chose. Curves are read per seed by the rule of `matched`: be
 apart, never beyond them; only then are seeds averaged. Every frame names a curve by the three columns `dataset`,
 `model`, `label`, and says in a column `seeds` what its numbers are made of: a list with a dictionary for every seed,
 with the CRs of the neighbouring runs (`below`, `above`: the same for a run at that CR, None for no run on that side),
-their `ids`, and what studies chose for them (`tuned`, each choice once). Empty input gives empty frames with the same
-columns.
+their `ids`, and, where studies chose several settings for these, all of them (`tuned`). Empty input gives empty frames
+with the same columns.
 """
 
 import math
@@ -39,11 +39,12 @@ class Read(NamedTuple):
         """The CRs, ids and choices of studies of two points of the curve, -1 none."""
         indices = [index for index in ((below, above) if below != above else (below,)) if index >= 0]
         ids = [name for index in indices for name in self.ids[index]]
+        choices = sorted({choice for name in ids if (choice := self.tuned[name])})
         return {
             "below": math.exp(self.points.log_cr[below]) if below >= 0 else None,
             "above": math.exp(self.points.log_cr[above]) if above >= 0 else None,
             "ids": ids,
-            "tuned": sorted({choice for name in ids if (choice := self.tuned[name])}),
+            **({"tuned": choices} if len(choices) > 1 else {}),
         }
 
 
@@ -83,7 +84,7 @@ def matched(frame: pd.DataFrame, at: Sequence[float] = AT, max_gap: float = MAX_
 
     Columns: dataset, model, label, compression, accuracy (percent, mean over the seeds whose runs say it), ci95 (half
     width of the t-interval; NaN below 2 seeds), n (number of those seeds; 0 leaves accuracy NaN), seeds (`seed`,
-    `accuracy`, `below`, `above`, `ids`, `tuned`).
+    `accuracy`, `below`, `above`, `ids`).
     """
     by, values = [*KEYS, "compression"], interpolate(frame, at, max_gap)
     return summary(values, by, "accuracy").assign(seeds=by_seed(values, by, "accuracy"))
@@ -100,12 +101,12 @@ def at_tolerance(
 
     Within: accuracy >= reference - t points, or >= reference * (1 - t / 100) if `relative`. The reference
     is the mean accuracy of the method "dense" on the same data set and model, of the same number of epochs if
-    there is such a run, of any otherwise; it is taken from the rows `dense` (default: `frame`). Dense curves
+    there is such a run, of the nearest otherwise; it is taken from the rows `dense` (default: `frame`). Dense curves
     themselves get no rows.
     Columns: dataset, model, label, tolerance, compression (geometric mean over seeds of the crossing; NaN without a
     reference, if no run is within, and if the curve falls below between runs too far apart), censored (some seed never
     leaves the tolerance: its largest measured CR was taken, and the mean is a lower bound), n (seeds with a
-    value), seeds (`seed`, `compression`, `censored`, `below`, `above`, `ids`, `tuned`), dense, dense_ci95.
+    value), seeds (`seed`, `compression`, `censored`, `below`, `above`, `ids`), dense, dense_ci95.
     """
     reference_rows = frame if dense is None else dense
     frame = frame[frame["method"] != "dense"]
@@ -174,9 +175,8 @@ def bands(frame: pd.DataFrame, max_gap: float = MAX_GAP) -> pd.DataFrame:
     ]
     values = pd.concat(grids) if grids else interpolate(frame, AT)
     by = [*KEYS, "compression"]
-    table = summary(values, by, "accuracy").merge(seeds, on=KEYS, how="left")
     ends = values.groupby(by)["accuracy"].agg(["min", "max"]).reset_index()
-    table = table.merge(ends, on=by, how="left")
+    table = summary(values, by, "accuracy").merge(seeds, on=KEYS, how="left").merge(ends, on=by, how="left")
     has_mean = table["n"] * 2 > table["seeds"]
     curve = [table[name] for name in KEYS]
     within = has_mean.groupby(curve).cummax() & has_mean[::-1].groupby([name[::-1] for name in curve]).cummax()
@@ -244,22 +244,23 @@ def number_or_none(value: float) -> float | None:
 
 def dense_reference(frame: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
     """For each curve of `frame`: dense (percent, NaN without a dense run), dense_ci95, dense_settings (of how many
-    dense curves of its budget it is the mean).
+    dense curves it is the mean).
 
-    The dense runs are the curve's own, if it is a dense one; else those of the result sets that have it, of several,
-    and of its number of epochs; else those of any set and its epochs; else any.
+    The dense runs are the curve's own, if it is a dense one; else those of its number of epochs, or of the nearest (by
+    its logarithm) that there is: of the result sets that have the curve, of several, else of any.
     """
     runs = dense[dense["method"] == "dense"]
     rows = []
     for key, curve in frame.groupby(KEYS, sort=False):
         epochs, sources = curve["epochs"].iloc[0], set(curve["sources"].iloc[0])
         of_panel = runs[(runs[PANEL] == list(key[:2])).all(axis=1)]
-        of_budget = of_panel[of_panel["epochs"] == epochs]
+        distances = {other: abs(math.log(other / epochs)) for other in sorted(of_panel["epochs"], reverse=True)}
+        of_budget = of_panel[of_panel["epochs"] == min(distances, key=distances.__getitem__, default=epochs)]
         own = of_panel[of_panel["label"] == key[2]]
         beside = of_budget[np.array([bool(sources & set(names)) for names in of_budget["sources"]], dtype=bool)]
-        reference = next((choice for choice in (own, beside, of_budget) if len(choice)), of_panel)
+        reference = next((choice for choice in (own, beside) if len(choice)), of_budget)
         per_seed = reference.groupby([*PANEL, "seed"], as_index=False)["accuracy"].mean()
         mean = summary(per_seed, PANEL, "accuracy")
-        settings = 0 if reference is of_panel else reference["label"].nunique()
-        rows.append((*key, *(mean[["accuracy", "ci95"]].iloc[0] if len(mean) else (np.nan, np.nan)), settings))
+        numbers = mean[["accuracy", "ci95"]].iloc[0] if len(mean) else (np.nan, np.nan)
+        rows.append((*key, *numbers, reference["label"].nunique()))
     return pd.DataFrame(rows, columns=[*KEYS, "dense", "dense_ci95", "dense_settings"])

@@ -84,8 +84,7 @@ def _of_runs(results: ResultSet, question: Question, versus: str | None = None) 
 
 def _of_numbers(table: pd.DataFrame, question: Question, score: str, versus: str | None = None) -> list[str]:
     """Cautions on what a table's numbers are made of."""
-    numbers = tables.made_of(table, versus=versus)
-    of_neighbours = [*cautions.holes(numbers), *cautions.mixtures(numbers)]
+    of_neighbours = cautions.of_neighbours(tables.made_of(table, versus=versus))
     return [*of_neighbours, *cautions.chances(tables.made_of(table, "Area", versus), *question.ends, score)]
 
 

@@ -234,11 +234,15 @@ def test_meeting_the_tolerance_exactly_counts():
     assert crossing([(2, 97.3), (4, 90)], reference=98.3).compression == pytest.approx(2)
 
 
-def test_the_reference_prefers_dense_runs_of_the_same_budget():
-    runs = [dense(98), dense(94, epochs=5), dense(96, seed=1), *curve([(2, 97)]), *curve([(2, 97)], epochs=7)]
-    found = curves.at_tolerance(ResultSet(runs).runs, [1]).set_index("label")["dense"]
-    assert found["snip (epochs=60)"] == pytest.approx(97)
-    assert found["snip (epochs=7)"] == pytest.approx((94 + 98 + 96) / 3)  # none of 7 epochs: all of them
+def test_the_reference_is_dense_of_the_same_budget_or_of_the_nearest():
+    runs = [dense(98), dense(94, epochs=15), dense(96, seed=1)]
+    runs += [run for epochs in (7, 30, 60, 300) for run in curve([(2, 97)], epochs=epochs)]
+    found = curves.at_tolerance(ResultSet(runs).runs, [1]).set_index("label")["dense"].to_dict()
+    names = [f"snip (epochs={epochs})" for epochs in (7, 30, 60, 300)]
+    assert [found[name] for name in names] == pytest.approx([94, 97, 97, 97]), "30 is as near to 60 as to 15"
+    lines = cautions.warnings(ResultSet(runs).runs)
+    assert "mnist/lenet: no dense run of 7, 30, 300 epochs; those of the nearest number stand in." in lines
+    assert not any("several dense settings" in line for line in lines)
 
 
 def test_a_dense_curve_of_several_is_worth_its_own_runs():
@@ -376,23 +380,23 @@ def test_runs_that_ended_well_and_are_no_results_are_told():
 def test_holes_are_named_with_their_seeds():
     runs = curve([(2.3, 90), (1141, 60)]) + curve([(2.3, 90), (1141, 61)], seed=1) + curve([(2, 90), (9, 80)], seed=2)
     table = tables.compare(ResultSet(runs), tables.Question(at=[2, 5, 50]))
-    assert cautions.holes(tables.made_of(table)) == [
+    assert cautions.of_neighbours(tables.made_of(table)) == [
         "mnist/lenet: no run of snip between CR 2 and 9 (seed 2); 2.3 and 1141 (seeds 0, 1)."
     ]
     pruners = [run for method in ("b", "a") for run in curve([(2, 90), (9, 80)], label=method, method=method)]
-    assert cautions.holes(tables.made_of(tables.compare(ResultSet(pruners), tables.Question(at=[3])))) == [
+    assert cautions.of_neighbours(tables.made_of(tables.compare(ResultSet(pruners), tables.Question(at=[3])))) == [
         "mnist/lenet: no run of a, b between CR 2 and 9 (seed 0)."
     ]
     alike = [
         run for seed, low in enumerate((50, 52, 54, 51)) for run in curve([(2, 99), (9, 90), (low, 80)], seed=seed)
     ]
     alike += curve([(20, 99), (300, 70)], seed=3)
-    assert cautions.holes(tables.made_of(tables.compare(ResultSet(alike), tables.Question(at=[4, 30])))) == [
+    assert cautions.of_neighbours(tables.made_of(tables.compare(ResultSet(alike), tables.Question(at=[4, 30])))) == [
         "mnist/lenet: no run of snip between CR 2 and 9 (seeds 0 to 3); 9 and 20, 20 and 51 (seed 3); about 9 and 52 "
         "(seeds 0, 1, 2)."
     ]
     near = tables.compare(ResultSet(panel()), tables.Question(at=[2, 8]))
-    assert cautions.holes(tables.made_of(near)) == []
+    assert cautions.of_neighbours(tables.made_of(near)) == []
 
 
 def test_chance_in_an_area_is_told():

@@ -238,13 +238,15 @@ def read_records(records: list[Record]) -> None:
     compared = tables.compare(ResultSet(records), tables.Question(at=(2, 10), reading="both"))
     for kind in tables.FORMATS:
         lines += tables.render(compared, kind).splitlines()
-    lines += cautions.holes(tables.made_of(compared)) + cautions.chances(tables.made_of(compared, "Area"), 2, 10)
+    lines += cautions.of_neighbours(tables.made_of(compared)) + cautions.chances(
+        tables.made_of(compared, "Area"), 2, 10
+    )
     for label in sorted(set(frame.loc[frame["method"] != "dense", "label"]))[:1]:
         found = statistics.differences(frame, label)
         if not found.empty:
             lines += tables.render(tables.versus(found), "table").splitlines()
             lines += [*cautions.pair_warnings(frame, found, label), tables.versus_caption(label)]
-            lines += cautions.holes(tables.made_of(tables.versus(found), versus=label))
+            lines += cautions.of_neighbours(tables.made_of(tables.versus(found), versus=label))
     lines += curve_table(records).splitlines()
     for line in lines:
         line.encode()
