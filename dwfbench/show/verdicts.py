@@ -54,7 +54,7 @@ def closing(best: pd.DataFrame) -> list[str]:
         elif surely:
             lines.append(f"{panel}: nothing is left undecided at these ratios.")
         else:
-            lines.append(f"{panel}: there is no other curve to compare with.")
+            lines.append(f"{panel}: there is no second value to compare with.")
     return lines
 
 

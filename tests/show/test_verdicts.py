@@ -52,7 +52,7 @@ def test_ratios_between_which_nothing_is_decided_are_not_said_to_be_a_range():
 
 def test_what_is_all_decided_and_what_is_unknown_is_said():
     assert closing(rivals(), [2])[1] == "mnist/lenet, 60 epochs: nothing is left undecided at these ratios."
-    assert closing(rivals(), [8])[1] == "mnist/lenet, 60 epochs: there is no other curve to compare with."
+    assert closing(rivals(), [8])[1] == "mnist/lenet, 60 epochs: there is no second value to compare with."
     assert closing(rivals(), [90])[0] == "mnist/lenet, 60 epochs: no curve has a value at these ratios."
     assert closing(rivals(), [90])[1] == f"{OPEN}at CR 90 anything."
 

@@ -136,18 +136,17 @@ def failures(failed: pd.DataFrame) -> dict | None:
     columns = ["Dataset", "Model", "Method", "Seed", "Knob", "Status", "Error", "Id"]
     rows = []
     for run in failed.sort_values([*curves.PANEL, "label", "seed", "knob_value", "id"]).itertuples():
-        error = str(run.error) if pd.notna(run.error) else _no_error(run.status)
+        error = str(run.error) if pd.notna(run.error) else NO_ERROR.get(run.status, "-")
         turned_to = (knob(run.knob, run.knob_value), run.knob_value)
         cells = [run.dataset, run.model, run.label, amount(run.seed, "d"), turned_to, run.status, error, run.id]
         rows.append((run.method, cells))
     return grid(columns, rows, ("Dataset", "Model", "Method", "Status", "Error", "Id"))
 
 
-def _no_error(status: str) -> str:
-    return {
-        "emptied": "no weight is left at this threshold",
-        "ok": "no finite accuracy or compression was recorded",
-    }.get(status, "-")
+NO_ERROR = {
+    "emptied": "no weight is left at this threshold",
+    "ok": "no finite accuracy or compression was recorded",
+}
 
 
 def settings(shown_runs: pd.DataFrame, by_id: dict[str, Record], labels: Sequence[str]) -> dict:

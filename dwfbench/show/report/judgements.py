@@ -9,15 +9,13 @@ from dwfbench.analysis.cautions import by_curve
 from dwfbench.analysis.claims import VERDICTS
 from dwfbench.show import verdicts
 
-WHERE = ["dataset", "model", "epochs"]
-
 
 def listed(judged: pd.DataFrame) -> list[dict[str, Any]]:
     """Of a frame of `claims.verdicts` a line a verdict, those that decide first: verdict, sentence, effect, where (data
     set, model and budget; "" where all have the same), and details.
     """
     header, *cells = verdicts.cells(judged)
-    several = len(judged[judged["epochs"].notna()].drop_duplicates(WHERE)) > 1
+    several = len(judged.dropna(subset="epochs").drop_duplicates(["dataset", "model", "epochs"])) > 1
     lines = []
     for row, texts in zip(judged.to_dict("records"), cells, strict=True):
         cell = dict(zip(header, texts, strict=True))
