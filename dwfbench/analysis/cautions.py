@@ -1,7 +1,7 @@
 """One-line cautions on what a comparison of runs can bear."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import geometric_mean
 from typing import Any
 
@@ -102,26 +102,37 @@ SeedsByCurve = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 
 
 def of_neighbours(seeds_by_curve: SeedsByCurve) -> list[str]:
-    """Of numbers that are not given, as the runs next to them lie too far apart, and of those that are read between
-    runs for which tuning, as it may for every target, chose different settings: a line for curves with the same CRs."""
+    """Of numbers that are not given, as the runs next to them lie too far apart, a line for curves with the same CRs;
+    and of those that are read between runs for which tuning, as it may for every target, chose different settings."""
     lines: list[str] = []
-    for places, words in (_holes, "no run{} between CR {}"), (_mixed, MIXED):
-        labels: dict[tuple[str, str], list[str]] = {}
-        for (panel, label), seeds in seeds_by_curve.items():
-            around = {(low, high, entry["seed"]) for entry in seeds for low, high in places(entry)}
-            by_seeds: dict[str, list[list[Hole]]] = {}
-            for alike in _alike(sorted(around)):
-                by_seeds.setdefault(_seeds(seed for *_, seed in alike), []).append(alike)
-            if by_seeds:
-                gaps = "; ".join(f"{_between(groups)} ({seeds_text})" for seeds_text, groups in by_seeds.items())
-                labels.setdefault((panel, gaps), []).append(label)
-        for (panel, gaps), names in labels.items():
-            sentence = words.format(f" of {', '.join(names)}", gaps) + "."
-            lines.append(Caution(panel, sentence, dict.fromkeys(names, words.format("", gaps))))
+    for panel, gaps in _gaps(seeds_by_curve, _holes).items():
+        for gap in dict.fromkeys(gaps.values()):
+            names = [label for label in gaps if gaps[label] == gap]
+            text = f"no run of {', '.join(names)} between CR {gap}."
+            lines.append(Caution(panel, text, dict.fromkeys(names, f"no run between CR {gap}")))
+    for panel, gaps in _gaps(seeds_by_curve, _mixed).items():
+        text = f"some numbers of {', '.join(gaps)} are {MIXED}."
+        of = {label: f"some numbers are {MIXED}: CR {gap}" for label, gap in gaps.items()}
+        lines.append(Caution(panel, text, of))
     return lines
 
 
-MIXED = "numbers{} are read between runs for which tuning chose different settings: CR {}"
+MIXED = "read between runs for which tuning chose different settings"
+
+
+def _gaps(seeds_by_curve: SeedsByCurve, holes_of: Callable[[dict[str, Any]], list]) -> dict[str, dict[str, str]]:
+    """By panel and label, in words: between which CRs there are holes, and of which seeds."""
+    gaps: dict[str, dict[str, str]] = {}
+    for (panel, label), seeds in seeds_by_curve.items():
+        around = {(low, high, entry["seed"]) for entry in seeds for low, high in holes_of(entry)}
+        by_seeds: dict[str, list[list[Hole]]] = {}
+        for alike in _alike(sorted(around)):
+            by_seeds.setdefault(_seeds(seed for *_, seed in alike), []).append(alike)
+        if by_seeds:
+            gap = "; ".join(f"{_between(groups)} ({seeds_text})" for seeds_text, groups in by_seeds.items())
+            gaps.setdefault(panel, {})[label] = gap
+    return gaps
+
 
 CONDITIONS = {
     **{"torch": "versions of torch", "device": "devices", "precision": "precisions", "batch_size": "batch sizes"},
