@@ -183,17 +183,13 @@ def _mixed(entry: dict[str, Any]) -> list[tuple[float, float]]:
     return [(entry["below"], entry["above"])] if given and "tuned" in entry else []
 
 
-def chances(seeds_by_curve: SeedsByCurve, low: float, high: float, score: str = ACCURACY) -> list[str]:
-    """Of areas from CR `low` to `high` in which chance accuracy counts where a curve has no runs: a line a panel."""
+def chances(seeds_by_curve: SeedsByCurve, score: str = ACCURACY) -> list[str]:
+    """Of areas in which chance accuracy counts beyond a curve's last run: a line a panel."""
     counts = judged_by(score, "chance accuracy counts in the area")
     ends_by_panel: dict[str, dict[str, str]] = {}
     for (panel, label), seeds in seeds_by_curve.items():
-        missed = [part for entry in seeds if entry["area"] is not None for part in entry["missed"]]
-        first = max((stop for start, stop in missed if start == low), default=low)
-        last = min((start for start, stop in missed if stop == high), default=high)
-        ends = [f"below CR {short(first)}"] * (first > low) + [f"above CR {short(last)}"] * (last < high)
-        if ends:
-            ends_by_panel.setdefault(panel, {})[label] = " and ".join(ends)
+        if ends := [entry["chance_above"] for entry in seeds if entry["area"] is not None and entry["chance_above"]]:
+            ends_by_panel.setdefault(panel, {})[label] = f"above CR {short(min(ends))}"
     return [
         Caution(
             panel,

@@ -135,12 +135,12 @@ def at_tolerance(
 def area(frame: pd.DataFrame, low: float = AT[0], high: float = AT[-1], max_gap: float = MAX_GAP) -> pd.DataFrame:
     """Mean height of each curve over log CR: its area between the CRs `low` and `high`, divided by the log range.
 
-    The range is the same for all. Where a seed has no runs on both sides, chance accuracy counts: there is no such
-    network. A seed with a hole in the range has no area.
+    The range is the same for all. Beyond a seed's last run chance accuracy counts, so that no curve gains by ending
+    early. A seed with a hole in the range, or whose first run lies above its low end, has no area: nothing is known.
     Columns: dataset, model, label, area (percent, mean over the seeds that have one), ci95, n, seeds (`seed`, `area`,
-    `first` and `last`, the CRs of its first and last run; `holes` and `missed`, where chance counts: pairs of CRs),
-    low, high. Without a range, where `low` is `high`, all areas are NaN. Raises UsageError for a range that is none or
-    starts below 1.
+    `first` and `last`, the CRs of its first and last run; `chance_above`, the last where chance counts beyond it;
+    `holes`, pairs of CRs), low, high. Without a range, where `low` is `high`, all areas are NaN. Raises UsageError for
+    a range that is none or starts below 1.
     """
     area_range((), low, high)
     chances = frame.groupby(KEYS)["chance"].first().to_dict()
@@ -152,13 +152,14 @@ def area(frame: pd.DataFrame, low: float = AT[0], high: float = AT[-1], max_gap:
 
 def seed_area(curve: Read, low: float, high: float, chance: float, max_gap: float) -> tuple[float, dict[str, Any]]:
     """The mean height of a seed's curve, and what it is made of."""
-    first, last = np.exp(curve.points.log_cr[[0, -1]])
-    composition = {"first": float(first), "last": float(last), "holes": [], "missed": []}
+    points = curve.points
+    composition: dict[str, Any] = {"first": points.first, "last": points.last, "chance_above": None, "holes": []}
     if not low < high:
         return np.nan, composition
-    composition["holes"] = [list(hole) for hole in curve.points.holes(low, high, max_gap)]
-    composition["missed"] = [list(part) for part in curve.points.missed(low, high)]
-    return curve.points.mean_height(low, high, chance, max_gap), composition
+    composition["chance_above"] = points.last if points.ends_within(high) else None
+    start = [(low, min(points.first, high))] if points.begins_within(low) else []
+    composition["holes"] = [list(hole) for hole in (*start, *points.holes(low, high, max_gap))]
+    return points.mean_height(low, high, chance, max_gap), composition
 
 
 def bands(frame: pd.DataFrame, max_gap: float = MAX_GAP) -> pd.DataFrame:

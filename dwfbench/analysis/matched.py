@@ -122,24 +122,36 @@ class SeedCurve:
         return Crossing(float(np.exp(self.log_cr[last] + fall * width)), False, last, last + 1)
 
     def mean_height(self, low: float, high: float, outside: float, max_gap: float = MAX_GAP) -> float:
-        """Mean height over log CR from `low` to `high`; where the curve has no runs on both sides, `outside` counts.
+        """Mean height over log CR from `low` to `high`; beyond the last run `outside` counts.
 
-        NaN where the curve has a hole within the range, and where it does not reach into it.
+        NaN where the curve has a hole within the range, begins within it, or does not reach into it.
         """
         first, last = max(np.log(low), self.log_cr[0]), min(np.log(high), self.log_cr[-1])
-        if first >= last or self.holes(low, high, max_gap):
+        if first >= last or self.begins_within(low) or self.holes(low, high, max_gap):
             return np.nan
         inner = self.log_cr[(self.log_cr > first) & (self.log_cr < last)]
         at = np.concatenate([[first], inner, [last]])
         reached = np.trapezoid(np.interp(at, self.log_cr, self.height), at)
-        missed = sum(math.log(stop / start) for start, stop in self.missed(low, high))
+        missed = math.log(high / self.last) if self.ends_within(high) else 0.0
         return float((reached + missed * (outside if missed else 0)) / (last - first + missed))
 
-    def missed(self, low: float, high: float) -> list[Hole]:
-        """The parts of the range of CRs from `low` to `high` that lie beyond the first and the last run."""
-        first, last = (float(ratio) for ratio in np.exp(self.log_cr[[0, -1]]))
-        ends = [(low, min(first, high))] if first > low and not is_at(first, low, self.numel) else []
-        return ends + ([(max(last, low), high)] if last < high and not is_at(last, high, self.numel) else [])
+    @property
+    def first(self) -> float:
+        """The CR of the first run."""
+        return float(np.exp(self.log_cr[0]))
+
+    @property
+    def last(self) -> float:
+        """The CR of the last run."""
+        return float(np.exp(self.log_cr[-1]))
+
+    def begins_within(self, low: float) -> bool:
+        """Whether the first run lies above the CR `low`, so that nothing is known there."""
+        return self.first > low and not is_at(self.first, low, self.numel)
+
+    def ends_within(self, high: float) -> bool:
+        """Whether the last run lies below the CR `high`."""
+        return self.last < high and not is_at(self.last, high, self.numel)
 
     def holes(self, low: float, high: float, max_gap: float = MAX_GAP) -> list[Hole]:
         """The neighbouring runs too far apart between which CRs from `low` to `high` lie."""

@@ -85,7 +85,7 @@ def _of_runs(results: ResultSet, question: Question, versus: str | None = None) 
 def _of_numbers(table: pd.DataFrame, question: Question, score: str, versus: str | None = None) -> list[str]:
     """Cautions on what a table's numbers are made of."""
     of_neighbours = cautions.of_neighbours(tables.made_of(table, versus=versus))
-    return [*of_neighbours, *cautions.chances(tables.made_of(table, "Area", versus), *question.ends, score)]
+    return [*of_neighbours, *cautions.chances(tables.made_of(table, "Area", versus), score)]
 
 
 def _along(results: ResultSet, question: Question) -> tuple[ResultSet, list[str]]:

@@ -115,7 +115,7 @@ def test_the_last_crossing_counts_when_a_curve_is_not_monotone():
     [
         (2, 4, 97),
         (2, math.sqrt(8), 97.5),
-        (1, 4, (10 + 97) / 2),  # log 2 of chance, log 2 of the curve
+        (1, 4, NO),  # nothing is known below its first run
         (2, 400, NO),
         (4, 16, NO),
         (400, 1600, (75 + 10) / 2),
@@ -123,16 +123,16 @@ def test_the_last_crossing_counts_when_a_curve_is_not_monotone():
         (800, 1600, NO),  # nothing but its end
     ],
 )
-def test_the_mean_height_counts_chance_outside_and_no_hole(low, high, mean):
+def test_the_mean_height_counts_chance_beyond_the_end_and_no_hole(low, high, mean):
     assert HOLE.mean_height(low, high, outside=10) == pytest.approx(mean, nan_ok=True)
 
 
 def test_a_range_missed_by_rounding_is_reached():
     curve = SeedCurve.of([2.001, 3.9999], [98, 96])
     assert curve.mean_height(2, 4, outside=math.nan) == pytest.approx(97, abs=1e-2)
-    assert SeedCurve.of([2, 100], [98, 96], numel=100).missed(2, 80) == SeedCurve.of([50], [98]).missed(50, 50) == []
-    assert curve.missed(1, 5) == [(1, pytest.approx(2.001)), (pytest.approx(3.9999), 5)]
-    assert curve.missed(8, 9) == [(8, 9)]
+    assert (curve.begins_within(2), curve.ends_within(4)) == (False, False)
+    assert (curve.begins_within(1), curve.ends_within(5)) == (True, True)
+    assert not SeedCurve.of([2, 80], [98, 96], numel=100).ends_within(100)  # half a weight is no difference
 
 
 def test_holes_are_named_by_the_runs_around_them():

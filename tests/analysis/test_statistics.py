@@ -168,10 +168,10 @@ def test_no_curve_changes_the_range_of_another_and_chance_counts_beyond_its_end(
     runs = []
     for seed in range(3):
         runs += curve([(2, 95), (4, 90)], label="b", method="b", seed=seed)
-        runs += curve([(4, 96 + seed), (8, 80)], label="a", method="a", seed=seed)
+        runs += curve([(2, 98), (4, 96 + seed), (8, 80)], label="a", method="a", seed=seed)
     alone = areas(compared(runs, at=[2, 8]))
-    beside = areas(compared([*runs, *curve([(6, 50), (7, 40)], label="c", method="c")], at=[2, 8]))
-    assert alone.difference["a"] == pytest.approx(((10 + 88.5) - (92.5 + 10)) / 2)
+    beside = areas(compared([*runs, *curve([(2, 50), (4, 40)], label="c", method="c")], at=[2, 8]))
+    assert alone.difference["a"] == pytest.approx(((97.5 + 88.5) - (92.5 + 10)) / 2)
     pd.testing.assert_series_equal(beside.loc["a"], alone.loc["a"], check_exact=True)
 
 

@@ -238,9 +238,7 @@ def read_records(records: list[Record]) -> None:
     compared = tables.compare(ResultSet(records), tables.Question(at=(2, 10), reading="both"))
     for kind in tables.FORMATS:
         lines += tables.render(compared, kind).splitlines()
-    lines += cautions.of_neighbours(tables.made_of(compared)) + cautions.chances(
-        tables.made_of(compared, "Area"), 2, 10
-    )
+    lines += cautions.of_neighbours(tables.made_of(compared)) + cautions.chances(tables.made_of(compared, "Area"))
     for label in sorted(set(frame.loc[frame["method"] != "dense", "label"]))[:1]:
         found = statistics.differences(frame, label)
         if not found.empty:
