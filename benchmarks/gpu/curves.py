@@ -19,10 +19,10 @@ PACK_SECONDS = 60
 Flags = Mapping[str, str | Path]
 """The values of flags by their names, "" for one without a value."""
 
-TINY: Flags = {"epochs": "1", "warmup-epochs": "0", "batch-size": "10", "strength": "1e-4", "compression": "10"}
+TINY: Flags = {"epochs": "1", "warmup-epochs": "0", "batch-size": "10", "strength": "1e-4"}
 """What a rehearsal changes, and what more by network: the first one has all methods, and two epochs for IMP's two
 trainings, the others few. In the place of VGG-16 a quarter as wide one is trained."""
-ALL: Flags = {"seeds": "2", "epochs": "2", "rounds": "1", "samples-per-class": "1"}
+ALL: Flags = {"seeds": "2", "compression": "10", "epochs": "2", "rounds": "1", "samples-per-class": "1"}
 FEW: Flags = {"seeds": "1", "method": "dwf", "depth": "3", "jobs": "1"}
 
 

@@ -247,7 +247,7 @@ def test_more_pixels_than_the_machine_has_memory_are_refused():
     with pytest.raises(
         DataError, match=r"need 5,[0-9.]+ GiB of memory, and [0-9.,]+ GiB are available; give a smaller --image-size"
     ):
-        decoding._empty(1_000_000, (3, 1000, 1000))
+        decoding.enough_memory(1_000_000, (3, 1000, 1000))
 
 
 # ---------------------------------------------------------------- folders
