@@ -157,8 +157,7 @@ def seed_area(curve: Read, low: float, high: float, chance: float, max_gap: floa
     if not low < high:
         return np.nan, composition
     composition["chance_above"] = points.last if points.ends_within(high) else None
-    start = [(low, min(points.first, high))] if points.begins_within(low) else []
-    composition["holes"] = [list(hole) for hole in (*start, *points.holes(low, high, max_gap))]
+    composition["holes"] = [list(hole) for hole in points.holes(low, high, max_gap)]
     return points.mean_height(low, high, chance, max_gap), composition
 
 

@@ -124,10 +124,10 @@ class SeedCurve:
     def mean_height(self, low: float, high: float, outside: float, max_gap: float = MAX_GAP) -> float:
         """Mean height over log CR from `low` to `high`; beyond the last run `outside` counts.
 
-        NaN where the curve has a hole within the range, begins within it, or does not reach into it.
+        NaN where the curve has a hole within the range, and where it does not reach into it.
         """
         first, last = max(np.log(low), self.log_cr[0]), min(np.log(high), self.log_cr[-1])
-        if first >= last or self.begins_within(low) or self.holes(low, high, max_gap):
+        if first >= last or self.holes(low, high, max_gap):
             return np.nan
         inner = self.log_cr[(self.log_cr > first) & (self.log_cr < last)]
         at = np.concatenate([[first], inner, [last]])
@@ -154,12 +154,14 @@ class SeedCurve:
         return self.last < high and not is_at(self.last, high, self.numel)
 
     def holes(self, low: float, high: float, max_gap: float = MAX_GAP) -> list[Hole]:
-        """The neighbouring runs too far apart between which CRs from `low` to `high` lie."""
+        """Where nothing is known of CRs from `low` to `high`: below the first run, and between neighbouring runs that
+        are too far apart."""
         indices = np.arange(len(self.log_cr) - 1)
         left, right = np.exp(self.log_cr[:-1]), np.exp(self.log_cr[1:])
         inside = (right > low) & (left < high) & ~is_at(right, low, self.numel) & ~is_at(left, high, self.numel)
         wide = inside & ~self.near(indices, indices + 1, max_gap)
-        return [(float(left[index]), float(right[index])) for index in np.flatnonzero(wide)]
+        start = [(low, min(self.first, high))] if self.begins_within(low) else []
+        return start + [(float(left[index]), float(right[index])) for index in np.flatnonzero(wide)]
 
     def near(self, left: np.ndarray | int, right: np.ndarray | int, max_gap: float) -> np.ndarray:
         """Whether the runs at these places are near enough to read between."""
