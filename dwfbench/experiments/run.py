@@ -111,9 +111,8 @@ def execute(
             if (status := store.status(run_id)) is not None:
                 outcome[run_id] = status
     if engine.checkpoints:  # a command that is killed between a record and its checkpoint leaves that
-        failed = [
-            spec for spec in specs if outcome.get(spec.id) == "failed"
-        ]  # e.g. timed out: it goes on the next time
+        # One that failed goes on the next time, such as one that timed out.
+        failed = [spec for spec in specs if outcome.get(spec.id) == "failed"]
         Folder(engine.checkpoints).sweep(identities(specs) - identities(failed))
     return outcome
 

@@ -146,7 +146,7 @@ def curve(ratios: Mapping[float, float], guess: Guess) -> list[Point]:
     points = sorted(Point(math.log(strength), math.log(ratio)) for strength, ratio in ratios.items())
     alive = [point for point in points if point.ratio < math.inf]
     dead = [point for point in points if point.ratio == math.inf and (not alive or point > alive[-1])]
-    if alive and len(dead) < LUCK and dead and is_close(alive[-1], dead[0]):
+    if alive and 0 < len(dead) < LUCK and is_close(alive[-1], dead[0]):
         dead = []  # what is beyond nobody has tried
     runs = alive + dead[:1]
     if len(alive) >= 2 or not guess:

@@ -24,6 +24,9 @@ from dwfbench.runs.store import Store
 
 LIFELESS = "all are no better than chance, also where hardly compressed, a lower learning rate may do"
 
+Records = Mapping[float, Record | None]
+"""The records of one seed's runs by the knob, None for one that is not there."""
+
 Ratios = dict[float, float | None]
 """Compression ratio by the knob, of one seed: infinite for a network that died, None where nothing is known.
 
@@ -69,30 +72,32 @@ def further(curve: Curve, store: Store) -> tuple[RunSpec, ...]:
     """The runs that a curve with targets still needs, by the compression of those that it has."""
     if not curve.targets:
         return ()
-    by_seed = ratios(curve, store)
+    by_seed = records_of(curve, store)
     first_seed, *other_seeds = curve.seeds
-    if values := proposals(curve, first_seed, by_seed[first_seed], curve.guess, store):
+    if values := proposals(curve, by_seed[first_seed], curve.guess):
         return curve.at(values, first_seed)
     added: list[RunSpec] = []
-    guess = search.fitted(curve.guess, known_of(by_seed[first_seed]))
+    of_first = known_of(ratios(by_seed[first_seed]))
+    guess = search.fitted(curve.guess, of_first)
     for seed in other_seeds:
         values = (
-            proposals(curve, seed, by_seed[seed], guess, store)
+            proposals(curve, by_seed[seed], guess)
             if by_seed[seed]
-            else search.needed(known_of(by_seed[first_seed]), curve.targets, curve.rule.numel)
+            else search.needed(of_first, curve.targets, curve.rule.numel)
         )
         added += curve.at(values, seed)
     return tuple(added)
 
 
-def proposals(curve: Curve, seed: int, trained: Ratios, guess: search.Guess, store: Store) -> list[float]:
+def proposals(curve: Curve, records: Records, guess: search.Guess) -> list[float]:
     """Values of the knob to train next, of a seed.
 
     A pruner can be asked for more than 1, and not for more than leaves a weight. If none of its networks lives, what it
     was asked for is not the reason.
     """
-    if is_lifeless(curve, seed, store):
+    if is_lifeless(records, min(curve.targets)):
         return []
+    trained = ratios(records)
     values = search.further(trained, curve.targets, curve.max_runs, guess, curve.rule)
     if curve.method.knob != "compression":
         return values
@@ -100,12 +105,11 @@ def proposals(curve: Curve, seed: int, trained: Ratios, guess: search.Guess, sto
     return [value for value in values if lives and 1 < value < curve.rule.numel]
 
 
-def is_lifeless(curve: Curve, seed: int, store: Store) -> bool:
+def is_lifeless(records: Records, lowest: float) -> bool:
     """Whether all networks of a seed, two at least, diverged or are no better than chance, and of the latter there is
-    one that is less compressed than any target asks for: its settings are the reason, and no other knob helps."""
-    records = [store.read(spec.id) for spec in curve.specs if spec.seed == seed]
-    dead = [record for record in records if record and (record.status == "diverged" or is_guessing(record))]
-    return len(dead) == len(records) > 1 and any(is_dead_below(record, min(curve.targets)) for record in dead)
+    one less compressed than the lowest target: its settings are the reason, and no other knob helps."""
+    dead = [record for record in records.values() if record and (record.status == "diverged" or is_guessing(record))]
+    return len(dead) == len(records) > 1 and any(is_dead_below(record, lowest) for record in dead)
 
 
 def is_dead_below(record: Record, target: float) -> bool:
@@ -113,29 +117,34 @@ def is_dead_below(record: Record, target: float) -> bool:
     return record.compression is not None and record.compression < target and is_guessing(record)
 
 
-def ratios(curve: Curve, store: Store) -> dict[int, Ratios]:
-    """What is known of each seed of a curve with targets."""
-    by_seed: dict[int, Ratios] = {seed: {} for seed in curve.seeds}
+def records_of(curve: Curve, store: Store) -> dict[int, Records]:
+    """The stored records of a curve with targets, by seed."""
+    by_seed: dict[int, dict[float, Record | None]] = {seed: {} for seed in curve.seeds}
     for spec in curve.specs:
         assert spec.knob is not None  # a method without one has no targets
-        record = store.read(spec.id)
-        ratio = None
-        if record is not None and record.status != "failed":  # one out of memory says nothing about its compression
-            ratio = math.inf if record.compression is None else record.compression
-        by_seed[spec.seed][spec.knob] = ratio
-    return by_seed
+        by_seed[spec.seed][spec.knob] = store.read(spec.id)
+    return dict(by_seed)
+
+
+def ratios(records: Records) -> Ratios:
+    """What is known of a seed; a run that failed, such as one out of memory, says nothing about its compression."""
+    return {
+        knob: None if record is None or record.status == "failed" else record.compression or math.inf
+        for knob, record in records.items()
+    }
 
 
 def missed(curve: Curve, store: Store) -> list[str]:
     """Sentences on targets of a curve that a seed has not reached: which seeds, the nearest runs, what to do; one for
     all of which the same is to be said."""
-    by_seed = ratios(curve, store)
+    by_seed = {seed: (records, ratios(records)) for seed, records in records_of(curve, store).items()}
     targets_of: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for target in sorted(set(curve.targets)):
         seeds_of: dict[str, list[int]] = {}
-        for seed, trained in by_seed.items():
+        for seed, (records, trained) in by_seed.items():
             if not search.reached(known_of(trained).values(), target, curve.rule):
-                advised = LIFELESS if is_lifeless(curve, seed, store) else advice(curve, trained, target)
+                lifeless = is_lifeless(records, min(curve.targets))
+                advised = LIFELESS if lifeless else advice(curve, trained, target)
                 why = f"{nearest(curve, known_of(trained), target)}; {advised}"
                 seeds_of.setdefault(why, []).append(seed)
         for why, seeds in seeds_of.items():
