@@ -85,17 +85,17 @@ def compare(results: ResultSet, question: Question = USUAL) -> pd.DataFrame:
     of numbers, those without a number last, or by "Method". By default they fall by Area if each has one, so that no
     curve stands above others because these have a hole; else they are in the order of their names.
 
-    The dense reference is found even if it is none of the methods shown.
     Columns (numbers, unrounded): Dataset, Model, Method (the label), Runs, Seeds, Epochs, Extra (passes over a batch
-    that the method needs beside its epochs, where any does; missing in old records), Dense (reference, percent);
-    "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%" for every
-    tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", by default from the lowest to the
-    highest of `at`, see `curves.area`); s/run. Beside them "... ci95" (95 % half width), "... n" (seeds whose runs say
-    it), "... censored" (the CR is a lower bound) and "... seeds" (what it is made of, see `curves`).
+    beside its epochs, where any method needs them; missing in old records), Dense (the reference, percent, be it shown
+    or not); "CR 10" (accuracy in percent) for every CR in `at`; "CR@-1pt" or, in the relative reading, "CR@-1%" for
+    every tolerance (see READINGS); Area (percent, over the CRs "Area low" to "Area high", by default from the lowest
+    to the highest of `at`, see `curves.area`); s/run, if all are of one device. Beside them "... ci95" (95 % half
+    width), "... n" (seeds whose runs say it), "... censored" (a lower bound) and "... seeds" (see `curves`).
     Raises UsageError for a column `sort` that there is not.
     """
     everything, shown_runs = results.runs, results.only(method=question.method).runs
-    table = shown_runs.groupby(KEYS).agg(
+    of_curves = shown_runs.groupby(KEYS)
+    table = of_curves.agg(
         Runs=("id", "size"),
         Seeds=("seed", "nunique"),
         Epochs=("epochs", "first"),
@@ -115,7 +115,7 @@ def compare(results: ResultSet, question: Question = USUAL) -> pd.DataFrame:
     sparse = shown_runs[shown_runs["method"] != "dense"]
     areas = curves.area(sparse, *question.ends, question.max_gap).assign(quantity="area")
     _add(table, areas, "quantity", {"Area": "area"}, ["area", "ci95", "n", "low", "high", "seeds"])
-    table["s/run"] = shown_runs.groupby(KEYS)["seconds"].mean()
+    table["s/run"] = of_curves["seconds"].mean().where(of_curves["device"].nunique() < 2)
     return _sorted(table.reset_index(), question.sort).rename(columns=TITLES)
 
 

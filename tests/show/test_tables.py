@@ -86,6 +86,18 @@ def test_extra_passes_are_shown_where_a_method_needs_any():
     assert "Extra" in tables.cells(table.reset_index())[0]
 
 
+def test_seconds_a_run_are_those_of_one_device():
+    def seconds_a_run(*devices):
+        runs = [
+            changed(record(ratio, 90), seconds=10 * ratio, provenance={"device_name": device})
+            for ratio, device in zip((2, 4), devices, strict=True)
+        ]
+        return tables.compare(ResultSet(runs))["s/run"].to_list()
+
+    assert seconds_a_run("AMD EPYC", "AMD EPYC") == [30]
+    assert np.isnan(seconds_a_run("AMD EPYC", "NVIDIA H100")[0])
+
+
 def test_filters_do_not_lose_the_dense_reference_or_change_labels():
     table = tables.compare(ResultSet([*panel(), record(2, 90, epochs=9)]), tables.Question(method=["snip"]))
     assert table.Method.to_list() == ["snip (epochs=60)", "snip (epochs=9)"]
