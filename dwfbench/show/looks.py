@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dwfbench.base import plugins
 from dwfbench.show.drawing import Ink
-from dwfbench.show.style import LINES, MARKERS
+from dwfbench.show.style import LINES, MARKERS, tint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,10 +71,12 @@ def _place(curve: tuple[str, float, str]) -> tuple:
 
 
 def _variant(colour: str, marker: str, number: int) -> Ink:
-    """The ink of a method's curve of that number among those of one colour: eight differ, without a marker four."""
-    line = number if marker else number + 1
-    hollow = (number + number // len(LINES)) % 2
-    return Ink(colour, marker, "#ffffff" if hollow else None, LINES[line % len(LINES)])
+    """The ink of a method's curve of that number among those of one colour: twelve differ, of points without a line
+    three. Curves without a marker begin with a dashed line, and have a wider one after every four.
+    """
+    if not marker:
+        return Ink(colour, dash=LINES[(number + 1) % len(LINES)], width=Ink.width * (1 + number // len(LINES)))
+    return Ink(colour, marker, (None, "#ffffff", tint(colour))[number % 3], LINES[number % len(LINES)])
 
 
 def of_methods(names: Iterable[str]) -> dict[str, Look]:

@@ -68,6 +68,11 @@ def _parts(colour: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def tint(colour: str) -> str:
+    """A colour half-way to white."""
+    return "#" + "".join(f"{round(255 * (1 + part) / 2):02x}" for part in _parts(colour))
+
+
 def shades(name: str, number: int) -> list[str]:
     """So many colours of a colour map of matplotlib, from dark to light without the pale end."""
     import matplotlib

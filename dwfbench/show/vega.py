@@ -130,7 +130,7 @@ MARKS: dict[type[Mark], dict[str, Any]] = {
     Bars: {"type": "rect", "clip": True},
     Line: {"type": "line", "clip": True},
     Points: {"type": "point", "clip": True, "opacity": 1},
-    Arrows: {"type": "point", "size": 90, "strokeWidth": 0, "opacity": 1, "shape": SHAPES["below"], "yOffset": -4},
+    Arrows: {"type": "point", "size": 75, "strokeWidth": 1, "opacity": 1, "shape": SHAPES["below"], "yOffset": -4},
     Text: {"type": "text", "align": "left", "baseline": "bottom", "fontSize": 10},
 }
 
@@ -203,7 +203,7 @@ def _look(mark_type: type[Mark], inks: Sequence[Ink]) -> dict[str, Any]:
             **{"stroke": stroke, "fill": fill, "shape": [SHAPES[ink.marker] for ink in inks]},
             **{"size": [3 * ink.size**2 for ink in inks], "strokeWidth": [0.35 * ink.size for ink in inks]},
         },
-        Arrows: {"fill": stroke},
+        Arrows: {"stroke": stroke, "fill": fill},
         Text: {"fill": stroke},
     }
     return {channel: _of_ink(channel, values) for channel, values in channels[mark_type].items()}

@@ -11,7 +11,7 @@ from dwfbench.analysis.published import published
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base.errors import UsageError
 from dwfbench.runs.store import Store
-from dwfbench.show import drawing, figures, files, mpl, style
+from dwfbench.show import drawing, figures, files, mpl, style, vega
 from dwfbench.show.figures import accuracy, layers
 from tests.deploy.test_measure import measured_runs
 from tests.records import changed, fields, plain, typed
@@ -230,6 +230,16 @@ def test_runs_below_the_axis_are_marked(tmp_path):
     assert list(arrows.x) == [100.0]
 
 
+def test_arrows_have_the_faces_of_their_curve_s_markers():
+    """Or the runs of a variant below the axis would be taken for those of another."""
+    arrows = [drawing.Arrows(drawing.Ink("#123456", "o", face), "", [1.5]) for face in (None, "#ffffff")]
+    panel = style.settled(drawing.Panel(drawing.Axis(low=1, high=2), drawing.Axis(low=0, high=1), arrows))
+    (drawn_axes,) = mpl.figure(drawing.Drawing([drawing.Group([panel], 1)])).axes
+    assert [line.get_markerfacecolor() for line in drawn_axes.lines] == ["#123456", "#ffffff"]
+    encoding = vega.chart(panel)["spec"]["layer"][0]["encoding"]
+    assert encoding["fill"]["scale"]["range"] == [vega.on_both("#123456"), vega.on_both("#ffffff")]
+
+
 def test_a_band_of_more_than_ten_points_is_left_out():
     apart = [record(*METHODS[3], seed, cr, accuracy=0.9 - 0.2 * seed) for seed in (0, 1) for cr in (2.0, 10.0)]
     near = [record(*METHODS[4], seed, cr, accuracy=0.9 - 0.01 * seed) for seed in (0, 1) for cr in (2.0, 10.0)]
@@ -238,6 +248,7 @@ def test_a_band_of_more_than_ten_points_is_left_out():
     assert bands["random (erk)"].low.isna().all()
     assert bands["random (uniform)"].low.tolist() == pytest.approx([89.0] * len(bands["random (uniform)"].low))
     assert "wider than 10 points" in shown.legend.remarks[0]
+    assert shown.groups[0].panels[0].y.high < 91, "what is not drawn needs no room"
 
 
 @pytest.mark.parametrize(
@@ -454,6 +465,7 @@ def budgets():
 
 def test_what_a_compression_costs_by_training_budget():
     (group,) = drawn("budget", budgets(), at="2,3").groups
+    assert group.title == "mnist, lenet (2-8 epochs, 2 seeds)"
     drawn_lines = [(panel.title, mark) for panel in group.panels for mark in panel.marks if type(mark) is drawing.Line]
     lines = {(title, mark.name): mark for title, mark in drawn_lines if len(mark.x) == 3}
     nan = pytest.approx(math.nan, nan_ok=True)
@@ -466,12 +478,14 @@ def test_what_a_compression_costs_by_training_budget():
     luck = [run for run in budgets() if run.spec.epochs < 8 or run.spec.seed == 0 or run.spec.method == "dense"]
     assert len(luck) < len(budgets())
     lost = [
-        changed(run, id=f"{run.id}?", compression=50.0, spec={"seed": seed})
+        changed(run, id=f"{run.id} {seed}", compression=50.0, spec={"seed": seed})
         for run in budgets()
         for seed in (7, 8)
         if run.spec.epochs == 8 and run.spec.seed == 0 and run.compression == 2
     ]
-    (one,) = drawn("budget", luck + lost, at="2").groups[0].panels
+    (of_luck,) = drawn("budget", luck + lost, at="2").groups
+    assert of_luck.title == "mnist, lenet (2-8 epochs, 2-3 seeds)"
+    (one,) = of_luck.panels
     (line,) = (mark for mark in one.marks if mark.name == "dwf D=2" and len(mark.x) == 3)
     assert list(line.y) == [pytest.approx(82.1), pytest.approx(84.1), nan], "of three seeds one says it"
     assert figures.figures()["budget"]().frame(ResultSet(records())).empty, "one budget is no course"
@@ -480,5 +494,7 @@ def test_what_a_compression_costs_by_training_budget():
     assert both.groupby("label")["accuracy"].max().round(1).to_dict() == {
         "dense (lr=0.1)": 88.2, "dense (lr=7.0)": 50.0, "dwf D=2 (lr=0.1)": 88.2, "dwf D=2 (lr=7.0)": 50.0
     }  # fmt: skip
+    inks = [entry.ink for entry in figures.figures()["budget"](at="2").draw(both).legend.entries]
+    assert len(set(inks)) == len(inks) == 4
     with pytest.raises(UsageError, match="compression ratios of at least 1"):
         drawn("budget", budgets(), at="0.5")

@@ -101,11 +101,16 @@ def test_a_clash_moves_the_later_name_only():
     assert both[same] != first
 
 
-def test_eight_variants_of_a_method_differ():
-    rows = [("snip", f"snip (samples={number})") for number in range(8)]
-    curves = drawn(*rows)
-    assert len(set(curves.values())) == 8
-    assert len({(colour, marker) for colour, marker, *_ in curves.values()}) == 1
+def test_twelve_variants_of_a_method_differ_and_the_points_of_three():
+    curves = list(drawn(*(("snip", f"snip (samples={number:02d})") for number in range(12))).values())
+    assert len(set(curves)) == 12
+    assert len({(colour, marker) for colour, marker, *_ in curves}) == 1
+    assert len({face for _, _, face, _ in curves[:3]}) == 3, "also where no line is drawn between them"
+
+
+def test_dense_training_in_six_budgets_has_six_lines():
+    inks = looks.inks(frame(*(("dense", f"dense (epochs={epochs})") for epochs in (15, 30, 60, 120, 240, 480))))
+    assert len(set(inks.values())) == 6
 
 
 # ---------------------------------------------------------------- plug-ins

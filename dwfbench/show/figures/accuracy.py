@@ -59,6 +59,8 @@ class Accuracy(Figure):
         astray = off_target(frame, self.max_gap) if self.axis in CURVES else []
         lined = [key not in astray for key in means[curves.KEYS].itertuples(index=False, name=None)]
         means = means[np.array(lined, dtype=bool)] if self.axis in CURVES else means[:0]
+        wide = means["upper"] - means["lower"] > style.WIDEST_BAND
+        means = means.assign(lower=means["lower"].mask(wide), upper=means["upper"].mask(wide))
         numbers = published() if self.published and self.axis == "compression" else published()[:0]
         panels = []
         for key, runs in frame.groupby(curves.PANEL):
@@ -67,8 +69,7 @@ class Accuracy(Figure):
         entries = [Entry(label, ink) for label, ink in inks.items()]
         marks = [mark for panel in panels for mark in panel.marks]
         entries += {mark.name: Entry(mark.name, mark.ink) for mark in marks if mark.name not in inks}.values()
-        wide = ((means["upper"] - means["lower"]) > style.WIDEST_BAND).any()
-        remarks = [f"(bands wider than {style.WIDEST_BAND} points\nare not drawn)"] if wide else []
+        remarks = [f"(bands wider than {style.WIDEST_BAND} points\nare not drawn)"] if wide.any() else []
         if astray:
             labels = ", ".join(dict.fromkeys(label for *_, label in astray))
             remarks.append(fill(f"(no line: runs of {labels} end far from the CR asked for)", 32))
@@ -103,9 +104,8 @@ def panel(
 
 def curve(label: str, ink: Ink, runs: "pd.DataFrame", mean: "pd.DataFrame") -> list[Mark]:
     """The mean with its band, and a marker for every run, or an arrow where it lies below the axis."""
-    narrow = mean["upper"] - mean["lower"] <= style.WIDEST_BAND
     lines = [
-        Band(replace(ink, alpha=0.13), label, mean["compression"], mean["lower"].where(narrow), mean["upper"]),
+        Band(replace(ink, alpha=0.13), label, mean["compression"], mean["lower"], mean["upper"]),
         Line(ink, label, mean["compression"], mean["accuracy"]),
     ]
     return [
@@ -135,8 +135,8 @@ def of_others(points: "pd.DataFrame") -> list[Points]:
 
 def limits(runs: "pd.DataFrame", means: "pd.DataFrame") -> tuple[float, float]:
     """Ends of the accuracy axis: everything, unless the worst quarter of the runs would squeeze the others
-    flat; never more than 25 points, or differences of one point could not be seen. Bands, which can be very wide, end
-    at most 2 points above the best run.
+    flat; never more than 25 points, or differences of one point could not be seen. Bands end at most 2 points above the
+    best run.
     """
     lowest, quarter, best = runs["accuracy"].min(), runs["accuracy"].quantile(0.25), runs["accuracy"].max()
     bottom = max(lowest, best - min(2.5 * (best - quarter), 25))

@@ -11,8 +11,6 @@ from dwfbench.show.figures import Figure, gap, option
 if TYPE_CHECKING:
     import pandas as pd
 
-DENSE = Ink(style.GREY, dash=style.DASHED)
-
 
 @dataclass(frozen=True)
 class Budget(Figure):
@@ -67,14 +65,12 @@ class Budget(Figure):
 
     def draw(self, frame):
         inks = looks.inks(frame)
-        dense = dict.fromkeys(frame.loc[frame["method"] == "dense", "label"], DENSE)
-        groups = [
-            Group(
-                [panel(ratio, rows, inks | dense) for ratio, rows in of_model.groupby("compression")], 5, " ".join(key)
-            )
-            for key, of_model in frame.groupby(["dataset", "model"])
-        ]
-        return Drawing(groups, Legend([Entry(label, ink) for label, ink in (inks | dense).items()]), size=(2.1, 2.6))
+        groups = []
+        for key, of_model in frame.groupby(["dataset", "model"]):
+            panels = [panel(ratio, rows, inks) for ratio, rows in of_model.groupby("compression")]
+            budgets = of_model.assign(label=of_model["label"] + of_model["epochs"].astype(str))
+            groups.append(Group(panels, 5, style.heading(key, budgets)))
+        return Drawing(groups, Legend([Entry(label, ink) for label, ink in inks.items()]), size=(2.1, 2.6))
 
 
 def panel(ratio: float, rows: "pd.DataFrame", inks: dict[str, Ink]) -> Panel:
