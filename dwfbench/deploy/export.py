@@ -188,7 +188,15 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 @refused("PyTorch cannot export this network")
 def program_of(network: nn.Module, sample: Tensor) -> torch.export.ExportedProgram:
     """The network as ``torch.export`` sees it, for any number of samples."""
-    return torch.export.export(network, (sample,), dynamic_shapes=BATCH)
+    try:
+        return torch.export.export(network, (sample,), dynamic_shapes=BATCH)
+    except Exception as error:
+        if "specialized it to be a constant" not in str(error):
+            raise
+        raise UsageError(
+            "PyTorch cannot export this network for any number of samples: its code makes a constant of the number, as "
+            "len(x) and int(x.shape[0]) do and x.shape[0] does not."
+        ) from error
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Forward:

@@ -101,7 +101,10 @@ def measure(
     network.requires_grad_(False)
     networks = {"dense": network, "sparse": with_sparse_layers(network)}
     contents = {"dense": dense_bytes(network), "sparse": sparse_bytes(tensors_of(network))}
-    macs = {"dense": count.macs(network, shape, weights)[0], "sparse": sparse_macs(network, shape, weights)}
+    macs = {
+        "dense": count.macs(network, shape, weights)[0],
+        "sparse": sparse_macs(network, networks["sparse"], shape, weights),
+    }
     left_out = None
     try:
         networks["compact"] = smaller = compact(network, shape)
@@ -127,10 +130,13 @@ def measure(
     return found | ({"left_out": left_out} if left_out else {})
 
 
-def sparse_macs(network: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor]) -> int:
-    """MACs where the Linear layers skip zeros and nothing else does."""
-    skipping = {f"{name}.weight".lstrip(".") for name, layer in network.named_modules() if type(layer) is nn.Linear}
-    counted = {name: weight if name in skipping else torch.ones_like(weight) for name, weight in weights.items()}
+def sparse_macs(
+    network: nn.Module, sparse_network: nn.Module, input_shape: Sequence[int], weights: Mapping[str, Tensor]
+) -> int:
+    """MACs where the layers that are sparse in ``sparse_network`` skip zeros and nothing else does."""
+    layers = [name for name, layer in sparse_network.named_modules() if isinstance(layer, SparseLinear)]
+    skipping = {id(network.get_submodule(name).weight) for name in layers}
+    counted = {name: weight if id(weight) in skipping else torch.ones_like(weight) for name, weight in weights.items()}
     return count.macs(network, input_shape, counted)[1]
 
 

@@ -141,6 +141,17 @@ def test_wrong_requests(tmp_path, samples):
     assert (tmp_path / "full" / "thesis").exists()
 
 
+class CountsItsSamples(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + torch.zeros(len(x), 1)
+
+
+def test_code_that_fixes_the_number_of_samples_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"makes a constant of the number, as len\(x\)"):
+        export.export(CountsItsSamples(4, 3), torch.randn(5, 4), tmp_path / "out", ["compact"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_packages_are_named(tmp_path, samples, monkeypatch):
     monkeypatch.setattr(export, "PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(UsageError, match=r"package no_such_package: pip install 'dwfbench\[export\]'"):

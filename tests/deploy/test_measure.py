@@ -12,6 +12,7 @@ from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base import machine
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy import export, measure
+from dwfbench.models.prunable import choose_embeddings, prunable
 from dwfbench.runs.decode import measurement_of
 from dwfbench.runs.store import Store
 from dwfbench.show import speed, tables
@@ -119,6 +120,32 @@ def test_a_measurement():
     assert all(one["median"] > 0 and one["iqr"] >= 0 for one in found["latency"])
     assert {one["low"] for one in found["latency"]} == {None}  # of three rounds
     assert network.training
+
+
+class Language(nn.Module):
+    """A transformer over two tokens whose classifier has the weights of its embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+        self.encoder = nn.TransformerEncoderLayer(4, 1, 6, batch_first=True)
+        self.head = nn.Linear(4, 5, bias=False)
+        self.head.weight = self.table.weight
+        choose_embeddings(self)
+
+    def forward(self, x):
+        return self.head(self.encoder(x.view(-1, 2, 4)).mean(1))
+
+
+def test_the_multiplications_of_the_sparse_form_are_those_of_the_layers_that_are_sparse():
+    network = Language()
+    with torch.no_grad():
+        for weight in prunable(network).values():
+            weight[0] = 0
+    found = measure.measure(network, torch.randn(2, 8), batches=(1,), rounds=1)
+    attention, feedforward, head = 2 * 4 * 4 * 4, 2 * 2 * 4 * 6, 4 * 5
+    macs = {form: found["forms"][form]["macs"] for form in ("dense", "sparse")}
+    assert macs == {"dense": attention + feedforward + head, "sparse": attention + feedforward + head - 4}
 
 
 @pytest.mark.parametrize(("batches", "rounds"), [((0,), 3), ((), 3), ((1,), 0)])
