@@ -1,7 +1,10 @@
 """Advice by arithmetic, against closed forms and a simulated decay."""
 
 import math
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,7 @@ from torch import nn
 import dwfbench
 from dwfbench.base.errors import UsageError
 from dwfbench.dwf.factors import FLOAT32_EPSILON
+from dwfbench.dwf.suggest import HIGHEST
 
 
 def network(value=0.05, sigma=None):
@@ -121,3 +125,21 @@ def test_a_weight_that_starts_constant_is_advised_alike_before_and_after():
     after = dwfbench.suggest(model, 1000, 0.1)
     assert plain.speed["2.weight"] == pytest.approx(after.speed["2.weight"])
     assert "nan" not in str(dwfbench.suggest(nn.Linear(1, 1), 1000, 0.1))
+
+
+RESULTS = Path(__file__).parents[2] / "results"
+LONG = ("reference/lenet-300-100.csv", "reference/lenet-300-100-mnist.csv", "tuned/lenet-300-100.csv")
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_highest_strength_to_try_reaches_cr_300_in_the_committed_long_runs(depth):
+    reached = []
+    for name in LONG:
+        table = pd.read_csv(RESULTS / name)
+        runs = table[(table["part"] == "runs") & (table["label"] == f"dwf D={depth}")]
+        for _, curve in runs.groupby("seed"):
+            ratios, strengths = np.log(curve.sort_values("value")[["compression", "value"]]).to_numpy().T
+            low, high = np.exp(np.interp(np.log([2, 300]), ratios, strengths))
+            reached += [high / low] if ratios.max() > np.log(300) else []
+    assert len(reached) >= 8
+    assert max(reached) <= HIGHEST.get(depth, HIGHEST[3])
