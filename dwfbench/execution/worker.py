@@ -194,8 +194,8 @@ class Worker:
             if compile and self.engine.compile is None and not memory:
                 self.compiler_failed = True
                 listener.note(f"The compiled step failed ({why}); training without the compiler.")
-            elif lanes > 1 and len(pending) > 1:
-                lanes = min(lanes, len(pending)) // 2
+            elif lanes > 1:
+                lanes = max(1, min(lanes, len(pending)) // 2)
                 listener.note(f"A group of runs failed ({why}); trying {lanes} at once.")
             else:
                 failed = Trained(pending.pop(0))

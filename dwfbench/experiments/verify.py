@@ -129,24 +129,25 @@ def verify(
     ``model`` names a network of one's own, see ``models.check_named``. Raises UsageError as that and ``spec_of`` do,
     and when the data are not those of the records.
     """
-    groups: dict[tuple, list[RunSpec]] = {}
+    groups: dict[tuple, list[tuple[Record, RunSpec]]] = {}
     for record in chosen:
-        spec = spec_of(record)
+        spec, origin = spec_of(record), record.provenance
         models.check_named(spec.model, model)
-        # Compiled steps round differently from eager ones, so each run is trained as it was.
-        key = (record.provenance.compiled, spec.dataset, *(getattr(spec, key) for key in DATA_KEYS))
-        specs = groups.setdefault(key, [])
-        if spec not in specs:  # two sets may have the run
-            specs.append(spec)
-    checksums = {run_id(record): record.provenance.data_checksum for record in chosen}
+        # Compiled steps and groups round differently from eager ones and runs alone, so each run is trained as it was.
+        # Of a GPU's group nobody knows whether it has room here, or is of any use.
+        lanes = origin.lanes if origin.device == engine.device.type == "cpu" else None
+        key = (origin.compiled, lanes, spec.dataset, *(getattr(spec, key) for key in DATA_KEYS))
+        groups.setdefault(key, []).append((record, spec))
     store.prepare()
-    for (compiled, name, *values), specs in groups.items():
+    for (compiled, lanes, name, *values), runs in groups.items():
         dataset = data.load(name, data_dir=data_dir, **dict(zip(DATA_KEYS, values, strict=True))).to(engine.here)
-        if differing := [spec.id for spec in specs if checksums[spec.id] != dataset.checksum]:
+        if differing := [record.id for record, _ in runs if record.provenance.data_checksum != dataset.checksum]:
             raise UsageError(f"The data named {name} are not those of the run {differing[0]}: their checksum differs.")
+        specs = {spec.id: spec for _, spec in runs}.values()  # two sets may have a run
         curves = [Curve(registry.create(spec.method, dict(spec.options)), (spec,), 0.0, None) for spec in specs]
         compile = compiled and machine(engine).compiler if engine.compile is None else engine.compile
-        run.execute(curves, dataset, store, replace(engine, compile=compile), progress)
+        as_then = replace(engine, compile=compile, lanes=engine.lanes or lanes)
+        run.execute(curves, dataset, store, as_then, progress)
     comparisons = []
     for record in chosen:
         repetition = store.read(run_id(record))

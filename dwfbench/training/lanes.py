@@ -1,7 +1,7 @@
 """The lane axis: L networks, which differ in seed, knob and learning rate, trained at once by one step under vmap.
 
 Every tensor of a group's state has a leading axis L, and so have batches where the seeds of lanes differ. Lanes never
-mix: one that turns into NaN leaves its neighbours alone. A group of one calls the step directly.
+mix: one that turns into NaN leaves its neighbours alone. Runs that are trained one by one call the step directly.
 """
 
 import hashlib
@@ -30,8 +30,11 @@ Item = TypeVar("Item")
 warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented the batching rule")
 
 
-def over_lanes(step: Callable, prepare: Callable) -> Callable:
+def over_lanes(step: Callable, prepare: Callable, in_groups: bool) -> Callable:
     """The step of ``step.make_step`` for all lanes of a group.
+
+    vmap rounds otherwise than a step alone. So where runs are trained ``in_groups``, it has a group of one lane, too:
+    that may be what is left of a larger one.
 
     It takes the group's state, what ``prepare`` makes a batch of, and the learning rates (L,), and returns the losses
     (L,). prepare(images, labels, index, view) gives inputs and labels, (B, ...), or (L, B, ...) where seeds differ.
@@ -39,7 +42,7 @@ def over_lanes(step: Callable, prepare: Callable) -> Callable:
 
     def group_step(state: State, images: Tensor, labels: Tensor, index: Tensor, view: Tensor, rate: Tensor) -> Tensor:
         inputs, targets = prepare(images, labels, index, view)
-        if len(rate) == 1:
+        if len(rate) == 1 and not in_groups:
             return step(lane_of(state, 0), inputs, targets, rate[0])[None]
         axis = 0 if index.dim() == 2 else None  # batches differ between lanes only if their seeds do
         return vmap(step, in_dims=(0, axis, axis, 0), randomness="different")(state, inputs, targets, rate)

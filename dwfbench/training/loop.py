@@ -89,7 +89,8 @@ class Trainer:
             normalise_in_float32(self.network)
         if compile:
             compiler.forget()
-        self.steps: dict[tuple[Parametrization, bool], Callable] = {}
+        self.steps: dict[tuple[Parametrization, bool, bool], Callable] = {}
+        self.in_groups = False
         self.stages = method.stages(spec.epochs)
         steps = steps_in_epoch(len(data.train), spec.batch_size)
         multiples = rate_multiples(self.stages, steps, spec.warmup_epochs, spec.drops, spec.lr_drop_factor)
@@ -112,6 +113,7 @@ class Trainer:
         number of epochs since the last one.
         """
         lanes = lanes or len(specs)
+        self.in_groups = lanes > 1
         shared = shared_epochs(self.stages)
         if not shared:
             for chunk in chunks(specs, lanes):
@@ -249,11 +251,11 @@ class Trainer:
     def step_of(self, group: Group) -> Callable:
         """The step that the group is at, made where it is first needed; see ``lanes.over_lanes``."""
         stage = self.stages[group.stage]
-        variant = (stage.parametrization, stage.penalised)
+        variant = (stage.parametrization, stage.penalised, self.in_groups)
         if variant not in self.steps:
             has_penalty = stage.penalised and self.method.penalty(lane_of(group.state, 0).weights) is not None
             lane_step = make_step(self.network, self.method, stage, self.spec, has_penalty, self.data.task.loss)
-            step = over_lanes(lane_step, self.batch)
+            step = over_lanes(lane_step, self.batch, self.in_groups)
             self.steps[variant] = compiler.compiled(step, self.device) if self.compile else step
         if self.compile:
             compiler.stay([*tensors_of(group.state), self.data.train.images, self.data.train.labels])

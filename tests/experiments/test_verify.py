@@ -9,6 +9,7 @@ import pytest
 from dwfbench.base import plugins
 from dwfbench.base.errors import UsageError
 from dwfbench.experiments import verify
+from dwfbench.runs.resultsets import differing
 from dwfbench.runs.store import Store
 from tests.experiments.test_run import CPU, Listener
 from tests.records import changed, typed
@@ -57,6 +58,27 @@ def test_runs_come_out_again(records, tmp_path):
         assert one.agrees
         assert one.again.test_loss == pytest.approx(one.record.test_loss, rel=1e-3)  # lanes round differently
         assert one.again.spec == one.record.spec
+
+
+def test_a_run_of_a_group_comes_out_as_in_the_group(records, tmp_path, run):
+    words = ("--method", "l1", "--epochs", "3", "--results", tmp_path / "then")
+    run(*words, "--strength", "1e-4,1e-3")
+    run(*words, "--strength", "3e-4")
+    stored = Store(tmp_path / "then").load()
+    assert sorted(one.provenance.lanes for one in stored) == [1, 2, 2]
+    for number, one in enumerate(stored):
+        (compared,) = verify.verify(stored, [one], None, Store(tmp_path / str(number)), CPU, Listener())
+        assert not differing(one, compared.again)
+    for compared in verify.verify(stored, stored, None, Store(tmp_path / "all"), CPU, Listener()):
+        assert not differing(compared.record, compared.again)
+
+
+def test_other_data_of_one_of_two_sets_are_refused(records, tmp_path):
+    one = records[0]
+    ours = changed(one, id=f"{one.id}@ours", provenance={"data_checksum": "0" * 16})
+    both = [ours, changed(one, id=f"{one.id}@theirs")]
+    with pytest.raises(UsageError, match=f"{one.id}@ours: their checksum differs"):
+        verify.verify(both, both, None, Store(tmp_path), CPU, Listener())
 
 
 def test_other_data_are_refused(records, tmp_path):

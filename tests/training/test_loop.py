@@ -185,6 +185,15 @@ def test_a_lane_in_a_group_gives_the_run_alone(model, method, knobs, options):
             assert mine["val_accuracy"] == other["val_accuracy"]
 
 
+def test_what_is_left_of_a_group_is_rounded_as_in_the_group():
+    specs = [spec("l1", model="lenet-300-100", strength=strength) for strength in (1e-4, 1e-3)]
+    magnitude = [spec("magnitude", model="lenet-300-100", compression=10.0, epochs=4, seed=seed) for seed in (0, 1)]
+    for runs in (specs, magnitude):
+        _, whole = run(*runs, lanes=2)
+        (rest,) = run(runs[1], lanes=2)
+        assert all(torch.equal(rest.state[name], value) for name, value in whole.state.items())
+
+
 def test_batch_norm_statistics_belong_to_the_lane():
     first, second = run(spec(model=NORM, lr=0.01), spec(model=NORM, lr=0.3))
     assert not torch.allclose(first.state["1.running_mean"], second.state["1.running_mean"])
