@@ -109,12 +109,15 @@ def write_folder(part: Part, folder: Path) -> None:
 # ---------------------------------------------------------------- writing
 
 
-def write(parts: Mapping[str, Part], path: Path) -> None:
-    """Write an archive of the parts, by label; "" is the set itself. UsageError when that is not possible."""
+def write(parts: Mapping[str, Part], path: Path) -> list[str]:
+    """Write an archive of the parts, by label; "" is the set itself. A sentence for every table that is none, which is
+    left out. UsageError when that is not possible."""
     members: dict[str, bytes] = {}
+    damaged: list[str] = []
     for label, part in parts.items():
         prefix = f"{SETS}/{label}/" if label else ""
-        members |= _run_members(part.runs, prefix) | _run_members(part.trials, f"{prefix}{TUNING}/")
+        members |= _run_members(part.runs, prefix, damaged)
+        members |= _run_members(part.trials, f"{prefix}{TUNING}/", damaged)
         members[f"{prefix}{STUDIES}"] = _lines(part.studies[name] for name in sorted(part.studies))
         members[f"{prefix}{claims.FILE}"] = part.claims.encode()
     members = {name: content for name, content in members.items() if content}
@@ -128,14 +131,15 @@ def write(parts: Mapping[str, Part], path: Path) -> None:
             info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
             archive.writestr(info, members[name], compresslevel=9)
     files.write(path, content.getvalue())
+    return damaged
 
 
-def _run_members(entries: Mapping[str, Entry], prefix: str) -> dict[str, bytes]:
+def _run_members(entries: Mapping[str, Entry], prefix: str, damaged: list[str]) -> dict[str, bytes]:
     ordered = [entries[run_id] for run_id in sorted(entries)]
     return {
         f"{prefix}{RECORDS}": _lines(entry.content for entry in ordered),
-        f"{prefix}history.csv": _table([(entry.record.id, entry.history) for entry in ordered], HISTORY),
-        f"{prefix}weights.csv": _table([(entry.record.id, entry.weights) for entry in ordered], ("epoch",)),
+        f"{prefix}history.csv": _table("history", ordered, HISTORY, damaged),
+        f"{prefix}weights.csv": _table("weights", ordered, ("epoch",), damaged),
         f"{prefix}{MEASUREMENTS}": _lines(entry.measurement for entry in ordered if entry.measurement),
     }
 
@@ -144,12 +148,13 @@ def _lines(contents: Iterable[Any]) -> bytes:
     return "".join(json.dumps(files.finite(content), allow_nan=False) + "\n" for content in contents).encode()
 
 
-def _table(texts: Sequence[tuple[str, str]], front: Sequence[str]) -> bytes:
+def _table(name: str, entries: Sequence[Entry], front: Sequence[str], damaged: list[str]) -> bytes:
     """The tables of runs as one, with a column for the run's id; columns that a run's table lacks are blank in it.
 
-    ``front`` are columns that go first. A damaged table is left out, as it is where records are read.
+    ``front`` are columns that go first. A damaged table is left out, as it is where records are read, and said.
     """
-    tables = [(run_id, _cells(text)) for run_id, text in texts if text]
+    tables = [(entry, _cells(text)) for entry in entries if (text := getattr(entry, name))]
+    damaged += [entry.without(f"{name}.csv") for entry, rows in tables if not rows]
     columns = dict.fromkeys(name for _, rows in tables if rows for name in rows[0])
     ordered = [*(name for name in front if name in columns), *(name for name in columns if name not in front)]
     if not ordered:
@@ -157,9 +162,9 @@ def _table(texts: Sequence[tuple[str, str]], front: Sequence[str]) -> bytes:
 
     def together() -> Iterator[list[str]]:
         yield ["id", *ordered]
-        for run_id, rows in tables:
+        for entry, rows in tables:
             places = [rows[0].index(name) if name in rows[0] else None for name in ordered] if rows else []
-            yield from ([run_id, *("" if at is None else row[at] for at in places)] for row in rows[1:])
+            yield from ([entry.record.id, *("" if at is None else row[at] for at in places)] for row in rows[1:])
 
     return csv_text(together()).encode()
 

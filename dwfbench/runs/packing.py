@@ -57,7 +57,7 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
     table = target.with_suffix(".csv")
     rows = summary(parts)
     files.refuse_other(table, rows)
-    archive.write(parts, target)
+    damaged += archive.write(parts, target)
     files.write(table, rows.encode())
     return parts, damaged
 

@@ -53,11 +53,15 @@ class Entry(NamedTuple):
     def content(self) -> dict[str, Any]:
         return json.loads(self.source)
 
+    def without(self, name: str) -> str:
+        """What is said of a table that is none."""
+        return one_line(f"{self.place}/{name} is not a readable table; the run counts without it.")
+
     def loaded(self, history: bool, weights: bool, measurement: bool, damaged: Callable[[str], object]) -> Record:
         """The record with what is asked for of the rest; ``damaged`` is told of a table that is none, in a sentence."""
 
         def tell(name: str) -> None:
-            damaged(one_line(f"{self.place}/{name} is not a readable table; the run counts without it."))
+            damaged(self.without(name))
 
         return structs.replace(
             self.record,

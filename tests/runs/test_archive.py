@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_older_histories_may_lack_columns(tmp_path):
     rows = {run.id: plain(run)["history"] for run in load(tmp_path / "set.zip")}
     assert rows[record(0).id] == [{"epoch": 1, "train_loss": 0.5, "val_accuracy": None, "compression": 2.0,
                                       "misalignment": None, "norm": None, "lr": 0.1, "seconds": 1.5}]  # fmt: skip
+
+
+def test_a_damaged_table_is_not_left_out_without_a_word(tmp_path):
+    folder = fill(tmp_path / "results", record(0), record(1))
+    for name in ("history.csv", "weights.csv"):
+        (folder / "runs" / record(0).id / name).write_text("epoch,epoch\n1,2\n")
+    _, damaged = packing.pack(sources([folder]), tmp_path / "set.zip")
+    assert [re.search(rf"{record(0).id}/(\w+).csv is not a readable table", line)[1] for line in damaged] == [
+        *("history", "weights")
+    ]
 
 
 # ---------------------------------------------------------------- several sets
