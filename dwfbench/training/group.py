@@ -180,5 +180,6 @@ class Group:
             position=facts.position,
             loss_sum=(tensors["loss_sum"][index] if tensors["loss_sum"].dim() else tensors["loss_sum"]).to(device),
             steps=facts.steps,
-            since=time.perf_counter() - facts.elapsed,
+            # Seconds are shared among the lanes that are left, so that these take their part of those before.
+            since=time.perf_counter() - facts.elapsed * len(lanes) / len(facts.lanes),
         )

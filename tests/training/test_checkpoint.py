@@ -6,6 +6,7 @@ import math
 import os
 import random
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from dwfbench.methods.stage import shared_epochs
 from dwfbench.runs.store import Store
 from dwfbench.training import checkpoint, loop
 from dwfbench.training.checkpoint import Checkpoints, Folder, stop
+from dwfbench.training.group import Group
 from tests.conftest import wait_for
 from tests.forked import Forked
 from tests.records import plain
@@ -122,6 +124,14 @@ def test_the_rest_of_a_group_goes_on_from_the_checkpoint_of_the_whole(case, tmp_
             assert len(lane.history) == lane.spec.epochs
         if case != "rewound":  # which has two groups after another
             assert 1000 - counter.left == 3 * 7 - 11
+
+
+def test_the_rest_of_a_group_took_its_part_of_the_seconds_of_the_whole():
+    specs = [spec("dwf", strength=1e-3, seed=seed) for seed in range(4)]
+    group = loop.Trainer(specs[0], create("dwf", {}), tiny_data()).start(specs, "four")
+    group.since -= 400
+    rest = Group.unpack("one", specs[:1], *group.pack(), [0], torch.device("cpu"))
+    assert time.perf_counter() - rest.since == pytest.approx(100, abs=20)
 
 
 @pytest.mark.parametrize("steps", [-3, 3])
