@@ -23,10 +23,12 @@ def curves(request: Request, dataset: Dataset, folder: Path) -> tuple[list[Curve
     """The curves of a request, one for each of the settings that won, which share their compression ratios; and what
     was not tuned, as a sentence: a method has the settings of its recipe, a target without a winner those of the next.
 
-    Raises UsageError for a seed that took part in the choice.
+    Raises UsageError for a seed that took part in the choice, and for a study that cannot be read.
     """
     store = Store(folder)
     study = store.study(tune.study_name(request, dataset))
+    if store.damaged:
+        raise UsageError(store.damaged[0])
     if study is None or (study.winners and not any(winner is not None for winner in study.winners)):
         why = "has no tuning" if study is None else "has no winner in the tuning"
         curve = plan.curve(request, dataset)

@@ -208,9 +208,14 @@ class Store:
         write_json(self._study(name), study)
 
     def study(self, name: str) -> Study | None:
-        """The study of that name; None where there is none that can be read."""
-        parsed = read_json(self._study(name), study_of)
-        return parsed[1] if parsed is not None and parsed[1].id == name else None
+        """The study of that name; None without one that can be read. What else is there is listed in ``damaged``."""
+        path = self._study(name)
+        parsed = read_json(path, study_of)
+        if parsed is not None and parsed[1].id == name:
+            return parsed[1]
+        if os.path.lexists(path):
+            self._damaged(f"{path} is not a readable study of this tuning; the same `dwfbench tune` makes it again.")
+        return None
 
     def studies(self) -> list[tuple[dict[str, Any], Study]]:
         """The studies of the trials in this folder, in the order of their names, each with the JSON that it was read

@@ -566,6 +566,15 @@ def test_what_was_not_tuned_takes_its_recipe_and_is_named(digits, tmp_path):
     assert "snip has no winner in the tuning" in note
 
 
+def test_a_study_that_cannot_be_read_is_not_taken_for_none(digits, tmp_path):
+    request = asked(methods="snip", compression=[4])
+    stored_study(tmp_path, request, digits)
+    (path,) = (tmp_path / "studies").glob("*.json")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UsageError, match=rf"{path.name} is not a readable study .* `dwfbench tune` makes it again"):
+        tuned.curves(request, digits, tmp_path)
+
+
 def test_seeds_that_chose_are_not_reported(digits, tmp_path):
     request = asked(methods="snip", compression=[4], seed=[3, 0])
     stored_study(tmp_path, request, digits)  # its seed is 0
