@@ -248,7 +248,11 @@ def test_a_band_of_more_than_ten_points_is_left_out():
     assert bands["random (erk)"].low.isna().all()
     assert bands["random (uniform)"].low.tolist() == pytest.approx([89.0] * len(bands["random (uniform)"].low))
     assert "wider than 10 points" in shown.legend.remarks[0]
-    assert shown.groups[0].panels[0].y.high < 91, "what is not drawn needs no room"
+
+
+def test_a_band_that_is_not_drawn_needs_no_room():
+    apart = [record(*METHODS[3], seed, cr, accuracy=0.9 - 0.2 * seed) for seed in (0, 1, 2) for cr in (2.0, 10.0)]
+    assert drawn("accuracy", apart, max_gap=6).groups[0].panels[0].y.high < 92, "the t-interval goes up to 100"
 
 
 @pytest.mark.parametrize(
