@@ -29,8 +29,8 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
     """Write the sources as one archive, and beside it a table with a row a run; their parts, and what was damaged.
 
     Raises UsageError for a run about which two sources disagree, unless ``keep_both``: then the later source's run
-    lies in a part of its own, under that source's name. Raises it, too, for an archive that is there and no source, or
-    in which something cannot be read.
+    lies in a part of its own, under that source's name. Raises it, too, where no source has a run, and for an archive
+    that is there and no source, or in which something cannot be read.
     """
     if target.suffix != ".zip":
         raise UsageError(f"An archive is called SET.zip, not {target.name}.")
@@ -54,6 +54,9 @@ def pack(named: Sequence[Source], target: Path, keep_both: bool = False) -> tupl
                 raise UsageError(
                     f"{_disagreement(labelled, third, source)}, in the part {source.name}; give another label."
                 )
+    if not any(part.runs or part.trials or part.studies for part in parts.values()):
+        where = ", ".join(str(source.path) for source in named)
+        raise UsageError(" ".join([f"There is nothing to pack in {where}: no run and no tuning.", *damaged[:1]]))
     table = target.with_suffix(".csv")
     rows = summary(parts)
     files.refuse_other(table, rows)

@@ -341,6 +341,13 @@ def test_an_archive_that_is_there_is_not_replaced_by_other_records(packed, tmp_p
     assert not (tmp_path / "mine.zip").exists()
 
 
+def test_sources_without_a_run_make_no_archive(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(UsageError, match=r"nothing to pack in .*pictures: no run and no tuning"):
+        packing.pack(sources([str(tmp_path / "pictures")]), tmp_path / "set.zip")
+    assert not list(tmp_path.glob("set.*"))
+
+
 def test_unpacking_into_a_folder_adds_what_is_missing_and_changes_nothing(packed, tmp_path, snapshot):
     there = fill(tmp_path / "there", record(1, seconds=5.0), record(8))
     before = snapshot(there)
