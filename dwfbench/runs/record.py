@@ -218,7 +218,7 @@ class HistoryRow(Struct, frozen=True, kw_only=True):
     val_accuracy: Fraction | None = None
     compression: Ratio | None = None
     misalignment: Positive | None = None
-    norm: Positive | None = None
+    norm: Number | None = None
     lr: Positive | None = None
     seconds: Positive | None = None
 

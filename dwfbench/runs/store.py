@@ -128,7 +128,8 @@ class Store:
     def write(self, record: Written, history: list[dict], state: "Mapping[str, Tensor] | None" = None) -> None:
         """Store a run. A failed attempt never replaces a good record: failures have a folder of their own.
 
-        Raises UsageError where that is not possible, also where what was prepared has been moved away or unmounted.
+        Raises UsageError where that is not possible, also where what was prepared has been moved away or unmounted, and
+        for a record that nobody could read again.
         """
         if self.prepared is not None and self.prepared != files.place(self.folder / "runs"):
             raise UsageError(
@@ -145,6 +146,10 @@ class Store:
             origin = structs.replace(record.provenance, weights_checksum=checksum(contents[NETWORK]))
             record = structs.replace(record, provenance=origin)
         contents["run.json"] = json_bytes(content_of(record))
+        try:
+            record_from(contents["run.json"], record.id)
+        except Fault as why:  # of a method's hooks, say
+            raise UsageError(f"The run {record.id} of {record.label} cannot be stored: {why}.") from None
         folder = self._folder(record)
         try:
             put(folder, contents)

@@ -333,6 +333,12 @@ class Trainer:
                 lane.state = {name: value.clone() for name, value in lane_tensors(everything, index).items()}
                 lane_weights = {name: lane.state[name] for name in weights}
                 lane.sparse = self.method.sparsify(lane_weights, lane.spec.compression)
+                kinds, sparse_kinds = (
+                    {name: (weight.shape, weight.dtype) for name, weight in tensors.items()}
+                    for tensors in (lane_weights, lane.sparse)
+                )
+                if kinds != sparse_kinds:
+                    raise UsageError(f"The sparse weights of {self.method.name} have other names, shapes or types.")
         return group.lanes
 
 

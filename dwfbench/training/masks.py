@@ -75,7 +75,7 @@ class Masks:
             clock = time.perf_counter()
             masks = self.method.masks(moment, scores)
             if masks is not None:
-                changed, by_lane[-1] = True, current | dict(masks)
+                changed, by_lane[-1] = True, current | self.checked(masks, lane_weights)
             trained.charge(seconds + time.perf_counter() - clock)
         group.since += time.perf_counter() - started
         return stack(by_lane) if changed else {}
@@ -91,6 +91,15 @@ class Masks:
             self.initial_scores = {seed: (scores, time.perf_counter() - started)}
         return self.initial_scores[seed]
 
+    def checked(self, masks: Tensors, weights: Tensors) -> Tensors:
+        """The masks. UsageError where they are none: as a number, 0.5 would halve a weight at every step."""
+        for name, mask in masks.items():
+            if name not in weights or mask.shape != weights[name].shape:
+                raise UsageError(f"{self.method.name} masks {name}, but there is no weight of that name and shape.")
+            if mask.dtype != torch.bool:
+                raise UsageError(f"{self.method.name} masks {name} by {mask.dtype}; a mask is of torch.bool.")
+        return masks
+
     def randomness(self, seed: int, step: int) -> torch.Generator:
         return generator(seed, f"masks:{self.method.name}:{step}") if step else self.networks.randomness(seed)
 
@@ -100,9 +109,7 @@ class Masks:
     def apply(self, group: Group, masks: Tensors, parametrization: Parametrization) -> None:
         """Put the lanes under masks (L, ...), by the names of the weights; steps keep them there."""
         for name, mask in masks.items():
-            part = group.state.weights.get(part_names(parametrization, name)[0])
-            if part is None or part.shape != mask.shape:
-                raise UsageError(f"{self.method.name} masks {name}, but there is no weight of that name and shape.")
+            part = group.state.weights[part_names(parametrization, name)[0]]
             if name in group.state.masks:  # in place, so that a compiled step stays the same
                 group.state.masks[name].copy_(mask)
             else:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import structs
 
 from dwfbench.base import files
 from dwfbench.base.errors import UsageError
@@ -59,6 +60,20 @@ def test_a_written_record_is_read_with_its_history(place):
     place.write(record(test_accuracy=0.9), [EPOCH])
     assert place.load(history=True) == [record(test_accuracy=0.9, history=[EPOCH])]
     assert place.status(ID) == "ok"
+
+
+def test_a_penalty_may_be_negative(place):
+    """As a sum of logarithms is: the whole history was unreadable."""
+    place.write(record(), [EPOCH | {"norm": -1.5}])
+    (found,) = place.load(history=True)
+    assert found.history[0].norm == -1.5
+
+
+def test_a_record_that_nobody_could_read_is_not_written(place):
+    """A method may count 3.5 passes: its run was said to have ended well, and was in no table."""
+    with pytest.raises(UsageError, match=f"The run {ID} of dense cannot be stored: its extra_passes is damaged"):
+        place.write(structs.replace(record(), extra_passes=3.5), [EPOCH])
+    assert place.load() == place.damaged == []
 
 
 def test_a_history_tells_one_zero_of_many_weights(place):

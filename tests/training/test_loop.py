@@ -12,6 +12,7 @@ from torch.nn.utils import prune
 from dwfbench import models
 from dwfbench.base.errors import UsageError
 from dwfbench.data.dataset import Dataset, Split
+from dwfbench.methods import registry
 from dwfbench.methods.registry import create
 from dwfbench.runs.spec import RunSpec
 from dwfbench.training import evaluate, loop
@@ -360,6 +361,33 @@ def test_pruned_weights_are_exactly_zero_under_momentum_and_decay(method, option
     assert nnz == math.floor(numel / 5 + 0.5)
     if options != {"finetune_epochs": 0}:  # one-shot prunes after the last step: until then it is dense
         assert lane.history[-1]["compression"] == pytest.approx(numel / nnz)
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (lambda weight: torch.full_like(weight, 0.5), r"masks 1.weight by torch.float32; a mask is of torch.bool"),
+        (lambda weight: torch.ones(3, dtype=torch.bool), "no weight of that name and shape"),
+    ],
+)
+def test_what_is_no_mask_is_refused(monkeypatch, mask, said):
+    """As a number, 0.5 halved the weights at every step: they were gone at the end, at another compression ratio."""
+    masks = lambda self, moment, scores: {name: mask(weight) for name, weight in moment.weights.items()}  # noqa: E731
+    monkeypatch.setattr(registry.load("random"), "masks", masks)
+    with pytest.raises(UsageError, match=said):
+        run(spec("random", compression=5.0))
+
+
+@pytest.mark.parametrize(
+    "change", [{"1.weight": None}, {"more": torch.ones(3)}, {"1.weight": torch.ones(8, 16).double()}]
+)
+def test_sparse_weights_that_are_not_those_of_the_network_are_refused(monkeypatch, change):
+    def sparsify(self, weights, compression):
+        return {name: weight for name, weight in {**weights, **change}.items() if weight is not None}
+
+    monkeypatch.setattr(registry.load("dense"), "sparsify", sparsify)
+    with pytest.raises(UsageError, match="other names, shapes or types"):
+        run(spec())
 
 
 def test_magnitude_prunes_at_the_end_of_its_first_phase():

@@ -42,6 +42,8 @@ class Dynamics(Figure):
 
         order = list(looks.inks(frame))
         frame, window = dynamics.smoothed(frame)
+        # A penalty may be negative (a sum of logarithms), and has then no place on its axis.
+        frame = frame.assign(norm=frame["norm"].where(frame["norm"] > 0))
         means = dynamics.mean_histories(frame)
         courses = dynamics.shown(means)
         present = [name for name in QUANTITIES if name in ("compression", "val_accuracy") or frame[name].notna().any()]
