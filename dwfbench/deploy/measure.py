@@ -140,7 +140,7 @@ def sparse_macs(
     return count.macs(network, input_shape, counted)[1]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode, which refuses CSR weights that a network reads itself
 def seconds(forms: Mapping[str, Forward], samples: Tensor, rounds: int) -> dict[str, list[float]]:
     """Seconds a pass of every form takes, ``rounds`` times, one form after the other in each round.
 

@@ -352,6 +352,22 @@ class Both(nn.Module):
         return self.last(self.unit(inputs)[0][:, -1])
 
 
+class Reading(nn.Module):
+    """Reads the weight of its layer itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, inputs):
+        return nn.functional.linear(inputs, self.layer.weight, self.layer.bias)
+
+
+def test_a_network_that_reads_weights_itself_is_measured():
+    """PyTorch's inference mode refuses views of sparse matrices."""
+    assert "sparse" in measure.measure(Reading(), torch.randn(4, 5), None, (2,), 2)["forms"]
+
+
 def test_a_network_that_cannot_be_compact_is_measured_without_that_form():
     found = measure.measure(Both(), torch.randn(4, 3, 5), None, (2,), 2)
     assert set(found["forms"]) == {"dense", "sparse"} == {timed["form"] for timed in found["latency"]}
