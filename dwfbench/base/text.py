@@ -1,6 +1,7 @@
 """Texts as messages and tables show them: numbers, rows, and the name that was meant."""
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 
@@ -34,6 +35,11 @@ def judged_by(score: str, text: str) -> str:
 def capital(text: str) -> str:
     """A text with a capital at its beginning and all else as it is."""
     return text[:1].upper() + text[1:]
+
+
+def by_number(name: str) -> str:
+    """What names are ordered by, so that "epochs=15" comes before "epochs=120"."""
+    return re.sub(r"\d+\.?\d*(e[+-]?\d+)?", lambda number: f"{float(number[0]):032.16f}", name)
 
 
 def aligned(rows: list[list[str]], left: Collection[str] | None = None) -> str:

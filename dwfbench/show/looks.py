@@ -17,6 +17,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from dwfbench.base import plugins
+from dwfbench.base.text import by_number
 from dwfbench.show.drawing import Ink
 from dwfbench.show.style import LINES, MARKERS, tint
 
@@ -67,7 +68,7 @@ def inks(frame: "pd.DataFrame") -> dict[str, Ink]:
 
 def _place(curve: tuple[str, float, str]) -> tuple:
     method, depth, label = curve
-    return method == "dense", method != "dwf", method, depth if depth == depth else 0, label
+    return method == "dense", method != "dwf", method, depth if depth == depth else 0, by_number(label)
 
 
 def _variant(colour: str, marker: str, number: int) -> Ink:

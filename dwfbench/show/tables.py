@@ -19,7 +19,7 @@ from dwfbench.analysis.matched import MAX_GAP
 from dwfbench.analysis.resultset import ResultSet
 from dwfbench.base import escape
 from dwfbench.base.errors import UsageError
-from dwfbench.base.text import ACCURACY, judged_by, short
+from dwfbench.base.text import ACCURACY, by_number, judged_by, short
 from dwfbench.show import typeset
 from dwfbench.show.typeset import PLAIN, Marks, Sheet
 
@@ -122,15 +122,15 @@ def compare(results: ResultSet, question: Question = USUAL) -> pd.DataFrame:
 def _sorted(table: pd.DataFrame, sort: str | None) -> pd.DataFrame:
     if sort not in (None, "Method") and (sort not in table or not pd.api.types.is_numeric_dtype(table[sort])):
         raise UsageError(f"There is no column {sort!r} to sort by; choose Method, Area, or another one of numbers.")
-    table = table.assign(sparse=table["method"] != "dense")
+    table = table.assign(sparse=table["method"] != "dense", place=table["label"].map(by_number))
     if sort is None:
         complete = (table["Area"].notna() | ~table["sparse"]).groupby([table[name] for name in PANEL]).transform("all")
         order = table["Area"].where(complete)
     else:
         order = table["label"].isna() if sort == "Method" else table[sort]
-    by = [*PANEL, "sparse", "order", "label"]
+    by = [*PANEL, "sparse", "order", "place"]
     table = table.assign(order=order).sort_values(by, ascending=[name != "order" for name in by], na_position="last")
-    return table.drop(columns=["method", "sparse", "order"]).reset_index(drop=True)
+    return table.drop(columns=["method", "sparse", "order", "place"]).reset_index(drop=True)
 
 
 def versus(differences: pd.DataFrame, question: Question = USUAL) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dwfbench.base.text import judged_by, shared_score, short
+from dwfbench.base.text import by_number, judged_by, shared_score, short
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,16 @@ def test_several_scores_are_called_score():
 def test_a_text_names_the_score():
     assert judged_by("accuracy", "Accuracy, and chance accuracy") == "Accuracy, and chance accuracy"
     assert judged_by("explainedVariance", "Accuracy: chance accuracy") == "ExplainedVariance: chance explainedVariance"
+
+
+def test_names_are_ordered_by_their_numbers():
+    variants = [
+        "dwf D=3 (epochs=15)",
+        "dwf D=3 (epochs=120)",
+        "dwf D=12",
+        "l1 (eps=1e-05)",
+        "l1 (eps=0.25)",
+        "l1 (eps=0.5)",
+    ]
+    names = ["dwf D=3", *variants]
+    assert sorted(set(names), key=by_number) == names
