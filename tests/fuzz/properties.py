@@ -207,7 +207,8 @@ def archive(content: bytes) -> bool:
         for study in studies:
             grids.study(study)
         refusable()(read_claims)(source, records)
-        packing.pack([source], place / "again.zip")
+        if records or studies:
+            packing.pack([source], place / "again.zip")
         packing.unpack(source, place / "folder")
         stores = [Store(place / "folder"), *map(Store, (place / "folder").glob("sets/*"))]
         unpacked = {record.id for store in stores for record in store.load()}
@@ -274,7 +275,9 @@ def read_beside(place: Path, content: bytes, records: list[Record]) -> None:
     store, trials = Store(place), Store(place / "tuning")
     found = trials.studies()
     assert len(found) + len(trials.damaged) == 1
-    one = trials.study(ID)
+    reader = Store(place / "tuning")
+    one = reader.study(ID)
+    assert (one is None) == bool(reader.damaged)
     for _, known in found:
         grids.study(known)
         provenance.commands([(known.provenance, "")])
