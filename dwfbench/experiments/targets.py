@@ -117,13 +117,13 @@ def is_dead_below(record: Record, target: float) -> bool:
     return record.compression is not None and record.compression < target and is_guessing(record)
 
 
-def records_of(curve: Curve, store: Store) -> dict[int, Records]:
+def records_of(curve: Curve, store: Store) -> Mapping[int, Records]:
     """The stored records of a curve with targets, by seed."""
     by_seed: dict[int, dict[float, Record | None]] = {seed: {} for seed in curve.seeds}
     for spec in curve.specs:
         assert spec.knob is not None  # a method without one has no targets
         by_seed[spec.seed][spec.knob] = store.read(spec.id)
-    return dict(by_seed)
+    return by_seed
 
 
 def ratios(records: Records) -> Ratios:

@@ -160,8 +160,8 @@ def _points(axes: Axes, mark: Points) -> Iterator[Any]:
 
 
 def _arrows(axes: Axes, mark: Arrows) -> Iterator[Any]:
-    arrow = {name: value for name, value in _style(mark.ink).items() if name in ("color", "markerfacecolor")}
-    arrow |= {"marker": BELOW, "markersize": 5, "linestyle": ""}
+    arrow: dict[str, Any] = {"marker": BELOW, "markersize": 5, "linestyle": "", "color": mark.ink.colour}
+    arrow["markerfacecolor"] = _style(mark.ink)["markerfacecolor"]
     edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "in_layout": False}
     low, high = axes.get_xlim()
     inside = [x for x in _floats(mark.x) if low <= x <= high]

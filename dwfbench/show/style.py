@@ -2,7 +2,7 @@
 
 import colorsys
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +47,7 @@ def on_dark(colour: str) -> str:
     hue, lightness, saturation = colorsys.rgb_to_hls(*_parts(colour))
     while contrast(colour, DARK_PAGE) < 3:
         lightness += 0.02
-        parts = colorsys.hls_to_rgb(hue, lightness, saturation)
-        colour = "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+        colour = _of_parts(colorsys.hls_to_rgb(hue, lightness, saturation))
     return colour
 
 
@@ -68,9 +67,13 @@ def _parts(colour: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def _of_parts(parts: Iterable[float]) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+
+
 def tint(colour: str) -> str:
     """A colour half-way to white."""
-    return "#" + "".join(f"{round(255 * (1 + part) / 2):02x}" for part in _parts(colour))
+    return _of_parts((1 + part) / 2 for part in _parts(colour))
 
 
 def shades(name: str, number: int) -> list[str]:

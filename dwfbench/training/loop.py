@@ -333,11 +333,7 @@ class Trainer:
                 lane.state = {name: value.clone() for name, value in lane_tensors(everything, index).items()}
                 lane_weights = {name: lane.state[name] for name in weights}
                 lane.sparse = self.method.sparsify(lane_weights, lane.spec.compression)
-                kinds, sparse_kinds = (
-                    {name: (weight.shape, weight.dtype) for name, weight in tensors.items()}
-                    for tensors in (lane_weights, lane.sparse)
-                )
-                if kinds != sparse_kinds:
+                if shapes_and_types(lane.sparse) != shapes_and_types(lane_weights):
                     raise UsageError(f"The sparse weights of {self.method.name} have other names, shapes or types.")
         return group.lanes
 
@@ -347,3 +343,7 @@ def steps_in_epoch(samples: int, batch_size: int) -> int:
     if samples < batch_size:
         raise UsageError(f"batch_size is {batch_size}, but the training part has only {samples} samples.")
     return samples // batch_size
+
+
+def shapes_and_types(tensors: Tensors) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

@@ -68,6 +68,7 @@ class Budget(Figure):
         groups = []
         for key, of_model in frame.groupby(["dataset", "model"]):
             panels = [panel(ratio, rows, inks) for ratio, rows in of_model.groupby("compression")]
+            # The heading counts the seeds of a label: here those of a curve at one budget.
             budgets = of_model.assign(label=of_model["label"] + of_model["epochs"].astype(str))
             groups.append(Group(panels, 5, style.heading(key, budgets)))
         return Drawing(groups, Legend([Entry(label, ink) for label, ink in inks.items()]), size=(2.1, 2.6))
