@@ -1,7 +1,8 @@
 """L1 regularisation of the plain weights (the lasso; Tibshirani 1996), by subgradient or by proximal steps.
 
 Subgradient: strength * sign(w) joins the gradient; weights end near zero, not at it, so a threshold ends the
-run. Proximal (``--proximal``): after every step, soft-thresholding, which gives exact zeros.
+run. Proximal (``--proximal``): after every step, soft-thresholding, which gives exact zeros; but the noise of the
+gradients moves weights away from zero again, by less than the threshold that ends the run here, too.
 
 The trap: under momentum m a constant gradient g moves a weight by lr * g / (1 - m) a step. The soft threshold
 must be lr * strength / (1 - m) too, or the proximal form would solve the lasso with (1 - m) times the
@@ -11,7 +12,6 @@ strength.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from dwfbench.dwf.factors import total
@@ -41,5 +41,5 @@ class L1(Method):
     def project(self, tensor: Tensor, strength: Tensor, rate: Tensor) -> Tensor | None:
         return tensor.sign() * (tensor.abs() - rate * strength).clamp_min(0) if self.proximal else None
 
-    def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
-        return {name: torch.where(weight.abs() < self.threshold, 0, weight) for name, weight in weights.items()}
+    def final_threshold(self) -> float:
+        return self.threshold

@@ -188,8 +188,15 @@ class Method:
         return self.penalty(weights)
 
     def sparsify(self, weights: Tensors, compression: Any) -> Tensors:
-        """The plain sparse weights that are counted, tested and stored: below float32's epsilon is zero."""
-        return {name: torch.where(weight.abs() < FLOAT32_EPSILON, 0, weight) for name, weight in weights.items()}
+        """The network's weights at the end, pruned where the method prunes after training: by default as they are."""
+        return weights
+
+    def final_threshold(self) -> float:
+        """Below it the absolute value of a weight counts as zero at the end, after ``sparsify``, which happens first.
+
+        Float32's epsilon for every method that has no threshold of its own (Algorithm 2 of DWF).
+        """
+        return FLOAT32_EPSILON
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def assess(
     spec = trained.spec
     network = models.build_for(spec, data)
     network.to(data.train.images.device)
-    final = {**trained.state, **trained.sparse}
+    final = {**trained.state, **cut(trained.sparse, method.final_threshold())}
 
     def on(split: Split, state: dict[str, Tensor]) -> tuple[float | None, float | None, float | None]:
         evaluation = evaluate(network, {name: value[None] for name, value in state.items()}, split, data)
@@ -84,22 +84,24 @@ def assess(
     if not test:
         return {**results, **dict.fromkeys(TESTED), "thresholds": []}, final
 
-    # A cut that removes nothing leaves the network whose accuracy is known.
-    thresholds, counted = [], {**{key: report[key] for key in ("nnz", "compression")}, "test_accuracy": accuracy}
+    # A cut that leaves as many weights as another leaves the network whose accuracy is known.
+    thresholds, accuracies = [], {report["nnz"]: accuracy}
     for threshold in THRESHOLDS:
-        cut = {name: torch.where(w.abs() < threshold, 0, w) for name, w in trained.sparse.items()}
-        nnz = sum(layer["nnz"] for layer in count(cut))
-        if nnz != counted["nnz"]:
-            counted = {
-                "nnz": nnz,
-                "compression": compression_ratio(report["numel"], nnz) if nnz else None,
-                "test_accuracy": on(data.test, {**final, **cut})[0],
-            }
-        thresholds.append(Cut(threshold=threshold, **counted))
+        left = cut(trained.sparse, threshold)
+        nnz = sum(layer["nnz"] for layer in count(left))
+        if nnz not in accuracies:
+            accuracies[nnz] = on(data.test, {**final, **left})[0]
+        ratio = compression_ratio(report["numel"], nnz) if nnz else None
+        thresholds.append(Cut(threshold=threshold, nnz=nnz, compression=ratio, test_accuracy=accuracies[nnz]))
 
     dense_accuracy = on(data.test, trained.state)[0]
     tested = dict(zip(TESTED, (accuracy, loss, top5, dense_accuracy), strict=True))
     return {**results, **tested, "thresholds": thresholds}, final
+
+
+def cut(weights: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
+    """The weights, those whose absolute value is below the threshold set to zero."""
+    return {name: torch.where(weight.abs() < threshold, 0, weight) for name, weight in weights.items()}
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:

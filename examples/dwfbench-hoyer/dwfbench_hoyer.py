@@ -37,5 +37,5 @@ class Hoyer(Method):
     def penalty(self, trainable: dict[str, Tensor]) -> Tensor:
         return sum(hoyer_square(weight) for weight in trainable.values())
 
-    def sparsify(self, weights: dict[str, Tensor], compression: float | None) -> dict[str, Tensor]:
-        return {name: torch.where(weight.abs() < self.threshold, 0, weight) for name, weight in weights.items()}
+    def final_threshold(self) -> float:
+        return self.threshold
