@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from baselines.snip import chunk_gradients
+from baselines.snip import gradients
 from dwfbench.dwf.factors import total
 from dwfbench.methods.contract import Moment, Pruner, option
 from dwfbench.models.prunable import prunable
@@ -24,7 +24,6 @@ def scores(
     targets: Tensor,
     temperature: float = 200.0,
     *,
-    batch_size: int | None = None,
     training_mode: bool = False,
     criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> dict[str, Tensor]:
@@ -33,26 +32,15 @@ def scores(
     Wang et al. 2020, section 4: S(-w) = -w * (H g) is to first order the change of the gradient's squared
     norm when w is removed, and their algorithm 1 removes the weights with the highest S. g and H are the
     gradient and Hessian of the `criterion`, a mean, of logits / temperature over `inputs` (N, ...) and `targets`
-    (N, ...). `batch_size` and `training_mode` as in `baselines.snip.scores`.
+    (N, ...). `training_mode` as in `baselines.snip.scores`.
     """
     weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
     leaves = list(weights.values())
-    gradient = product = [torch.zeros_like(w) for w in leaves]
-    chunked = partial(
-        chunk_gradients,
-        *(model, weights, inputs, targets),
-        batch_size=batch_size,
-        temperature=temperature,
-        criterion=criterion,
-    )
+    of_batch = partial(gradients, model, weights, inputs, targets, temperature=temperature, criterion=criterion)
     with evaluating(model, batch_norm_training=training_mode), sdpa_kernel(SDPBackend.MATH):  # twice differentiable
-        for grads in chunked():
-            gradient = [so_far + part for so_far, part in zip(gradient, grads, strict=True)]
-        for grads in chunked(create_graph=True):
-            # d/dw of <g, dL/dw> with g held constant is the Hessian times g.
-            along = total((g * d).sum() for g, d in zip(gradient, grads, strict=True))
-            parts = torch.autograd.grad(along, leaves, materialize_grads=True)
-            product = [so_far + part for so_far, part in zip(product, parts, strict=True)]
+        # d/dw of <g, dL/dw> with g held constant is the Hessian times g.
+        along = total((g * d).sum() for g, d in zip(of_batch(), of_batch(create_graph=True), strict=True))
+        product = torch.autograd.grad(along, leaves, materialize_grads=True)
     return {name: w.detach() * hg for (name, w), hg in zip(weights.items(), product, strict=True)}
 
 

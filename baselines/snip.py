@@ -1,6 +1,6 @@
 """SNIP: single-shot pruning by connection sensitivity (Lee, Ajanthan and Torr, ICLR 2019)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,31 +15,27 @@ from dwfbench.models.prunable import prunable
 from dwfbench.sparsity.count import evaluating
 
 
-def chunk_gradients(
+def gradients(
     model: nn.Module,
     weights: dict[str, Tensor],
     inputs: Tensor,
     targets: Tensor,
     *,
-    batch_size: int | None = None,
     temperature: float = 1.0,
     create_graph: bool = False,
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-) -> Iterator[tuple[Tensor, ...]]:
-    """Gradients with respect to `weights`, one tuple a chunk of the batch; their sum is the whole batch's.
+) -> tuple[Tensor, ...]:
+    """Gradients with respect to `weights` of the `criterion`, a mean over the batch, of logits / temperature.
 
-    The loss is the `criterion`, a mean, over the whole batch of logits / temperature. `weights` (leaves that
-    require a gradient) and copies of the buffers stand in for the model's own, which stay as they are. Raises
-    UsageError for an empty batch.
+    `weights` (leaves that require a gradient) and copies of the buffers stand in for the model's own, which stay as
+    they are. Raises UsageError for an empty batch.
     """
     if len(inputs) == 0:
         raise UsageError("the scoring batch is empty; give at least one sample")
     state = {**weights, **{name: b.clone() for name, b in model.named_buffers()}}
-    size, call = batch_size or len(inputs), caller(model)
-    for x, y in zip(inputs.split(size), targets.split(size), strict=True):
-        logits = call(state, x.clone()) / temperature  # a network may write into its input
-        loss = criterion(logits, y) * (len(x) / len(inputs))
-        yield torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
+    logits = caller(model)(state, inputs.clone()) / temperature  # a network may write into its input
+    loss = criterion(logits, targets)
+    return torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
 
 
 @torch.enable_grad()
@@ -48,23 +44,19 @@ def scores(
     inputs: Tensor,
     targets: Tensor,
     *,
-    batch_size: int | None = None,
     training_mode: bool = False,
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> dict[str, Tensor]:
     """abs(w * dL/dw) by parameter name, L the mean of the `criterion` over `inputs` (N, ...), `targets` (N,).
 
-    Lee et al. 2019, section 4, without the common denominator, which changes no ranking. The gradient is
-    summed over chunks of `batch_size` samples (None: one chunk) before the absolute value, so the chunks do
-    not matter; with `training_mode`, BatchNorm layers use each chunk's own statistics, and they do. All else
-    is in eval mode, in the model's own precision. Raises UsageError for an empty batch.
+    Lee et al. 2019, section 4, without the common denominator, which changes no ranking. With `training_mode`,
+    BatchNorm layers use the batch's own statistics; all else is in eval mode, in the model's own precision. Raises
+    UsageError for an empty batch.
     """
     weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
-    total = [torch.zeros_like(w) for w in weights.values()]
     with evaluating(model, batch_norm_training=training_mode):
-        for grads in chunk_gradients(model, weights, inputs, targets, batch_size=batch_size, criterion=criterion):
-            total = [t + g for t, g in zip(total, grads, strict=True)]
-    return {name: (w.detach() * g).abs() for (name, w), g in zip(weights.items(), total, strict=True)}
+        gradient = gradients(model, weights, inputs, targets, criterion=criterion)
+    return {name: (w.detach() * g).abs() for (name, w), g in zip(weights.items(), gradient, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -141,10 +141,9 @@ def _number(value: float, unit: str) -> str:
 
 
 def _expected(row: dict[str, Any]) -> str:
-    """What is claimed of the effect, and how much matters: "above 0, 0.5 matters", "within 0.5", "at most 1.25"."""
-    none = "0" if row["unit"] == "points" else "1"
-    words = {"above": f"above {none}, {row['smallest']:g} matters", "equal": f"within {row['smallest']:g}"}
-    return words.get(row["expected"], f"at most {row['smallest']:g}")
+    """What is claimed of the effect: "0.5 or more", "within 0.5", "at most 1.25"."""
+    words = {"above": "{:g} or more", "equal": "within {:g}", "at most": "at most {:g}"}
+    return words[row["expected"]].format(row["smallest"])
 
 
 def _needed(row: dict[str, Any]) -> str:

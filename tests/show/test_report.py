@@ -308,7 +308,7 @@ def test_the_page_opens_with_the_verdicts_of_claims():
     assert verdicts == sorted(verdicts, key=["supported", "contradicted", "undecided", "not"].index)
     (mine,) = [line for line in lines if "Depth 3 is better." in line]
     assert mine.startswith("contradicted Depth 3 is better. -1.00 [-1.00, -1.00] points")
-    assert "dwf D=3 against dwf D=2: accuracy at CR 10, expected above 0, 0.5 matters; 3 pairs of seeds." in mine
+    assert "dwf D=3 against dwf D=2: accuracy at CR 10, expected 0.5 or more; 3 pairs of seeds." in mine
     assert "Runs dwf D=3-0-10, dwf D=2-0-10, dwf D=3-1-10" in mine
     assert "deeper; a test." in mine
     assert "95 % paired t-interval" in lines[-1]

@@ -116,11 +116,11 @@ def test_a_verdict_is_a_row_of_short_texts():
     assert header[11:] == ["To decide", "Sentence", "Reason", "Source"]
     assert supported[:12] == [
         *("mnist", "lenet", "60", "c", "supported", "a", "b", "accuracy at CR 2"),
-        *("+2.10 [+1.85, +2.35] points", "above 0, 0.5 matters", "3", "-"),
+        *("+2.10 [+1.85, +2.35] points", "0.5 or more", "3", "-"),
     ]
     assert undecided[4] == "undecided"
     assert undecided[11] == str(judged(claimed(at=[4])).needed[0])
-    assert (one[7], one[9]) == ("CR within 10 points of dense", "above 1, 2 matters")
+    assert (one[7], one[9]) == ("CR within 10 points of dense", "2 or more")
     assert unknown[:12] == [
         "-",
         "-",
@@ -131,7 +131,7 @@ def test_a_verdict_is_a_row_of_short_texts():
         "b",
         "accuracy at CR 2",
         "-",
-        "above 0, 0.5 matters",
+        "0.5 or more",
         "0",
         "-",
     ]
