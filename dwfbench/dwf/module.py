@@ -42,6 +42,7 @@ class Parts(nn.Module):
         return list(self.space.keep(weight))
 
 
+@torch.inference_mode(False)  # whatever the caller has switched off: what is made here is trained
 def factorize(
     model: nn.Module,
     depth: Depth,
@@ -216,6 +217,7 @@ def param_groups(model: nn.Module, strength: float) -> list[dict]:
     return [*groups, {"params": undecayed, "weight_decay": 0.0}] if undecayed else groups
 
 
+@torch.inference_mode(False)
 def collapse(model: nn.Module, threshold: float = FLOAT32_EPSILON) -> nn.Module:
     """Make a factorized model plain again, in place: weights are the products, |w| < threshold becomes 0.
 

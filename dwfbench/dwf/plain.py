@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -21,6 +22,7 @@ from dwfbench.models.prunable import Place
 HOOKS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
 
 
+@torch.inference_mode(False)  # in it copies of parameters would need no gradient, as frozen ones
 def plain(model: nn.Module) -> nn.Module:
     """A copy, in which each weight has the value that it has in eval mode; the model stays as it is."""
     copied = duplicate(model)

@@ -409,6 +409,20 @@ def test_the_report_counts_what_was_factorized(keep_weights):
         assert report["nnz"] == linear + 24 - 4  # the padding
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_is_done_without_gradients_is_what_is_done_with_them(mode):
+    model = small_net()
+    with mode():
+        dwfbench.factorize(model, 3)
+        factorized = dwfbench.sparsity_report(model, (1, 4, 4))
+        dwfbench.collapse(model)
+        assert dwfbench.sparsity_report(model, (1, 4, 4)) == factorized
+    assert factorized["numel"] == 36 + 48
+    assert factorized["macs_sparse"] == 4 * 36 + 48
+    model(torch.rand(2, 1, 4, 4)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 # ---------------------------------------------------------------- what is refused
 
 
