@@ -57,7 +57,8 @@ def suggest(context: typer.Context, *, debug: Debug = False, **flags: Any) -> in
     return OK
 
 
-SEARCHED = {name: flag for name, flag in SHARED.items() if name not in ("model", "init", "lr", "weight_decay")}
+OTHERWISE = ("model", "init", "lr", "weight_decay", "epochs")
+SEARCHED = {name: flag for name, flag in SHARED.items() if name not in OTHERWISE}
 RATES = "0.05,0.2"
 
 
@@ -79,6 +80,13 @@ def sparsify(
     weights: Annotated[str, typer.Option(help="its trained weights: .safetensors or torch.save", rich_help_panel=WHAT)],
     compression: Annotated[float, typer.Option(help="compression ratio to reach", rich_help_panel=KNOB)] = 10.0,
     rates: Annotated[str, typer.Option(help="learning rates to try", rich_help_panel=OPTIMISATION)] = RATES,
+    epochs: Annotated[
+        str | None,
+        typer.Option(
+            help="epochs of a run, fine-tuning included [default: 20, or as many as make 2,000 steps]",
+            rich_help_panel=OPTIMISATION,
+        ),
+    ] = None,
     budget: Annotated[
         int | None,
         typer.Option(help="epochs of all runs [default: 6 runs a rate]", min=1, rich_help_panel=OPTIMISATION),
@@ -92,12 +100,11 @@ def sparsify(
 ) -> int:
     """From trained weights to a sparse network, the short way: DWF from balanced factors, searched and exported.
 
-    Every one of --rates is searched for the strength that gives the compression, in runs of --epochs [default: 20, or
-    as many as make 2,000 steps]. Of the networks at that compression or up to a quarter beyond it, and where there are
-    none of all sparser ones, that is exported which is best on the validation part. It is then tested, and so are the
-    given weights: what the compression cost. --depth and DWF's other options are flags, too; --finetune-epochs trains
-    the last of the epochs on under the zeros. Runs are kept in RESULTS/sparsify, and the same command goes on from
-    there.
+    Every one of --rates is searched for the strength that gives the compression, in runs of --epochs. Of the networks
+    at that compression or up to a quarter beyond it, and where there are none of all sparser ones, that is exported
+    which is best on the validation part. It is then tested, and so are the given weights: what the compression cost.
+    --depth and DWF's other options are flags, too; --finetune-epochs trains the last of the epochs on under the zeros.
+    Runs are kept in RESULTS/sparsify, and the same command goes on from there.
     """
     listed = numbers(rates, "rates")
     if not listed or min(listed) <= 0:
@@ -112,6 +119,7 @@ def sparsify(
         "init": weights,
         "compression": f"{compression:g}",
         "lr": f"{listed[0]:g}",
+        "epochs": epochs,
     }
     work = options.read({**DEFAULTS, **flags, **words}, context.args)
     if len(work.requests) > 1:
@@ -123,8 +131,8 @@ def sparsify(
 
     check_forms(names(forms))  # training takes long
     (request,) = work.requests
-    epochs = None if flags["epochs"] is None else spec.coerce(spec.settings()["epochs"], flags["epochs"])
-    spent = sparsify.Budget.of(request, work.dataset, epochs, budget, listed)
+    of_a_run = None if epochs is None else spec.coerce(spec.settings()["epochs"], epochs)
+    spent = sparsify.Budget.of(request, work.dataset, of_a_run, budget, listed)
     curves = sparsify.curves(request, compression, spent, work.dataset)
     before = sparsify.judged(sparsify.given_network(curves[0], work.dataset), work.dataset)
     store = Store(work.results / "sparsify")
@@ -136,16 +144,14 @@ def sparsify(
         records = sparsify.train(curves, work.dataset, store, engine, reporter)
     record = sparsify.best(records, compression)
     if record is None:
-        reached = ", ".join(f"{ratio:.3g}" for ratio in sorted({run.compression or 1 for run in records})[-3:])
-        message(
-            f"No run reached CR {compression:g} within the budget ({reached or 'none ended well'}); give a larger one."
-        )
+        reached = sparsify.sparsest(records) or "none ended well"
+        message(f"No run reached CR {compression:g} within the budget ({reached}); give a larger one.")
         return SOME_FAILED
     network = stored.network_of(stored.find(work.results / "sparsify", record.id), work.dataset, model)
     after = sparsify.judged(network, work.dataset)
     manifest = write(network, record, to, forms, work)
     answer(verdict(before, after, record, work.dataset.task.name))
-    answer(f"\n{len(records)} runs of {spent.epochs} epochs. In {to}:\n{export_table(manifest)}")
+    answer(f"\n{len(records)} runs of {spent.epochs} epochs ended well. In {to}:\n{export_table(manifest)}")
     if (further := sparsify.sparser(records, record)) is not None:
         message(
             f"At CR {further.compression:.4g} run {further.id} is no worse on the validation part; `dwfbench export "

@@ -97,6 +97,12 @@ def best(records: Sequence[Record], compression: float) -> Record | None:
     return max(near or sparse, key=worth, default=None)
 
 
+def sparsest(records: Sequence[Record]) -> str:
+    """The three highest compressions, as text, and which of them are of a network without a path."""
+    rising = sorted((record.compression or 1, record.connected is False) for record in records)
+    return ", ".join(f"{ratio:.4g}{' without a path from input to output' * dead}" for ratio, dead in rising[-3:])
+
+
 def sparser(records: Sequence[Record], chosen: Record) -> Record | None:
     """The best run beyond the chosen one that is at least as good on the validation part, if there is any."""
     further = [record for record in records if (record.compression or 0) > (chosen.compression or 0)]

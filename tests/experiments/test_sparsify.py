@@ -48,6 +48,12 @@ def test_the_best_on_validation_is_taken_of_those_at_the_compression_and_else_of
     assert sparsify.best([record(40.0, 0.1, connected=False)], 10.0) is None
 
 
+def test_what_was_reached_says_which_networks_have_no_path():
+    runs = [record(4564.0, 0.1, connected=False), record(1.008, 0.9), record(3.0, 0.9), record(2.0, 0.9)]
+    assert sparsify.sparsest(runs) == "2, 3, 4564 without a path from input to output"
+    assert sparsify.sparsest([]) == ""
+
+
 def test_a_sparser_run_that_is_as_good_is_named():
     runs = [record(10.0, 0.95), record(30.0, 0.95), record(50.0, 0.96), record(90.0, 0.9)]
     assert sparsify.sparser(runs, runs[0]) is runs[2]
@@ -108,3 +114,8 @@ def test_what_makes_no_sense_is_refused(call, tmp_path, words, said):
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "small").exists()
     assert not (tmp_path / "sparsify").exists(), "nothing was trained"
+
+
+def test_the_help_says_the_epochs_of_its_own_runs(call):
+    shown = " ".join(call("sparsify", "-h").stdout.split())
+    assert "epochs of a run, fine-tuning included [default: 20, or as many as make 2,000 steps]" in shown
