@@ -55,6 +55,9 @@ COMMANDS = {
 }
 """The commands by panel: the file of each, and what ``dwfbench --help`` says of it."""
 
+STORING = ("run", "tune", "sparsify", "reproduce")
+"""Those that store what they train, run by run."""
+
 OK, SOME_FAILED, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -102,7 +105,8 @@ def guarded(command: Callable) -> Callable:
             except KeyboardInterrupt as error:
                 line = foreign.whose(error)
                 origin = f" in code of others, {line}" if line else ""
-                message(f"Interrupted{origin}; finished runs are kept, and the same command goes on from there.")
+                kept = "; finished runs are kept, and the same command goes on from there"
+                message(f"Interrupted{origin}{kept if command.__name__ in STORING else ''}.")
                 code = INTERRUPTED
             except BrokenPipeError:  # e.g. `dwfbench compare | head`
                 code = OK

@@ -12,6 +12,7 @@ import typer
 
 from dwfbench.base.errors import UsageError, one_line
 from dwfbench.base.streams import answer, say
+from dwfbench.base.text import first_few
 from dwfbench.cli import options
 from dwfbench.cli.app import OK, SETTINGS, SOME_FAILED, guarded, message
 from dwfbench.cli.help import OPTIMISATION, OUTPUT, STORED, TUNING, Command, examples
@@ -281,14 +282,18 @@ def verify(
         from dwfbench.models import weights
 
         records = [record for record in records if record.spec.init == weights.identity(init)]
-    if method is not None:
-        from dwfbench.methods import registry
+    from dwfbench.methods import registry
 
+    if method is not None:
         name = registry.load(method).name
         records = [record for record in records if record.spec.method == name]
-    elif of_files := [record for record in records if "@" in record.spec.method]:
-        records = [record for record in records if "@" not in record.spec.method]
-        message(f"{len(of_files)} runs of methods of files are left out; --method file.py:Class verifies them.")
+    elif absent := sorted({record.spec.method for record in records} - registry.installed().keys()):
+        others = [record for record in records if record.spec.method in registry.installed()]
+        message(
+            f"{len(records) - len(others)} runs of methods that are not installed are left out ({first_few(absent)}); "
+            "--method file.py:Class verifies those of a file."
+        )
+        records = others
     engine = options.engine_of({**flags, "results": Path()})
 
     from dwfbench.cli.progress import Reporter

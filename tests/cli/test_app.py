@@ -5,13 +5,15 @@ import html
 import json
 import re
 import shutil
+import signal
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from torch import nn
 
-from dwfbench.cli import info
+from dwfbench.cli import app, info
 from dwfbench.methods import registry
 from dwfbench.runs import spec
 from dwfbench.runs.store import Store
@@ -539,3 +541,20 @@ def test_own_images_and_own_network_go_through_every_command(call, run, pictures
 def test_layers_of_dense_runs_alone_are_nothing_to_plot(run, call, tmp_path):
     assert run(tmp_path, "--method", "dense").exit_code == 0
     assert call("plot", "layers", "--results", tmp_path).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("tune", "Interrupted; finished runs are kept, and the same command goes on from there.\n"),
+        ("verify", "Interrupted.\n"),
+    ],
+)
+def test_what_an_interrupt_leaves_is_said_where_something_is_kept(command, said, capsys):
+    def interrupted():
+        signal.raise_signal(signal.SIGINT)
+
+    interrupted.__name__ = command
+    with pytest.raises(typer.Exit) as exited:
+        app.guarded(interrupted)()
+    assert (exited.value.exit_code, capsys.readouterr().err) == (130, said)

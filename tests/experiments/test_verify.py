@@ -140,7 +140,8 @@ def test_runs_of_a_method_of_a_file_are_verified_where_the_file_is_given(run, ca
     monkeypatch.setattr(plugins, "_taken", {})
     words = ("verify", "--results", results, "--threads", "1")
     without = call(*words)
-    assert "1 runs of methods of files are left out; --method file.py:Class verifies them." in without.stderr
+    said = f"1 runs of methods that are not installed are left out ({own.spec.method}); --method file.py:Class verifies"
+    assert said in without.stderr
     assert (without.exit_code, own.id in without.stdout) == (0, False)
     untrained = call("export", own.id, "--results", results, "--to", tmp_path / "x")
     assert (
@@ -149,6 +150,18 @@ def test_runs_of_a_method_of_a_file_are_verified_where_the_file_is_given(run, ca
     )
     with_file = call(*words, "--method", f"{file}:Own")
     assert (with_file.exit_code, own.id in with_file.stdout) == (0, True), with_file.stderr
+
+
+def test_runs_of_a_package_that_is_gone_do_not_keep_others_from_being_verified(call, trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    dense = next(record.id for record in Store(tmp_path / "copy").load() if record.spec.method == "dense")
+    path = tmp_path / "copy" / "runs" / dense / "run.json"
+    content = json.loads(path.read_text())
+    content["spec"]["method"] = "hoyer"
+    path.write_text(json.dumps(content))
+    result = call("verify", "--results", tmp_path / "copy", "--runs", "1", "--threads", "1")
+    assert "1 runs of methods that are not installed are left out (hoyer); " in result.stderr
+    assert (result.exit_code, result.stdout.count("agrees")) == (0, 1), result.stderr
 
 
 def test_the_command_tells_a_run_that_differs(call, trained, tmp_path):
