@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from dwfbench.base.errors import UsageError, refused
-from dwfbench.base.files import remove, replace, temporary, write_json
+from dwfbench.base.files import replace, sweep, temporary, write_json
 from dwfbench.data.task import CLASSIFICATION, Task
 from dwfbench.deploy.card import card
 from dwfbench.deploy.compact import compact, plain
@@ -128,10 +128,11 @@ def require_onnx() -> None:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder under a temporary name, which gets its own at the end if all went well and else is removed."""
+    """A folder under a temporary name, which gets its own at the end if all went well and else is removed: where the
+    process was killed, by the next one."""
     beside = temporary(folder)
     try:
-        remove(beside)
+        sweep(folder.parent)
         beside.mkdir(parents=True)
         yield beside
         os.replace(beside, folder)

@@ -97,6 +97,8 @@ def folder_part(folder: Path, wanted: Collection[str] = WHOLE) -> tuple[Part, li
 
 def write_folder(part: Part, folder: Path) -> None:
     """Adds runs, trials and studies to a results folder. UsageError when it cannot be written."""
+    for place in {path.parent for path in folder.rglob(".*.tmp")}:
+        files.sweep(place)  # of processes that were killed here
     for store, entries in ((Store(folder), part.runs), (Store(folder / TUNING), part.trials)):
         for entry in entries.values():
             store.restore(entry)

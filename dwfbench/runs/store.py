@@ -192,7 +192,7 @@ class Store:
         return entries
 
     def restore(self, entry: Entry) -> None:
-        """Write a run as an archive has it."""
+        """Write a run as an archive has it, file by file, the record last: without it there is no run."""
         folder = self._folder(entry.record)
         for name, text in (("history.csv", entry.history), ("weights.csv", entry.weights)):
             if text:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
 import dwfbench
+from dwfbench.base import files
 from dwfbench.base.errors import UsageError
 from dwfbench.deploy import export
 from dwfbench.deploy.measure import measure
@@ -115,6 +116,14 @@ def test_only_the_forms_that_are_asked_for(tmp_path, samples):
     assert [file["name"] for file in manifest["files"]] == ["model.safetensors", "model.sparse.safetensors"]
     assert "compact" not in manifest["macs"]
     assert "onnx" not in manifest["versions"]
+
+
+def test_what_an_export_that_was_killed_left_is_removed(tmp_path, samples):
+    left = tmp_path / f".net.{files.HOST}-{2**22 + 1}.tmp"  # no process has that number
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(bytes(10))
+    export.export(small_net(), samples, tmp_path / "net", ["dense"])
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
 def test_a_factorized_network_is_collapsed_in_the_files(tmp_path, samples):

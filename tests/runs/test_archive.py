@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import itertools
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -18,6 +20,7 @@ from dwfbench.runs.resultsets import Source, sources
 from dwfbench.runs.spec import RunSpec
 from dwfbench.runs.store import Store
 from tests.records import changed, plain, typed
+from tests.runs.test_store import killed_before
 
 EPOCH = {
     **{"epoch": 1, "train_loss": 0.1 + 0.2, "val_accuracy": None, "compression": 2.0},
@@ -346,6 +349,21 @@ def test_sources_without_a_run_make_no_archive(tmp_path):
     with pytest.raises(UsageError, match=r"nothing to pack in .*pictures: no run and no tuning"):
         packing.pack(sources([str(tmp_path / "pictures")]), tmp_path / "set.zip")
     assert not list(tmp_path.glob("set.*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_an_unpacking_that_is_killed_is_finished_by_the_next_and_leaves_nothing_else(packed, tmp_path):
+    packing.unpack(Source(packed), tmp_path / "whole")
+    names = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*")}
+    for number in itertools.count(1, 3):
+        there = tmp_path / str(number)
+        killed = killed_before(number, lambda to=there: packing.unpack(Source(packed), to))
+        assert Store(there).load() == [run for run in Store(tmp_path / "whole").load() if Store(there).read(run.id)]
+        packing.unpack(Source(packed), there)
+        assert {path.relative_to(there) for path in there.rglob("*")} == names
+        if not killed:
+            break
+    assert number > 10
 
 
 def test_unpacking_into_a_folder_adds_what_is_missing_and_changes_nothing(packed, tmp_path, snapshot):
