@@ -40,6 +40,11 @@ def count_sizes(weights: Iterable[Tensor]) -> Tensor:
     return total(counts)
 
 
+def cut(weights: Mapping[str, Tensor], threshold: float) -> dict[str, Tensor]:
+    """The weights, those whose absolute value is below the threshold set to zero."""
+    return {name: torch.where(weight.abs() < threshold, 0, weight) for name, weight in weights.items()}
+
+
 def compression_ratio(numel: int, nnz: int) -> float:
     """numel / nnz; infinite if nothing is left. Raises UsageError if there was nothing to begin with."""
     if numel < 1:

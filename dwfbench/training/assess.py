@@ -22,7 +22,7 @@ from dwfbench.dwf.factors import FLOAT32_EPSILON
 from dwfbench.methods.contract import Method
 from dwfbench.runs.record import Cut, Layer, Settings
 from dwfbench.runs.spec import RunSpec
-from dwfbench.sparsity.count import compression_ratio, count
+from dwfbench.sparsity.count import compression_ratio, count, cut
 from dwfbench.sparsity.report import sparsity_report
 from dwfbench.training.evaluate import evaluate
 from dwfbench.training.group import Trained
@@ -55,7 +55,7 @@ def assess(
     spec = trained.spec
     network = models.build_for(spec, data)
     network.to(data.train.images.device)
-    final = {**trained.state, **cut(trained.sparse, method.final_threshold())}
+    final = {**trained.state, **trained.sparse}
 
     def on(split: Split, state: dict[str, Tensor]) -> tuple[float | None, float | None, float | None]:
         evaluation = evaluate(network, {name: value[None] for name, value in state.items()}, split, data)
@@ -84,10 +84,12 @@ def assess(
     if not test:
         return {**results, **dict.fromkeys(TESTED), "thresholds": []}, final
 
-    # A cut that leaves as many weights as another leaves the network whose accuracy is known.
+    # From the weights before the method's own threshold, which may be above some of these. A cut that leaves as many
+    # weights as another leaves the network whose accuracy is known.
+    uncut = method.sparsify({name: trained.state[name] for name in trained.sparse}, spec.compression)
     thresholds, accuracies = [], {report["nnz"]: accuracy}
     for threshold in THRESHOLDS:
-        left = cut(trained.sparse, threshold)
+        left = cut(uncut, threshold)
         nnz = sum(layer["nnz"] for layer in count(left))
         if nnz not in accuracies:
             accuracies[nnz] = on(data.test, {**final, **left})[0]
@@ -97,11 +99,6 @@ def assess(
     dense_accuracy = on(data.test, trained.state)[0]
     tested = dict(zip(TESTED, (accuracy, loss, top5, dense_accuracy), strict=True))
     return {**results, **tested, "thresholds": thresholds}, final
-
-
-def cut(weights: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
-    """The weights, those whose absolute value is below the threshold set to zero."""
-    return {name: torch.where(weight.abs() < threshold, 0, weight) for name, weight in weights.items()}
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Trained:
     """What training one lane gave.
 
     ``state`` is the network's state dict after the last step, weights already effective (products of factors);
-    ``sparse`` holds the same weights as the method prunes them after training. Both are empty for a lane that
+    ``sparse`` holds the same weights after the method's final sparsification. Both are empty for a lane that
     diverged. ``overhead_seconds`` is the time spent on scores and masks. ``seconds``, which includes it, is what the
     run took: its share of a group's time, and in full what it has in common with other runs (``Stage.knob_free``).
     ``lanes`` is the size of its group, ``outdated`` names checkpoints that nobody needs once this run is stored, and

@@ -23,6 +23,7 @@ from dwfbench.methods.contract import Method, Tensors
 from dwfbench.methods.stage import rate_multiples, shared_epochs
 from dwfbench.models.prunable import NOTHING, prunable
 from dwfbench.runs.spec import RunSpec
+from dwfbench.sparsity.count import cut
 from dwfbench.training import compile as compiler
 from dwfbench.training.checkpoint import Checkpoints, Facts, Identity, stop
 from dwfbench.training.group import Group, Network, Trained
@@ -331,9 +332,9 @@ class Trainer:
         for index, lane in enumerate(group.lanes):
             if lane.status == "ok":
                 lane.state = {name: value.clone() for name, value in lane_tensors(everything, index).items()}
-                lane_weights = {name: lane.state[name] for name in weights}
-                lane.sparse = self.method.sparsify(lane_weights, lane.spec.compression)
-                if shapes_and_types(lane.sparse) != shapes_and_types(lane_weights):
+                plain = {name: lane.state[name] for name in weights}
+                lane.sparse = cut(self.method.sparsify(plain, lane.spec.compression), self.method.final_threshold())
+                if shapes_and_types(lane.sparse) != shapes_and_types(plain):
                     raise UsageError(f"The sparse weights of {self.method.name} have other names, shapes or types.")
         return group.lanes
 

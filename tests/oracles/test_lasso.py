@@ -12,7 +12,7 @@ from torch.func import grad
 
 import dwfbench
 from baselines.l1 import L1
-from dwfbench.training import assess
+from dwfbench.sparsity.count import cut
 
 ALPHA = 0.2
 TRUTH = [1.5, -2.0, 0.0, 0.0, 0.8, 0.0, 0.0, -1.0, 0.0, 0.0, 0.4, 0.0]
@@ -183,7 +183,7 @@ def heavy_ball(x, y, method, rate, momentum, project_rate):
         w = w - rate * velocity
         moved = method.project(w, strength, torch.tensor(project_rate, dtype=torch.float64))
         w = w if moved is None else moved
-    return assess.cut({"w": w}, method.final_threshold())["w"]
+    return cut({"w": w}, method.final_threshold())["w"]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -5,6 +5,7 @@ import torch
 
 from dwfbench import models
 from dwfbench.methods.registry import create
+from dwfbench.sparsity.count import cut
 from dwfbench.training.assess import assess
 from dwfbench.training.group import Trained
 from tests.training.test_loop import spec, tiny_data
@@ -22,8 +23,8 @@ def assessed(name, compression=None, strength=None, **options):
     one = spec(name, compression=compression, strength=strength, options=options)
     state = dict(models.build(one.model, data.input_shape, data.classes, 0).state_dict())
     weights = {"1.weight": SIZES.repeat(16).view(8, 16), "3.weight": torch.zeros(3, 8)}
-    pruned = method.sparsify(weights, compression)
-    return assess(Trained(one, state={**state, **weights}, sparse=pruned), method, data)
+    sparse = cut(method.sparsify(weights, compression), method.final_threshold())
+    return assess(Trained(one, state={**state, **weights}, sparse=sparse), method, data)
 
 
 @pytest.mark.parametrize("name", ["dense", "snip", "magnitude", "lamp", "powerprop", "gmp", "random"])
