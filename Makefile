@@ -12,13 +12,14 @@ DEMO_CR = 5,30,100,200
 REFERENCE = results/reference
 TUNED = results/tuned
 STARVED = results/starved
-SETS = reference-lenet-300-100 reference-lenet-300-100-mnist reference-lenet-5-1998 reference-vgg-16-quarter tuned-lenet-300-100 starved-lenet-300-100 starved-lenet-5
+SETS = reference-lenet-300-100 reference-lenet-300-100-mnist reference-lenet-5-1998 reference-lenet-5 reference-vgg-16-quarter tuned-lenet-300-100 starved-lenet-300-100 starved-lenet-5
 TUNE-lenet-300-100 = --trials 6 --lr-range 0.03,0.5 --compression 5,40,300 --seed 100,101
 TUNE-lenet-5 = --trials 5 --lr-range 0.02,0.32 --compression 20,200 --seed 100
 AT-starved-lenet-300-100 = 2,5,10,30,100,300,1000
 AT-reference-lenet-300-100 = 2,10,30,100,300
 AT-reference-lenet-300-100-mnist = 2,10,30,56,68,100,200,300
 AT-reference-lenet-5-1998 = 10,30,50,100,300
+AT-reference-lenet-5 = 10,50,100,175,300
 AT-reference-vgg-16-quarter = 10,20,50,70
 AT-tuned-lenet-300-100 = 2,10,30,100,300
 AT-starved-lenet-5 = 2,10,50,250,1000
@@ -57,6 +58,7 @@ demo: $(VENV)/.installed
 # a run takes six minutes of a core, and an hour with the photographs that PHOTOGRAPHS names.
 RUN-reference = --seeds 3 --lanes 8 --eval-every 10
 reference-lenet-5-1998: RUN-reference = --seeds 3 --eval-every 5
+reference-lenet-5: RUN-reference = --eval-every 5
 reference-vgg-16-quarter: RUN-reference = --dataset $(PHOTOGRAPHS) --eval-every 5
 reference: $(VENV)/.installed reference-lenet-300-100 reference-lenet-300-100-mnist reference-lenet-5-1998
 
