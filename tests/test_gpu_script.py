@@ -52,9 +52,8 @@ def test_something_is_done_meanwhile(tmp_path):
 
 
 def test_a_stage_without_time_is_over_at_once(tmp_path):
-    assert (
-        limits.run([sys.executable, "-c", WAITS.format(handler="signal.SIG_IGN")], 0, tmp_path / "log", grace=0) is None
-    )
+    words = [sys.executable, "-c", WAITS.format(handler="signal.SIG_IGN"), tmp_path / "started"]
+    assert limits.run(words, 0, tmp_path / "log", grace=0) is None
     assert limits.Clock(0).seconds_left == 0
 
 
