@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -35,12 +34,13 @@ def scores(
     (N, ...). `training_mode` as in `baselines.snip.scores`.
     """
     weights = {name: w.detach().requires_grad_() for name, w in prunable(model).items()}
-    leaves = list(weights.values())
-    of_batch = partial(gradients, model, weights, inputs, targets, temperature=temperature, criterion=criterion)
     with evaluating(model, batch_norm_training=training_mode), sdpa_kernel(SDPBackend.MATH):  # twice differentiable
+        gradient = gradients(
+            *(model, weights, inputs, targets), temperature=temperature, create_graph=True, criterion=criterion
+        )
         # d/dw of <g, dL/dw> with g held constant is the Hessian times g.
-        along = total((g * d).sum() for g, d in zip(of_batch(), of_batch(create_graph=True), strict=True))
-        product = torch.autograd.grad(along, leaves, materialize_grads=True)
+        along = total((g.detach() * g).sum() for g in gradient)
+        product = torch.autograd.grad(along, list(weights.values()), materialize_grads=True)
     return {name: w.detach() * hg for (name, w), hg in zip(weights.items(), product, strict=True)}
 
 
@@ -61,7 +61,7 @@ class Grasp(Pruner):
         data.balanced_batch(self.samples_per_class, torch.Generator())  # refuses a class with too few samples
 
     def extra_passes(self, steps: int) -> int:
-        return 3  # the gradient, and once more with its graph, of which the product with the Hessian is taken
+        return 2  # the gradient, and its own gradient: the product with the Hessian
 
     def scores(self, moment: Moment) -> dict[str, Tensor]:
         inputs, targets = moment.batch(self.samples_per_class)
